@@ -1,0 +1,78 @@
+"""Arrays and the network's operations, on NumPy or on CuPy.
+
+>>> from backends import select
+>>> backend = select("cpu")
+>>> backend.asarray([1, 2, 3]) + 1
+array([2, 3, 4])
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+from .base import Backend, BackendUnavailable, NetworkSpec
+
+__all__ = [
+    "Backend",
+    "BackendUnavailable",
+    "NetworkSpec",
+    "describe_cpu",
+    "describe_gpus",
+    "select",
+]
+
+
+def select(device: str = "auto") -> Backend:
+    """Choose the device that the network lives on.
+
+    Parameters
+    ----------
+    device : {"auto", "cpu", "gpu", "gpu:N"}
+        "auto" takes the first CUDA GPU where CuPy is installed and a device answers, else the
+        CPU; the backend's `reason` says why. "gpu" is "gpu:0".
+
+    Raises
+    ------
+    BackendUnavailable
+        If a GPU was asked for by name and cannot be used; one line with the cause, the install
+        command and the way out.
+    ValueError
+        If `device` is no device's name.
+    """
+    if device == "cpu":
+        from .cpu import CpuBackend
+
+        return CpuBackend()
+    if device == "auto":
+        try:
+            backend = select("gpu")
+        except BackendUnavailable as error:
+            backend = select("cpu")
+            backend.reason = str(error).split(";")[0]
+        else:
+            backend.reason = "a CUDA GPU answers"
+        return backend
+    match = re.fullmatch(r"gpu(?::(\d{1,4}))?", device)
+    if not match:
+        near = difflib.get_close_matches(device.lower(), ["auto", "cpu", "gpu"], n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown device {device!r}: expected auto, cpu, gpu or gpu:N{hint}")
+    from .gpu import GpuBackend
+
+    return GpuBackend(int(match[1] or 0))
+
+
+def describe_cpu() -> dict[str, Any]:
+    """See `backends.cpu.describe`."""
+    from . import cpu
+
+    return cpu.describe()
+
+
+def describe_gpus() -> list[dict[str, Any]]:
+    """See `backends.gpu.describe`."""
+    from . import gpu
+
+    return gpu.describe()

@@ -1,0 +1,494 @@
+"""The backend's contract: every operation of the network, once, in plain array-API calls.
+
+Read this file as the textbook. Forward propagation, back-propagation and the update
+steps stand here in their clearest form. A backend overrides an operation only where it
+is measurably faster, and its override is tested against the one written here.
+
+Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)``,
+``δ_l = ∂loss/∂z_l``. Rows are samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkSpec:
+    """What the operations must know of a network besides its weights.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        Units of every layer, inputs first.
+    activation, output, loss : str
+        Names in `functions.ACTIVATIONS`, `functions.OUTPUTS` and `functions.LOSSES`.
+    bias : bool
+        Whether the layers have biases; the weights are then W1, b1, W2, b2, …, else W1, W2, ….
+    target_low, target_high : float
+        The targets of the wrong classes and of the right one.
+    scale, shift : device array
+        The input map ``x = values * scale + shift``: 0-d, or one value a feature.
+    dtype : dtype of `xp`
+        Of weights and arithmetic, float32 or float64.
+    """
+
+    sizes: tuple[int, ...]
+    activation: str
+    output: str
+    loss: str
+    bias: bool
+    target_low: float
+    target_high: float
+    scale: Array
+    shift: Array
+    dtype: Any
+
+    def layers(self, weights: Sequence[Array]) -> list[tuple[Array, Array | None]]:
+        """Pair the flat list of weights up as (W, b), with None for b where there is none."""
+        if not self.bias:
+            return [(W, None) for W in weights]
+        return list(zip(weights[::2], weights[1::2], strict=True))
+
+
+class BackendUnavailable(RuntimeError):
+    """A device that was asked for cannot be used; the message says why and what to type."""
+
+
+class BlockCoefficients(NamedTuple):
+    """How W_t and its velocity V_t follow from a block's start, W_0 and U, and its steps d_s.
+
+    ``W_t = start[t] W_0 + velocity[t] U + Σ_(s<t) steps[t][s] x_sᵀ d_s`` for t = 0 … B, and
+    ``V_B = end_start W_0 + end_velocity U + Σ_s end_steps[s] x_sᵀ d_s``.
+    """
+
+    start: Any
+    velocity: Any
+    steps: Any
+    end_start: Any
+    end_velocity: Any
+    end_steps: Any
+
+
+def block_coefficients(
+    rates: tuple[float, ...], momentum: float, penalty: float
+) -> BlockCoefficients:
+    """Unroll V ← μV - η_s p W + xᵀd, W ← W + V over a block of samples.
+
+    Both states are linear in W_0, U and every d_s, so one pair of numbers for each of
+    them, carried through the B steps, is the whole of momentum, decay and changing rates.
+    """
+    size = len(rates)
+    # columns: W_0, U, d_0 … d_(B-1)
+    weight = [1.0, 0.0] + [0.0] * size
+    speed = [0.0, 1.0] + [0.0] * size
+    rows = [weight]
+    for t, rate in enumerate(rates):
+        speed = [momentum * v - rate * penalty * w for v, w in zip(speed, weight, strict=True)]
+        speed[2 + t] = 1.0
+        weight = [w + v for w, v in zip(weight, speed, strict=True)]
+        rows.append(weight)
+    return BlockCoefficients(
+        start=[row[0] for row in rows],
+        velocity=[row[1] for row in rows],
+        steps=[row[2:] for row in rows],
+        end_start=speed[0],
+        end_velocity=speed[1],
+        end_steps=speed[2:],
+    )
+
+
+class Backend:
+    """Arrays and the network's operations on one device, written in plain `xp`.
+
+    Parameters
+    ----------
+    xp : module
+        A namespace of the Python array API standard.
+    name : str
+        What the user calls it: "cpu", "gpu:0".
+    device_name : str
+        What the maker calls it.
+
+    Attributes
+    ----------
+    reason : str
+        Why `select("auto")` chose this backend; empty where it was asked for by name.
+    block_size : int
+        Samples a block of online training. Any value gives the same result up to
+        rounding; it only moves work between the block's matrix products and the recurrence.
+    """
+
+    reason = ""
+    block_size = 32
+
+    def __init__(self, xp: Any, name: str, device_name: str) -> None:
+        self.xp = xp
+        self.name = name
+        self.device_name = device_name
+        self._array_type = type(xp.empty(0))
+        self._coefficients = lru_cache(maxsize=8)(self._upload_coefficients)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.device_name}>"
+
+    # --- arrays -------------------------------------------------------------------------
+
+    def asarray(self, a: Any, dtype: Any = None) -> Array:
+        """Move an array to the device.
+
+        Parameters
+        ----------
+        a : array or nested sequence of real numbers
+            Host or device array, any strides, byte order and writability. What is on the
+            device with the right dtype already is returned as it is, not copied.
+        dtype : dtype of `xp` or str, optional
+            Kept if not given, but for what no device computes with: booleans become uint8,
+            float16 float32, and extended precision float64.
+
+        Raises
+        ------
+        TypeError
+            If the values are not real numbers.
+        """
+        if isinstance(dtype, str):
+            dtype = getattr(self.xp, dtype)
+        if isinstance(a, np.ndarray) or not isinstance(a, self._array_type):
+            host = np.asarray(a)
+            if host.dtype.kind not in "buif":
+                raise TypeError(f"expected an array of real numbers, got dtype {host.dtype}")
+            native = host.dtype.newbyteorder("=")
+            odd = {np.bool_: np.uint8, np.float16: np.float32, np.longdouble: np.float64}
+            a = self.xp.asarray(np.asarray(host, odd.get(native.type, native), order="C"))
+        return a if dtype is None else self.xp.astype(a, dtype, copy=False)
+
+    def to_numpy(self, a: Array) -> np.ndarray:
+        """Copy a device array to the host."""
+        return np.array(a)
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished all work handed to it."""
+
+    def rng(self, seed: int | None) -> np.random.Generator:
+        """Give the host generator that weights and sample order are drawn from on every device."""
+        return np.random.default_rng(seed)
+
+    def prepare(self, spec: NetworkSpec) -> None:
+        """Compile what online training of such a network needs, or read it from disk."""
+
+    # --- the network --------------------------------------------------------------------
+
+    def inputs(self, spec: NetworkSpec, values: Array) -> Array:
+        """x = values * scale + shift, in the network's dtype."""
+        return self.xp.astype(values, spec.dtype) * spec.scale + spec.shift
+
+    def targets(self, spec: NetworkSpec, labels: Array) -> Array:
+        """target_high at each label's class and target_low elsewhere, shape (n, classes)."""
+        xp = self.xp
+        right = labels[:, None] == xp.arange(spec.sizes[-1], dtype=labels.dtype)[None, :]
+        low = xp.asarray(spec.target_low, dtype=spec.dtype)
+        return xp.where(right, xp.asarray(spec.target_high, dtype=spec.dtype), low)
+
+    def affine(self, a: Array, W: Array, b: Array | None) -> Array:
+        """z = a W + b."""
+        return a @ W if b is None else a @ W + b
+
+    def activate(self, name: str, z: Array) -> Array:
+        """A hidden layer's activation."""
+        return ACTIVATIONS[name].value(self.xp, z)
+
+    def output(self, name: str, z: Array) -> Array:
+        """The output layer's activation."""
+        return OUTPUTS[name](self.xp, z)
+
+    def forward(
+        self, spec: NetworkSpec, deeper: Sequence[tuple[Array, Array | None]], z: Array
+    ) -> tuple[list[Array], Array, Array]:
+        """Propagate forward from the first layer's pre-activation.
+
+        Parameters
+        ----------
+        spec : NetworkSpec
+        deeper : sequence of (W, b)
+            All layers but the first.
+        z : array, shape (n, sizes[1])
+            ``z_1``, the first layer's pre-activation.
+
+        Returns
+        -------
+        hidden : list of arrays
+            ``a_1 … a_(L-1)``.
+        logits, outputs : array, shape (n, sizes[-1])
+            ``z_L`` and the network's answer.
+        """
+        hidden = []
+        for W, b in deeper:
+            hidden.append(self.activate(spec.activation, z))
+            z = self.affine(hidden[-1], W, b)
+        return hidden, z, self.output(spec.output, z)
+
+    def losses(self, spec: NetworkSpec, logits: Array, outputs: Array, targets: Array) -> Array:
+        """Loss of every sample, shape (n,)."""
+        return LOSSES[spec.loss].value(self.xp, logits, outputs, targets)
+
+    def backward(
+        self,
+        spec: NetworkSpec,
+        deeper: Sequence[tuple[Array, Array | None]],
+        hidden: Sequence[Array],
+        outputs: Array,
+        targets: Array,
+    ) -> list[Array]:
+        """Propagate the error back: δ of every layer, from the first to the last.
+
+        The error of a layer is the next layer's δ split along its weights, and its own δ that
+        error times the activation's derivative. Rashid's rule splits the raw error instead.
+        """
+        loss = LOSSES[spec.loss]
+        deltas = [loss.delta(self.xp, outputs, targets)]
+        carried = outputs - targets if loss.splits_raw_errors else deltas[0]
+        for (W, _), a in zip(reversed(deeper), reversed(hidden), strict=True):
+            carried = carried @ W.T
+            delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, a)
+            if not loss.splits_raw_errors:
+                carried = delta
+            deltas.insert(0, delta)
+        return deltas
+
+    def gradients(
+        self,
+        layers: Sequence[tuple[Array, Array | None]],
+        inputs: Sequence[Array],
+        deltas: Sequence[Array],
+        penalty: float,
+    ) -> list[Array]:
+        """Mean gradient of W (and b) of each layer: a_(l-1)ᵀ δ_l / n + penalty · W."""
+        result = []
+        for (W, b), a, delta in zip(layers, inputs, deltas, strict=True):
+            gradient = a.T @ delta / a.shape[0]
+            result.append(gradient + penalty * W if penalty else gradient)
+            if b is not None:
+                result.append(self.xp.mean(delta, axis=0))
+        return result
+
+    # --- update steps, in place ---------------------------------------------------------
+
+    def sgd_step(
+        self, w: Array, velocity: Array | None, gradient: Array, rate: float, momentum: float
+    ) -> None:
+        """v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg."""
+        if velocity is None:
+            w -= rate * gradient
+        else:
+            velocity *= momentum
+            velocity -= rate * gradient
+            w += velocity
+
+    def adam_step(
+        self,
+        w: Array,
+        mean: Array,
+        square: Array,
+        gradient: Array,
+        rate: float,
+        step: int,
+        beta1: float,
+        beta2: float,
+        epsilon: float,
+    ) -> None:
+        """One step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1."""
+        mean *= beta1
+        mean += (1 - beta1) * gradient
+        square *= beta2
+        square += (1 - beta2) * gradient * gradient
+        corrected = self.xp.sqrt(square / (1 - beta2**step)) + epsilon
+        w -= rate / (1 - beta1**step) * mean / corrected
+
+    # --- online training: batch size 1, exactly, as matrix products -----------------------
+
+    def online_sgd(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        momentum: float = 0.0,
+        penalty: float = 0.0,
+    ) -> Array:
+        """Update the weights after every single sample, in order, in blocks.
+
+        Within a block W_1 changes by x_sᵀ d_s a sample, so what sample t sees of it is known
+        without forming it (a delayed, rank-B update):
+
+            z_t = x_t W + b + Σ_(s<t) (x_t · x_s + 1) d_s
+
+        with the + 1 only beside a bias. X W and the Gram matrix X Xᵀ are one matrix product a
+        block; what is left to do in sequence is small. Momentum and decay change nothing but
+        the coefficients of these terms, see `block_coefficients`.
+
+        Parameters
+        ----------
+        spec : NetworkSpec
+        weights : sequence of arrays
+            W1, (b1,) W2, …; changed in place.
+        velocities : sequence of arrays
+            One for each of the weights with momentum, empty without; changed in place.
+        values : array, shape (n, sizes[0])
+            The samples in the order to be learned, before the input map.
+        labels : array of int, shape (n,)
+        rates : sequence of n floats
+            The learning rate of each sample's step.
+        momentum : float
+            μ of v ← μv - ηg.
+        penalty : float
+            λ/m: every step also follows the gradient penalty · W of the weights.
+
+        Returns
+        -------
+        array, shape (n,)
+            Loss of every sample before its own update.
+        """
+        n = values.shape[0]
+        losses = []
+        for start in range(0, n, self.block_size):
+            block = slice(start, min(start + self.block_size, n))
+            x = self.inputs(spec, values[block, :])
+            losses.append(
+                self._online_block(
+                    spec,
+                    weights,
+                    velocities,
+                    x,
+                    labels[block],
+                    tuple(rates[block]),
+                    momentum,
+                    penalty,
+                )
+            )
+        return self.xp.concat(losses)
+
+    def _online_block(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        x: Array,
+        labels: Array,
+        rates: tuple[float, ...],
+        momentum: float,
+        penalty: float,
+    ) -> Array:
+        first = 2 if spec.bias else 1
+        W, b = spec.layers(weights)[0]
+        U, u = spec.layers(velocities)[0] if velocities else (None, None)
+        z = x @ W
+        mixing = x @ x.T
+        if U is None and not penalty:  # every coefficient is one
+            if b is not None:
+                z += b
+                mixing += 1
+        else:
+            of_W = self._coefficients(spec.dtype, rates, momentum, penalty)
+            of_b = self._coefficients(spec.dtype, rates, momentum, 0.0)
+            z *= of_W.start[:-1, None]
+            mixing *= of_W.steps[:-1, :]
+            if U is not None:
+                z += of_W.velocity[:-1, None] * (x @ U)
+            if b is not None:
+                z += b
+                mixing += of_b.steps[:-1, :]
+                if u is not None:
+                    z += of_b.velocity[:-1, None] * u
+        d, losses = self.online_recurrence(
+            spec,
+            weights[first:],
+            velocities[first:],
+            z,
+            mixing,
+            labels,
+            rates,
+            momentum,
+            penalty,
+        )
+        if U is None and not penalty:
+            W += x.T @ d
+            if b is not None:
+                b += self.xp.sum(d, axis=0)
+        else:
+            self._end_of_block(of_W, W, U, x.T, d)
+            if b is not None:
+                self._end_of_block(of_b, b, u, self.xp.ones_like(labels, dtype=spec.dtype), d)
+        return losses
+
+    def _upload_coefficients(
+        self, dtype: Any, rates: tuple[float, ...], momentum: float, penalty: float
+    ) -> BlockCoefficients:
+        host = block_coefficients(rates, momentum, penalty)
+        return BlockCoefficients(*(self.xp.asarray(c, dtype=dtype) for c in host))
+
+    def _end_of_block(
+        self, c: BlockCoefficients, w: Array, velocity: Array | None, xT: Array, d: Array
+    ) -> None:
+        """Carry w (and its velocity) over a whole block."""
+        end = c.start[-1] * w + xT @ (c.steps[-1, :, None] * d)
+        if velocity is not None:
+            end += c.velocity[-1] * velocity
+            velocity[...] = (
+                c.end_start * w + c.end_velocity * velocity + xT @ (c.end_steps[:, None] * d)
+            )
+        w[...] = end
+
+    def online_recurrence(
+        self,
+        spec: NetworkSpec,
+        deeper: Sequence[Array],
+        velocities: Sequence[Array],
+        z: Array,
+        mixing: Array,
+        labels: Array,
+        rates: Sequence[float],
+        momentum: float,
+        penalty: float,
+    ) -> tuple[Array, Array]:
+        """Run the sequential part of a block.
+
+        Parameters
+        ----------
+        deeper, velocities : sequence of arrays
+            The weights after the first layer's, and theirs; changed in place.
+        z : array, shape (B, sizes[1])
+            Each sample's first pre-activation as far as the block's start determines it.
+        mixing : array, shape (B, B)
+            ``mixing[t, s]`` is what sample t's z gets of the step d_s, for s < t.
+
+        Returns
+        -------
+        d : array, shape (B, sizes[1])
+            The first layer's steps, -η δ_1.
+        losses : array, shape (B,)
+        """
+        xp = self.xp
+        d = xp.zeros_like(z)
+        losses = xp.zeros_like(z[:, 0])
+        targets = self.targets(spec, labels)
+        layers = spec.layers(deeper)
+        for t, rate in enumerate(rates):
+            now = slice(t, t + 1)
+            z_t = z[now, :] + mixing[now, :t] @ d[:t, :]
+            hidden, logits, outputs = self.forward(spec, layers, z_t)
+            losses[now] = self.losses(spec, logits, outputs, targets[now, :])
+            deltas = self.backward(spec, layers, hidden, outputs, targets[now, :])
+            d[now, :] = -rate * deltas[0]
+            gradients = self.gradients(layers, hidden, deltas[1:], penalty)
+            for i, (w, gradient) in enumerate(zip(deeper, gradients, strict=True)):
+                self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)
+        return d, losses

@@ -1,0 +1,129 @@
+"""The CPU: NumPy, SciPy's logistic function and a Numba kernel for the sequential part."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from .base import Backend, NetworkSpec
+from .functions import Array
+
+
+_WORTH_SHARING = 1_000_000  # weights of the first layer
+
+
+class CpuBackend(Backend):
+    """NumPy on the host."""
+
+    def __init__(self) -> None:
+        super().__init__(np, "cpu", processor_name())
+        self._pools: Any = None
+
+    def activate(self, name: str, z: Array) -> Array:
+        return expit(z) if name == "sigmoid" else super().activate(name, z)
+
+    def output(self, name: str, z: Array) -> Array:
+        return expit(z) if name == "sigmoid" else super().output(name, z)
+
+    def prepare(self, spec: NetworkSpec) -> None:
+        nothing = np.zeros((0, spec.sizes[1]), spec.dtype)
+        deeper = [np.zeros(shape, spec.dtype) for shape in _deeper_shapes(spec)]
+        labels = np.zeros(0, np.int64)
+        mixing = np.zeros((0, 0), spec.dtype)
+        self.online_recurrence(spec, deeper, [], nothing, mixing, labels, (), 0.0, 0.0)
+
+    def online_sgd(self, spec: NetworkSpec, *args: Any, **options: Any) -> Array:
+        if self._pools is None:
+            from threadpoolctl import ThreadpoolController
+
+            self._pools = ThreadpoolController()
+        # A small block's products gain a third from a second thread, but wait ten times as long
+        # where another process has its core.
+        threads = 1 if spec.sizes[0] * spec.sizes[1] < _WORTH_SHARING else None
+        with self._pools.limit(limits=threads, user_api="blas"):
+            return super().online_sgd(spec, *args, **options)
+
+    def online_recurrence(
+        self,
+        spec: NetworkSpec,
+        deeper: Sequence[Array],
+        velocities: Sequence[Array],
+        z: Array,
+        mixing: Array,
+        labels: Array,
+        rates: Sequence[float],
+        momentum: float,
+        penalty: float,
+    ) -> tuple[Array, Array]:
+        from .kernels import online_sgd
+
+        def flat(arrays: Sequence[Array]) -> np.ndarray:
+            return np.concatenate([np.zeros(0, spec.dtype), *(a.ravel() for a in arrays)])
+
+        d = np.empty_like(z)
+        losses = np.empty(len(labels), spec.dtype)
+        weights, speeds = flat(deeper), flat(velocities)
+        online_sgd.recurrence(
+            np.array(spec.sizes[1:], np.int64),
+            spec.bias,
+            online_sgd.ACTIVATION_CODES[spec.activation],
+            online_sgd.LOSS_CODES[spec.loss],
+            weights,
+            speeds,
+            z,
+            mixing,
+            labels.copy(),  # read-only labels would be another type to Numba and compile anew
+            np.array([spec.target_low, spec.target_high, momentum, penalty], spec.dtype),
+            np.array(rates, spec.dtype),
+            d,
+            losses,
+        )
+        for arrays, buffer in ((deeper, weights), (velocities, speeds)):
+            start = 0
+            for a in arrays:
+                a[...] = buffer[start : start + a.size].reshape(a.shape)
+                start += a.size
+        return d, losses
+
+
+def _deeper_shapes(spec: NetworkSpec) -> list[tuple[int, ...]]:
+    shapes: list[tuple[int, ...]] = []
+    for fan_in, fan_out in zip(spec.sizes[1:-1], spec.sizes[2:], strict=True):
+        shapes += [(fan_in, fan_out), (fan_out,)] if spec.bias else [(fan_in, fan_out)]
+    return shapes
+
+
+def processor_name() -> str:
+    """Name the processor as its maker does, as far as the system tells."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def describe() -> dict[str, Any]:
+    """Describe the CPU: name, cores this process may use, BLAS and its threads."""
+    from threadpoolctl import threadpool_info
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "name": processor_name(),
+        "cores": cores,
+        "numpy": np.__version__,
+        "blas": [
+            f"{pool['internal_api']} {pool['version']}, {pool['num_threads']} threads"
+            for pool in blas
+            if "numpy" in pool["filepath"] or len(blas) == 1
+        ],
+    }

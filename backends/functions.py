@@ -1,0 +1,119 @@
+"""Activations, outputs and losses by name: value, derivative and output error.
+
+Everything is written in calls of the Python array API standard on the namespace
+`xp` that is handed in, and works on arrays of any leading shape whose last axis
+holds the units. These are the definitions; a backend may only be faster at them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+Array = Any
+
+
+def sigmoid(xp: Any, z: Array) -> Array:
+    """1 / (1 + e^-z), in the form that overflows for no z."""
+    e = xp.exp(-xp.abs(z))
+    return xp.where(z >= 0, xp.ones_like(e), e) / (1 + e)
+
+
+def softmax(xp: Any, z: Array) -> Array:
+    """e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
+    e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+def _relu(xp: Any, z: Array) -> Array:
+    return xp.maximum(z, xp.zeros_like(z))
+
+
+@dataclass(frozen=True)
+class Activation:
+    """A hidden layer's function and its derivative.
+
+    Attributes
+    ----------
+    value : callable
+        ``value(xp, z)``, the activation of the pre-activation z.
+    derivative : callable
+        ``derivative(xp, a)``, the derivative written in the activation a = value(z).
+    """
+
+    value: Callable[[Any, Array], Array]
+    derivative: Callable[[Any, Array], Array]
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "sigmoid": Activation(sigmoid, lambda xp, a: a * (1 - a)),
+    "tanh": Activation(lambda xp, z: xp.tanh(z), lambda xp, a: 1 - a * a),
+    "relu": Activation(_relu, lambda xp, a: xp.where(a > 0, xp.ones_like(a), xp.zeros_like(a))),
+}
+
+OUTPUTS: dict[str, Callable[[Any, Array], Array]] = {"sigmoid": sigmoid, "softmax": softmax}
+
+
+def _half_squares(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    return xp.sum((targets - outputs) ** 2, axis=-1) / 2
+
+
+def _binary_cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    # -t log σ(z) - (1-t) log(1-σ(z)), written in z so that a saturated output costs no infinity
+    softplus = _relu(xp, logits) + xp.log1p(xp.exp(-xp.abs(logits)))
+    return xp.sum(softplus - targets * logits, axis=-1)
+
+
+def _cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    largest = xp.max(logits, axis=-1, keepdims=True)
+    log_sum = largest + xp.log(xp.sum(xp.exp(logits - largest), axis=-1, keepdims=True))
+    return xp.sum(targets * (log_sum - logits), axis=-1)
+
+
+def _through_sigmoid(xp: Any, outputs: Array, targets: Array) -> Array:
+    return (outputs - targets) * outputs * (1 - outputs)
+
+
+def _difference(xp: Any, outputs: Array, targets: Array) -> Array:
+    return outputs - targets
+
+
+def _through_softmax(xp: Any, outputs: Array, targets: Array) -> Array:
+    return outputs * xp.sum(targets, axis=-1, keepdims=True) - targets
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, the output it belongs to and the error it starts back-propagation with.
+
+    Attributes
+    ----------
+    output : str
+        The output function, a key of `OUTPUTS`.
+    targets : tuple of float
+        The targets (low, high) of a wrong and of the right class, unless others are given.
+    value : callable
+        ``value(xp, logits, outputs, targets)``: the loss of every sample, shape (n,).
+    delta : callable
+        ``delta(xp, outputs, targets)``: δ of the output layer, its error times the output's
+        derivative; for all but ``rashid`` the gradient of the loss by the logits.
+    splits_raw_errors : bool
+        True for Rashid's rule alone: what is handed down through the weights is the error
+        o - t itself, without the derivative, which enters only at each layer's own update
+        (*Make Your Own Neural Network*, 2016, part 1, "Backpropagating errors").
+    """
+
+    output: str
+    targets: tuple[float, float]
+    value: Callable[[Any, Array, Array, Array], Array]
+    delta: Callable[[Any, Array, Array], Array]
+    splits_raw_errors: bool = False
+
+
+LOSSES: dict[str, Loss] = {
+    "rashid": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid, True),
+    "squared_error": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid),
+    "binary_cross_entropy": Loss("sigmoid", (0.0, 1.0), _binary_cross_entropy, _difference),
+    "cross_entropy": Loss("softmax", (0.0, 1.0), _cross_entropy, _through_softmax),
+}
