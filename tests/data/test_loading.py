@@ -1,0 +1,177 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from trainer.data import DataError, load, load_labelled, load_unlabelled
+
+
+def write_npz(path, x, y, **more):
+    np.savez(path, x_train=np.asarray(x), y_train=np.asarray(y), **more)
+    return path
+
+
+def test_the_digits():
+    data = load("digits")
+    assert (data.train_x.shape, data.test_x.shape) == ((1437, 64), (360, 64))
+    assert data.train_x.dtype == data.test_x.dtype == np.uint8
+    assert (data.value_range, data.image_shape) == ((0, 16), (8, 8))
+    assert (data.name, data.kind, data.source, data.note) == ("digits", "digits", "digits", "")
+    assert data.classes == tuple(range(10))
+    assert all(type(label) is int for label in data.classes)
+    assert np.bincount(data.test_y).min() >= 34
+    np.testing.assert_array_equal(data.train_x, load("digits").train_x)
+    x, y = load_labelled("digits", data.classes, 64)
+    np.testing.assert_array_equal(x, data.test_x)
+    np.testing.assert_array_equal(y, data.test_y)
+    np.testing.assert_array_equal(load_unlabelled("digits", 64), data.test_x)
+
+
+def test_two_sources(tmp_path):
+    one = tmp_path / "one.csv"
+    one.write_text("".join(f"{i},{i},{i}\n" for i in range(5)))
+    two = write_npz(
+        tmp_path / "two.npz",
+        np.full((3, 2), 7, np.uint8),
+        [1, 2, 9],
+        x_test=np.full((1, 2), 8, np.uint8),
+        y_test=[20],
+    )
+    data = load(one, test_data=two)
+    assert (len(data.train_x), data.test_x.tolist()) == (5, [[8, 8]])
+    assert data.classes == (0, 1, 2, 3, 4, 20)
+    assert (data.name, data.source) == ("one", str(one))
+    data = load(two, test_data=one)
+    assert (data.train_x[:, 0].tolist(), data.test_x[:, 0].tolist()) == ([7] * 3, list(range(5)))
+    assert data.classes == (0, 1, 2, 3, 4, 9)
+    assert data.test_y.dtype == np.int64
+
+
+def test_sources_that_do_not_go_together(tmp_path):
+    four = write_npz(tmp_path / "four.npz", np.ones((4, 4), np.uint8), [0, 0, 1, 1])
+    two = write_npz(tmp_path / "two.npz", np.ones((4, 2), np.uint8), [0, 0, 1, 1])
+    flat = write_npz(tmp_path / "flat.npz", np.ones((4, 1, 4), np.uint8), [0, 0, 1, 1])
+    tall = write_npz(tmp_path / "tall.npz", np.ones((4, 4, 1), np.uint8), [0, 0, 1, 1])
+    with pytest.raises(DataError, match=r"four\.npz has 4 features.*two\.npz has 2"):
+        load(four, test_data=two)
+    with pytest.raises(DataError, match=r"flat\.npz .*\(1, 4\), but .*tall\.npz of \(4, 1\)"):
+        load(flat, test_data=tall)
+    assert load(four, test_data=flat).image_shape == (1, 4)
+
+
+def test_pixels_and_floats(tmp_path):
+    pixels = write_npz(tmp_path / "pixels.npz", np.array([[0, 255], [3, 4]], np.uint8), [0, 1])
+    whole = write_npz(tmp_path / "whole.npz", np.array([[0.0, 250.0], [3.0, 4.0]]), [0, 1])
+    unit = write_npz(tmp_path / "unit.npz", np.array([[0.0, 1.0], [0.5, 0.25]]), [0, 1])
+    data = load(pixels, test_data=whole)
+    assert data.test_x.dtype == np.uint8
+    assert data.test_x.tolist() == [[0, 250], [3, 4]]
+    data = load(whole, test_data=pixels)
+    assert data.test_x.dtype == np.float32
+    assert data.value_range == (0, 250)
+    for one, other in ((pixels, unit), (unit, pixels)):
+        with pytest.raises(DataError) as caught:
+            load(one, test_data=other)
+        assert str(one) in str(caught.value)
+        assert str(other) in str(caught.value)
+
+
+def test_numbers_and_names(tmp_path):
+    from PIL import Image
+
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("L", (2, 2)).save(tmp_path / "pets" / name / "1.png")
+    numbers = write_npz(tmp_path / "numbers.npz", np.ones((4, 4), np.uint8), [0, 0, 1, 1])
+    for one, other in ((numbers, tmp_path / "pets"), (tmp_path / "pets", numbers)):
+        with pytest.raises(DataError, match=r"numbers\.npz has integer labels"):
+            load(one, test_data=other)
+    with pytest.raises(DataError, match="label 'cat' is none of the classes 0, 1"):
+        load_labelled(tmp_path / "pets", (0, 1), 4)
+
+
+def test_labelled(tmp_path):
+    path = write_npz(tmp_path / "a.npz", np.ones((3, 4), np.uint8), [5, 7, 5])
+    x, y = load_labelled(path, (7, 5), 4)
+    assert x.shape == (3, 4)
+    assert y.tolist() == [1, 0, 1]
+    with pytest.raises(DataError, match=r"a\.npz: label 7 is none of the classes 5, 6"):
+        load_labelled(path, (5, 6), 4)
+    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, 784 are wanted"):
+        load_labelled(path, (5, 7), 784)
+    assert load_unlabelled(path, 4).shape == (3, 4)
+    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, 5 are wanted"):
+        load_unlabelled(path, 5)
+
+
+def test_one_sample_cannot_be_split(tmp_path):
+    path = write_npz(tmp_path / "a.npz", np.ones((1, 4), np.uint8), [5])
+    with pytest.raises(DataError, match=r"a\.npz holds one sample"):
+        load(path)
+    assert len(load(path, test_data=path).train_x) == 1
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2, 3, 4, 5], [0] * 9 + [1], [3] * 7])
+def test_few_samples_are_split_all_the_same(tmp_path, labels):
+    path = write_npz(tmp_path / "a.npz", np.ones((len(labels), 4), np.uint8), labels)
+    data = load(path)
+    assert len(data.train_x) + len(data.test_x) == len(labels)
+    assert len(data.test_x) >= 1
+
+
+def test_what_is_nothing_known(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "training.csv").write_text("1,2\n")
+    for source, words in {
+        "minst": ["'minst'", "did you mean 'mnist'?"],
+        "MNIST": ["did you mean 'mnist'?"],
+        "digts": ["did you mean 'digits'?"],
+        "trainnig.csv": ["did you mean 'training.csv'?"],
+        "~/no/such": ["'~/no/such'", '"mnist", "digits"'],
+        "": ["''", '"mnist", "digits"'],
+        "nul\0": ["one sub-folder of images a class"],
+    }.items():
+        with pytest.raises(DataError) as caught:
+            load(source)
+        for word in ["give", *words]:
+            assert word in str(caught.value)
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"notes\.txt: a file of unknown kind; give"):
+        load(tmp_path / "notes.txt")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="empty: a folder without IDX files"):
+        load("empty")
+    with pytest.raises(DataError, match=r"notes\.txt: byte 0: magic"):
+        load_unlabelled("notes.txt", 4)
+
+
+def test_home_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.csv").write_text("1,2\n1,3\n")
+    assert load("~/a.csv").source == str(tmp_path / "a.csv")
+
+
+def test_names_too_long_and_folders_locked(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="too long"):
+        load("x" * 5000)
+    path = write_npz(tmp_path / "a.npz", np.ones((4, 4), np.uint8), [0, 0, 1, 1])
+    if os.geteuid() != 0:
+        path.chmod(0)
+        with pytest.raises(DataError, match=r"a\.npz: .*Permission denied"):
+            load(path)
+
+
+def test_messages_are_one_line():
+    assert str(DataError("one\ntwo\r\nthree")) == "one two three"
+
+
+def test_importing_is_light():
+    code = (
+        "import sys, trainer.data; "
+        "print([m for m in ('sklearn', 'scipy.io', 'scipy.ndimage', 'pooch', 'PIL', 'requests') "
+        "if m in sys.modules])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

@@ -1,0 +1,159 @@
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from trainer.data import DataError, load
+
+X = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+Y = np.array([0, 1, 2, 0, 1, 2])
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    x=hnp.arrays(
+        st.sampled_from([np.uint8, np.int32, np.float32, ">f8"]),
+        st.sampled_from([(4, 3, 2), (4, 3, 2, 1), (4, 6)]),
+        elements=st.integers(0, 255),
+    ),
+    y=hnp.arrays(st.sampled_from([np.uint8, np.int64, np.float32]), 4, elements=st.integers(0, 9)),
+    column=st.booleans(),
+    fortran=st.booleans(),
+    compressed=st.booleans(),
+)
+def test_round_trip(tmp_path_factory, x, y, column, fortran, compressed):
+    path = tmp_path_factory.mktemp("npz") / "k.npz"
+    save = np.savez_compressed if compressed else np.savez
+    stored = np.asfortranarray(x) if fortran else x
+    test_y = y[:1].reshape(1, 1) if column else y[:1]
+    save(path, x_train=stored, y_train=y, x_test=x[:1], y_test=test_y)
+    data = load(path)
+    np.testing.assert_array_equal(data.train_x, x.reshape(4, 6))
+    np.testing.assert_array_equal(data.test_x, x[:1].reshape(1, 6))
+    assert [data.classes[code] for code in data.train_y] == y.tolist()
+    assert data.train_x.flags.c_contiguous
+    if x.dtype.kind == "f":
+        assert data.train_x.dtype == np.float32
+        assert data.value_range == (x.min(), x.max())
+    else:
+        assert data.train_x.dtype == np.uint8
+        assert data.value_range == (0, 255)
+    assert data.image_shape == (None if x.ndim == 2 else (3, 2))
+    assert (data.kind, data.name) == ("npz", "k")
+
+
+def test_without_a_test_part(tmp_path):
+    np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
+    data = load(tmp_path / "a.npz")
+    assert (len(data.train_x), len(data.test_x)) == (4, 2)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"images": X, "y_train": Y}, ["x_train", "images, y_train found"]),
+        ({"x_train": X, "y_train": Y, "x_test": X}, ["no array y_test"]),
+        ({"x_train": X, "y_train": Y[:5]}, ["y_train", "5 labels for 6 samples"]),
+        ({"x_train": X, "y_train": np.eye(6)}, ["y_train", "(6, 6)"]),
+        ({"x_train": X, "y_train": Y + 0.5}, ["y_train", "sample 0", "0.5"]),
+        ({"x_train": X, "y_train": np.array(list("abcdef"))}, ["y_train", "<U1"]),
+        ({"x_train": X[:, 0, 0], "y_train": Y}, ["x_train", "(6,)"]),
+        ({"x_train": np.stack([X] * 3, -1), "y_train": Y}, ["x_train", "(6, 2, 2, 3)"]),
+        ({"x_train": X[:0], "y_train": Y[:0]}, ["x_train", "empty"]),
+        ({"x_train": X.astype(int) * 100, "y_train": Y}, ["integer pixels out of range: 0…2300"]),
+        ({"x_train": X.astype(int) - 1, "y_train": Y}, ["integer pixels out of range: -1…22"]),
+        ({"x_train": X * np.float32(np.nan), "y_train": Y}, ["sample 0, feature 0", "nan"]),
+        ({"x_train": np.full((6, 4), 1e300), "y_train": Y}, ["1e+300", "finite float32"]),
+        ({"x_train": X * 1j, "y_train": Y}, ["complex128"]),
+        ({"x_train": X, "y_train": Y, "x_test": X[:, :1], "y_test": Y}, ["(6, 2, 2)", "(6, 1, 2)"]),
+    ],
+)
+def test_bad_arrays(tmp_path, arrays, words):
+    path = tmp_path / "a.npz"
+    np.savez(path, **arrays)
+    with pytest.raises(DataError) as caught:
+        load(path)
+    for word in [str(path), *words]:
+        assert word in str(caught.value)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("it was unpickled",))
+
+
+def archive(path, members, **options):
+    with zipfile.ZipFile(path, "w", **options) as file:
+        for name, content in members.items():
+            file.writestr(f"{name}.npy", content)
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_objects_are_never_unpickled(tmp_path):
+    path = tmp_path / "a.npz"
+    header = npy(np.zeros(6)).replace(b"'<f8'", b"'|O' ")[:128]
+    archive(path, {"x_train": header + pickle.dumps(Bomb()), "y_train": npy(Y)})
+    with pytest.raises(DataError, match="x_train holds Python objects, which are never"):
+        load(path)
+
+
+def test_a_header_that_promises_too_much(tmp_path):
+    path = tmp_path / "a.npz"
+    content = npy(X).replace(b"(6, 2, 2)", b"(6000000000, 2, 2)")
+    archive(path, {"x_train": content, "y_train": npy(Y)})
+    with pytest.raises(DataError, match="x_train: its header promises 24000000000 bytes"):
+        load(path)
+
+
+def test_an_encrypted_member(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=X, y_train=Y)
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="x_train is encrypted"):
+        load(path)
+
+
+def test_no_archive(tmp_path):
+    path = tmp_path / "a.npz"
+    path.write_bytes(npy(X))
+    with pytest.raises(DataError, match=r"a\.npz: not a readable npz archive"):
+        load(path)
+
+
+@settings(deadline=None, max_examples=150)
+@given(compressed=st.booleans(), cut=st.booleans(), data=st.data())
+def test_damage_gives_nothing_but_data_errors(complaint, tmp_path_factory, compressed, cut, data):
+    path = tmp_path_factory.mktemp("npz") / "a.npz"
+    (np.savez_compressed if compressed else np.savez)(path, x_train=X, y_train=Y)
+    content = bytearray(path.read_bytes())
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    if cut:
+        del content[data.draw(st.integers(0, len(content))) :]
+    path.write_bytes(content)
+    complaint(lambda: load(path), path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    header=st.text("{}()[]'\": ,descrfortran_ordhape0123456789<|ufO8TrueFalse\n\\-", max_size=80)
+)
+def test_any_npy_header(tmp_path_factory, header):
+    path = tmp_path_factory.mktemp("npz") / "a.npz"
+    raw = header.encode("latin1", "ignore")
+    content = b"\x93NUMPY\x01\x00" + len(raw).to_bytes(2, "little") + raw
+    archive(path, {"x_train": content, "y_train": npy(Y)})
+    with pytest.raises(DataError):
+        load(path)

@@ -1,0 +1,410 @@
+"""What every source becomes: a `Dataset`, by way of a `Source` with the labels as they stand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+Samples = tuple[np.ndarray, np.ndarray]
+Label = int | str
+
+_SPLIT_SEED = 0
+
+
+class DataError(ValueError):
+    """Data that cannot be had or used; the message is one line, fit to be shown as it is."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples for training and testing, with labels coded 0…k−1.
+
+    Attributes
+    ----------
+    name : str
+        "mnist", "digits", or the file's or folder's stem.
+    train_x, test_x : numpy.ndarray
+        (n, features); integer pixels are uint8, float data float32; C-contiguous.
+    train_y, test_y : numpy.ndarray
+        (n,) int64 codes: ``classes[code]`` is the label.
+    image_shape : tuple of int or None
+        (height, width), None where the features are no image.
+    classes : tuple of int or str
+        The labels, in the order of their codes.
+    value_range : tuple of float
+        (0, 255) for pixels, (0, 16) for the 8×8 digits, the training part's own for floats.
+    kind : str
+        "mnist", "digits", "idx", "csv", "npz", "mat" or "images".
+    source : str
+        "mnist", "digits", or the absolute path.
+    note : str
+        One line worth showing, or nothing.
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    image_shape: tuple[int, int] | None
+    classes: tuple[Label, ...]
+    value_range: tuple[float, float]
+    kind: str
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What a reader found: one or two parts, labels (int64 or text) not yet coded."""
+
+    name: str
+    kind: str
+    source: str
+    train: Samples
+    test: Samples | None = None
+    image_shape: tuple[int, int] | None = None
+    pixel_range: tuple[float, float] = (0.0, 255.0)
+    note: str = ""
+
+    @property
+    def evaluation_part(self) -> Samples:
+        """The test part if there is one, else everything."""
+        return self.train if self.test is None else self.test
+
+
+def cause(error: BaseException) -> str:
+    """Say in few words what an exception of somebody else's complains about."""
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextmanager
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a foreign parser stumbles over into a DataError that names the file."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as error:  # zipfile, scipy and Pillow raise nearly anything on damaged bytes
+        raise DataError(f"{path}: not a readable {what}: {cause(error)}") from error
+
+
+def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, int] | None]:
+    """Check an array of samples and flatten each.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        (n, features), (n, h, w) or (n, h, w, 1) of any integer or float dtype.
+    where : str
+        File and array, for messages.
+
+    Returns
+    -------
+    features : numpy.ndarray
+        (n, features), uint8 or float32, C-contiguous.
+    image_shape : tuple of int or None
+        (h, w) where the array has it.
+
+    Raises
+    ------
+    DataError
+        Wrong dimensions or dtype, no samples, integers outside 0…255, non-finite values.
+    """
+    if array.ndim == 4 and array.shape[3] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3):
+        raise DataError(
+            f"{where} has shape {array.shape}; (n, features), (n, height, width) "
+            "or (n, height, width, 1) is wanted"
+        )
+    if array.size == 0:
+        raise DataError(f"{where} is empty: shape {array.shape}")
+    shape = (array.shape[1], array.shape[2]) if array.ndim == 3 else None
+    array = array.reshape(len(array), -1)
+    if array.dtype.kind in "bui":
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high > 255:
+            raise DataError(
+                f"{where}: integer pixels out of range: {low}…{high} found, 0…255 wanted"
+            )
+        return np.ascontiguousarray(array, dtype=np.uint8), shape
+    if array.dtype.kind != "f":
+        raise DataError(f"{where} has dtype {array.dtype}; integers or floats are wanted")
+    with np.errstate(over="ignore"):
+        features = np.ascontiguousarray(array, dtype=np.float32)
+    finite = np.isfinite(features)
+    if not finite.all():
+        sample, feature = (int(i) for i in np.argwhere(~finite)[0])
+        value = array[sample, feature]
+        raise DataError(
+            f"{where}: sample {sample}, feature {feature} (from 0) is {value}; "
+            "finite float32 values are wanted"
+        )
+    return features, shape
+
+
+def as_labels(array: np.ndarray, samples: int, where: str) -> np.ndarray:
+    """Check an array of integer labels, one a sample.
+
+    Parameters
+    ----------
+    array : numpy.ndarray
+        (n,), (n, 1) or (1, n), integers in any real dtype.
+    samples : int
+        How many are wanted.
+    where : str
+        File and array, for messages.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int64.
+
+    Raises
+    ------
+    DataError
+        Wrong dimensions, a count that disagrees, labels that are no integers.
+    """
+    if array.ndim != 1 and not (array.ndim == 2 and 1 in array.shape):
+        raise DataError(f"{where} has shape {array.shape}; one integer label a sample is wanted")
+    if array.size != samples:
+        raise DataError(f"{where} holds {array.size} labels for {samples} samples")
+    if array.dtype.kind not in "buif":
+        raise DataError(f"{where} has dtype {array.dtype}; integer labels are wanted")
+    array = array.ravel()
+    row = first_non_integer(array)
+    if row is not None:
+        raise DataError(
+            f"{where}: sample {row} (from 0) has label {array[row]}; an integer is wanted"
+        )
+    return array.astype(np.int64)
+
+
+def first_non_integer(values: np.ndarray) -> int | None:
+    """Return the index of the first value that int64 cannot hold exactly, None if all are fine."""
+    good = np.abs(values.astype(np.float64)) < 2**62
+    if values.dtype.kind == "f":
+        good &= values == np.floor(values)
+    return None if good.all() else int(np.argmin(good))
+
+
+def named_classes(labels: np.ndarray) -> bool:
+    """Whether labels are words, not numbers; folder names of digits alone are numbers."""
+    return labels.dtype.kind == "U" and not all(
+        name.isdecimal() and len(name) < 19 for name in np.unique(labels).tolist()
+    )
+
+
+def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> np.ndarray:
+    """Replace each label by its place among the classes.
+
+    Parameters
+    ----------
+    labels : numpy.ndarray
+        (n,) int64 or text.
+    classes : tuple of int or str
+        The known labels.
+    where : str
+        Where the labels come from, for the message.
+
+    Returns
+    -------
+    numpy.ndarray
+        (n,) int64.
+
+    Raises
+    ------
+    DataError
+        A label that is not among the classes.
+    """
+    if any(isinstance(label, str) for label in classes):
+        labels = labels.astype(str)
+    elif labels.dtype.kind == "U" and not named_classes(labels):
+        labels = labels.astype(np.int64)
+    codes = {label: code for code, label in enumerate(classes)}
+    found, inverse = np.unique(labels, return_inverse=True)
+    for label in found.tolist():
+        if label not in codes:
+            known = ", ".join(str(known) for known in classes)
+            raise DataError(f"{where}: label {label!r} is none of the classes {known}")
+    return np.array([codes[label] for label in found.tolist()], dtype=np.int64)[inverse]
+
+
+def build(first: Source, other: Source | None = None) -> Dataset:
+    """Make the data set of one source, or of one to train on and another to test on.
+
+    Parameters
+    ----------
+    first : Source
+        Trains; without a test part and without `other` it is split 80/20, with a fixed seed.
+    other : Source, optional
+        Tests: with its test part if it has one, else with all of it.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        Too few samples to split, or features, values or labels that do not go together.
+    """
+    where = f"{first.source} (test)" if other is None else other.source
+    if other is not None:
+        (train_x, train_y), (test_x, test_y) = first.train, other.evaluation_part
+    elif first.test is not None:
+        (train_x, train_y), (test_x, test_y) = first.train, first.test
+    else:
+        (train_x, train_y), (test_x, test_y) = split(first.train, first.source)
+
+    if train_x.shape[1] != test_x.shape[1]:
+        raise DataError(
+            f"{first.source} has {train_x.shape[1]} features a sample, "
+            f"but {where} has {test_x.shape[1]}"
+        )
+    image_shape = first.image_shape
+    if other is not None and other.image_shape is not None:
+        image_shape = image_shape or other.image_shape
+        if image_shape != other.image_shape:
+            raise DataError(
+                f"{first.source} has images of shape {image_shape}, "
+                f"but {where} of {other.image_shape}"
+            )
+    test_x = _like(train_x, test_x, first, where)
+
+    if named_classes(train_y) or named_classes(test_y):
+        for labels, origin in ((train_y, first.source), (test_y, where)):
+            if labels.dtype.kind != "U":
+                raise DataError(
+                    f"{origin} has integer labels, the other part names: "
+                    f"{first.source} and {where} do not go together"
+                )
+        classes = tuple(sorted({*train_y.tolist(), *test_y.tolist()}))
+    else:
+        labels = np.concatenate([train_y.astype(np.int64), test_y.astype(np.int64)])
+        classes = tuple(np.unique(labels).tolist())
+
+    if train_x.dtype == np.uint8:
+        value_range = first.pixel_range
+    else:
+        value_range = (float(train_x.min()), float(train_x.max()))
+    return Dataset(
+        name=first.name,
+        train_x=np.ascontiguousarray(train_x),
+        train_y=code_labels(train_y, classes, first.source),
+        test_x=np.ascontiguousarray(test_x),
+        test_y=code_labels(test_y, classes, where),
+        image_shape=image_shape or square(train_x.shape[1]),
+        classes=classes,
+        value_range=value_range,
+        kind=first.kind,
+        source=first.source,
+        note=first.note,
+    )
+
+
+def square(features: int) -> tuple[int, int] | None:
+    """(side, side) of a square image with so many pixels, None where there is none."""
+    side = math.isqrt(features)
+    return (side, side) if side * side == features else None
+
+
+def split(samples: Samples, where: str, tests: int | None = None) -> tuple[Samples, Samples]:
+    """Split samples with a fixed seed, the classes in proportion where they suffice.
+
+    Parameters
+    ----------
+    samples : tuple of numpy.ndarray
+        x (n, features) and y (n,).
+    where : str
+        Where they come from, for the message.
+    tests : int, optional
+        How many go to the second part; a fifth of them if not given.
+
+    Returns
+    -------
+    train, test : tuple of numpy.ndarray
+        Shuffled.
+
+    Raises
+    ------
+    DataError
+        Fewer than two samples.
+    """
+    from sklearn.model_selection import train_test_split
+
+    x, y = samples
+    if len(x) < 2:
+        raise DataError(f"{where} holds one sample, too few to split: give test data as well")
+    counts = np.unique(y, return_counts=True)[1]
+    tests = math.ceil(len(x) / 5) if tests is None else tests
+    stratify = y if counts.min() >= 2 and len(counts) <= min(tests, len(x) - tests) else None
+    train, test = train_test_split(
+        np.arange(len(x)), test_size=tests, random_state=_SPLIT_SEED, stratify=stratify
+    )
+    return (x[train], y[train]), (x[test], y[test])
+
+
+def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:
+    """Take samples out of the training part, with a fixed seed, to choose things by.
+
+    Parameters
+    ----------
+    data : Dataset
+    samples : int
+        How many, the classes in proportion; what is left keeps its order.
+
+    Returns
+    -------
+    data : Dataset
+        The same without them.
+    held_out : tuple of numpy.ndarray or None
+        Theirs; None for no samples.
+
+    Raises
+    ------
+    DataError
+        If too few would be left.
+    """
+    if not samples:
+        return data, None
+    n = len(data.train_y)
+    if samples >= n:
+        raise DataError(f"{samples:,} samples cannot be held out of {n:,}: at least one must train")
+    rows = np.arange(n)
+    (kept, _), (held, held_y) = split((rows, data.train_y), data.name, samples)
+    kept = np.sort(kept)
+    rest = replace(data, train_x=data.train_x[kept], train_y=data.train_y[kept])
+    return rest, (data.train_x[held], held_y)
+
+
+def _like(train_x: np.ndarray, test_x: np.ndarray, first: Source, where: str) -> np.ndarray:
+    """Return the test values in the training values' dtype, if they are on the same scale."""
+    if train_x.dtype == test_x.dtype == np.float32:
+        return test_x
+    low, high = float(test_x.min()), float(test_x.max())
+    if train_x.dtype == np.uint8:
+        whole = test_x.dtype == np.uint8 or bool((test_x == np.floor(test_x)).all())
+        fits = whole and low >= 0 and high <= first.pixel_range[1]
+        wanted = f"whole numbers 0…{first.pixel_range[1]:g}"
+    else:
+        # Twice the training maximum tells 0…1 from 0…255 and lets a brighter test image pass.
+        fits = high <= 2 * float(train_x.max())
+        wanted = f"floats {float(train_x.min()):g}…{float(train_x.max()):g}"
+    if not fits:
+        raise DataError(
+            f"{where} has values {low:g}…{high:g} ({test_x.dtype}), "
+            f"not on the scale of {first.source}: {wanted}"
+        )
+    return test_x.astype(train_x.dtype)
