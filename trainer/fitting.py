@@ -1,0 +1,319 @@
+"""Training as a generator of reports: `fit` yields, the caller looks, draws, saves or stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from backends.functions import Array
+
+from .network import MLP
+from .optimizers import OPTIMIZERS
+
+_REPORT_SECONDS = 0.1  # about how often a running epoch reports
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """Where a running epoch stands; the weights are those after `samples` samples.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The running epoch, from 1, and how many there will be.
+    samples, total : int
+        Samples learned in this epoch, and the epoch's size.
+    train_loss : float
+        Mean loss of those samples, each before its own update, without the l2 penalty.
+    seconds : float
+        Of training in this epoch so far.
+    samples_per_second : float
+    """
+
+    epoch: int
+    epochs: int
+    samples: int
+    total: int
+    train_loss: float
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch came to.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    train_loss : float
+        Mean loss over the epoch, each sample's before its own update, without the l2 penalty.
+    test_accuracy : float or None
+        Fraction of right answers after the epoch; None without test samples.
+    seconds : float
+        Wall time of training with the device synchronised: shuffling, conversion and upload
+        included, what is prepared once charged to the first epoch. Compilation, evaluation and
+        the time the generator was suspended are not in it.
+    evaluation_seconds, compile_seconds : float
+    samples_per_second : float
+        Training samples over `seconds`.
+    validation_accuracy : float or None
+        Likewise on held-out training samples.
+    """
+
+    epoch: int
+    train_loss: float
+    test_accuracy: float | None
+    seconds: float
+    evaluation_seconds: float
+    compile_seconds: float
+    samples_per_second: float
+    validation_accuracy: float | None = None
+
+
+class Diverged(ArithmeticError):
+    """The loss or a weight became NaN or infinite; the model holds the last good epoch's weights.
+
+    Attributes
+    ----------
+    epoch, sample : int
+        Where, both from 1.
+    """
+
+    def __init__(self, epoch: int, sample: int, total: int, rate: float) -> None:
+        self.epoch = epoch
+        self.sample = sample
+        super().__init__(
+            f"training diverged in epoch {epoch} at sample {sample:,} of {total:,}: a number became"
+            f" NaN or infinite; try a lower learning rate, such as {rate / 10:g} (it was {rate:g})"
+        )
+
+
+class _Stopwatch:
+    """Wall time of work on the device; runs from the start on."""
+
+    def __init__(self, synchronize: Callable[[], None]) -> None:
+        self._synchronize = synchronize
+        self.seconds = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        self._since = perf_counter()
+
+    def pause(self) -> None:
+        self._synchronize()
+        self.seconds += perf_counter() - self._since
+
+
+def fit(
+    model: MLP,
+    train_x: Any,
+    train_y: Any,
+    *,
+    epochs: int = 5,
+    batch_size: int = 1,
+    learning_rate: float | Callable[[int], float] = 0.1,
+    optimizer: str = "sgd",
+    momentum: float = 0.0,
+    shuffle: bool = False,
+    seed: int | None = None,
+    test: tuple[Any, Any] | None = None,
+    validation: tuple[Any, Any] | None = None,
+) -> Iterator[BatchProgress | EpochReport]:
+    """Train a network, yielding reports.
+
+    Parameters
+    ----------
+    model : MLP
+        Changed in place. At every yield its weights are those after the samples reported;
+        reading or saving them changes no number that follows.
+    train_x : array, shape (n, fan_in)
+        Host or device array of any real dtype, unscaled; uploaded once.
+    train_y : array of int, shape (n,)
+    epochs : int
+    batch_size : int
+        1 is online training, every sample an update. A batch steps by the learning rate times
+        the mean gradient of its samples; the last batch of an epoch may be smaller.
+    learning_rate : float or callable
+        Constant, or ``learning_rate(step)`` for update 0, 1, 2, … of the whole training.
+    optimizer : {"sgd", "adam"}
+    momentum : float
+        μ of SGD's v ← μv - ηg; 0 is plain SGD.
+    shuffle : bool
+        A new order every epoch, else the samples' own.
+    seed : int or None
+        Of the orders, drawn on the host: the same on every device.
+    test, validation : tuple of (x, y), optional
+        Evaluated after each epoch; nothing is chosen by them here.
+
+    Yields
+    ------
+    BatchProgress or EpochReport
+        Some of the first while an epoch runs, one of the second at its end.
+
+    Raises
+    ------
+    ValueError
+        If an argument is out of range or the samples do not fit the network.
+    Diverged
+        If the loss or a weight becomes NaN or infinite.
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if int(value) != value or value < 1:
+            raise ValueError(f"{name}={value}: expected a whole number, one or more")
+    if optimizer not in OPTIMIZERS:
+        raise ValueError(f"optimizer={optimizer!r} is unknown: expected {' or '.join(OPTIMIZERS)}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum={momentum}: expected a number from 0 to below 1")
+    if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
+        raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
+    stepper = OPTIMIZERS[optimizer](model.backend, model.weights, float(momentum))
+    training = _Training(model, stepper, learning_rate, int(batch_size))
+    return _epochs(training, train_x, train_y, int(epochs), shuffle, seed, test, validation)
+
+
+class _Training:
+    """The model, its optimiser and how many updates they have made."""
+
+    def __init__(
+        self,
+        model: MLP,
+        optimizer: Any,
+        learning_rate: float | Callable[[int], float],
+        batch_size: int,
+    ) -> None:
+        self.model = model
+        self.optimizer = optimizer
+        self.batch_size = batch_size
+        # an elementwise second moment does not fit the delayed updates of `Backend.online_sgd`
+        self.online = batch_size == 1 and hasattr(optimizer, "velocities")
+        self._learning_rate = learning_rate
+        self.steps = 0
+
+    def rate(self, step: int) -> float:
+        """Learning rate of update 0, 1, 2, … of the whole training."""
+        rate = self._learning_rate
+        return float(rate(step) if callable(rate) else rate)
+
+    def learn(self, rows: Callable[[int, int], tuple[Array, Array]], a: int, b: int, m: int) -> Any:
+        """Learn samples a to b of m in the epoch's order; return the loss of each."""
+        model = self.model
+        penalty = model.l2 / m
+        if self.online:
+            rates = [self.rate(self.steps + i) for i in range(b - a)]
+            self.steps += b - a
+            values, labels = rows(a, b)
+            return model.backend.online_sgd(
+                model.spec,
+                model.weights,
+                self.optimizer.velocities,
+                values,
+                labels,
+                rates,
+                self.optimizer.momentum,
+                penalty,
+            )
+        losses = []
+        for start in range(a, b, self.batch_size):
+            values, labels = rows(start, min(start + self.batch_size, b))
+            batch_losses, gradients = model.backward(values, labels, penalty)
+            self.optimizer.step(model.weights, gradients, self.rate(self.steps))
+            self.steps += 1
+            losses.append(batch_losses)
+        return model.backend.xp.concat(losses)
+
+
+def _epochs(
+    training: _Training,
+    train_x: Any,
+    train_y: Any,
+    epochs: int,
+    shuffle: bool,
+    seed: int | None,
+    test: tuple[Any, Any] | None,
+    validation: tuple[Any, Any] | None,
+) -> Iterator[BatchProgress | EpochReport]:
+    clock = _Stopwatch(training.model.backend.synchronize)
+    model, backend = training.model, training.model.backend
+    xp = backend.xp
+    x = model.samples(train_x)
+    n = x.shape[0]
+    y = model.labels(train_y, n)
+    if not n:
+        raise ValueError("train_x has no samples: expected at least one")
+    if xp.isdtype(x.dtype, "real floating") and not bool(xp.all(xp.isfinite(x))):
+        raise ValueError("train_x holds NaN or infinite values: expected finite numbers")
+    rng = backend.rng(seed)
+    # reports fall between blocks or batches, whose edges depend on the sample's index alone
+    unit = backend.block_size if training.online else training.batch_size
+    units = 1
+    clock.pause()
+    held_out = {}
+    for name, part in (("test", test), ("validation", validation)):
+        if part is not None:
+            values = model.samples(part[0])
+            held_out[name] = (values, model.labels(part[1], values.shape[0]))
+    started = perf_counter()
+    if training.online:
+        backend.prepare(model.spec)
+    compile_seconds = perf_counter() - started
+
+    for epoch in range(1, epochs + 1):
+        clock.resume()
+        good = [xp.asarray(w, copy=True) for w in model.weights]
+        order = backend.asarray(rng.permutation(n)) if shuffle else None
+
+        def rows(a: int, b: int, order: Array | None = order) -> tuple[Array, Array]:
+            if order is None:
+                return x[a:b, :], y[a:b]
+            return xp.take(x, order[a:b], axis=0), xp.take(y, order[a:b])
+
+        done, loss_sum = 0, 0.0
+        while done < n:
+            stop = min(done + units * unit, n)
+            losses = training.learn(rows, done, stop, n)
+            part_sum = float(xp.sum(losses, dtype=xp.float64))
+            if not math.isfinite(part_sum):
+                first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
+                raise _diverged(training, good, epoch, done + first + 1, n)
+            loss_sum += part_sum
+            done = stop
+            before = clock.seconds
+            clock.pause()
+            seconds = clock.seconds
+            units = max(1, min(4 * units, int(units * _REPORT_SECONDS / (seconds - before))))
+            if done < n:
+                yield BatchProgress(
+                    epoch, epochs, done, n, loss_sum / done, seconds, done / seconds
+                )
+            clock.resume()
+        if not all(bool(xp.all(xp.isfinite(w))) for w in model.weights):
+            raise _diverged(training, good, epoch, n, n)
+        clock.pause()
+        started = perf_counter()
+        accuracy = {name: model.accuracy(*part) for name, part in held_out.items()}
+        yield EpochReport(
+            epoch=epoch,
+            train_loss=loss_sum / n,
+            test_accuracy=accuracy.get("test"),
+            seconds=clock.seconds,
+            evaluation_seconds=perf_counter() - started,
+            compile_seconds=compile_seconds if epoch == 1 else 0.0,
+            samples_per_second=n / clock.seconds,
+            validation_accuracy=accuracy.get("validation"),
+        )
+        clock.seconds = 0.0
+
+
+def _diverged(
+    training: _Training, good: list[Array], epoch: int, sample: int, total: int
+) -> Diverged:
+    for w, last_good in zip(training.model.weights, good, strict=True):
+        w[...] = last_good
+    updates = math.ceil(total / training.batch_size)
+    step = (epoch - 1) * updates + (sample - 1) // training.batch_size
+    return Diverged(epoch, sample, total, training.rate(step))

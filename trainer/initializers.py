@@ -1,0 +1,71 @@
+"""Initial weights by name, drawn on the host so that every device starts alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+NAMES = ("hidden", "fan_in", "glorot", "he", "uniform:R")
+
+
+def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
+    """Draw the weight matrices of a network.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of every layer, inputs first.
+    init : str
+        - ``"hidden"``: normal, standard deviation fan_out^-½ for every layer but the last and
+          fan_in^-½ for the last: the lessons' hidden^-½ for both of their matrices;
+        - ``"fan_in"``: normal, fan_in^-½ (Rashid, *Make Your Own Neural Network*, 2016);
+        - ``"glorot"``: uniform, ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16);
+        - ``"he"``: normal, √(2 / fan_in) (He et al. 2015, eq. 10);
+        - ``"uniform:R"``: uniform, ±R (Ng's exercise 4 takes 0.12).
+    rng : numpy.random.Generator
+        From `Backend.rng`.
+
+    Returns
+    -------
+    list of float64 host arrays, each of shape (fan_in, fan_out)
+
+    Raises
+    ------
+    ValueError
+        If there is no such initialiser.
+    """
+    kind, colon, argument = init.partition(":")
+    radius = _positive(argument) if kind == "uniform" else None
+    if (kind == "uniform") != (radius is not None) or (colon and kind != "uniform"):
+        raise ValueError(_unknown(init))
+    matrices = []
+    for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
+        shape = (fan_in, fan_out)
+        if kind == "hidden":
+            fan = fan_in if layer == len(sizes) - 2 else fan_out
+            matrices.append(rng.normal(0.0, fan**-0.5, shape))
+        elif kind == "fan_in":
+            matrices.append(rng.normal(0.0, fan_in**-0.5, shape))
+        elif kind == "glorot":
+            limit = (6 / (fan_in + fan_out)) ** 0.5
+            matrices.append(rng.uniform(-limit, limit, shape))
+        elif kind == "he":
+            matrices.append(rng.normal(0.0, (2 / fan_in) ** 0.5, shape))
+        elif radius is not None:
+            matrices.append(rng.uniform(-radius, radius, shape))
+        else:
+            raise ValueError(_unknown(init))
+    return matrices
+
+
+def _positive(text: str) -> float | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if 0 < number < float("inf") else None
+
+
+def _unknown(init: str) -> str:
+    return f"init={init!r} is unknown: expected {', '.join(NAMES[:-1])} or uniform:R with R > 0"

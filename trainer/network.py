@@ -1,0 +1,387 @@
+"""The network: weights, forward, backward, predict, save and load.
+
+The formulas stand in `backends/base.py`; an `MLP` holds the weights on a device and hands
+them, with what belongs to the network, to its backend's operations.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from backends import Backend, NetworkSpec
+from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
+
+from .initializers import initial_weights
+from .weight_files import WeightFileError, read_safetensors, write_safetensors
+
+_CHUNK = 4096  # rows at a time where the result does not depend on it, to bound the memory
+
+
+class MLP:
+    """A multi-layer perceptron of any depth.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Units of every layer, inputs first: ``[784, 200, 10]``.
+    backend : Backend
+        From `backends.select`; the weights live there.
+    activation : {"sigmoid", "tanh", "relu"}
+        Of the hidden layers.
+    output : {"sigmoid", "softmax"}, optional
+        Implied by the loss.
+    loss : {"rashid", "squared_error", "binary_cross_entropy", "cross_entropy"}
+        ``rashid`` is the rule of *Make Your Own Neural Network* (2016), which is no gradient:
+        ½Σ(t-o)² with the raw errors split back. ``squared_error`` is the gradient of the same
+        loss. Both take a sigmoid output and targets 0.01 and 0.99. ``binary_cross_entropy``
+        (sigmoid, Ng's) and ``cross_entropy`` (softmax) take targets 0 and 1.
+    bias : bool
+        Whether layers have biases, which start at zero.
+    init : str
+        See `trainer.initializers.initial_weights`.
+    seed : int or None
+        Of the initial weights.
+    dtype : {"float32", "float64"}
+        Of weights and arithmetic.
+    scale, shift : float or array of shape (sizes[0],)
+        The input map ``x = values * scale + shift``; the default takes 0…255 to 0.01…1.
+    target_low, target_high : float, optional
+        Targets of the wrong classes and of the right one; implied by the loss.
+    l2 : float
+        λ of the penalty λ/(2m) ΣW², biases excluded.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown or does not go with another; the message names what would.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[int],
+        *,
+        backend: Backend,
+        activation: str = "sigmoid",
+        output: str | None = None,
+        loss: str = "rashid",
+        bias: bool = False,
+        init: str = "hidden",
+        seed: int | None = 0,
+        dtype: str = "float32",
+        scale: Any = 0.99 / 255,
+        shift: Any = 0.01,
+        target_low: float | None = None,
+        target_high: float | None = None,
+        l2: float = 0.0,
+    ) -> None:
+        sizes = tuple(int(size) for size in sizes)
+        if len(sizes) < 2 or min(sizes) < 1:
+            raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
+        _expect("activation", activation, ACTIVATIONS)
+        _expect("loss", loss, LOSSES)
+        output = output or LOSSES[loss].output
+        _expect("output", output, OUTPUTS)
+        if output != LOSSES[loss].output:
+            valid = [name for name, other in LOSSES.items() if other.output == output]
+            raise ValueError(
+                f"output={output!r} does not go with loss={loss!r}: take "
+                f"output={LOSSES[loss].output!r}, or loss={' or '.join(map(repr, valid))}"
+            )
+        dtype = getattr(dtype, "__name__", str(dtype))
+        _expect("dtype", dtype, ("float32", "float64"))
+        if not 0 <= l2 < float("inf"):
+            raise ValueError(f"l2={l2}: expected a finite number, zero or more")
+        low, high = LOSSES[loss].targets
+        device_type = getattr(backend.xp, dtype)
+
+        def input_map(name: str, value: Any) -> Array:
+            array = backend.asarray(value, dtype=device_type)
+            if array.shape not in ((), (sizes[0],)):
+                raise ValueError(
+                    f"{name} has shape {array.shape}: expected a number or ({sizes[0]},)"
+                )
+            return backend.xp.asarray(array, copy=True)
+
+        self.backend = backend
+        self.init = init
+        self.seed = seed
+        self.l2 = float(l2)
+        self.dtype = dtype
+        self.spec = NetworkSpec(
+            sizes=sizes,
+            activation=activation,
+            output=output,
+            loss=loss,
+            bias=bool(bias),
+            target_low=float(low if target_low is None else target_low),
+            target_high=float(high if target_high is None else target_high),
+            scale=input_map("scale", scale),
+            shift=input_map("shift", shift),
+            dtype=device_type,
+        )
+        self.weights: list[Array] = []
+        for matrix in initial_weights(sizes, init, backend.rng(seed)):
+            self.weights.append(backend.asarray(matrix, dtype=device_type))
+            if bias:
+                self.weights.append(backend.xp.zeros(matrix.shape[1], dtype=device_type))
+
+    def __repr__(self) -> str:
+        spec = self.spec
+        return (
+            f"MLP({list(spec.sizes)}, activation={spec.activation!r}, output={spec.output!r}, "
+            f"loss={spec.loss!r}, bias={spec.bias}, dtype={self.dtype!r}, on {self.backend.name})"
+        )
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Units of every layer, inputs first."""
+        return self.spec.sizes
+
+    @property
+    def weight_count(self) -> int:
+        """How many numbers are learned, biases included."""
+        return sum(w.size for w in self.weights)
+
+    # --- weights ------------------------------------------------------------------------
+
+    def get_weights(self) -> list[Any]:
+        """Copy the weights to the host: W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …."""
+        return [self.backend.to_numpy(w) for w in self.weights]
+
+    def set_weights(self, arrays: Sequence[Any]) -> None:
+        """Take over weights in the order of `get_weights`; they are copied.
+
+        Raises
+        ------
+        ValueError
+            If their number or a shape is not the network's, naming both.
+        """
+        xp = self.backend.xp
+        new = [self.backend.asarray(a, dtype=self.spec.dtype) for a in arrays]
+        given, wanted = [a.shape for a in new], [w.shape for w in self.weights]
+        if given != wanted:
+            raise ValueError(f"weights have shapes {given}: this network has {wanted}")
+        self.weights[:] = [xp.asarray(a, copy=True) for a in new]
+
+    # --- samples on the device ------------------------------------------------------------
+
+    def samples(self, x: Any) -> Array:
+        """Move samples (n, fan_in) to the device, unscaled.
+
+        Raises
+        ------
+        ValueError
+            If the shape is another.
+        """
+        values = self.backend.asarray(x)
+        if values.ndim != 2 or values.shape[1] != self.sizes[0]:
+            raise ValueError(f"x has shape {values.shape}: expected (n, {self.sizes[0]})")
+        return values
+
+    def labels(self, y: Any, n: int) -> Array:
+        """Move the labels of n samples to the device as integers.
+
+        Raises
+        ------
+        ValueError
+            If they are not n whole numbers from 0 to classes - 1.
+        """
+        xp = self.backend.xp
+        given = self.backend.asarray(y)
+        if given.shape != (n,):
+            raise ValueError(f"y has shape {given.shape}: expected ({n},), one label a sample")
+        number = xp.astype(given, xp.float64, copy=False)
+        wrong = (number != xp.floor(number)) | (number < 0) | (number >= self.sizes[-1])
+        if bool(xp.any(wrong)):
+            at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
+            raise ValueError(
+                f"y[{at}] is {given[at]}: expected a whole number from 0 to {self.sizes[-1] - 1}"
+            )
+        return xp.astype(given, xp.int64, copy=False)
+
+    # --- forward and backward -------------------------------------------------------------
+
+    def forward(self, values: Array) -> tuple[list[Array], Array, Array]:
+        """Propagate samples forward.
+
+        Parameters
+        ----------
+        values : device array, shape (n, fan_in)
+            From `samples`.
+
+        Returns
+        -------
+        activations : list of arrays
+            What each layer is fed: the mapped inputs, then every hidden layer's activations.
+        logits, outputs : array, shape (n, classes)
+            The last layer's pre-activation and the network's answer.
+        """
+        (W, b), *deeper = self.spec.layers(self.weights)
+        x = self.backend.inputs(self.spec, values)
+        z = self.backend.affine(x, W, b)
+        hidden, logits, outputs = self.backend.forward(self.spec, deeper, z)
+        return [x, *hidden], logits, outputs
+
+    def backward(
+        self, values: Array, labels: Array, penalty: float = 0.0
+    ) -> tuple[Array, list[Array]]:
+        """Propagate samples forward and their errors back.
+
+        Parameters
+        ----------
+        values, labels : device arrays
+            From `samples` and `labels`.
+        penalty : float
+            λ/m; penalty · W is added to the gradient of each weight matrix.
+
+        Returns
+        -------
+        losses : array, shape (n,)
+            Of every sample, without penalty.
+        gradients : list of arrays
+            Mean over the samples, in the order of the weights.
+        """
+        layers = self.spec.layers(self.weights)
+        activations, logits, outputs = self.forward(values)
+        targets = self.backend.targets(self.spec, labels)
+        losses = self.backend.losses(self.spec, logits, outputs, targets)
+        deltas = self.backend.backward(self.spec, layers[1:], activations[1:], outputs, targets)
+        return losses, self.backend.gradients(layers, activations, deltas, penalty)
+
+    def predict_proba(self, x: Any) -> Array:
+        """Answer each sample with one output a class.
+
+        Parameters
+        ----------
+        x : array, shape (n, fan_in)
+            Host or device array, unscaled.
+
+        Returns
+        -------
+        device array, shape (n, classes)
+            Softmax outputs sum to one; sigmoid outputs are each between 0 and 1.
+        """
+        values = self.samples(x)
+        parts = [self.forward(values[rows, :])[2] for rows in _chunks(values.shape[0])]
+        return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
+
+    def predict(self, x: Any) -> Array:
+        """Answer each sample with its likeliest class: device array of int, shape (n,)."""
+        return self.backend.xp.argmax(self.predict_proba(x), axis=1)
+
+    def accuracy(self, x: Any, y: Any) -> float:
+        """Fraction of samples whose predicted class is their label."""
+        values = self.samples(x)
+        labels = self.labels(y, values.shape[0])
+        if not values.shape[0]:
+            raise ValueError("there are no samples to be accurate about")
+        return (
+            float(self.backend.xp.count_nonzero(self.predict(values) == labels)) / labels.shape[0]
+        )
+
+    def loss(self, x: Any, y: Any) -> float:
+        """Mean loss of the samples plus λ/(2m) ΣW², m being their number."""
+        xp = self.backend.xp
+        values, labels, m = self._labelled(x, y)
+        total = 0.0
+        for rows in _chunks(m):
+            _, logits, outputs = self.forward(values[rows, :])
+            targets = self.backend.targets(self.spec, labels[rows])
+            losses = self.backend.losses(self.spec, logits, outputs, targets)
+            total += float(xp.sum(losses, dtype=xp.float64))
+        if self.l2:
+            matrices = [W for W, _ in self.spec.layers(self.weights)]
+            total += self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
+        return total / m
+
+    def gradients(self, x: Any, y: Any) -> list[Array]:
+        """Gradient of `loss` by every weight, as device arrays in the order of `get_weights`.
+
+        For ``rashid``, whose rule is no gradient, minus the rule's step without the rate.
+        """
+        values, labels, m = self._labelled(x, y)
+        total: list[Array] = []
+        for rows in _chunks(m):
+            part = labels[rows]
+            share = part.shape[0] / m
+            _, gradients = self.backward(values[rows, :], part, self.l2 / m)
+            parts = [gradient * share for gradient in gradients]
+            total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
+        return total
+
+    def _labelled(self, x: Any, y: Any) -> tuple[Array, Array, int]:
+        values = self.samples(x)
+        m = values.shape[0]
+        if not m:
+            raise ValueError("x has no samples: expected at least one")
+        return values, self.labels(y, m), m
+
+    # --- files --------------------------------------------------------------------------
+
+    def settings(self) -> dict[str, Any]:
+        """All that makes this network, but for the input map and the weights, for JSON."""
+        spec = self.spec
+        return {
+            "sizes": list(spec.sizes),
+            "activation": spec.activation,
+            "output": spec.output,
+            "loss": spec.loss,
+            "bias": spec.bias,
+            "init": self.init,
+            "seed": self.seed,
+            "dtype": self.dtype,
+            "target_low": spec.target_low,
+            "target_high": spec.target_high,
+            "l2": self.l2,
+        }
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write weights, input map and settings to one safetensors file, whole or not at all."""
+        arrays = dict(zip(self._names(), self.get_weights(), strict=True))
+        arrays["scale"] = self.backend.to_numpy(self.spec.scale)
+        arrays["shift"] = self.backend.to_numpy(self.spec.shift)
+        write_safetensors(Path(path), arrays, self.settings())
+
+    @classmethod
+    def load(cls, run_or_file: str | os.PathLike[str], *, backend: Backend) -> MLP:
+        """Read a network from a run folder or from a file that `save` wrote.
+
+        Raises
+        ------
+        WeightFileError
+            If there is none, or it is damaged.
+        """
+        path = Path(run_or_file)
+        if path.is_dir():
+            path = path / "model.safetensors"
+        arrays, settings = read_safetensors(path)
+        try:
+            model = cls(
+                settings.pop("sizes"),
+                backend=backend,
+                scale=arrays["scale"],
+                shift=arrays["shift"],
+                **settings,
+            )
+            model.set_weights([arrays[name] for name in model._names()])
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            raise WeightFileError(f"{path}: does not hold a whole network ({error})") from error
+        return model
+
+    def _names(self) -> list[str]:
+        per_layer = ("W", "b") if self.spec.bias else ("W",)
+        return [f"{kind}{layer}" for layer in range(1, len(self.sizes)) for kind in per_layer]
+
+
+def _expect(name: str, given: str, known: Any) -> None:
+    if given not in known:
+        raise ValueError(f"{name}={given!r} is unknown: expected {' or '.join(known)}")
+
+
+def _chunks(n: int) -> Iterator[slice]:
+    # one empty chunk for no samples, so that the results still have their shape
+    for start in range(0, max(n, 1), _CHUNK):
+        yield slice(start, min(start + _CHUNK, n))
