@@ -1,0 +1,65 @@
+"""How good a network's answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """Precision, recall and F1 (fractions) and the number of samples of one class."""
+
+    label: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Answers against the truth.
+
+    Attributes
+    ----------
+    accuracy : float
+        Fraction of right answers.
+    confusion : array of int, shape (k, k)
+        ``confusion[true, answered]`` counts samples.
+    classes : list of ClassScore
+    averages : list of ClassScore
+        Over the classes that occur or were answered: plain, and weighted by support.
+    """
+
+    accuracy: float
+    confusion: np.ndarray
+    classes: list[ClassScore]
+    averages: list[ClassScore]
+
+
+def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | str]) -> Evaluation:
+    """Compare answers with labels, both codes in 0…k-1, by scikit-learn's definitions."""
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+    codes = np.arange(len(classes))
+    scores = precision_recall_fscore_support(labels, answers, labels=codes, zero_division=0.0)
+    occurring = np.union1d(labels, answers)
+    averages = []
+    for name, kind in (("macro average", "macro"), ("weighted average", "weighted")):
+        mean = precision_recall_fscore_support(
+            labels, answers, labels=occurring, average=kind, zero_division=0.0
+        )
+        precision, recall, f1 = (float(value) for value in mean[:3])
+        averages.append(ClassScore(name, precision, recall, f1, len(labels)))
+    return Evaluation(
+        accuracy=float(np.mean(labels == answers)),
+        confusion=confusion_matrix(labels, answers, labels=codes),
+        classes=[
+            ClassScore(str(label), float(p), float(r), float(f), int(s))
+            for label, p, r, f, s in zip(classes, *scores, strict=True)
+        ],
+        averages=averages,
+    )

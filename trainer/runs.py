@@ -1,0 +1,128 @@
+"""The run folder: config.json, metrics.jsonl and model.safetensors, each written whole."""
+
+from __future__ import annotations
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .files import write_whole
+
+MODEL_FILE = "model.safetensors"
+
+
+class RunError(ValueError):
+    """A run folder cannot be started in or read; one line with what to type instead."""
+
+
+def check_free(out: Path) -> None:
+    """Raise RunError unless `out` is a folder that is empty or can be made."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        kind = "is not empty" if out.is_dir() else "is a file"
+        raise RunError(
+            f"--out {out}: {kind}; expected a new or empty folder. Name another, or leave --out"
+            " away and the next free name under runs/ is taken"
+        )
+
+
+class Run:
+    """One training's folder.
+
+    Parameters
+    ----------
+    path : Path
+    config : dict
+        What `config.json` holds.
+    """
+
+    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+        self.path = path
+        self.config = config
+        self._metrics: list[str] = []
+
+    @classmethod
+    def start(cls, out: Path | None, config: dict[str, Any]) -> Run:
+        """Make the folder (the next free one under runs/ if none is named) and its config.json.
+
+        Raises
+        ------
+        RunError
+            If `out` is not empty.
+        OSError
+            If the folder cannot be made or written.
+        """
+        if out is None:
+            out = _next_free(Path("runs"))
+        else:
+            check_free(out)
+            out.mkdir(parents=True, exist_ok=True)
+        run = cls(out, config | {"versions": _versions()})
+        write_whole(out / "config.json", (json.dumps(run.config, indent=2) + "\n").encode())
+        return run
+
+    @classmethod
+    def open(cls, path: Path) -> Run:
+        """Read a run's config.
+
+        Raises
+        ------
+        RunError
+            If there is no run, or its config is damaged.
+        """
+        file = path / "config.json"
+        try:
+            config = json.loads(file.read_bytes())
+            classes, shape = config["data"]["classes"], config["data"]["image_shape"]
+            if not isinstance(classes, list) or not isinstance(shape, list | None):
+                raise TypeError("wrong types")
+        except FileNotFoundError as error:
+            raise RunError(
+                f"{path}: no run is there (it has no config.json); expected a folder that `train`"
+                f" wrote.{_latest()}"
+            ) from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RunError(f"{file}: not a run's config ({error})") from error
+        return cls(path, config)
+
+    @property
+    def model_file(self) -> Path:
+        """Where the weights of the last epoch are."""
+        return self.path / MODEL_FILE
+
+    def add_epoch(self, metrics: dict[str, Any]) -> None:
+        """Write one more line of metrics.jsonl."""
+        self._metrics.append(json.dumps(metrics) + "\n")
+        write_whole(self.path / "metrics.jsonl", "".join(self._metrics).encode())
+
+
+def _next_free(parent: Path) -> Path:
+    parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        path = parent / f"r{number}"
+        try:
+            path.mkdir()  # fails where another process was quicker
+        except FileExistsError:
+            number += 1
+        else:
+            return path
+
+
+def _latest() -> str:
+    there = [path.parent for path in Path("runs").glob("*/config.json")]
+    if not there:
+        return " Make one with: python -m trainer"
+    newest = max(there, key=lambda path: path.stat().st_mtime)
+    return f" The newest here is {newest}"
+
+
+def _versions() -> dict[str, str]:
+    versions = {"python": platform.python_version()}
+    for name in ("numpy", "scipy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return versions
