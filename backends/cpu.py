@@ -14,7 +14,6 @@ from scipy.special import expit
 from .base import Backend, NetworkSpec
 from .functions import Array
 
-
 _WORTH_SHARING = 1_000_000  # weights of the first layer
 
 

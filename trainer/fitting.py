@@ -256,6 +256,8 @@ def _epochs(
     for name, part in (("test", test), ("validation", validation)):
         if part is not None:
             values = model.samples(part[0])
+            if not values.shape[0]:
+                raise ValueError(f"{name} has no samples: expected some, or None")
             held_out[name] = (values, model.labels(part[1], values.shape[0]))
     started = perf_counter()
     if training.online:
@@ -285,7 +287,8 @@ def _epochs(
             before = clock.seconds
             clock.pause()
             seconds = clock.seconds
-            units = max(1, min(4 * units, int(units * _REPORT_SECONDS / (seconds - before))))
+            since = max(seconds - before, 1e-9)  # a coarse clock may stand still
+            units = max(1, min(4 * units, int(units * _REPORT_SECONDS / since)))
             if done < n:
                 yield BatchProgress(
                     epoch, epochs, done, n, loss_sum / done, seconds, done / seconds

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class MLP:
         target_high: float | None = None,
         l2: float = 0.0,
     ) -> None:
-        sizes = tuple(int(size) for size in sizes)
+        sizes = tuple(index(size) for size in sizes)
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
         _expect("activation", activation, ACTIVATIONS)
@@ -103,6 +104,8 @@ class MLP:
                 raise ValueError(
                     f"{name} has shape {array.shape}: expected a number or ({sizes[0]},)"
                 )
+            if not bool(backend.xp.all(backend.xp.isfinite(array))):
+                raise ValueError(f"{name} holds NaN or infinite values: expected finite numbers")
             return backend.xp.asarray(array, copy=True)
 
         self.backend = backend

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -99,7 +100,9 @@ def _train(
 ) -> int:
     done: list[EpochReport] = []
     interrupted = False
-    with _interruptible() as was_interrupted:
+    with _interruptible() as was_interrupted, warnings.catch_warnings():
+        # NumPy's warnings of overflow; fit itself ends a training that diverges
+        warnings.simplefilter("ignore", RuntimeWarning)
         try:
             for report in reports:
                 if isinstance(report, EpochReport):

@@ -76,8 +76,8 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     Parameters
     ----------
     path : str or path-like
-        PNG, JPEG, BMP, GIF, TIFF, WebP, PPM, TGA or ICO; what is transparent is laid over white, 16 bits are scaled to 8,
-        and a camera's orientation is applied.
+        PNG, JPEG, BMP, GIF, TIFF, WebP, PPM, TGA or ICO; what is transparent is laid over
+        white, 16 bits are scaled to 8, and a camera's orientation is applied.
 
     Returns
     -------
