@@ -1,0 +1,232 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from backends import Backend, BackendUnavailable, gpu, select
+from tests.conftest import samples
+from trainer import MLP, fit
+
+ROOT = Path(__file__).parents[2]
+
+
+class CUDARuntimeError(RuntimeError):
+    pass
+
+
+def raising(error):
+    def raises(*_):
+        raise error
+
+    return raises
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    """CuPy on NumPy's arithmetic, with a runtime that a test can break."""
+    cupy = ModuleType("cupy")
+    vars(cupy).update({name: value for name, value in vars(np).items() if name[0] != "_"})
+    cupy.__version__ = "14.0.0"
+    cupy.asnumpy = np.array
+
+    class Device:
+        mem_info = (1_000, 2_000)
+        compute_capability = "90"
+
+        def __init__(self, index):
+            pass
+
+        def use(self):
+            return self
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            pass
+
+    cupy.cuda = SimpleNamespace(
+        Device=Device,
+        get_current_stream=lambda: SimpleNamespace(synchronize=lambda: None),
+        runtime=SimpleNamespace(
+            CUDARuntimeError=CUDARuntimeError,
+            driverGetVersion=lambda: 12040,
+            runtimeGetVersion=lambda: 12090,
+            getDeviceCount=lambda: 1,
+            getDeviceProperties=lambda index: {"name": b"Fake 9000"},
+        ),
+    )
+    special = ModuleType("cupyx.scipy.special")
+    special.expit = expit
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    monkeypatch.setitem(sys.modules, "cupyx.scipy.special", special)
+    return cupy
+
+
+def refusal(device="gpu"):
+    with pytest.raises(BackendUnavailable) as caught:
+        select(device)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "--device cpu" in message
+    return message
+
+
+def test_cpu():
+    cpu = select("cpu")
+    assert cpu.name == "cpu"
+    assert cpu.xp is np
+    assert cpu.device_name
+    assert cpu.reason == ""
+
+
+@pytest.mark.parametrize("device", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "gpu0", "cuda", "cpu:0"])
+def test_no_device_of_that_name(device):
+    with pytest.raises(ValueError, match="expected auto, cpu, gpu or gpu:N"):
+        select(device)
+
+
+def test_a_misspelt_device_gets_a_hint():
+    with pytest.raises(ValueError, match="did you mean 'gpu'"):
+        select("GPU")
+
+
+def test_without_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    message = refusal()
+    assert message.startswith("CuPy is not installed")
+    assert 'python -m pip install "cupy-cuda1' in message
+    fallback = select("auto")
+    assert fallback.name == "cpu"
+    assert fallback.reason == message.split(";")[0]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise ImportError('''\\n====\\nlibcudart.so.12: cannot open\\nmuch more''')",
+        "import a_part_that_is_missing",
+    ],
+)
+def test_with_a_broken_cupy(monkeypatch, tmp_path, source):
+    (tmp_path / "cupy.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "cupy", raising=False)
+    message = refusal()
+    assert message.startswith("CuPy does not import: ")
+    assert "libcudart.so.12: cannot open;" in message or "a_part_that_is_missing" in message
+    assert 'python -m pip install "cupy-cuda1' in message
+
+
+@pytest.mark.parametrize(
+    ("broken", "with_what", "cause"),
+    [
+        ("driverGetVersion", lambda: 0, "no NVIDIA driver was found"),
+        ("driverGetVersion", raising(CUDARuntimeError("stub")), "no NVIDIA driver was found"),
+        (
+            "getDeviceCount",
+            raising(CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is …")),
+            "the NVIDIA driver supports CUDA 12.4, CuPy was built for a newer one",
+        ),
+        (
+            "getDeviceCount",
+            raising(CUDARuntimeError("cudaErrorNoDevice: no CUDA-capable device is detected")),
+            "no CUDA device is visible to the driver",
+        ),
+        ("getDeviceCount", lambda: 0, "no CUDA device is visible to the driver"),
+    ],
+)
+def test_with_a_driver_that_does_not_serve(fake_cupy, broken, with_what, cause):
+    setattr(fake_cupy.cuda.runtime, broken, with_what)
+    message = refusal()
+    assert message.startswith(cause)
+    assert 'python -m pip install "cupy-cuda1' in message
+    assert select("auto").name == "cpu"
+
+
+def test_with_a_device_that_does_not_serve(fake_cupy):
+    runtime = fake_cupy.cuda.runtime
+    assert refusal("gpu:1").startswith("gpu:1 does not exist; this machine has gpu:0,")
+    runtime.getDeviceCount = lambda: 3
+    assert "this machine has gpu:0 to gpu:2" in refusal("gpu:7")
+
+    fake_cupy.ones = lambda *_: np.zeros((2, 2))
+    assert refusal().startswith("gpu:0 calculates wrongly: 32 came out as 8")
+    fake_cupy.ones = raising(OSError("libnvrtc.so.12 not found\nand more"))
+    assert refusal().startswith("gpu:0 does not answer: libnvrtc.so.12 not found;")
+
+    runtime.getDeviceCount = raising(CUDARuntimeError("cudaErrorUnknown: unknown error"))
+    assert refusal().startswith("CUDA does not answer: cudaErrorUnknown")
+
+
+@pytest.mark.parametrize(("driver", "wheel"), [(0, "13x"), (12040, "12x"), (13000, "13x")])
+def test_the_wheel_matches_the_driver(monkeypatch, driver, wheel):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(gpu, "_driver_version", lambda: driver)
+    message = refusal()
+    assert f'"cupy-cuda{wheel}[ctk]"' in message
+    assert ("no NVIDIA driver was found" in message) == (driver == 0)
+
+
+def test_gpu_code_on_a_fake_device(fake_cupy, base_on_numpy):
+    fake_cupy.cuda.runtime.getDeviceCount = lambda: 2
+    backend = select("gpu:1")
+    assert (backend.name, backend.device_name) == ("gpu:1", "Fake 9000")
+    assert select("auto").reason == "a CUDA GPU answers"
+    x, y = samples(20, 4, 3)
+    answers = []
+    for each in (backend, base_on_numpy):
+        model = MLP([4, 5, 3], backend=each, dtype="float64")
+        *_, report = fit(model, x, y, epochs=2, test=(x, y))
+        answers.append([*model.get_weights(), model.loss(x, y), report.test_accuracy])
+    for a, b in zip(*answers, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12)
+
+
+def test_gpu_describe(fake_cupy):
+    assert gpu.describe() == [
+        {
+            "index": 0,
+            "name": "Fake 9000",
+            "memory_free": 1_000,
+            "memory_total": 2_000,
+            "compute_capability": "9.0",
+            "driver": "12.4",
+            "cuda": "12.9",
+            "cupy": "14.0.0",
+        }
+    ]
+
+
+@pytest.mark.gpu
+def test_a_gpu_that_answers(gpu_backend):
+    assert select("auto").name == gpu_backend.name == "gpu:0"
+    assert gpu.describe()[0]["name"] == gpu_backend.device_name
+
+
+def test_repr_names_the_device(backend):
+    assert isinstance(backend, Backend)
+    assert backend.name in repr(backend)
+    assert backend.device_name in repr(backend)
+
+
+def test_importing_the_package_is_light():
+    heavy = ["cupy", "matplotlib", "sklearn", "numba", "PIL", "pooch"]
+    code = (
+        "import sys, backends, trainer; backends.select('cpu');"
+        f"print(*[name for name in {heavy} if name in sys.modules])"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.split()
+    assert loaded == []

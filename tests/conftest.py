@@ -1,0 +1,110 @@
+"""What the tests share: the backends they run on and plainly written references."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from backends import Backend, BackendUnavailable, select
+
+settings.register_profile("quick", deadline=None, max_examples=40)
+settings.load_profile("quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "gpu: needs a CUDA GPU and CuPy; run with -m gpu")
+    if config.getoption("markexpr").strip() != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session")
+def gpu_backend() -> Backend:
+    """The first GPU; only tests marked gpu may ask for it."""
+    try:
+        return select("gpu")
+    except BackendUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(
+    scope="session",
+    params=["numpy", "array-api-strict", pytest.param("gpu", marks=pytest.mark.gpu)],
+)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Every backend; the strict one proves that base.py is portable without a GPU."""
+    if request.param == "numpy":
+        return select("cpu")
+    if request.param == "array-api-strict":
+        return Backend(array_api_strict, "strict", "array-api-strict")
+    return request.getfixturevalue("gpu_backend")
+
+
+@pytest.fixture(scope="session")
+def base_on_numpy() -> Backend:
+    """The textbook, base.py without an override."""
+    return Backend(np, "base", "base.py on NumPy")
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of MNIST and other data that no user has."""
+    if "TRAINER_DATA" not in os.environ:
+        pytest.skip("TRAINER_DATA is not set")
+    folder = Path(os.environ["TRAINER_DATA"])
+    if not folder.is_dir():
+        pytest.skip(f"TRAINER_DATA={folder} is no folder")
+    return folder
+
+
+@st.composite
+def networks(draw: Callable[..., Any]) -> dict[str, Any]:
+    """Keyword arguments of a float64 MLP of 0 to 3 hidden layers on inputs of order one."""
+    hidden = draw(st.lists(st.integers(1, 5), max_size=3))
+    return {
+        "sizes": [4, *hidden, 3],
+        "activation": draw(st.sampled_from(["sigmoid", "tanh", "relu"])),
+        "loss": draw(
+            st.sampled_from(["rashid", "squared_error", "binary_cross_entropy", "cross_entropy"])
+        ),
+        "bias": draw(st.booleans()),
+        "l2": draw(st.sampled_from([0.0, 1.5])),
+        "init": "fan_in",
+        "dtype": "float64",
+        "scale": 0.5,
+        "shift": 0.1,
+        **draw(st.sampled_from([{}, {"target_low": 0.1, "target_high": 0.7}])),
+    }
+
+
+def samples(n: int, features: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Normal inputs and random labels."""
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, features)), rng.integers(0, classes, n)
+
+
+def assert_weights(actual: Sequence[Any], desired: Sequence[Any], tolerance: float) -> None:
+    """Compare lists of host arrays; tolerance 0 means bit for bit."""
+    for a, d in zip(actual, desired, strict=True):
+        np.testing.assert_allclose(a, d, rtol=tolerance, atol=tolerance)
+
+
+def plain_sgd(w: Any, g: Any, state: dict[str, Any], rate: float, momentum: float = 0.0) -> Any:
+    """v ← μv - ηg, w ← w + v."""
+    state["v"] = momentum * state.get("v", 0.0) - rate * g
+    return w + state["v"]
+
+
+def plain_adam(w: Any, g: Any, state: dict[str, Any], rate: float) -> Any:
+    """Kingma and Ba 2015, algorithm 1, line by line."""
+    t = state["t"] = state.get("t", 0) + 1
+    m = state["m"] = 0.9 * state.get("m", 0.0) + (1 - 0.9) * g
+    v = state["v"] = 0.999 * state.get("v", 0.0) + (1 - 0.999) * g**2
+    return w - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)

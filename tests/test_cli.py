@@ -1,0 +1,371 @@
+"""The runner: its real output in a terminal and in a pipe, its files and its exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from fcntl import ioctl
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from trainer import load
+from trainer.cli import main
+
+ROOT = Path(__file__).parents[1]
+FAST = ["--data", "digits", "--device", "cpu"]
+ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A finished run of the digits recipe."""
+    path = tmp_path_factory.mktemp("runs") / "digits"
+    assert main([*FAST, "--quiet", "--out", str(path)]) == 0
+    return path
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
+
+
+def python(*arguments: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", "trainer", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        **options,
+    )
+
+
+def in_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+    """What a terminal of so many columns receives."""
+    leader, follower = pty.openpty()
+    ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
+        os.environ.pop(name, None)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"} | environment,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    received = b""
+    with contextlib.suppress(OSError):  # Linux says "input/output error" at the end
+        while chunk := os.read(leader, 65536):
+            received += chunk
+    os.close(leader)
+    assert process.wait(60) == 0
+    return received.decode()
+
+
+# --- training -------------------------------------------------------------------------------
+
+
+def test_a_terminal_of_80_columns_shows_facts_rows_and_a_closing_panel():
+    text = in_a_terminal(*FAST, "--epochs", "3")
+    plain = ESCAPE.sub("", text)
+    lines = [line for part in plain.splitlines() for line in part.split("\r")]
+    assert max(map(len, lines)) <= 80
+    assert "64 → 100 → 10" in plain
+    assert re.search(r" epoch +loss +test +seconds +samples/s", plain)
+    assert re.findall(r" ([123]) +\d\.\d{6} +\d+\.\d\d %", plain) == ["1", "2", "3"]
+    assert "╭" in plain
+    assert "python -m trainer predict runs/r1" in plain
+    assert "\x1b[?25h" in text  # the cursor is given back
+
+
+def test_no_color_is_honoured_in_a_terminal():
+    text = in_a_terminal(*FAST, "--epochs", "1", NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", text)
+
+
+def test_a_pipe_gets_plain_lines():
+    result = python(*FAST, "--epochs", "2")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", result.stdout)
+    assert len(re.findall(r"^ +[12] +\d\.\d{6} ", result.stdout, re.MULTILINE)) == 2
+    assert "of 360 test samples right" in result.stdout
+
+
+def test_json_is_one_object_an_event_and_nothing_else(capsys):
+    assert main([*FAST, "--epochs", "3", "--json", "--out", "here"]) == 0
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    assert captured.err == ""
+    assert events[0]["event"] == "start"
+    assert events[0]["settings"]["epochs"] == 3
+    assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
+    assert events[-1]["event"] == "end"
+    assert events[-1]["run"] == "here"
+
+
+def test_quiet_says_nothing(capsys):
+    assert main([*FAST, "--epochs", "1", "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_the_digits_recipe_reaches_95_percent_and_the_run_folder_tells_it(run):
+    metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in metrics] == list(range(1, 31))
+    assert metrics[-1]["test_accuracy"] >= 0.95
+    assert {"train_loss", "epoch_seconds", "samples_per_second"} <= set(metrics[0])
+    config = json.loads((run / "config.json").read_text())
+    assert config["recipe"] == "digits"
+    assert config["network"]["sizes"] == [64, 100, 10]
+
+
+def test_the_same_seed_trains_the_same_network(run, tmp_path):
+    for seed in ("0", "1"):
+        assert main([*FAST, "--quiet", "--out", seed, "--seed", seed]) == 0
+    written = {name: Path(name, "model.safetensors").read_bytes() for name in ("0", "1")}
+    assert written["0"] == (run / "model.safetensors").read_bytes()
+    assert written["1"] != written["0"]
+
+
+def test_an_option_given_wins_over_the_recipe(tmp_path):
+    options = {
+        "--hidden": "12,5",
+        "--activation": "relu",
+        "--loss": "cross_entropy",
+        "--init": "he",
+        "--l2": "0.5",
+        "--optimizer": "adam",
+        "--batch-size": "32",
+        "--learning-rate": "0.01",
+        "--epochs": "1",
+        "--dtype": "float64",
+    }
+    given = [word for pair in options.items() for word in pair]
+    assert main([*FAST, *given, "--bias", "--no-shuffle", "--quiet", "--out", "o"]) == 0
+    config = json.loads(Path("o/config.json").read_text())
+    assert config["network"]["sizes"] == [64, 12, 5, 10]
+    assert config["network"]["output"] == "softmax"
+    assert config["network"]["bias"] is True
+    settings = config["settings"]
+    assert settings["shuffle"] is False
+    assert (settings["optimizer"], settings["batch_size"]) == ("adam", 32)
+    assert (settings["learning_rate"], settings["l2"]) == (0.01, 0.5)
+
+
+def test_adam_without_a_rate_takes_its_own():
+    assert main([*FAST, "--optimizer", "adam", "--epochs", "1", "--quiet", "--out", "o"]) == 0
+    assert json.loads(Path("o/config.json").read_text())["settings"]["learning_rate"] == 0.001
+
+
+def test_limit_and_validation_take_from_the_training_part_only():
+    options = ["--limit", "100", "--validation", "200", "--epochs", "1", "--quiet", "--out", "o"]
+    assert main([*FAST, *options]) == 0
+    data = json.loads(Path("o/config.json").read_text())["data"]
+    assert (data["train_samples"], data["validation_samples"], data["test_samples"]) == (
+        100,
+        200,
+        360,
+    )
+    assert 0 <= json.loads(Path("o/metrics.jsonl").read_text())["validation_accuracy"] <= 1
+
+
+def test_ctrl_c_ends_after_the_batch_saves_and_says_how_to_go_on():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *FAST, "--epochs", "1000000", "--out", "o"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if re.match(r" +2 ", line):
+            break
+    process.send_signal(signal.SIGINT)
+    rest = process.stdout.read()
+    assert process.wait(60) == 130
+    assert "stopped by Ctrl-C" in rest
+    assert "python -m trainer evaluate o" in rest
+    assert main(["evaluate", "o", "--device", "cpu"]) == 0
+
+
+@pytest.mark.parametrize("batch_size", ["1", "32"])
+def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
+    options = ["--loss", "cross_entropy", "--activation", "relu", "--learning-rate", "1e30"]
+    result = python(*FAST, *options, "--batch-size", batch_size, "--out", "o")
+    error = result.stderr
+    assert (result.returncode, error.count("\n")) == (1, 1)
+    assert "epoch 1 at sample" in error
+    assert "lower learning rate" in error
+    assert main(["evaluate", "o", "--device", "cpu"]) == 0
+
+
+# --- mistakes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--device", "gpu"], ["--device cpu", "pip install"]),
+        (["--device", "gqu"], ["gqu", "auto, cpu, gpu or gpu:N"]),
+        (["trian"], ["trian", "did you mean train?"]),
+        (["--epoch", "3"], ["--epoch", "--epochs"]),
+        (["--epochs", "0"], ["--epochs", ">= 1"]),
+        (["--epochs", "many"], ["--epochs", "many", "int"]),
+        (["--momentum", "1"], ["--momentum", "< 1"]),
+        (["--activation", "step"], ["step", "sigmoid", "tanh", "relu"]),
+        (["--data", "minst"], ["minst", "did you mean 'mnist'?"]),
+        (["--recipe", "cake"], ["cake", "rashid", "python -m trainer recipes"]),
+        (["--data", "digits", "--hidden", "3,x"], ["3,x", "200,100"]),
+        (["--data", "digits", "--output", "softmax"], ["softmax", "cross_entropy"]),
+        (["--data", "digits", "--init", "zero"], ["zero", "glorot"]),
+        (["--data", "digits", "--validation", "1437"], ["1,437", "at least one must train"]),
+        (["evaluate"], ["evaluate", "RUN"]),
+        (["evaluate", "nowhere"], ["nowhere", "python -m trainer"]),
+        (["predict", "nowhere"], ["nowhere", "python -m trainer"]),
+        (["predict", "nowhere", "--data", "x"], ["--out answers.csv", "--index N"]),
+        (["predict", "nowhere", "--out", "x"], ["--data FILE"]),
+        (["predict", "nowhere", "a.png", "--index", "3"], ["image files go without"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(arguments, expected, capsys):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert all(text in captured.err for text in expected), captured.err
+    assert not Path("runs").exists()
+
+
+def test_a_folder_that_is_not_empty_is_not_trained_into(run, capsys):
+    before = sorted(path.stat().st_mtime_ns for path in run.iterdir())
+    assert main([*FAST, "--out", str(run)]) == 2
+    assert "is not empty" in capsys.readouterr().err
+    assert sorted(path.stat().st_mtime_ns for path in run.iterdir()) == before
+
+
+def test_a_damaged_model_is_one_line(run, tmp_path, capsys):
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / "config.json").write_bytes((run / "config.json").read_bytes())
+    (damaged / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-9])
+    assert main(["evaluate", str(damaged), "--device", "cpu"]) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+
+
+# --- the other commands ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["devices"]])
+def test_help_teaches(command, capsys):
+    assert main([*command, "--help"]) == 0
+    assert "Usage: python -m trainer" in capsys.readouterr().out
+
+
+def test_recipes_lists_every_setting(capsys):
+    assert main(["recipes"]) == 0
+    out = capsys.readouterr().out
+    for name in ("rashid", "book", "hundred", "digits", "learning_rate", "uniform:1", "shuffle"):
+        assert name in out
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_devices_names_the_cpu_its_blas_and_what_a_gpu_needs(capsys):
+    assert main(["devices"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^cpu .*\d+ cores", out, re.MULTILINE)
+    assert "NumPy" in out
+    assert "threads" in out
+    assert "gpu" in out
+
+
+def test_evaluate_agrees_with_the_training(run, capsys):
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert f"accuracy {100 * last['test_accuracy']:.2f} %" in out
+    for heading in ("confusion matrix", "precision", "recall", "F1", "support"):
+        assert heading in out
+
+
+def digits_csv(path: Path, *, labelled: bool) -> np.ndarray:
+    data = load("digits")
+    rows = np.column_stack([data.test_y, data.test_x]) if labelled else data.test_x
+    np.savetxt(path, rows, fmt="%d", delimiter=",")
+    return data.test_y
+
+
+def test_evaluate_takes_other_data(run, tmp_path, capsys):
+    digits_csv(tmp_path / "test.csv", labelled=True)
+    assert main(["evaluate", str(run), "--data", "test.csv", "--device", "cpu"]) == 0
+    with_data = capsys.readouterr().out
+    assert main(["evaluate", str(run), "--device", "cpu"]) == 0
+    assert with_data.splitlines()[1:] == capsys.readouterr().out.splitlines()[1:]
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_predict_answers_a_whole_file(run, tmp_path, labelled):
+    labels = digits_csv(tmp_path / "x.csv", labelled=labelled)
+    assert main(["predict", str(run), "--data", "x.csv", "--out", "a.csv", "--device", "cpu"]) == 0
+    with open("a.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(len(labels)))
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    right = np.mean([int(row["answer"]) == y for row, y in zip(rows, labels, strict=True)])
+    assert right == pytest.approx(last["test_accuracy"])
+
+
+def test_predict_shows_a_sample_its_outputs_and_the_truth(run, capsys):
+    assert main(["predict", str(run), "--index", "3", "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"answer: \d  \(truth: \d\)", out)
+    assert re.search("[▀▄█]", out)
+    assert len(re.findall(r"\d [█·]{24} \d\.\d{3}", out)) == 10
+
+
+def test_predict_draws_in_greys_in_a_terminal(run):
+    text = in_a_terminal("predict", str(run), "--device", "cpu", COLORTERM="truecolor")
+    assert re.search(r"\x1b\[38;2;(\d+);\1;\1;48;2;(\d+);\2;\2m▀", text)
+
+
+def test_predict_refuses_a_sample_that_is_not_there(run, capsys):
+    assert main(["predict", str(run), "--index", "360", "--device", "cpu"]) == 2
+    assert "0 to 359" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["grey", "inverted", "rgb", "rgba", "large"])
+def test_predict_sees_the_same_digit_in_every_kind_of_picture(run, kind, capsys):
+    data = load("digits")
+    pixels = (255 - data.test_x[0].reshape(8, 8).astype(float) * 255 / 16).astype(np.uint8)
+    picture = Image.fromarray(pixels).resize((64, 64), Image.Resampling.NEAREST)
+    picture = ImageOps.expand(picture, 8, 255)
+    if kind == "inverted":
+        picture = ImageOps.invert(picture)
+    if kind in ("rgb", "rgba"):
+        picture = picture.convert(kind.upper())
+    if kind == "large":
+        picture = picture.resize((900, 900))
+    picture.save("digit.png")
+    assert main(["predict", str(run), "digit.png", "--device", "cpu"]) == 0
+    assert f"answer: {data.test_y[0]}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["nope.png", "text.png", "blank.png"])
+def test_predict_says_what_is_wrong_with_a_picture(run, name, capsys):
+    Path("text.png").write_text("no picture")
+    Image.new("L", (20, 20), 255).save("blank.png")
+    assert main(["predict", str(run), name, "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert name in error
+    assert error.count("\n") == 1

@@ -1,0 +1,396 @@
+import gzip
+import inspect
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.special import expit
+from sklearn.metrics import accuracy_score
+
+from tests.conftest import assert_weights, networks, plain_adam, plain_sgd, samples
+from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
+
+
+def train(model, x, y, **settings):
+    """Train to the end; return the epochs' reports."""
+    return [report for report in fit(model, x, y, **settings) if isinstance(report, EpochReport)]
+
+
+def lesson(weights, pixels, labels, rate):
+    """Rashid's training loop, one sample after the other, in column vectors."""
+    wih, who = (W.T.copy() for W in weights)
+    for image, label in zip(pixels, labels, strict=True):
+        inputs = (image / 255 * 0.99 + 0.01)[:, None]
+        targets = np.full((who.shape[0], 1), 0.01)
+        targets[label] = 0.99
+        hidden = expit(wih @ inputs)
+        final = expit(who @ hidden)
+        output_errors = targets - final
+        hidden_errors = who.T @ output_errors
+        who += rate * (output_errors * final * (1 - final)) @ hidden.T
+        wih += rate * (hidden_errors * hidden * (1 - hidden)) @ inputs.T
+    return [wih.T, who.T]
+
+
+def train_plainly(on, network, x, y, *, orders, batch_size, rate, update):
+    """Update by update with `MLP.gradients`, the decay written out; also the epochs' losses."""
+    model = MLP(**{**network, "l2": 0.0}, backend=on)
+    weights = model.get_weights()
+    states, losses, step = [{} for _ in weights], [], 0
+    for order in orders:
+        total = 0.0
+        for start in range(0, len(order), batch_size):
+            batch = order[start : start + batch_size]
+            total += model.loss(x[batch], y[batch]) * len(batch)
+            gradients = model.gradients(x[batch], y[batch])
+            for i, (w, g) in enumerate(zip(weights, gradients, strict=True)):
+                decay = network["l2"] / len(x) * w if w.ndim == 2 else 0.0
+                weights[i] = update(w, g + decay, states[i], rate(step))
+            model.set_weights(weights)
+            step += 1
+        losses.append(total / len(order))
+    return weights, losses
+
+
+class TestOnline:
+    @pytest.mark.parametrize("block_size", [1, 2, 7, 32, 64, 300, 1000])
+    def test_is_the_lessons_loop(self, backend, monkeypatch, block_size):
+        n, hidden = (40, 8) if backend.name == "strict" else (300, 100)  # strict is slow
+        monkeypatch.setattr(backend, "block_size", block_size)
+        rng = np.random.default_rng(0)
+        ink = rng.random((n, 784)) < 0.19
+        pixels = (rng.integers(0, 256, ink.shape) * ink).astype(np.uint8)
+        labels = rng.integers(0, 10, n)
+        model = MLP([784, hidden, 10], backend=backend, dtype="float64")
+        desired = lesson(model.get_weights(), pixels, labels, 0.1)
+        train(model, pixels, labels, epochs=1)
+        assert_weights(model.get_weights(), desired, 1e-10)
+
+    def test_is_the_lessons_loop_on_mnist(self, backend, data_folder):
+        def idx(kind, header):
+            with gzip.open(data_folder / "mnist" / f"train-{kind}-ubyte.gz") as file:
+                return np.frombuffer(file.read(header + 300 * 784), np.uint8, offset=header)
+
+        pixels, labels = idx("images-idx3", 16).reshape(300, 784), idx("labels-idx1", 8)[:300]
+        model = MLP([784, 20, 10], backend=backend, dtype="float64")
+        desired = lesson(model.get_weights(), pixels, labels, 0.1)
+        train(model, pixels, labels, epochs=1)
+        assert_weights(model.get_weights(), desired, 1e-10)
+
+    def test_learns_the_books_hundred_samples(self, backend, data_folder):
+        if backend.name == "strict":
+            pytest.skip("takes minutes on array-api-strict")
+        hundred = np.loadtxt(
+            data_folder / "hundred" / "mnist_train_100.csv", delimiter=",", dtype=np.uint8
+        )
+        with gzip.open(data_folder / "mnist" / "t10k-images-idx3-ubyte.gz") as file:
+            x = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 784)
+        with gzip.open(data_folder / "mnist" / "t10k-labels-idx1-ubyte.gz") as file:
+            y = np.frombuffer(file.read(), np.uint8, offset=8)
+        model = MLP([784, 200, 10], backend=backend)
+        train(model, hundred[:, 1:], hundred[:, 0], epochs=24)
+        # the lesson's own loop comes to 0.669 to 0.671 with five seeds
+        assert model.accuracy(x, y) == pytest.approx(0.67, abs=0.005)
+
+
+@given(
+    network=networks(),
+    batch_size=st.one_of(st.just(1), st.integers(1, 12)),
+    block_size=st.integers(1, 12),
+    optimizer=st.sampled_from(["sgd", "sgd", "adam"]),
+    momentum=st.sampled_from([0.0, 0.5, 0.9]),
+    scheduled=st.booleans(),
+    shuffle=st.booleans(),
+)
+def test_fit_is_a_plain_loop(
+    backend, base_on_numpy, network, batch_size, block_size, optimizer, momentum, scheduled, shuffle
+):
+    x, y = samples(11, 4, 3)
+    rng = np.random.default_rng(5)
+    orders = [rng.permutation(11) if shuffle else np.arange(11) for _ in range(2)]
+
+    def schedule(step):
+        return 0.2 / (1 + 0.3 * step)
+
+    def update(w, g, state, rate):
+        return plain_adam(w, g, state, rate) if adam else plain_sgd(w, g, state, rate, momentum)
+
+    adam = optimizer == "adam"
+    desired, losses = train_plainly(
+        base_on_numpy,
+        network,
+        x,
+        y,
+        orders=orders,
+        batch_size=batch_size,
+        rate=schedule if scheduled else lambda step: 0.1,
+        update=update,
+    )
+    model = MLP(**network, backend=backend)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend, "block_size", block_size)
+        reports = train(
+            model,
+            x,
+            y,
+            epochs=2,
+            batch_size=batch_size,
+            learning_rate=schedule if scheduled else 0.1,
+            optimizer=optimizer,
+            momentum=0.0 if adam else momentum,
+            shuffle=shuffle,
+            seed=5,
+        )
+    # Adam divides by the gradient's size, and so enlarges the rounding of gradients near zero
+    assert_weights(model.get_weights(), desired, 1e-7 if adam else 1e-10)
+    assert [report.train_loss for report in reports] == pytest.approx(losses, rel=1e-7)
+
+
+def test_defaults_are_the_lessons():
+    parameters = inspect.signature(fit).parameters
+    defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
+    assert defaults == {
+        "epochs": 5,
+        "batch_size": 1,
+        "learning_rate": 0.1,
+        "optimizer": "sgd",
+        "momentum": 0.0,
+        "shuffle": False,
+        "seed": None,
+        "test": None,
+        "validation": None,
+    }
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_the_seed_makes_the_order(backend, batch_size):
+    x, y = samples(30, 4, 3)
+
+    def trained(seed):
+        model = MLP([4, 3, 3], backend=backend)
+        train(model, x, y, epochs=2, batch_size=batch_size, shuffle=True, seed=seed)
+        return model.get_weights()
+
+    assert_weights(trained(1), trained(1), 0)
+    assert not np.array_equal(trained(1)[0], trained(2)[0])
+    assert not np.array_equal(trained(None)[0], trained(None)[0])
+
+
+class TestHostArrays:
+    def trained(self, backend, x, y, batch_size):
+        model = MLP([4, 3, 2], backend=backend, dtype="float64", scale=0.5, shift=0.1)
+        train(model, x, y, epochs=1, batch_size=batch_size)
+        return model.get_weights()
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    @pytest.mark.parametrize(
+        "dtype", ["bool", "uint8", "int16", ">i4", "float16", "float32", ">f8", "longdouble"]
+    )
+    def test_of_any_dtype(self, backend, dtype, batch_size):
+        x, y = np.random.default_rng(0).integers(0, 2, (20, 4)), np.arange(20) % 2
+        desired = self.trained(backend, x.astype("float64"), y, batch_size)
+        actual = self.trained(backend, x.astype(dtype), y.astype(dtype), batch_size)
+        assert_weights(actual, desired, 1e-14)
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    @pytest.mark.parametrize(
+        "laid_out",
+        [
+            lambda a: a[::-1].copy()[::-1],
+            np.asfortranarray,
+            np.ndarray.tolist,
+            lambda a: np.repeat(a, 2, axis=-1)[..., ::2],
+            lambda a: np.frombuffer(a.tobytes(), a.dtype).reshape(a.shape),
+        ],
+        ids=["reversed", "Fortran", "list", "strided", "read-only"],
+    )
+    def test_of_any_layout(self, backend, laid_out, batch_size):
+        x, y = samples(20, 4, 2)
+        before = x.copy()
+        desired = self.trained(backend, x, y, batch_size)
+        assert_weights(self.trained(backend, laid_out(x), laid_out(y), batch_size), desired, 1e-14)
+        np.testing.assert_array_equal(x, before)
+
+    def test_or_device_arrays(self, backend):
+        x, y = samples(20, 4, 2)
+        on_device = backend.asarray(x), backend.asarray(y)
+        assert_weights(self.trained(backend, *on_device, 4), self.trained(backend, x, y, 4), 0)
+
+
+@pytest.mark.parametrize(("batch_size", "unit"), [(1, 8), (6, 6)])
+class TestReports:
+    @pytest.fixture(autouse=True)
+    def small_blocks(self, backend, monkeypatch):
+        monkeypatch.setattr(backend, "block_size", 8)
+
+    def test_come_in_order(self, backend, batch_size, unit):
+        x, y = samples(100, 4, 3)
+        model = MLP([4, 5, 3], backend=backend)
+        reports = list(fit(model, x, y, epochs=3, batch_size=batch_size, test=(x[:50], y[:50])))
+        ends = [r for r in reports if isinstance(r, EpochReport)]
+        assert [end.epoch for end in ends] == [1, 2, 3]
+        assert reports[-1] is ends[-1]
+        assert isinstance(reports[0], BatchProgress)
+        epoch, samples_before = 1, 0
+        for report in reports:
+            assert report.epoch == epoch
+            assert report.seconds > 0
+            if isinstance(report, BatchProgress):
+                assert (report.epochs, report.total) == (3, 100)
+                assert samples_before < report.samples < 100
+                assert report.samples % unit == 0
+                speed = report.samples / report.seconds
+                samples_before = report.samples
+            else:
+                speed = 100 / report.seconds
+                epoch, samples_before = epoch + 1, 0
+            assert report.samples_per_second == pytest.approx(speed)
+        answers = backend.to_numpy(model.predict(x[:50]))
+        assert ends[-1].test_accuracy == accuracy_score(y[:50], answers)
+        assert all(end.validation_accuracy is None for end in ends)
+
+    def test_tell_the_weights_after_their_samples(self, backend, batch_size, unit):
+        x, y = samples(100, 4, 3)
+        model = MLP([4, 5, 3], backend=backend, dtype="float64")
+        seen = 0
+        for report in fit(model, x, y, epochs=1, batch_size=batch_size):
+            k = report.samples if isinstance(report, BatchProgress) else 100
+            stopped = MLP([4, 5, 3], backend=backend, dtype="float64")
+            [end] = train(stopped, x[:k], y[:k], epochs=1, batch_size=batch_size)
+            assert_weights(model.get_weights(), stopped.get_weights(), 1e-13)
+            assert report.train_loss == pytest.approx(end.train_loss, rel=1e-12)
+            seen += 1
+        assert seen > 2
+
+    def test_may_be_looked_at(self, backend, tmp_path, batch_size, unit):
+        x, y = samples(100, 4, 3)
+        settings = {"epochs": 2, "batch_size": batch_size, "momentum": 0.5, "shuffle": True}
+        left_alone, looked_at = (MLP([4, 5, 3], backend=backend, l2=0.1) for _ in range(2))
+        train(left_alone, x, y, seed=3, **settings)
+        for _ in fit(looked_at, x, y, seed=3, **settings, test=(x, y), validation=(x, y)):
+            for w in looked_at.get_weights():
+                w[:] = np.nan
+            looked_at.save(tmp_path / "model.safetensors")
+            looked_at.loss(x, y)
+            looked_at.gradients(x, y)
+        assert_weights(looked_at.get_weights(), left_alone.get_weights(), 0)
+
+    def test_leave_out_the_time_of_whoever_reads_them(self, backend, batch_size, unit):
+        x, y = samples(30, 4, 3)
+        pause, pauses = 0.4, 0
+        for report in fit(MLP([4, 3, 3], backend=backend), x, y, epochs=1, batch_size=batch_size):
+            assert report.seconds < pause
+            time.sleep(pause)
+            pauses += 1
+        assert pauses > 1
+
+    def test_tell_compilation_and_evaluation_apart(self, backend, monkeypatch, batch_size, unit):
+        x, y = samples(60, 4, 3)
+        model = MLP([4, 3, 3], backend=backend)
+        train(model, x, y, epochs=1)  # compiled by now
+        accuracy = model.accuracy
+        monkeypatch.setattr(backend, "prepare", lambda spec: time.sleep(0.4))
+        monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
+        first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
+        assert (first.compile_seconds >= 0.4) == (batch_size == 1)  # batches compile nothing
+        assert second.compile_seconds == 0
+        for report in (first, second):
+            assert report.evaluation_seconds >= 0.4 > report.seconds
+            assert report.test_accuracy is None
+        assert second.validation_accuracy == accuracy(x, y)
+
+
+class TestRefusals:
+    @pytest.mark.parametrize(
+        ("settings", "message"),
+        [
+            ({"epochs": 0}, "epochs=0: expected a whole number, one or more"),
+            ({"batch_size": 0}, "batch_size=0: expected a whole number, one or more"),
+            ({"batch_size": 1.5}, "batch_size=1.5: expected a whole number"),
+            ({"learning_rate": -0.1}, "learning_rate=-0.1: expected a finite number"),
+            ({"learning_rate": float("nan")}, "learning_rate=nan: expected a finite number"),
+            ({"learning_rate": float("inf")}, "learning_rate=inf: expected a finite number"),
+            ({"momentum": 1}, "momentum=1: expected a number from 0 to below 1"),
+            ({"momentum": -0.1}, "momentum=-0.1: expected"),
+            ({"optimizer": "adamw"}, "optimizer='adamw' is unknown: expected sgd or adam"),
+            ({"optimizer": "adam", "momentum": 0.9}, "momentum=0.9 goes with optimizer='sgd'"),
+        ],
+    )
+    def test_of_settings_come_at_the_call(self, backend, settings, message):
+        with pytest.raises(ValueError, match=message):
+            fit(MLP([4, 3], backend=backend), *samples(5, 4, 3), **settings)
+
+    @pytest.mark.parametrize("batch_size", [1, 2])
+    @pytest.mark.parametrize(
+        ("x", "y", "message"),
+        [
+            (np.zeros((2, 5)), [0, 1], r"x has shape \(2, 5\): expected \(n, 4\)"),
+            (np.zeros(4), [0], r"x has shape \(4,\): expected \(n, 4\)"),
+            (np.zeros((0, 4)), [], "train_x has no samples"),
+            (np.zeros((2, 4)), [0], r"y has shape \(1,\): expected \(2,\)"),
+            (np.zeros((2, 4)), [0, 3], r"y\[1\] is .*3.*: expected a whole number from 0 to 2"),
+            (np.zeros((2, 4)), [-1, 0], r"y\[0\] is .*-1.*: expected"),
+            (np.full((2, 4), np.nan), [0, 1], "train_x holds NaN or infinite values"),
+            (np.full((2, 4), -np.inf), [0, 1], "train_x holds NaN or infinite values"),
+        ],
+    )
+    def test_of_samples_leave_the_model_as_it_was(self, backend, x, y, message, batch_size):
+        model = MLP([4, 3], backend=backend)
+        before = model.get_weights()
+        with pytest.raises(ValueError, match=message):
+            train(model, x, y, batch_size=batch_size)
+        assert_weights(model.get_weights(), before, 0)
+
+    @pytest.mark.parametrize("held_out", ["test", "validation"])
+    def test_of_held_out_samples_come_before_training(self, backend, held_out):
+        x, y = samples(5, 4, 3)
+        for wrong in ((x[:, :3], y), (x, y + 3), (x, y[:4])):
+            with pytest.raises(ValueError, match="expected"):
+                next(fit(MLP([4, 3], backend=backend), x, y, **{held_out: wrong}))
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("batch_size", [1, 5])
+class TestDivergence:
+    def network(self, backend):
+        return MLP(
+            [4, 5, 3], backend=backend, activation="relu", loss="binary_cross_entropy", scale=1
+        )
+
+    def test_leaves_the_last_good_epochs_weights(self, backend, batch_size):
+        x, y = samples(100, 4, 3)
+        updates = 100 // batch_size
+        # exactly as many rates as there are updates
+        rates = np.full(3 * updates, 0.01)
+        rates[2 * updates + 4 :] = 1e30
+        settings = {"batch_size": batch_size, "learning_rate": rates.__getitem__}
+        good, diverging = self.network(backend), self.network(backend)
+        train(good, x, y, epochs=2, **settings)
+        run = fit(diverging, x, y, epochs=3, **settings)
+        with pytest.raises(Diverged) as error:
+            list(run)
+        assert error.value.epoch == 3
+        assert 5 * batch_size < error.value.sample <= 100
+        message = str(error.value)
+        assert f"diverged in epoch 3 at sample {error.value.sample} of 100" in message
+        assert "try a lower learning rate, such as 1e+29 (it was 1e+30)" in message
+        assert_weights(diverging.get_weights(), good.get_weights(), 0)
+
+    def test_by_the_very_last_update_is_noticed(self, backend, batch_size):
+        x, y = samples(20, 4, 3)
+        last = 2 * 20 // batch_size - 1
+        good, diverging = self.network(backend), self.network(backend)
+        train(good, x, y, epochs=1, batch_size=batch_size)
+        with pytest.raises(Diverged) as error:
+            train(
+                diverging,
+                x,
+                y,
+                epochs=2,
+                batch_size=batch_size,
+                learning_rate=lambda step: 1e300 if step == last else 0.1,
+            )
+        assert (error.value.epoch, error.value.sample) == (2, 20)
+        assert_weights(diverging.get_weights(), good.get_weights(), 0)
