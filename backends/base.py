@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -50,6 +51,14 @@ class NetworkSpec:
     scale: Array
     shift: Array
     dtype: Any
+
+    @property
+    def shapes(self) -> list[tuple[int, ...]]:
+        """Of the weights: W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …."""
+        shapes: list[tuple[int, ...]] = []
+        for fan_in, fan_out in pairwise(self.sizes):
+            shapes += [(fan_in, fan_out), (fan_out,)] if self.bias else [(fan_in, fan_out)]
+        return shapes
 
     def layers(self, weights: Sequence[Array]) -> list[tuple[Array, Array | None]]:
         """Pair the flat list of weights up as (W, b), with None for b where there is none."""
@@ -150,13 +159,13 @@ class Backend:
             Host or device array, any strides, byte order and writability. What is on the
             device with the right dtype already is returned as it is, not copied.
         dtype : dtype of `xp` or str, optional
-            Kept if not given, but for what no device computes with: booleans become uint8,
-            float16 float32, and extended precision float64.
+            Kept if not given, but for what no device computes with: a host array's booleans
+            become uint8, its float16 float32, and its extended precision float64.
 
         Raises
         ------
         TypeError
-            If the values are not real numbers.
+            If a host array's values are not real numbers.
         """
         if isinstance(dtype, str):
             dtype = getattr(self.xp, dtype)
@@ -180,8 +189,8 @@ class Backend:
         """Give the host generator that weights and sample order are drawn from on every device."""
         return np.random.default_rng(seed)
 
-    def prepare(self, spec: NetworkSpec) -> None:
-        """Compile what online training of such a network needs, or read it from disk."""
+    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
+        """Compile what such a network's training needs, or read it from disk."""
 
     # --- the network --------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,40 @@ from .functions import Array
 _WORTH_SHARING = 1_000_000  # weights of the first layer
 
 
+class _OneBlasThread:
+    """Limits BLAS while anybody is inside; the limit is the process's, so entries are counted."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._pools: Any = None
+        self._limit: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._pools is None:
+                from threadpoolctl import ThreadpoolController
+
+                self._pools = ThreadpoolController()
+            if self._inside == 0:
+                self._limit = self._pools.limit(limits=1, user_api="blas")
+            self._inside += 1
+
+    def __exit__(self, *exception: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._limit.restore_original_limits()
+
+
+_ONE_BLAS_THREAD = _OneBlasThread()
+
+
 class CpuBackend(Backend):
     """NumPy on the host."""
 
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
-        self._pools: Any = None
 
     def activate(self, name: str, z: Array) -> Array:
         return expit(z) if name == "sigmoid" else super().activate(name, z)
@@ -30,22 +59,22 @@ class CpuBackend(Backend):
     def output(self, name: str, z: Array) -> Array:
         return expit(z) if name == "sigmoid" else super().output(name, z)
 
-    def prepare(self, spec: NetworkSpec) -> None:
+    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
+        if not online:
+            return
+        weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
         nothing = np.zeros((0, spec.sizes[1]), spec.dtype)
-        deeper = [np.zeros(shape, spec.dtype) for shape in _deeper_shapes(spec)]
-        labels = np.zeros(0, np.int64)
         mixing = np.zeros((0, 0), spec.dtype)
+        deeper = weights[2 if spec.bias else 1 :]
+        labels = np.zeros(0, np.int64)
         self.online_recurrence(spec, deeper, [], nothing, mixing, labels, (), 0.0, 0.0)
 
     def online_sgd(self, spec: NetworkSpec, *args: Any, **options: Any) -> Array:
-        if self._pools is None:
-            from threadpoolctl import ThreadpoolController
-
-            self._pools = ThreadpoolController()
         # A second thread takes a fifth off an epoch of MNIST on two idle cores, but where another
         # process has its core the small products wait for it, three to fourteen times as long.
-        threads = 1 if spec.sizes[0] * spec.sizes[1] < _WORTH_SHARING else None
-        with self._pools.limit(limits=threads, user_api="blas"):
+        if spec.sizes[0] * spec.sizes[1] >= _WORTH_SHARING:
+            return super().online_sgd(spec, *args, **options)
+        with _ONE_BLAS_THREAD:
             return super().online_sgd(spec, *args, **options)
 
     def online_recurrence(
@@ -89,13 +118,6 @@ class CpuBackend(Backend):
                 a[...] = buffer[start : start + a.size].reshape(a.shape)
                 start += a.size
         return d, losses
-
-
-def _deeper_shapes(spec: NetworkSpec) -> list[tuple[int, ...]]:
-    shapes: list[tuple[int, ...]] = []
-    for fan_in, fan_out in zip(spec.sizes[1:-1], spec.sizes[2:], strict=True):
-        shapes += [(fan_in, fan_out), (fan_out,)] if spec.bias else [(fan_in, fan_out)]
-    return shapes
 
 
 def processor_name() -> str:

@@ -1,19 +1,27 @@
-"""CUDA GPUs through CuPy. This is the one module that imports it, and `select` imports this
-module only when a GPU was asked for."""
+"""CUDA GPUs through CuPy.
+
+This is the one module that imports CuPy, and `backends` imports this module only when a GPU was
+asked for.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
 
-from .base import Backend, BackendUnavailable
+from .base import Backend, BackendUnavailable, NetworkSpec
 from .functions import Array
+
+_WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 
 
 class GpuBackend(Backend):
-    """CuPy on one CUDA device, which becomes the thread's current device.
+    """CuPy on one CUDA device, which becomes the calling thread's current device.
+
+    Use one such backend a thread, and it in that thread only.
 
     Parameters
     ----------
@@ -33,23 +41,17 @@ class GpuBackend(Backend):
         count = _device_count(cupy)
         if index >= count:
             there = "gpu:0" if count == 1 else f"gpu:0 to gpu:{count - 1}"
-            raise BackendUnavailable(
-                f"gpu:{index} does not exist; this machine has {there}, or use --device cpu"
-            )
+            raise _unavailable(f"gpu:{index} does not exist, this machine has {there}")
         try:
             cupy.cuda.Device(index).use()
             # an elementwise kernel and a matrix product: the compiler and cuBLAS answer too
             ones = cupy.ones((2, 2), cupy.float32) + 1
             answer = float((ones @ ones).sum())
-        except Exception as error:  # CuPy raises errors of a dozen kinds from its libraries
-            raise BackendUnavailable(
-                f"gpu:{index} does not answer: {_first_line(error)}; install CuPy with CUDA's"
-                f' libraries: python -m pip install "{_wheel()}", or use --device cpu'
-            ) from error
+        # CuPy hands on errors of a dozen kinds from its libraries
+        except Exception as error:
+            raise _unavailable(f"gpu:{index} does not answer: {_first_line(error)}") from error
         if answer != 32.0:
-            raise BackendUnavailable(
-                f"gpu:{index} calculates wrongly: 32 came out as {answer}; use --device cpu"
-            )
+            raise _unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
         from cupyx.scipy.special import expit
 
         self._expit = expit
@@ -60,6 +62,25 @@ class GpuBackend(Backend):
 
     def synchronize(self) -> None:
         self._cupy.cuda.get_current_stream().synchronize()
+
+    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
+        # CuPy compiles each elementwise kernel at its first use: use them on a network of zeros
+        weights = [self.xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
+        values = self.xp.zeros((2, spec.sizes[0]), dtype=self.xp.uint8)
+        labels = self.xp.zeros(2, dtype=self.xp.int64)
+        if online:
+            self.online_sgd(spec, weights, [], values, labels, [0.0, 0.0])
+        else:
+            layers = spec.layers(weights)
+            x = self.inputs(spec, values)
+            targets = self.targets(spec, labels)
+            hidden, logits, outputs = self.forward(spec, layers[1:], self.affine(x, *layers[0]))
+            self.losses(spec, logits, outputs, targets)
+            deltas = self.backward(spec, layers[1:], hidden, outputs, targets)
+            gradients = self.gradients(layers, [x, *hidden], deltas, penalty=0.0)
+            for w, gradient in zip(weights, gradients, strict=True):
+                self.sgd_step(w, None, gradient, rate=0.0, momentum=0.0)
+        self.synchronize()
 
     def activate(self, name: str, z: Array) -> Array:
         return self._expit(z) if name == "sigmoid" else super().activate(name, z)
@@ -108,25 +129,14 @@ def _import_cupy() -> Any:
     try:
         import cupy
     except ModuleNotFoundError as error:
-        if error.name != "cupy":
-            raise _broken(error) from error
-        driver = "" if _driver_version() else " and no NVIDIA driver was found"
-        raise BackendUnavailable(
-            f"CuPy is not installed{driver};"
-            f' install it: python -m pip install "{_wheel()}", or use --device cpu'
-        ) from error
-    except (
-        Exception
-    ) as error:  # a wheel of another CUDA, a missing library: CuPy explains at length
-        raise _broken(error) from error
+        if error.name == "cupy":
+            driver = "" if _driver_version() else " and no NVIDIA driver was found"
+            raise _unavailable(f"CuPy is not installed{driver}") from error
+        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
+    # a wheel of another CUDA, a missing library: CuPy explains at length
+    except Exception as error:
+        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
     return cupy
-
-
-def _broken(error: Exception) -> BackendUnavailable:
-    return BackendUnavailable(
-        f"CuPy does not import: {_first_line(error)};"
-        f' install it anew: python -m pip install "{_wheel()}", or use --device cpu'
-    )
 
 
 def _device_count(cupy: Any) -> int:
@@ -137,30 +147,46 @@ def _device_count(cupy: Any) -> int:
     except runtime.CUDARuntimeError:
         driver = 0
     if driver == 0:
-        raise BackendUnavailable(
-            "no NVIDIA driver was found; install the driver of the graphics card"
-            f' (and python -m pip install "{_wheel()}"), or use --device cpu'
-        )
+        raise _unavailable("no NVIDIA driver was found, which comes with the graphics card")
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         if "InsufficientDriver" in str(error):
-            raise BackendUnavailable(
-                f"the NVIDIA driver supports CUDA {_version(driver)}, CuPy was built for a newer"
-                f' one; python -m pip install "{_wheel()}" matches it, or use --device cpu'
+            raise _unavailable(
+                f"the NVIDIA driver supports CUDA {_version(driver)}, CuPy is built for a newer one"
             ) from error
-        if "NoDevice" in str(error):
-            count = 0
-        else:
-            raise BackendUnavailable(
-                f"CUDA does not answer: {_first_line(error)}; use --device cpu"
-            ) from error
+        if "NoDevice" not in str(error):
+            raise _unavailable(f"CUDA does not answer: {_first_line(error)}") from error
+        count = 0
     if count == 0:
-        raise BackendUnavailable(
-            "no CUDA device is visible to the driver (is CUDA_VISIBLE_DEVICES set?);"
-            f' with one, python -m pip install "{_wheel()}"; here use --device cpu'
-        )
+        raise _unavailable("no CUDA device is visible to the driver (is CUDA_VISIBLE_DEVICES set?)")
     return count
+
+
+def _unavailable(cause: str) -> BackendUnavailable:
+    """One line: the cause, what to type for a GPU, and what to type without one."""
+    return BackendUnavailable(f"{cause}; for a GPU: {_install_command()}; else: --device cpu")
+
+
+def _install_command() -> str:
+    """Name the CuPy wheel for the driver; without a driver the installed one, or the newest."""
+    installed = [wheel for wheel in _WHEELS.values() if _is_installed(wheel)]
+    driver = _driver_version()
+    if driver:
+        wheel = _WHEELS[12 if driver < 13000 else 13]
+    else:
+        wheel = installed[0] if installed else _WHEELS[13]
+    # two of CuPy's wheels overwrite each other's files
+    others = [f"python -m pip uninstall -y {other} && " for other in installed if other != wheel]
+    return f'{"".join(others)}python -m pip install "{wheel}[ctk]"'
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        distribution(name)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _device_name(cupy: Any, index: int) -> str:
@@ -177,12 +203,6 @@ def _driver_version() -> int:
         except (OSError, AttributeError):
             continue
     return version.value
-
-
-def _wheel() -> str:
-    """Name the CuPy wheel that matches the driver; without one, the newest."""
-    driver = _driver_version()
-    return "cupy-cuda12x[ctk]" if 0 < driver < 13000 else "cupy-cuda13x[ctk]"
 
 
 def _version(number: int) -> str:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 from sklearn.metrics import accuracy_score
 
+from backends.cpu import CpuBackend
 from tests.conftest import assert_weights, networks, plain_adam, plain_sgd, samples
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
 
@@ -291,15 +292,55 @@ class TestReports:
         model = MLP([4, 3, 3], backend=backend)
         train(model, x, y, epochs=1)  # compiled by now
         accuracy = model.accuracy
-        monkeypatch.setattr(backend, "prepare", lambda spec: time.sleep(0.4))
+        told = []
+        prepare = lambda spec, online: told.append(online) or time.sleep(0.4)  # noqa: E731
+        monkeypatch.setattr(backend, "prepare", prepare)
         monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
-        assert (first.compile_seconds >= 0.4) == (batch_size == 1)  # batches compile nothing
+        assert told == [batch_size == 1]
+        assert first.compile_seconds >= 0.4
         assert second.compile_seconds == 0
         for report in (first, second):
             assert report.evaluation_seconds >= 0.4 > report.seconds
             assert report.test_accuracy is None
         assert second.validation_accuracy == accuracy(x, y)
+
+    def test_say_the_same_wherever_they_fall(self, backend, monkeypatch, batch_size, unit):
+        x, y = samples(300, 4, 3)
+        outcomes = []
+        for seconds in (10.0, 1e-9):  # seldom, and after every block or batch
+            monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", seconds)
+            model = MLP([4, 5, 3], backend=backend)
+            reports = train(model, x, y, epochs=2, batch_size=batch_size, momentum=0.5)
+            outcomes.append([model.get_weights(), [report.train_loss for report in reports]])
+        (weights, losses), (same_weights, same_losses) = outcomes
+        assert losses == same_losses
+        assert_weights(weights, same_weights, 0)
+
+    def test_charge_each_epoch_for_itself(self, backend, monkeypatch, batch_size, unit):
+        x, y = samples(30, 4, 3)
+        model = MLP([4, 3, 3], backend=backend)
+        samples_of = model.samples
+        slow = lambda *arguments: time.sleep(0.4) or samples_of(*arguments)  # noqa: E731
+        train(model, x, y, epochs=1)  # compiled by now
+        monkeypatch.setattr(model, "samples", slow)
+        first, second = train(model, x, y, epochs=2, batch_size=batch_size)
+        assert first.seconds >= 0.4 > second.seconds
+
+    def test_leave_out_what_the_reader_still_has_running(self, monkeypatch, batch_size, unit):
+        class Queueing(CpuBackend):
+            queued = 0.0
+
+            def synchronize(self):
+                time.sleep(self.queued)
+                self.queued = 0.0
+
+        backend = Queueing()
+        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        x, y = samples(60, 4, 3)
+        for report in fit(MLP([4, 3, 3], backend=backend), x, y, epochs=2, batch_size=batch_size):
+            assert report.seconds < 0.4
+            backend.queued = 0.4
 
 
 class TestRefusals:
@@ -309,6 +350,9 @@ class TestRefusals:
             ({"epochs": 0}, "epochs=0: expected a whole number, one or more"),
             ({"batch_size": 0}, "batch_size=0: expected a whole number, one or more"),
             ({"batch_size": 1.5}, "batch_size=1.5: expected a whole number"),
+            ({"batch_size": None}, "batch_size=None: expected a whole number"),
+            ({"epochs": float("inf")}, "epochs=inf: expected a whole number"),
+            ({"epochs": float("nan")}, "epochs=nan: expected a whole number"),
             ({"learning_rate": -0.1}, "learning_rate=-0.1: expected a finite number"),
             ({"learning_rate": float("nan")}, "learning_rate=nan: expected a finite number"),
             ({"learning_rate": float("inf")}, "learning_rate=inf: expected a finite number"),
@@ -394,3 +438,28 @@ class TestDivergence:
             )
         assert (error.value.epoch, error.value.sample) == (2, 20)
         assert_weights(diverging.get_weights(), good.get_weights(), 0)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+@pytest.mark.parametrize("bad", [-0.1, float("nan"), float("inf")])
+def test_a_schedule_that_gives_no_rate_is_named(backend, batch_size, bad):
+    reports = fit(
+        MLP([4, 3], backend=backend),
+        *samples(20, 4, 3),
+        batch_size=batch_size,
+        learning_rate=lambda step: bad if step == 2 else 0.1,
+    )
+    with pytest.raises(ValueError, match=r"learning_rate\(2\) gave"):
+        list(reports)
+
+
+def test_held_out_samples_are_named(backend):
+    x, y = samples(20, 4, 3)
+    for name in ("test", "validation"):
+        for part, message in (
+            ((x[:, :2], y), rf"{name} x has shape \(20, 2\)"),
+            ((x, y + 1), rf"{name} y\[\d+\] is 3"),
+            ((x[:0], y[:0]), f"{name} has no samples"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                next(fit(MLP([4, 3], backend=backend), x, y, **{name: part}))

@@ -388,3 +388,23 @@ class TestFiles:
             model.save(path)
         assert path.read_bytes() == before
         assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_input_map_is_the_networks_own(backend):
+    scale = np.ones(2)
+    model = MLP([2, 2], backend=backend, dtype="float64", scale=scale)
+    before = backend.to_numpy(model.predict_proba(np.ones((1, 2))))
+    scale[:] = 7
+    np.testing.assert_array_equal(backend.to_numpy(model.predict_proba(np.ones((1, 2)))), before)
+
+
+def test_numpy_integers_are_numbers_too(backend, tmp_path):
+    model = MLP(np.array([2, 2]), backend=backend, seed=np.int64(3))
+    model.save(tmp_path / "m")
+    assert MLP.load(tmp_path / "m", backend=backend).seed == 3
+
+
+@pytest.mark.parametrize("setting", ["scale", "shift", "target_low", "target_high"])
+def test_numbers_must_be_finite(backend, setting):
+    with pytest.raises(ValueError, match=setting):
+        MLP([2, 2], backend=backend, **{setting: float("nan")})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from numbers import Real
 from time import perf_counter
 from typing import Any
 
@@ -102,6 +103,7 @@ class _Stopwatch:
         self.resume()
 
     def resume(self) -> None:
+        self._synchronize()  # what the caller left running on the device is not training
         self._since = perf_counter()
 
     def pause(self) -> None:
@@ -163,7 +165,7 @@ def fit(
         If the loss or a weight becomes NaN or infinite.
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
-        if int(value) != value or value < 1:
+        if not isinstance(value, Real) or value < 1 or value % 1 != 0:
             raise ValueError(f"{name}={value}: expected a whole number, one or more")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is unknown: expected {' or '.join(OPTIMIZERS)}")
@@ -196,18 +198,34 @@ class _Training:
 
     def rate(self, step: int) -> float:
         """Learning rate of update 0, 1, 2, … of the whole training."""
-        rate = self._learning_rate
-        return float(rate(step) if callable(rate) else rate)
+        if not callable(self._learning_rate):
+            return float(self._learning_rate)
+        rate = float(self._learning_rate(step))
+        if not 0 <= rate < math.inf:
+            raise ValueError(
+                f"learning_rate({step}) gave {rate}: expected a finite number, zero or more"
+            )
+        return rate
 
-    def learn(self, rows: Callable[[int, int], tuple[Array, Array]], a: int, b: int, m: int) -> Any:
-        """Learn samples a to b of m in the epoch's order; return the loss of each."""
+    def learn(
+        self, rows: Callable[[int, int], tuple[Array, Array]], a: int, b: int, m: int
+    ) -> tuple[Array, list[float]]:
+        """Learn samples a to b of m in the epoch's order.
+
+        Returns
+        -------
+        losses : array, shape (b - a,)
+        rates : list of float
+            The learning rate of each update.
+        """
         model = self.model
         penalty = model.l2 / m
+        updates = -(-(b - a) // self.batch_size)
+        rates = [self.rate(self.steps + i) for i in range(updates)]
+        self.steps += updates
         if self.online:
-            rates = [self.rate(self.steps + i) for i in range(b - a)]
-            self.steps += b - a
             values, labels = rows(a, b)
-            return model.backend.online_sgd(
+            losses = model.backend.online_sgd(
                 model.spec,
                 model.weights,
                 self.optimizer.velocities,
@@ -217,14 +235,14 @@ class _Training:
                 self.optimizer.momentum,
                 penalty,
             )
-        losses = []
-        for start in range(a, b, self.batch_size):
+            return losses, rates
+        parts = []
+        for start, rate in zip(range(a, b, self.batch_size), rates, strict=True):
             values, labels = rows(start, min(start + self.batch_size, b))
-            batch_losses, gradients = model.backward(values, labels, penalty)
-            self.optimizer.step(model.weights, gradients, self.rate(self.steps))
-            self.steps += 1
-            losses.append(batch_losses)
-        return model.backend.xp.concat(losses)
+            losses, gradients = model.backward(values, labels, penalty)
+            self.optimizer.step(model.weights, gradients, rate)
+            parts.append(losses)
+        return model.backend.xp.concat(parts), rates
 
 
 def _epochs(
@@ -240,28 +258,27 @@ def _epochs(
     clock = _Stopwatch(training.model.backend.synchronize)
     model, backend = training.model, training.model.backend
     xp = backend.xp
-    x = model.samples(train_x)
+    x = model.samples(train_x, "train_x")
     n = x.shape[0]
-    y = model.labels(train_y, n)
+    y = model.labels(train_y, n, "train_y")
     if not n:
         raise ValueError("train_x has no samples: expected at least one")
-    if xp.isdtype(x.dtype, "real floating") and not bool(xp.all(xp.isfinite(x))):
-        raise ValueError("train_x holds NaN or infinite values: expected finite numbers")
+    if xp.isdtype(x.dtype, "real floating") and not _finite(xp, xp.astype(x, model.spec.dtype)):
+        raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
     rng = backend.rng(seed)
     # reports fall between blocks or batches, whose edges depend on the sample's index alone
     unit = backend.block_size if training.online else training.batch_size
     units = 1
     clock.pause()
-    held_out = {}
-    for name, part in (("test", test), ("validation", validation)):
-        if part is not None:
-            values = model.samples(part[0])
-            if not values.shape[0]:
-                raise ValueError(f"{name} has no samples: expected some, or None")
-            held_out[name] = (values, model.labels(part[1], values.shape[0]))
     started = perf_counter()
-    if training.online:
-        backend.prepare(model.spec)
+    held_out = {
+        name: _labelled(model, name, part)
+        for name, part in (("test", test), ("validation", validation))
+        if part is not None
+    }
+    evaluation_seconds = perf_counter() - started
+    started = perf_counter()
+    backend.prepare(model.spec, online=training.online)
     compile_seconds = perf_counter() - started
 
     for epoch in range(1, epochs + 1):
@@ -274,16 +291,18 @@ def _epochs(
                 return x[a:b, :], y[a:b]
             return xp.take(x, order[a:b], axis=0), xp.take(y, order[a:b])
 
-        done, loss_sum = 0, 0.0
+        done, loss_sum, all_losses = 0, 0.0, []
         while done < n:
-            stop = min(done + units * unit, n)
-            losses = training.learn(rows, done, stop, n)
+            losses, rates = training.learn(rows, done, min(done + units * unit, n), n)
             part_sum = float(xp.sum(losses, dtype=xp.float64))
             if not math.isfinite(part_sum):
                 first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-                raise _diverged(training, good, epoch, done + first + 1, n)
+                _restore(model, good)
+                rate = rates[first // training.batch_size]
+                raise Diverged(epoch, done + first + 1, n, rate)
             loss_sum += part_sum
-            done = stop
+            all_losses.append(losses)
+            done += losses.shape[0]
             before = clock.seconds
             clock.pause()
             seconds = clock.seconds
@@ -294,29 +313,39 @@ def _epochs(
                     epoch, epochs, done, n, loss_sum / done, seconds, done / seconds
                 )
             clock.resume()
-        if not all(bool(xp.all(xp.isfinite(w))) for w in model.weights):
-            raise _diverged(training, good, epoch, n, n)
+        if not all(_finite(xp, w) for w in model.weights):
+            _restore(model, good)
+            raise Diverged(epoch, n, n, rates[-1])
+        # summed at once: the running sum's rounding depends on when the reports fell
+        train_loss = float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / n
         clock.pause()
         started = perf_counter()
         accuracy = {name: model.accuracy(*part) for name, part in held_out.items()}
+        evaluation_seconds += perf_counter() - started
         yield EpochReport(
             epoch=epoch,
-            train_loss=loss_sum / n,
+            train_loss=train_loss,
             test_accuracy=accuracy.get("test"),
             seconds=clock.seconds,
-            evaluation_seconds=perf_counter() - started,
-            compile_seconds=compile_seconds if epoch == 1 else 0.0,
+            evaluation_seconds=evaluation_seconds,
+            compile_seconds=compile_seconds,
             samples_per_second=n / clock.seconds,
             validation_accuracy=accuracy.get("validation"),
         )
-        clock.seconds = 0.0
+        clock.seconds = evaluation_seconds = compile_seconds = 0.0
 
 
-def _diverged(
-    training: _Training, good: list[Array], epoch: int, sample: int, total: int
-) -> Diverged:
-    for w, last_good in zip(training.model.weights, good, strict=True):
+def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:
+    values = model.samples(part[0], f"{name} x")
+    if not values.shape[0]:
+        raise ValueError(f"{name} has no samples: expected some, or None")
+    return values, model.labels(part[1], values.shape[0], f"{name} y")
+
+
+def _finite(xp: Any, a: Array) -> bool:
+    return bool(xp.all(xp.isfinite(a)))
+
+
+def _restore(model: MLP, good: list[Array]) -> None:
+    for w, last_good in zip(model.weights, good, strict=True):
         w[...] = last_good
-    updates = math.ceil(total / training.batch_size)
-    step = (epoch - 1) * updates + (sample - 1) // training.batch_size
-    return Diverged(epoch, sample, total, training.rate(step))

@@ -35,7 +35,7 @@ def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
     ValueError
         If there is no such initialiser.
     """
-    kind, colon, argument = init.partition(":")
+    kind, colon, argument = str(init).partition(":")
     radius = _positive(argument) if kind == "uniform" else None
     if (kind == "uniform") != (radius is not None) or (colon and kind != "uniform"):
         raise ValueError(_unknown(init))

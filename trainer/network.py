@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from math import isfinite
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,10 @@ class MLP:
         if not 0 <= l2 < float("inf"):
             raise ValueError(f"l2={l2}: expected a finite number, zero or more")
         low, high = LOSSES[loss].targets
+        low = low if target_low is None else float(target_low)
+        high = high if target_high is None else float(target_high)
+        if not (isfinite(low) and isfinite(high)):
+            raise ValueError(f"target_low={low}, target_high={high}: expected finite numbers")
         device_type = getattr(backend.xp, dtype)
 
         def input_map(name: str, value: Any) -> Array:
@@ -110,7 +115,7 @@ class MLP:
 
         self.backend = backend
         self.init = init
-        self.seed = seed
+        self.seed = None if seed is None else index(seed)
         self.l2 = float(l2)
         self.dtype = dtype
         self.spec = NetworkSpec(
@@ -119,8 +124,8 @@ class MLP:
             output=output,
             loss=loss,
             bias=bool(bias),
-            target_low=float(low if target_low is None else target_low),
-            target_high=float(high if target_high is None else target_high),
+            target_low=low,
+            target_high=high,
             scale=input_map("scale", scale),
             shift=input_map("shift", shift),
             dtype=device_type,
@@ -171,8 +176,8 @@ class MLP:
 
     # --- samples on the device ------------------------------------------------------------
 
-    def samples(self, x: Any) -> Array:
-        """Move samples (n, fan_in) to the device, unscaled.
+    def samples(self, x: Any, name: str = "x") -> Array:
+        """Move samples (n, fan_in) to the device, unscaled; errors call them by `name`.
 
         Raises
         ------
@@ -181,11 +186,11 @@ class MLP:
         """
         values = self.backend.asarray(x)
         if values.ndim != 2 or values.shape[1] != self.sizes[0]:
-            raise ValueError(f"x has shape {values.shape}: expected (n, {self.sizes[0]})")
+            raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values
 
-    def labels(self, y: Any, n: int) -> Array:
-        """Move the labels of n samples to the device as integers.
+    def labels(self, y: Any, n: int, name: str = "y") -> Array:
+        """Move the labels of n samples to the device as integers; errors call them by `name`.
 
         Raises
         ------
@@ -195,13 +200,14 @@ class MLP:
         xp = self.backend.xp
         given = self.backend.asarray(y)
         if given.shape != (n,):
-            raise ValueError(f"y has shape {given.shape}: expected ({n},), one label a sample")
+            raise ValueError(f"{name} has shape {given.shape}: expected ({n},), one label a sample")
         number = xp.astype(given, xp.float64, copy=False)
         wrong = (number != xp.floor(number)) | (number < 0) | (number >= self.sizes[-1])
         if bool(xp.any(wrong)):
             at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
             raise ValueError(
-                f"y[{at}] is {given[at]}: expected a whole number from 0 to {self.sizes[-1] - 1}"
+                f"{name}[{at}] is {float(number[at]):g}: expected a whole number from 0 to "
+                f"{self.sizes[-1] - 1}"
             )
         return xp.astype(given, xp.int64, copy=False)
 

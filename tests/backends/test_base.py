@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from backends import select
 from backends.base import block_coefficients
 from tests.conftest import assert_weights, networks
-from trainer import MLP
+from trainer import MLP, fit
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,28 @@ def test_read_only_labels_compile_nothing_anew():
 
     cpu = select("cpu")
     model = MLP([2, 2, 2], backend=cpu)
-    cpu.prepare(model.spec)
+    cpu.prepare(model.spec, online=True)
     compiled = len(recurrence.signatures)
     labels = np.zeros(3, np.int64)
     labels.flags.writeable = False
     cpu.online_sgd(model.spec, model.weights, [], np.ones((3, 2)), labels, [0.1] * 3)
     assert len(recurrence.signatures) == compiled
+
+
+def test_the_blas_limit_outlives_no_thread():
+    from concurrent.futures import ThreadPoolExecutor
+
+    from threadpoolctl import threadpool_info
+
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def train_one(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        x, y = rng.integers(0, 256, (400, 30), dtype=np.uint8), rng.integers(0, 3, 400)
+        list(fit(MLP([30, 20, 3], backend=select("cpu")), x, y, epochs=20))
+
+    before = threads()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(train_one, range(8)))
+    assert threads() == before

@@ -131,7 +131,7 @@ def test_with_a_broken_cupy(monkeypatch, tmp_path, source):
         (
             "getDeviceCount",
             raising(CUDARuntimeError("cudaErrorInsufficientDriver: CUDA driver version is …")),
-            "the NVIDIA driver supports CUDA 12.4, CuPy was built for a newer one",
+            "the NVIDIA driver supports CUDA 12.4, CuPy is built for a newer one",
         ),
         (
             "getDeviceCount",
@@ -151,7 +151,7 @@ def test_with_a_driver_that_does_not_serve(fake_cupy, broken, with_what, cause):
 
 def test_with_a_device_that_does_not_serve(fake_cupy):
     runtime = fake_cupy.cuda.runtime
-    assert refusal("gpu:1").startswith("gpu:1 does not exist; this machine has gpu:0,")
+    assert refusal("gpu:1").startswith("gpu:1 does not exist, this machine has gpu:0;")
     runtime.getDeviceCount = lambda: 3
     assert "this machine has gpu:0 to gpu:2" in refusal("gpu:7")
 
