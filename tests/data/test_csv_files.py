@@ -161,3 +161,11 @@ def test_the_lessons_files(real_data):
     data = load(folder)
     assert (data.train_x.shape, data.test_x.shape) == ((100, 784), (10, 784))
     assert data.test_y.tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_another_separator_is_named(tmp_path, separator):
+    path = tmp_path / "a.csv"
+    path.write_text(separator.join("123") + "\n")
+    with pytest.raises(DataError, match=r"a\.csv: line 1: cells separated by"):
+        load(path)

@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -107,8 +108,32 @@ def test_a_bomb(tmp_path, width, height):
         read_grey(path)
 
 
+def test_a_folder_divided_into_train_and_test(folder):
+    whole = folder.parent / "divided"
+    whole.mkdir()
+    shutil.copytree(folder, whole / "test")
+    folder.rename(whole / "Train")
+    data = load(whole)
+    assert (len(data.train_y), len(data.test_y), data.classes) == (4, 4, (2, 10))
+    assert data.note == ""
+    for path in (whole / "test").glob("*/*.png"):
+        save(path, np.zeros((4, 5)))
+    with pytest.raises(DataError, match="3×2 pixels in train, 5×4 in test"):
+        load(whole)
+
+
+def test_a_digit_under_uneven_light_is_the_same_digit():
+    paper = drawn(200, 12).astype(float) / 255
+    y, x = np.mgrid[0 : 1 : 200 * 1j, 0 : 1 : 200 * 1j]
+    even = prepare_digit((40 + 150 * paper).astype(np.uint8), (28, 28), (0, 255)).astype(int)
+    for light in (0.4 + 0.6 * x, 1 - (x - 0.5) ** 2 - (y - 0.5) ** 2):
+        shaded = ((40 + 150 * paper) * light).astype(np.uint8)
+        digit = prepare_digit(shaded, (28, 28), (0, 255)).astype(int)
+        assert np.abs(digit - even).mean() < 5
+
+
 def test_unreadable(tmp_path):
-    with pytest.raises(DataError, match=r"none\.png: .*No such file"):
+    with pytest.raises(DataError, match=r"none\.png: there is no such image file"):
         read_grey(tmp_path / "none.png")
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match="an image of floats"):

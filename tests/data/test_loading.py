@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from trainer.data import DataError, load, load_labelled, load_unlabelled
+from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
 
 
 def write_npz(path, x, y, **more):
@@ -99,10 +99,10 @@ def test_labelled(tmp_path):
     assert y.tolist() == [1, 0, 1]
     with pytest.raises(DataError, match=r"a\.npz: label 7 is none of the classes 5, 6"):
         load_labelled(path, (5, 6), 4)
-    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, 784 are wanted"):
+    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, this network takes 784"):
         load_labelled(path, (5, 7), 784)
     assert load_unlabelled(path, 4).shape == (3, 4)
-    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, 5 are wanted"):
+    with pytest.raises(DataError, match=r"a\.npz has 4 features a sample, this network takes 5"):
         load_unlabelled(path, 5)
 
 
@@ -126,7 +126,7 @@ def test_what_is_nothing_known(tmp_path, monkeypatch):
     (tmp_path / "training.csv").write_text("1,2\n")
     for source, words in {
         "minst": ["'minst'", "did you mean 'mnist'?"],
-        "MNIST": ["did you mean 'mnist'?"],
+        "MNIST": ["MNIST cannot be downloaded"],
         "digts": ["did you mean 'digits'?"],
         "trainnig.csv": ["did you mean 'training.csv'?"],
         "~/no/such": ["'~/no/such'", '"mnist", "digits"'],
@@ -175,3 +175,27 @@ def test_importing_is_light():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("scale", "values"),
+    [
+        (Scale("uint8", 0, 255), np.array([[0.0, 0.5]], np.float32)),
+        (Scale("uint8", 0, 16), np.array([[0, 17]], np.uint8)),
+        (Scale("float32", 0, 1), np.array([[0, 255]], np.uint8)),
+    ],
+)
+def test_values_of_another_scale_are_refused(tmp_path, scale, values):
+    path = write_npz(tmp_path / "a.npz", values, [5])
+    for read in (
+        lambda: load_labelled(path, (5,), 2, scale),
+        lambda: load_unlabelled(path, 2, scale),
+    ):
+        with pytest.raises(DataError, match="not on the scale of the training data"):
+            read()
+
+
+def test_a_source_without_a_test_part_says_so(tmp_path):
+    path = write_npz(tmp_path / "a.npz", np.zeros((10, 4), np.uint8), [0, 1] * 5)
+    assert "has no test part: a fifth of it tests" in load(path).note
+    assert load(path, test_data=path).note == ""

@@ -49,8 +49,9 @@ class Handler(BaseHTTPRequestHandler):
             return
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if behaviour == "cut" else content)
-        if behaviour == "stalling":
+        half = behaviour in ("cut", "halting")
+        self.wfile.write(content[: len(content) // 2] if half else content)
+        if behaviour in ("stalling", "halting"):
             self.server.released.wait(20)
 
     def log_message(self, *_):
@@ -171,6 +172,16 @@ def test_names_that_never_resolve_are_given_up(serve, tmp_path, monkeypatch):
     assert data.kind == "digits"
     assert "no byte within 0.5 s" in data.note
     assert not (tmp_path / "cache").exists()
+
+
+def test_auto_suffers_one_silence_only(serve, monkeypatch):
+    monkeypatch.setattr(mnist, "_CHUNK", 16)  # so that bytes arrive before the silence
+    halting, silent = serve("halting", "silent")
+    data = load("auto")
+    assert data.kind == "digits"
+    assert "no byte within 0.5 s" in data.note
+    assert len(halting.asked) == 2  # by the probe, and in earnest
+    assert len(silent.asked) == 1
 
 
 def test_without_a_network(tmp_path, monkeypatch):

@@ -164,6 +164,9 @@ def _start(path: Path) -> tuple[int, int]:
     number, line = next(lines, (0, ""))
     if number == 0:
         raise DataError(f"{path}: line 1: the file is empty")
+    for separator in (";", "\t"):
+        if separator in line and "," not in line:
+            raise DataError(f"{path}: line {number}: cells separated by {separator!r}, not by ','")
     if _NUMBER.fullmatch(line.split(",")[0]):
         return 0, line.count(",") + 1
     _, first_row = next(lines, (0, ""))
@@ -178,8 +181,10 @@ def _find_fault(path: Path, columns: int, skip: int) -> None:
         cells = line.split(",")
         for column, cell in enumerate(cells[:columns], start=1):
             if not _NUMBER.fullmatch(cell):
+                label = " (labels, in the first column, are whole numbers)" if column == 1 else ""
                 raise DataError(
-                    f"{path}: line {number}, column {column}: {cell[:40]!r} found, a number wanted"
+                    f"{path}: line {number}, column {column}: {cell[:40]!r} found, "
+                    f"a number wanted{label}"
                 )
         if len(cells) != columns:
             raise DataError(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +22,14 @@ class DataError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.splitlines()))
+
+
+class Scale(NamedTuple):
+    """The values a network was trained on: uint8 or float32, and from where to where they go."""
+
+    dtype: str
+    low: float
+    high: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +54,8 @@ class Dataset:
         "mnist", "digits", "idx", "csv", "npz", "mat" or "images".
     source : str
         "mnist", "digits", or the absolute path.
+    test_source : str or None
+        Likewise, where the test samples come from another source.
     note : str
         One line worth showing, or nothing.
     """
@@ -59,6 +70,7 @@ class Dataset:
     value_range: tuple[float, float]
     kind: str
     source: str
+    test_source: str | None = None
     note: str = ""
 
 
@@ -281,7 +293,11 @@ def build(first: Source, other: Source | None = None) -> Dataset:
                 f"{first.source} has images of shape {image_shape}, "
                 f"but {where} of {other.image_shape}"
             )
-    test_x = _like(train_x, test_x, first, where)
+    if train_x.dtype == np.uint8:
+        value_range = first.pixel_range
+    else:
+        value_range = (float(train_x.min()), float(train_x.max()))
+    test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
 
     if named_classes(train_y) or named_classes(test_y):
         for labels, origin in ((train_y, first.source), (test_y, where)):
@@ -295,10 +311,9 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         labels = np.concatenate([train_y.astype(np.int64), test_y.astype(np.int64)])
         classes = tuple(np.unique(labels).tolist())
 
-    if train_x.dtype == np.uint8:
-        value_range = first.pixel_range
-    else:
-        value_range = (float(train_x.min()), float(train_x.max()))
+    note = first.note
+    if other is None and first.test is None and first.kind != "digits":
+        note = f"{first.source} has no test part: a fifth of it tests and does not train"
     return Dataset(
         name=first.name,
         train_x=np.ascontiguousarray(train_x),
@@ -310,7 +325,8 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         value_range=value_range,
         kind=first.kind,
         source=first.source,
-        note=first.note,
+        test_source=None if other is None else other.source,
+        note=note,
     )
 
 
@@ -389,22 +405,37 @@ def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:
     return rest, (data.train_x[held], held_y)
 
 
-def _like(train_x: np.ndarray, test_x: np.ndarray, first: Source, where: str) -> np.ndarray:
-    """Return the test values in the training values' dtype, if they are on the same scale."""
-    if train_x.dtype == test_x.dtype == np.float32:
-        return test_x
-    low, high = float(test_x.min()), float(test_x.max())
-    if train_x.dtype == np.uint8:
-        whole = test_x.dtype == np.uint8 or bool((test_x == np.floor(test_x)).all())
-        fits = whole and low >= 0 and high <= first.pixel_range[1]
-        wanted = f"whole numbers 0…{first.pixel_range[1]:g}"
+def on_scale(x: np.ndarray, scale: Scale, trained: str, where: str) -> np.ndarray:
+    """Return values in the training values' dtype, if they are on the same scale.
+
+    Parameters
+    ----------
+    x : numpy.ndarray
+        (n, features), uint8 or float32.
+    scale : Scale
+        The training values'.
+    trained, where : str
+        Where the training values and these come from, for the message.
+
+    Raises
+    ------
+    DataError
+        They are not, as 0…1 is not where 0…255 was trained on.
+    """
+    if scale.dtype == str(x.dtype) == "float32":
+        return x
+    low, high = float(x.min()), float(x.max())
+    if scale.dtype == "uint8":
+        whole = x.dtype == np.uint8 or bool((x == np.floor(x)).all())
+        fits = whole and low >= 0 and high <= scale.high
+        wanted = f"whole numbers 0…{scale.high:g}"
     else:
         # Twice the training maximum tells 0…1 from 0…255 and lets a brighter test image pass.
-        fits = high <= 2 * float(train_x.max())
-        wanted = f"floats {float(train_x.min()):g}…{float(train_x.max()):g}"
+        fits = high <= 2 * scale.high
+        wanted = f"floats {scale.low:g}…{scale.high:g}"
     if not fits:
         raise DataError(
-            f"{where} has values {low:g}…{high:g} ({test_x.dtype}), "
-            f"not on the scale of {first.source}: {wanted}"
+            f"{where} has values {low:g}…{high:g} ({x.dtype}), "
+            f"not on the scale of {trained}: {wanted}"
         )
-    return test_x.astype(train_x.dtype)
+    return x.astype(scale.dtype)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Source, parsing
+from trainer.data.dataset import DataError, Samples, Source, parsing
 
 _MOST_PIXELS = 64_000_000
 # without EPS and the like, which Pillow hands to other programs
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
+_FAINTEST_INK = 10.0  # of 255, against its background
 _MARGINLESS = 20  # pixels a side up to which digits fill their frame
 
 
@@ -22,19 +23,42 @@ def read_folder(folder: Path) -> Source:
     Parameters
     ----------
     folder : Path
-        Hidden files and folders are skipped, as are files beside the sub-folders.
+        Or one whose two sub-folders ``train`` and ``test`` are such folders. Hidden files and
+        folders are skipped, as are files beside the sub-folders.
 
     Returns
     -------
     Source
-        Without a test part; labels are the sub-folders' names. The order is shuffled with a fixed
-        seed: class by class, a network trained in file order would forget all but the last.
+        Labels are the sub-folders' names. The order is shuffled with a fixed seed: class by class,
+        a network trained in file order would forget all but the last.
 
     Raises
     ------
     DataError
         An unreadable image, one of another size than the first, a sub-folder without images.
     """
+    parts = {entry.name.lower(): entry for entry in _visible(folder) if entry.is_dir()}
+    divided = set(parts) == {"train", "test"}
+    train, shape = _read_classes(parts["train"] if divided else folder)
+    test = None
+    if divided:
+        test, test_shape = _read_classes(parts["test"])
+        if test_shape != shape:
+            raise DataError(
+                f"{folder}: {shape[1]}×{shape[0]} pixels in train, "
+                f"{test_shape[1]}×{test_shape[0]} in test"
+            )
+    return Source(
+        name=folder.name,
+        kind="images",
+        source=str(folder),
+        train=train,
+        test=test,
+        image_shape=shape,
+    )
+
+
+def _read_classes(folder: Path) -> tuple[Samples, tuple[int, int]]:
     rows, labels = [], []
     first: Path | None = None
     shape = (0, 0)
@@ -56,14 +80,10 @@ def read_folder(folder: Path) -> Source:
                 )
             rows.append(image.ravel())
             labels.append(sub_folder.name)
+    if not rows:
+        raise DataError(f"{folder}: no sub-folder of images, one a class, is in it")
     order = np.random.default_rng(0).permutation(len(rows))
-    return Source(
-        name=folder.name,
-        kind="images",
-        source=str(folder),
-        train=(np.stack(rows)[order], np.array(labels)[order]),
-        image_shape=shape,
-    )
+    return (np.stack(rows)[order], np.array(labels)[order]), shape
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -92,6 +112,8 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     from PIL import Image, ImageOps
 
     path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such image file")
     with parsing(path, "image"), warnings.catch_warnings():
         # Pillow warns where we refuse.
         warnings.simplefilter("ignore")
@@ -177,13 +199,14 @@ def _find_ink(grey: np.ndarray) -> np.ndarray:
     if shrink := max(grey.shape) // 1000:
         # Averaging a photograph's pixels takes away noise, not strokes.
         grey = np.asarray(Image.fromarray(grey).reduce(shrink + 1))
-    border = np.concatenate([grey[0], grey[-1], grey[1:-1, 0], grey[1:-1, -1]]).astype(np.float32)
-    background = np.median(border)
-    noise = 1.4826 * np.median(np.abs(border - background))
-    difference = grey.astype(np.float32) - background
+    difference = grey.astype(np.float32)
+    difference -= np.median(_border(difference))
+    if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
+        difference = grey - _ground(grey.astype(np.float32))
+    noise = _noise(difference)
     dark, light = np.clip(-difference, 0, None), np.clip(difference, 0, None)
     ink = dark if np.square(dark).sum() >= np.square(light).sum() else light
-    threshold = max(10.0, 5 * noise, 0.15 * float(ink.max()))
+    threshold = max(_FAINTEST_INK, 5 * noise, 0.15 * float(ink.max()))
     ink[ink < threshold] = 0
     # Specks are what weighs next to nothing beside the largest stroke.
     strokes, count = ndimage.label(ink, structure=np.ones((3, 3)))
@@ -192,6 +215,30 @@ def _find_ink(grey: np.ndarray) -> np.ndarray:
     weights = ndimage.sum_labels(ink, strokes, np.arange(count + 1))
     ink[weights[strokes] < 0.03 * weights.max()] = 0
     return ink
+
+
+def _border(pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+
+
+def _noise(difference: np.ndarray) -> float:
+    """Estimate the standard deviation along the border, where no ink is, from the median."""
+    return 1.4826 * float(np.median(np.abs(_border(difference))))
+
+
+def _ground(grey: np.ndarray) -> np.ndarray:
+    """Fit the paper under shaded light: a quadratic surface through all but the ink."""
+    height, width = grey.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    step = max(1, max(grey.shape) // 100)
+    points, values = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
+    paper = np.ones(len(values), bool)
+    for _ in range(10):
+        surface, *_ = np.linalg.lstsq(points[paper], values[paper], rcond=None)
+        rest = np.abs(values - points @ surface)
+        paper = rest <= max(1.0, 2.5 * 1.4826 * float(np.median(rest)))
+    return terms @ surface
 
 
 def _offset(profile: np.ndarray, side: int) -> int:

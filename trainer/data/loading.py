@@ -15,10 +15,12 @@ from trainer.data.dataset import (
     Dataset,
     Label,
     Samples,
+    Scale,
     Source,
     build,
     cause,
     code_labels,
+    on_scale,
 )
 
 _NAMES = ("mnist", "digits", "auto")
@@ -64,7 +66,10 @@ def load(
 
 
 def load_labelled(
-    source: str | os.PathLike[str], classes: tuple[Label, ...], features: int
+    source: str | os.PathLike[str],
+    classes: tuple[Label, ...],
+    features: int,
+    scale: Scale | None = None,
 ) -> Samples:
     """Load samples to evaluate a trained network on.
 
@@ -76,6 +81,8 @@ def load_labelled(
         The network's classes, which code the labels.
     features : int
         The network's inputs.
+    scale : Scale, optional
+        Of the values that it was trained on; checked if given.
 
     Returns
     -------
@@ -87,15 +94,18 @@ def load_labelled(
     Raises
     ------
     DataError
-        Bad data, another number of features, or a label that is none of the classes.
+        Bad data, another number of features, another scale, or a label that is none of the
+        classes.
     """
     data = _read(source)
     x, y = data.evaluation_part
-    _check_features(x, features, data.source)
+    x = _fitting(x, features, scale, data.source)
     return x, code_labels(y, classes, data.source)
 
 
-def load_unlabelled(path: str | os.PathLike[str], features: int) -> np.ndarray:
+def load_unlabelled(
+    path: str | os.PathLike[str], features: int, scale: Scale | None = None
+) -> np.ndarray:
     """Load samples to predict.
 
     Parameters
@@ -105,6 +115,8 @@ def load_unlabelled(path: str | os.PathLike[str], features: int) -> np.ndarray:
         whatever `load` takes, of which the test part (or all) is used. Labels are ignored.
     features : int
         The network's inputs.
+    scale : Scale, optional
+        As for `load_labelled`.
 
     Returns
     -------
@@ -114,7 +126,7 @@ def load_unlabelled(path: str | os.PathLike[str], features: int) -> np.ndarray:
     Raises
     ------
     DataError
-        Bad data, or another number of features.
+        Bad data, another number of features, or another scale.
     """
     file = _absolute(path)
     try:
@@ -127,13 +139,15 @@ def load_unlabelled(path: str | os.PathLike[str], features: int) -> np.ndarray:
             x, _ = _read(path).evaluation_part
     except (OSError, MemoryError) as error:
         raise DataError(f"{file}: {cause(error)}") from error
-    _check_features(x, features, os.fspath(path))
-    return x
+    return _fitting(x, features, scale, os.fspath(path))
 
 
-def _check_features(x: np.ndarray, features: int, where: str) -> None:
+def _fitting(x: np.ndarray, features: int, scale: Scale | None, where: str) -> np.ndarray:
     if x.shape[1] != features:
-        raise DataError(f"{where} has {x.shape[1]} features a sample, {features} are wanted")
+        raise DataError(
+            f"{where} has {x.shape[1]} features a sample, this network takes {features}"
+        )
+    return x if scale is None else on_scale(x, scale, "the training data", where)
 
 
 def _absolute(source: str | os.PathLike[str]) -> Path:
@@ -143,6 +157,8 @@ def _absolute(source: str | os.PathLike[str]) -> Path:
 def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = None) -> Source:
     name = os.fspath(source)
     path = _absolute(name)
+    if name.lower() in _NAMES and not path.exists():
+        name = name.lower()
     try:
         if name == "mnist":
             return mnist.read_mnist(on_progress)

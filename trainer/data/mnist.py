@@ -84,7 +84,7 @@ def read_mnist_soon(on_progress: Progress | None = None) -> Source:
     if not _is_cached():
         answering = _first_to_answer(mirrors)
         mirrors.sort(key=lambda mirror: mirror != answering)
-    return _read(mirrors, on_progress)
+    return _read(mirrors, on_progress, patient=False)
 
 
 def _folder() -> Path:
@@ -104,17 +104,22 @@ def _is_cached() -> bool:
     )
 
 
-def _read(mirrors: list[str], on_progress: Progress | None) -> Source:
+def _read(mirrors: list[str], on_progress: Progress | None, *, patient: bool = True) -> Source:
     folder = _folder()
     for name in FILES:
-        working = _fetch(name, folder, mirrors, on_progress)
+        working = _fetch(name, folder, mirrors, on_progress, patient)
         # A dead mirror costs its timeout once, not once a file.
         mirrors.sort(key=lambda mirror: mirror != working)
     return replace(idx.read_folder(folder), name="mnist", kind="mnist", source="mnist")
 
 
-def _fetch(name: str, folder: Path, mirrors: list[str], on_progress: Progress | None) -> str:
-    """Have one file in the cache, whole; return the mirror that worked."""
+def _fetch(
+    name: str, folder: Path, mirrors: list[str], on_progress: Progress | None, patient: bool
+) -> str:
+    """Have one file in the cache, whole; return the mirror that worked.
+
+    Without patience the first silence of `TIMEOUT` seconds is the last.
+    """
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
@@ -133,6 +138,8 @@ def _fetch(name: str, folder: Path, mirrors: list[str], on_progress: Progress | 
             )
         except (OSError, ValueError) as error:
             failures.append(_failure(mirror, _brief(error)))
+            if not patient and "timed out" in str(error):
+                break
         else:
             return mirror
     raise _no_mnist(name, failures)
