@@ -57,11 +57,14 @@ def in_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str
     """What a terminal of so many columns receives."""
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-    for name in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR"):
-        os.environ.pop(name, None)
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
+    }
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *arguments],
-        env=os.environ | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"} | environment,
+        env=kept | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"} | environment,
         stdout=follower,
         stderr=follower,
     )
@@ -114,6 +117,31 @@ def test_json_is_one_object_an_event_and_nothing_else(capsys):
     assert [event["epoch"] for event in events if event["event"] == "epoch"] == [1, 2, 3]
     assert events[-1]["event"] == "end"
     assert events[-1]["run"] == "here"
+
+
+def test_json_tells_of_a_divergence_too(capsys):
+    options = ["--loss", "cross_entropy", "--activation", "relu", "--learning-rate", "1e30"]
+    assert main([*FAST, *options, "--json"]) == 1
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["event"], last["epoch"]) == ("failed", 1)
+    assert "lower learning rate" in last["message"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_pipe_that_cannot_write_arrows_gets_question_marks(encoding):
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-m", "trainer", *FAST, "--epochs", "1"]
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert b"64 ? 100 ? 10" in result.stdout
+
+
+def test_a_closed_stdout_ends_nothing():
+    code = f"exec {sys.executable} -m trainer --data digits --epochs 1 --out o >&-"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    result = subprocess.run(code, shell=True, env=environment, capture_output=True, timeout=120)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert Path("o/model.safetensors").exists()
 
 
 def test_quiet_says_nothing(capsys):
@@ -200,6 +228,26 @@ def test_ctrl_c_ends_after_the_batch_saves_and_says_how_to_go_on():
     assert main(["evaluate", "o", "--device", "cpu"]) == 0
 
 
+def test_ctrl_c_in_the_first_epoch_saves_too():
+    slow = ["--hidden", "1500,1500", "--json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *FAST, *slow, "--out", "o"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if events[-1]["event"] == "progress" and len(events) == 2:
+            process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert (events[-1]["epochs"], events[-1]["interrupted"]) == (0, True)
+    assert not Path("o/metrics.jsonl").exists()
+    assert main(["evaluate", "o", "--device", "cpu"]) == 0
+
+
 @pytest.mark.parametrize("batch_size", ["1", "32"])
 def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
     options = ["--loss", "cross_entropy", "--activation", "relu", "--learning-rate", "1e30"]
@@ -222,14 +270,18 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["trian"], ["trian", "did you mean train?"]),
         (["--epoch", "3"], ["--epoch", "--epochs"]),
         (["--epochs", "0"], ["--epochs", ">= 1"]),
-        (["--epochs", "many"], ["--epochs", "many", "int"]),
+        (["--epochs", "many"], ["--epochs", "many", "whole number"]),
+        (["--seed", "1.5"], ["--seed", "1.5", "whole number"]),
+        (["--json", "--quiet"], ["--json", "--quiet"]),
+        (["--data", "digits", "train"], ["the command comes first"]),
+        (["train", "digits"], ["python -m trainer train --help"]),
         (["--momentum", "1"], ["--momentum", "< 1"]),
         (["--activation", "step"], ["step", "sigmoid", "tanh", "relu"]),
         (["--data", "minst"], ["minst", "did you mean 'mnist'?"]),
         (["--recipe", "cake"], ["cake", "rashid", "python -m trainer recipes"]),
         (["--data", "digits", "--hidden", "3,x"], ["3,x", "200,100"]),
-        (["--data", "digits", "--output", "softmax"], ["softmax", "cross_entropy"]),
-        (["--data", "digits", "--init", "zero"], ["zero", "glorot"]),
+        (["--data", "digits", "--output", "softmax"], ["--output softmax", "--loss cross_entropy"]),
+        (["--data", "digits", "--init", "zero"], ["--init zero", "glorot"]),
         (["--data", "digits", "--validation", "1437"], ["1,437", "at least one must train"]),
         (["evaluate"], ["evaluate", "RUN"]),
         (["evaluate", "nowhere"], ["nowhere", "python -m trainer"]),
@@ -262,6 +314,52 @@ def test_a_damaged_model_is_one_line(run, tmp_path, capsys):
     (damaged / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes()[:-9])
     assert main(["evaluate", str(damaged), "--device", "cpu"]) == 2
     assert "model.safetensors" in capsys.readouterr().err
+
+
+@pytest.fixture
+def own_run(tmp_path) -> Path:
+    """A run on a CSV file of this test's own, which it may change."""
+    rng = np.random.default_rng(0)
+    rows = np.column_stack([np.arange(40) % 2, rng.integers(0, 256, (40, 4))])
+    np.savetxt(tmp_path / "own.csv", rows, fmt="%d", delimiter=",")
+    assert main(["--data", "own.csv", "--device", "cpu", "--quiet", "--out", "own"]) == 0
+    return tmp_path / "own"
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "cannot be read again"),
+        ("0,1,2,3,4\n1,1,2,3,4\n" * 10, "has changed since the training"),
+        ("0,1,2,3,4\n7,1,2,3,4\n" * 20, "has changed since the training"),
+        ("0,1,2,3\n1,1,2,3\n" * 20, "has changed since the training"),
+    ],
+)
+def test_data_that_changed_since_the_training_is_not_taken(
+    own_run, command, content, words, capsys
+):
+    if content is None:
+        Path("own.csv").unlink()
+    else:
+        Path("own.csv").write_text(content)
+    assert main([command, str(own_run), "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert "--data" in error
+
+
+def test_a_model_of_another_run_is_not_taken(own_run, run, capsys):
+    (own_run / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    assert main(["evaluate", str(own_run), "--device", "cpu"]) == 2
+    assert "not of one run" in capsys.readouterr().err
+
+
+def test_data_of_another_scale_is_not_taken(run, tmp_path, capsys):
+    data = load("digits")
+    np.savez(tmp_path / "scaled.npz", x_train=data.test_x / 16.0, y_train=data.test_y)
+    assert main(["evaluate", str(run), "--data", "scaled.npz", "--device", "cpu"]) == 2
+    assert "not on the scale of the training data" in capsys.readouterr().err
 
 
 # --- the other commands ---------------------------------------------------------------------
@@ -324,6 +422,22 @@ def test_predict_answers_a_whole_file(run, tmp_path, labelled):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     right = np.mean([int(row["answer"]) == y for row, y in zip(rows, labels, strict=True)])
     assert right == pytest.approx(last["test_accuracy"])
+
+
+def test_predict_goes_on_after_a_bad_picture(run, capsys):
+    data = load("digits")
+    pixels = (255 - data.test_x[0].reshape(8, 8).astype(float) * 255 / 16).astype(np.uint8)
+    Image.fromarray(pixels).resize((64, 64)).save("good.png")
+    assert main(["predict", str(run), "nope.png", "good.png", "--device", "cpu"]) == 2
+    captured = capsys.readouterr()
+    assert "nope.png" in captured.err
+    assert "good.png" in captured.out
+
+
+def test_a_narrow_terminal_shows_the_numbers_without_the_picture(run):
+    text = ESCAPE.sub("", in_a_terminal("predict", str(run), "--device", "cpu", columns=40))
+    assert "▀" not in text
+    assert len(re.findall(r"\d [█·]{24} \d\.\d{3}", text)) == 10
 
 
 def test_predict_shows_a_sample_its_outputs_and_the_truth(run, capsys):

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 
-from .cli import main
+
+def main() -> int:
+    """Run the command line that was typed, from the first moment on without a traceback.
+
+    Returns
+    -------
+    int
+        The exit code, see `trainer.cli.main`.
+    """
+    if sys.stdout is None:  # closed with >&-
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    try:
+        from .cli import main as run
+
+        return run()
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # nothing is left that could be stopped
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
+import io
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
@@ -49,10 +50,16 @@ _RESULT = Group("The result", sort_key=4)
 _Device = Annotated[
     str,
     Parameter(
-        group=_WHAT,
-        help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU.",
+        help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
     ),
 ]
+
+
+def _whole(type_: Any, tokens: Sequence[Any]) -> int:
+    # cyclopts would round 2.6 to 3 without a word
+    if not tokens[0].value.strip().lstrip("+-").isdecimal():
+        raise ValueError(f'"{tokens[0].value}" is no whole number.')
+    return int(tokens[0].value)
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -68,7 +75,7 @@ def _widths(text: str) -> tuple[int, ...]:
 @app.command(name="train")
 def train_command(
     *,
-    device: _Device = "auto",
+    device: Annotated[_Device, Parameter(group=_WHAT)] = "auto",
     data: Annotated[
         str,
         Parameter(
@@ -92,11 +99,17 @@ def train_command(
     ] = None,
     limit: Annotated[
         int | None,
-        Parameter(group=_WHAT, help="Only the first N training samples.", validator=Number(gte=1)),
+        Parameter(
+            converter=_whole,
+            group=_WHAT,
+            help="Only the first N training samples.",
+            validator=Number(gte=1),
+        ),
     ] = None,
     validation: Annotated[
         int,
         Parameter(
+            converter=_whole,
             group=_WHAT,
             help="Hold N training samples out (before --limit) and report accuracy on them too.",
             validator=Number(gte=0),
@@ -141,11 +154,14 @@ def train_command(
     ] = None,
     epochs: Annotated[
         int | None,
-        Parameter(group=_TRAINING, help="Times over the data.", validator=Number(gte=1)),
+        Parameter(
+            converter=_whole, group=_TRAINING, help="Times over the data.", validator=Number(gte=1)
+        ),
     ] = None,
     batch_size: Annotated[
         int | None,
         Parameter(
+            converter=_whole,
             group=_TRAINING,
             help="Samples an update. A batch steps by learning rate × mean gradient, so raise the"
             " rate with the batch.",
@@ -172,6 +188,7 @@ def train_command(
     seed: Annotated[
         int,
         Parameter(
+            converter=_whole,
             group=_TRAINING,
             help="Of weights and order, the same on every device.",
             validator=Number(gte=0),
@@ -199,6 +216,8 @@ def train_command(
     ] = False,
 ) -> int:
     """Train a network and keep it in a run folder (the default command)."""
+    if json and quiet:
+        raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
     options = {
         "hidden": None if hidden is None else _widths(hidden),
         "activation": activation,
@@ -260,7 +279,8 @@ def predict_command(
         ),
     ],
     index: Annotated[
-        int | None, Parameter(help="Sample N, from 0, of the run's test part or of --data.")
+        int | None,
+        Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data."),
     ] = None,
     data: Annotated[
         str | None,
@@ -296,6 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0, 1 for a training that failed, 2 for a mistake in what was asked, 130
         after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # a terminal or pipe that has no → or █ gets a ? instead of ending the program
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code or 0
@@ -306,10 +330,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         display.error(str(error))
         return 2
     except KeyboardInterrupt:
-        display.error("stopped by Ctrl-C; nothing was changed by what had not ended")
+        display.error("stopped by Ctrl-C")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except MemoryError as error:
+        display.error(
+            f"this does not fit into memory ({error}); lower --hidden, --batch-size or --limit"
+        )
         return 1
     except OSError as error:
         display.error(f"{error.filename or 'the system'}: {error.strerror or error}")
@@ -317,10 +346,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _explain(error: CycloptsError) -> str:
+    command = " ".join(["python -m trainer", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         given = error.unused_tokens[0]
-        names = ["train", "evaluate", "predict", "recipes", "devices"]
+        names = [name for name in app if not name.startswith("-")]
         near = difflib.get_close_matches(given, names, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(names)}."
-        return f'"{given}" is not expected here: {hint} See: python -m trainer --help'
-    return " ".join(str(error).split()) + " See: python -m trainer --help"
+        if error.command_chain:
+            hint = "options begin with --."
+        elif given in names:
+            hint = f"the command comes first: {command} {given} …."
+        elif near:
+            hint = f"did you mean {near[0]}?"
+        elif Path(given).exists():
+            hint = f"to train on it: {command} --data {given}."
+        else:
+            hint = f"the commands are {', '.join(names)}."
+        return f'"{given}" is not expected here: {hint} See: {command} --help'
+    return f"{' '.join(str(error).split())} See: {command} --help"

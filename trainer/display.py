@@ -61,6 +61,10 @@ class QuietView:
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         """All is over, or was stopped."""
 
+    def failed(self, message: str, result: dict[str, Any]) -> None:
+        """The training could not go on; `error` says why."""
+        self.close()
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
@@ -88,6 +92,9 @@ class JsonView(QuietView):
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self._event("end", result)
+
+    def failed(self, message: str, result: dict[str, Any]) -> None:
+        self._event("failed", {"message": message} | result)
 
 
 class PlainView(QuietView):
@@ -129,6 +136,7 @@ class TerminalView(PlainView):
             expand=True,
         )
         self._task = self._bar.add_task("", total=None, text="", visible=False)
+        self._last: BatchProgress | None = None
 
     def _show(self, description: str, done: int, total: int | None, text: str) -> None:
         self._bar.update(
@@ -158,6 +166,7 @@ class TerminalView(PlainView):
         self._show("preparing", 0, None, "kernels are compiled on the first start")
 
     def progress(self, report: BatchProgress) -> None:
+        self._last = report
         left = (report.epochs - report.epoch + 1) * report.total - report.samples
         text = (
             f"{report.samples_per_second:,.0f}/s  loss {report.train_loss:.4f}"
@@ -171,6 +180,16 @@ class TerminalView(PlainView):
             self._console.print(Text(_epoch_header(report), style="bold"))
             self._header = True
         self._console.print(Text(_epoch_row(report)))
+        if self._last is not None:  # epochs may be too short to report from within
+            self.progress(
+                dataclasses.replace(
+                    self._last,
+                    epoch=report.epoch,
+                    samples=self._last.total,
+                    train_loss=report.train_loss,
+                    samples_per_second=report.samples_per_second,
+                )
+            )
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self.close()
@@ -303,9 +322,10 @@ def prediction(
         right = truth == labels[answer]
         verdict.append(f"  (truth: {truth})", style="green" if right else "red")
     bars = _bars(labels, outputs, width=24)
-    coloured = out.is_terminal and not out.no_color
+    coloured = out.color_system is not None and not out.no_color
     grid = Table.grid(padding=(0, 4))
-    if image is not None:
+    numbers = 34 + max(map(len, labels))  # columns that the bars take
+    if image is not None and image.shape[1] + 4 + numbers <= out.width:
         grid.add_row(half_blocks(image, coloured=coloured), Group(verdict, Text(), bars))
     else:
         grid.add_row(Group(verdict, Text(), bars))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -45,6 +46,9 @@ def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | st
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     codes = np.arange(len(classes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a single class, which `labels` names
+        confusion = confusion_matrix(labels, answers, labels=codes)
     scores = precision_recall_fscore_support(labels, answers, labels=codes, zero_division=0.0)
     occurring = np.union1d(labels, answers)
     averages = []
@@ -56,7 +60,7 @@ def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | st
         averages.append(ClassScore(name, precision, recall, f1, len(labels)))
     return Evaluation(
         accuracy=float(np.mean(labels == answers)),
-        confusion=confusion_matrix(labels, answers, labels=codes),
+        confusion=confusion,
         classes=[
             ClassScore(str(label), float(p), float(r), float(f), int(s))
             for label, p, r, f, s in zip(classes, *scores, strict=True)

@@ -74,15 +74,15 @@ class Run:
         file = path / "config.json"
         try:
             config = json.loads(file.read_bytes())
-            classes, shape = config["data"]["classes"], config["data"]["image_shape"]
-            if not isinstance(classes, list) or not isinstance(shape, list | None):
-                raise TypeError("wrong types")
-        except FileNotFoundError as error:
+            _check(config["data"])
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
-                f"{path}: no run is there (it has no config.json); expected a folder that `train`"
-                f" wrote.{_latest()}"
+                f"{path}: no run is there; expected, first of all, a folder that `train` wrote."
+                f"{_latest()}"
             ) from error
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except KeyError as error:
+            raise RunError(f"{file}: not a run's config, {error} is missing") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
             raise RunError(f"{file}: not a run's config ({error})") from error
         return cls(path, config)
 
@@ -95,6 +95,24 @@ class Run:
         """Write one more line of metrics.jsonl."""
         self._metrics.append(json.dumps(metrics) + "\n")
         write_whole(self.path / "metrics.jsonl", "".join(self._metrics).encode())
+
+
+def _check(data: dict[str, Any]) -> None:
+    """Raise KeyError, TypeError or ValueError unless this describes a run's data."""
+    for name in ("name", "kind", "source", "dtype"):
+        if not isinstance(data[name], str):
+            raise TypeError(f"{name} is no text")
+    if not isinstance(data["test_source"], str | None):
+        raise TypeError("test_source is no text")
+    if not isinstance(data["classes"], list) or not data["classes"]:
+        raise TypeError("classes is no list")
+    low, high = (float(value) for value in data["value_range"])
+    if not low <= high:
+        raise ValueError("value_range is no range")
+    if data["image_shape"] is not None:
+        height, width = data["image_shape"]
+        if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+            raise ValueError("image_shape is no shape")
 
 
 def _next_free(parent: Path) -> Path:

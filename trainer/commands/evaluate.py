@@ -5,27 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from .. import display
-from ..data import load, load_labelled
+from ..data import load_labelled
 from ..metrics import evaluate
-from ..network import MLP
-from ..runs import Run
-from . import choose
+from .trained import TrainedRun
 
 
 def run(path: Path, *, device: str, data: str | None) -> int:
     """Show accuracy, confusion matrix and classification report."""
-    folder = Run.open(path)
-    backend = choose(device)
-    model = MLP.load(folder.model_file, backend=backend)
-    recorded = folder.config["data"]
-    classes = recorded["classes"]
+    trained = TrainedRun(path, device)
     if data is None:
-        dataset = load(recorded["source"], recorded["test_source"])
-        x, y, source = dataset.test_x, dataset.test_y, recorded["test_source"] or dataset.source
+        x, y, name = trained.test_part()
+        source = f"test samples of {name}"
     else:
-        x, y = load_labelled(data, tuple(classes), model.sizes[0])
-        source = data
-    answers = backend.to_numpy(model.predict(x))
-    title = f"{path} on {len(y):,} samples of {source}, {backend.name}"
-    display.evaluation(title, evaluate(y, answers, classes))
+        x, y = load_labelled(data, trained.classes, trained.features, trained.scale)
+        source = f"samples of {data}"
+    result = evaluate(y, trained.outputs(x).argmax(axis=1), trained.classes)
+    display.evaluation(f"{path} on {len(y):,} {source}, {trained.backend.name}", result)
     return 0

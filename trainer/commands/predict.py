@@ -5,18 +5,14 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from backends import Backend
-
 from .. import display
-from ..data import DataError, load, load_labelled, load_unlabelled, prepare_digit, read_grey
+from ..data import DataError, load_labelled, load_unlabelled, prepare_digit, read_grey
 from ..files import write_whole
-from ..network import MLP
-from ..runs import Run
-from . import UsageError, choose
+from . import UsageError
+from .trained import TrainedRun
 
 
 def run(
@@ -35,83 +31,79 @@ def run(
         raise UsageError("--out goes with --data FILE: predict RUN --data FILE --out answers.csv")
     if data is not None and out is None and index is None:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
-    folder = Run.open(path)
-    backend = choose(device)
-    model = MLP.load(folder.model_file, backend=backend)
+    trained = TrainedRun(path, device)
     if images:
-        for image in images:
-            _show(backend, model, folder.config["data"], str(image), *_read(image, folder.config))
-    elif out is not None and data is not None:
-        _write(backend, model, folder.config["data"], data, out)
+        return _show_images(trained, images)
+    if out is not None and data is not None:
+        _write(trained, data, out)
     else:
-        x, labels, source = _samples(folder.config["data"], data, model.sizes[0])
-        number = index or 0
-        if not 0 <= number < len(x):
-            raise UsageError(f"--index {number}: expected 0 to {len(x) - 1}, the {source}")
-        truth = None if labels is None else str(folder.config["data"]["classes"][labels[number]])
-        title = f"sample {number} of the {source}"
-        _show(backend, model, folder.config["data"], title, x[number], truth)
+        _show_sample(trained, data, index or 0)
     return 0
 
 
-def _samples(
-    recorded: dict[str, Any], data: str | None, features: int
-) -> tuple[np.ndarray, np.ndarray | None, str]:
+def _show_sample(trained: TrainedRun, data: str | None, index: int) -> None:
+    labels: np.ndarray | None
     if data is None:
-        dataset = load(recorded["source"], recorded["test_source"])
-        x, labels, name = dataset.test_x, dataset.test_y, f"test samples of {dataset.name}"
+        x, labels, name = trained.test_part()
+        source = f"test samples of {name}"
     else:
-        name = f"samples of {data}"
+        source = f"samples of {data}"
         try:
-            x, labels = load_labelled(data, tuple(recorded["classes"]), features)
+            x, labels = load_labelled(data, trained.classes, trained.features, trained.scale)
         except DataError:
-            x, labels = load_unlabelled(data, features), None
-    return x, labels, f"{len(x):,} {name}"
+            x, labels = load_unlabelled(data, trained.features, trained.scale), None
+    if not 0 <= index < len(x):
+        raise UsageError(f"--index {index}: expected 0 to {len(x) - 1}, the {len(x):,} {source}")
+    truth = None if labels is None else str(trained.classes[labels[index]])
+    _show(trained, f"sample {index} of the {len(x):,} {source}", x[index], truth)
 
 
-def _read(image: Path, config: dict[str, Any]) -> tuple[np.ndarray, None]:
-    recorded = config["data"]
-    if recorded["image_shape"] is None:
+def _show_images(trained: TrainedRun, images: tuple[Path, ...]) -> int:
+    code = 0
+    for image in images:
+        try:
+            values = _read(trained, image)
+        except DataError as error:  # the other pictures are still wanted
+            display.error(str(error))
+            code = 2
+        else:
+            _show(trained, str(image), values, truth=None)
+    return code
+
+
+def _read(trained: TrainedRun, image: Path) -> np.ndarray:
+    shape = trained.image_shape
+    if shape is None:
         raise UsageError(f"{image}: this run was not trained on images, so it cannot look at one")
-    shape = tuple(recorded["image_shape"])
     grey = read_grey(image)
-    try:
-        if recorded["kind"] != "images":
-            return prepare_digit(grey, shape, tuple(recorded["value_range"])), None
-    except ValueError as error:
-        raise UsageError(f"{image}: {error}") from error
+    if trained.data["kind"] != "images":
+        try:
+            return prepare_digit(grey, shape, (trained.scale.low, trained.scale.high))
+        except DataError as error:
+            raise DataError(f"{image}: {error}") from error
     # a run on a folder of images saw them as they are, not cut out and centred
     from PIL import Image
 
     resized = Image.fromarray(grey).resize(shape[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(resized).reshape(-1), None
+    return np.asarray(resized).reshape(-1)
 
 
-def _show(
-    backend: Backend,
-    model: MLP,
-    recorded: dict[str, Any],
-    title: str,
-    values: np.ndarray,
-    truth: str | None,
-) -> None:
-    outputs = backend.to_numpy(model.predict_proba(values[None, :]))[0]
-    low, high = recorded["value_range"]
-    shape = recorded["image_shape"]
+def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None) -> None:
     picture = None
-    if shape is not None:
-        picture = (values.reshape(shape).astype(np.float64) - low) / ((high - low) or 1.0)
-    display.prediction(title, picture, [str(c) for c in recorded["classes"]], outputs, truth)
+    if trained.image_shape is not None:
+        _, low, high = trained.scale
+        picture = (values.reshape(trained.image_shape).astype(float) - low) / ((high - low) or 1.0)
+    labels = [str(label) for label in trained.classes]
+    display.prediction(title, picture, labels, trained.outputs(values[None, :])[0], truth)
 
 
-def _write(backend: Backend, model: MLP, recorded: dict[str, Any], data: str, out: Path) -> None:
-    x = load_unlabelled(data, model.sizes[0])
-    outputs = backend.to_numpy(model.predict_proba(x))
+def _write(trained: TrainedRun, data: str, out: Path) -> None:
+    outputs = trained.outputs(load_unlabelled(data, trained.features, trained.scale))
     answers = outputs.argmax(axis=1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["index", "answer", "output"])
     for number, (answer, row) in enumerate(zip(answers, outputs, strict=True)):
-        writer.writerow([number, recorded["classes"][answer], f"{row[answer]:.6g}"])
+        writer.writerow([number, trained.classes[answer], f"{row[answer]:.6g}"])
     write_whole(out, text.getvalue().encode())
     print(f"{len(answers):,} answers written to {out}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import warnings
 from collections.abc import Iterator
@@ -9,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from backends import Backend
 
 from .. import __version__, display
 from ..data import Dataset, hold_out, load
@@ -41,6 +40,7 @@ def run(
     view = display.training_view(as_json=as_json, quiet=quiet)
     try:
         if out is not None:
+            out = out.expanduser()
             check_free(out)
         if recipe is not None and recipe not in RECIPES:
             raise UsageError(
@@ -74,14 +74,22 @@ def run(
                 validation=held_out,
             )
         except ValueError as error:
-            raise UsageError(str(error)) from error
-        config = _config(chosen, dataset, test_data, limit, validation, seed, backend, model)
-        folder = Run.start(out, config)
-        facts = _facts(chosen, dataset, validation, seed, backend, model, folder)
+            raise UsageError(_in_options(str(error))) from error
+        folder = Run.start(out, _config(chosen, dataset, limit, validation, seed, model))
+        facts = _facts(folder.config, model, folder.path)
         view.start(facts, folder.config | {"run": str(folder.path)})
         return _train(view, model, folder, reports, chosen.epochs, len(dataset.test_y))
     finally:
         view.close()
+
+
+def _in_options(message: str) -> str:
+    """Write settings as they are typed: `init='foo'` as `--init foo`."""
+    return re.sub(
+        r"\b([a-z][a-z_0-9]*)='?([^\s',:]+)'?",
+        lambda match: f"--{match[1].replace('_', '-')} {match[2]}",
+        message,
+    )
 
 
 def _changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
@@ -117,8 +125,9 @@ def _train(
                     break
         except Diverged as error:
             model.save(folder.model_file)
-            view.close()
-            display.error(f"{error}. The weights of the last good epoch are in {folder.path}")
+            view.failed(str(error), {"run": str(folder.path), "epoch": error.epoch})
+            kept = f"those after epoch {done[-1].epoch}" if done else "the initial ones"
+            display.error(f"{error}. The weights in {folder.path} are {kept}")
             return 1
         if interrupted:
             model.save(folder.model_file)
@@ -142,7 +151,8 @@ def _train(
         total = training + sum(r.evaluation_seconds + r.compile_seconds for r in done)
         lines = [
             f"{display.percent(accuracy or 0)} of {test_samples:,} test samples right",
-            f"{len(done)} epochs in {training:.2f} s of training, {total:.2f} s in all",
+            f"{epochs} epoch{'s' * (epochs > 1)} in {training:.2f} s of training, "
+            f"{total:.2f} s in all",
             f"run:  {folder.path}",
             f"next: python -m trainer predict {folder.path} --index 0",
             f"      python -m trainer evaluate {folder.path}",
@@ -177,12 +187,10 @@ def _metrics(report: EpochReport) -> dict[str, Any]:
 
 def _config(
     recipe: Recipe,
-    dataset: Dataset,
-    test_data: str | None,
+    data: Dataset,
     limit: int | None,
-    validation: int,
+    held_out: int,
     seed: int,
-    backend: Backend,
     model: MLP,
 ) -> dict[str, Any]:
     return {
@@ -191,50 +199,48 @@ def _config(
         "settings": recipe.settings(),
         "seed": seed,
         "data": {
-            "name": dataset.name,
-            "kind": dataset.kind,
-            "source": dataset.source,
-            "test_source": None if test_data is None else _absolute(test_data),
-            "train_samples": len(dataset.train_y),
-            "test_samples": len(dataset.test_y),
-            "validation_samples": validation,
+            "name": data.name,
+            "kind": data.kind,
+            "source": data.source,
+            "test_source": data.test_source,
+            "train_samples": len(data.train_y),
+            "test_samples": len(data.test_y),
+            "validation_samples": held_out,
             "limit": limit,
-            "image_shape": dataset.image_shape and list(dataset.image_shape),
-            "classes": list(dataset.classes),
-            "value_range": list(dataset.value_range),
+            "image_shape": data.image_shape and list(data.image_shape),
+            "classes": list(data.classes),
+            "dtype": str(data.train_x.dtype),
+            "value_range": list(data.value_range),
         },
         "network": model.settings(),
-        "device": {"name": backend.name, "device_name": backend.device_name},
+        "device": {"name": model.backend.name, "device_name": model.backend.device_name},
     }
 
 
-def _absolute(source: str) -> str:
-    path = Path(source).expanduser()
-    return str(path.resolve()) if path.exists() else source
-
-
-def _facts(
-    recipe: Recipe,
-    dataset: Dataset,
-    validation: int,
-    seed: int,
-    backend: Backend,
-    model: MLP,
-    folder: Run,
-) -> dict[str, str]:
-    shape = f", {'×'.join(map(str, dataset.image_shape))} pixels" if dataset.image_shape else ""
-    held_out = f", {validation:,} held out" if validation else ""
-    spec = model.spec
-    order = "shuffled" if recipe.shuffle else "file order"
-    momentum = f" momentum {recipe.momentum:g}" if recipe.momentum else ""
+def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
+    """What is trained on what, a line each."""
+    data, network, settings = config["data"], config["network"], config["settings"]
+    backend = model.backend
+    reason = f" ({backend.reason})" if backend.reason else ""
+    held_out = data["validation_samples"]
+    classes = data["classes"]
+    parts = [
+        f"{data['name']}: {data['train_samples']:,} training",
+        f"{held_out:,} held-out" if held_out else "",
+        f"{data['test_samples']:,} test samples",
+        f"{'×'.join(map(str, data['image_shape']))} pixels" if data["image_shape"] else "",
+        f"{len(classes)} classes" if len(classes) > 1 else f"one class only, {classes[0]}",
+    ]
+    momentum = f" momentum {settings['momentum']:g}" if settings["momentum"] else ""
+    l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""
     return {
-        "device": f"{backend.name}: {backend.device_name}"
-        + (f" ({backend.reason})" if backend.reason else ""),
-        "data": f"{dataset.name}: {len(dataset.train_y):,} training{held_out}, "
-        f"{len(dataset.test_y):,} test samples{shape}, {len(dataset.classes)} classes",
-        "network": f"{' → '.join(map(str, model.sizes))}, {spec.activation}, "
-        f"{'with' if spec.bias else 'no'} bias, {model.weight_count:,} weights, {model.dtype}",
-        "recipe": f"{recipe.name}: loss {spec.loss}, {recipe.optimizer}{momentum}, rate "
-        f"{recipe.learning_rate:g}, batch {recipe.batch_size}, {order}, seed {seed}",
-        "run": str(folder.path),
+        "device": f"{backend.name}: {backend.device_name}{reason}",
+        "data": ", ".join(part for part in parts if part),
+        "network": f"{' → '.join(map(str, model.sizes))}, {network['activation']}, "
+        f"{'with' if network['bias'] else 'no'} bias, {model.weight_count:,} weights, "
+        f"{network['dtype']}",
+        "recipe": f"{config['recipe']}: loss {network['loss']}{l2}, {settings['optimizer']}"
+        f"{momentum}, rate {settings['learning_rate']:g}, batch {settings['batch_size']}, "
+        f"{'shuffled' if settings['shuffle'] else 'file order'}, seed {config['seed']}",
+        "run": str(path),
     }
