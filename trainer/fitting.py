@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from numbers import Real
 from time import perf_counter
@@ -195,6 +195,19 @@ class _Training:
         self.online = batch_size == 1 and hasattr(optimizer, "velocities")
         self._learning_rate = learning_rate
         self.steps = 0
+        # reports fall between blocks or batches, whose edges depend on the sample's index alone
+        self._unit = model.backend.block_size if self.online else batch_size
+        self._units = 1
+
+    @property
+    def stride(self) -> int:
+        """Samples to learn before the next report."""
+        return self._units * self._unit
+
+    def aim(self, seconds: float) -> None:
+        """Set the stride by what the last one took."""
+        wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
+        self._units = max(1, min(4 * self._units, int(wanted)))
 
     def rate(self, step: int) -> float:
         """Learning rate of update 0, 1, 2, … of the whole training."""
@@ -266,9 +279,6 @@ def _epochs(
     if xp.isdtype(x.dtype, "real floating") and not _finite(xp, xp.astype(x, model.spec.dtype)):
         raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
     rng = backend.rng(seed)
-    # reports fall between blocks or batches, whose edges depend on the sample's index alone
-    unit = backend.block_size if training.online else training.batch_size
-    units = 1
     clock.pause()
     started = perf_counter()
     held_out = {
@@ -285,39 +295,12 @@ def _epochs(
         clock.resume()
         good = [xp.asarray(w, copy=True) for w in model.weights]
         order = backend.asarray(rng.permutation(n)) if shuffle else None
-
-        def rows(a: int, b: int, order: Array | None = order) -> tuple[Array, Array]:
-            if order is None:
-                return x[a:b, :], y[a:b]
-            return xp.take(x, order[a:b], axis=0), xp.take(y, order[a:b])
-
-        done, loss_sum, all_losses = 0, 0.0, []
-        while done < n:
-            losses, rates = training.learn(rows, done, min(done + units * unit, n), n)
-            part_sum = float(xp.sum(losses, dtype=xp.float64))
-            if not math.isfinite(part_sum):
-                first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-                _restore(model, good)
-                rate = rates[first // training.batch_size]
-                raise Diverged(epoch, done + first + 1, n, rate)
-            loss_sum += part_sum
-            all_losses.append(losses)
-            done += losses.shape[0]
-            before = clock.seconds
-            clock.pause()
-            seconds = clock.seconds
-            since = max(seconds - before, 1e-9)  # a coarse clock may stand still
-            units = max(1, min(4 * units, int(units * _REPORT_SECONDS / since)))
-            if done < n:
-                yield BatchProgress(
-                    epoch, epochs, done, n, loss_sum / done, seconds, done / seconds
-                )
-            clock.resume()
-        if not all(_finite(xp, w) for w in model.weights):
-            _restore(model, good)
-            raise Diverged(epoch, n, n, rates[-1])
-        # summed at once: the running sum's rounding depends on when the reports fell
-        train_loss = float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / n
+        try:
+            train_loss = yield from _walk(training, clock, x, y, order, epoch, epochs)
+        except Diverged:
+            for w, last_good in zip(model.weights, good, strict=True):
+                w[...] = last_good
+            raise
         clock.pause()
         started = perf_counter()
         accuracy = {name: model.accuracy(*part) for name, part in held_out.items()}
@@ -335,6 +318,48 @@ def _epochs(
         clock.seconds = evaluation_seconds = compile_seconds = 0.0
 
 
+def _walk(
+    training: _Training,
+    clock: _Stopwatch,
+    x: Array,
+    y: Array,
+    order: Array | None,
+    epoch: int,
+    epochs: int,
+) -> Generator[BatchProgress, None, float]:
+    """Walk through one epoch; yields its progress with the clock paused, returns its loss."""
+    xp = training.model.backend.xp
+    n = x.shape[0]
+
+    def rows(a: int, b: int) -> tuple[Array, Array]:
+        if order is None:
+            return x[a:b, :], y[a:b]
+        return xp.take(x, order[a:b], axis=0), xp.take(y, order[a:b])
+
+    done, loss_sum, all_losses = 0, 0.0, []
+    rates = [0.0]
+    while done < n:
+        losses, rates = training.learn(rows, done, min(done + training.stride, n), n)
+        part_sum = float(xp.sum(losses, dtype=xp.float64))
+        if not math.isfinite(part_sum):
+            first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
+            raise Diverged(epoch, done + first + 1, n, rates[first // training.batch_size])
+        loss_sum += part_sum
+        all_losses.append(losses)
+        done += losses.shape[0]
+        before = clock.seconds
+        clock.pause()
+        seconds = clock.seconds
+        training.aim(seconds - before)
+        if done < n:
+            yield BatchProgress(epoch, epochs, done, n, loss_sum / done, seconds, done / seconds)
+        clock.resume()
+    if not all(_finite(xp, w) for w in training.model.weights):
+        raise Diverged(epoch, n, n, rates[-1])
+    # summed at once: the running sum's rounding depends on when the reports fell
+    return float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / n
+
+
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:
     values = model.samples(part[0], f"{name} x")
     if not values.shape[0]:
@@ -344,8 +369,3 @@ def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Arra
 
 def _finite(xp: Any, a: Array) -> bool:
     return bool(xp.all(xp.isfinite(a)))
-
-
-def _restore(model: MLP, good: list[Array]) -> None:
-    for w, last_good in zip(model.weights, good, strict=True):
-        w[...] = last_good
