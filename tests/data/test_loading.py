@@ -199,3 +199,11 @@ def test_a_source_without_a_test_part_says_so(tmp_path):
     path = write_npz(tmp_path / "a.npz", np.zeros((10, 4), np.uint8), [0, 1] * 5)
     assert "has no test part: a fifth of it tests" in load(path).note
     assert load(path, test_data=path).note == ""
+
+
+def test_an_unlabelled_csv_of_another_scale_is_refused_too(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("0.0,0.5\n1.0,0.25\n")
+    assert load_unlabelled(path, 2).shape == (2, 2)
+    with pytest.raises(DataError, match="not on the scale of the training data"):
+        load_unlabelled(path, 2, Scale("uint8", 0, 255))

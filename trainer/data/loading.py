@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data import csv_files, digits, idx, images, mat, mnist, npz
-from trainer.data.dataset import (
+from . import csv_files, digits, idx, images, mat, mnist, npz
+from .dataset import (
     DataError,
     Dataset,
     Label,
@@ -132,8 +132,8 @@ def load_unlabelled(
     try:
         suffix = file.suffix.lower() if file.is_file() and os.fspath(path) not in _NAMES else None
         if suffix == ".csv":
-            return csv_files.read_unlabelled(file, features)
-        if suffix is not None and suffix not in _FILE_READERS:
+            x = csv_files.read_unlabelled(file, features)
+        elif suffix is not None and suffix not in _FILE_READERS:
             x, _ = idx.read_images(file)
         else:
             x, _ = _read(path).evaluation_part
