@@ -63,3 +63,30 @@ def test_a_missing_run_names_the_newest_one(tmp_path, monkeypatch):
     Run.start(None, CONFIG)
     with pytest.raises(RunError, match="The newest here is runs/r1"):
         Run.open(tmp_path / "nope")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"test_samples": "1"},
+        {"dtype": "object"},
+        {"classes": []},
+        {"classes": [[0], [1]]},
+        {"value_range": ["0", "1"]},
+        {"value_range": [1, 0]},
+        {"image_shape": [0, 3]},
+        {"test_source": 3},
+        {"source": None},
+    ],
+)
+def test_every_key_that_is_read_is_checked(tmp_path, change):
+    run = Run.start(tmp_path, {"data": CONFIG["data"] | change})
+    with pytest.raises(RunError, match=r"config\.json: not a run's config"):
+        Run.open(run.path)
+
+
+@pytest.mark.parametrize("key", sorted(CONFIG["data"]))
+def test_every_key_that_is_missing_is_named(tmp_path, key):
+    data = {name: value for name, value in CONFIG["data"].items() if name != key}
+    with pytest.raises(RunError, match=f"'{key}' is missing"):
+        Run.open(Run.start(tmp_path, {"data": data}).path)

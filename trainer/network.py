@@ -17,8 +17,9 @@ from backends import Backend, NetworkSpec
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
 
 from .initializers import initial_weights
-from .weight_files import WeightFileError, read_safetensors, write_safetensors
+from .weight_files import MODEL_FILE, WeightFileError, read_safetensors, write_safetensors
 
+DTYPES = ("float32", "float64")
 _CHUNK = 4096  # rows at a time where the result does not depend on it, to bound the memory
 
 
@@ -93,7 +94,7 @@ class MLP:
                 f"output={LOSSES[loss].output!r}, or loss={' or '.join(map(repr, valid))}"
             )
         dtype = getattr(dtype, "__name__", str(dtype))
-        _expect("dtype", dtype, ("float32", "float64"))
+        _expect("dtype", dtype, DTYPES)
         if not 0 <= l2 < float("inf"):
             raise ValueError(f"l2={l2}: expected a finite number, zero or more")
         low, high = LOSSES[loss].targets
@@ -365,7 +366,7 @@ class MLP:
         """
         path = Path(run_or_file)
         if path.is_dir():
-            path = path / "model.safetensors"
+            path = path / MODEL_FILE
         arrays, settings = read_safetensors(path)
         try:
             model = cls(

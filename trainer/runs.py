@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .files import write_whole
-
-MODEL_FILE = "model.safetensors"
+from .weight_files import MODEL_FILE
 
 
 class RunError(ValueError):
@@ -99,15 +98,22 @@ class Run:
 
 def _check(data: dict[str, Any]) -> None:
     """Raise KeyError, TypeError or ValueError unless this describes a run's data."""
-    for name in ("name", "kind", "source", "dtype"):
+    for name in ("name", "kind", "source"):
         if not isinstance(data[name], str):
             raise TypeError(f"{name} is no text")
+    if data["dtype"] not in ("uint8", "float32"):
+        raise ValueError("dtype is neither uint8 nor float32")
+    if not isinstance(data["test_samples"], int):
+        raise TypeError("test_samples is no number")
     if not isinstance(data["test_source"], str | None):
         raise TypeError("test_source is no text")
-    if not isinstance(data["classes"], list) or not data["classes"]:
-        raise TypeError("classes is no list")
-    low, high = (float(value) for value in data["value_range"])
-    if not low <= high:
+    classes = data["classes"]
+    if not (
+        isinstance(classes, list) and classes and all(isinstance(c, int | str) for c in classes)
+    ):
+        raise TypeError("classes is no list of numbers or names")
+    low, high = data["value_range"]
+    if not (isinstance(low, int | float) and isinstance(high, int | float) and low <= high):
         raise ValueError("value_range is no range")
     if data["image_shape"] is not None:
         height, width = data["image_shape"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from .files import write_whole
 
+MODEL_FILE = "model.safetensors"  # in a run folder
 _KEY = "xptrainer"
 
 
