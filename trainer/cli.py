@@ -8,17 +8,20 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
 
 from backends import BackendUnavailable
+from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from . import __version__, display
 from .commands import UsageError, devices, evaluate, predict, recipes, train
 from .data import DataError
+from .network import DTYPES
+from .optimizers import OPTIMIZERS
 from .runs import RunError
 from .weight_files import WeightFileError
 
@@ -120,16 +123,17 @@ def train_command(
         Parameter(group=_NETWORK, help="Widths of the hidden layers: 200 or 200,100, or none."),
     ] = None,
     activation: Annotated[
-        Literal["sigmoid", "tanh", "relu"] | None,
-        Parameter(group=_NETWORK, help="Of the hidden layers."),
+        str | None,
+        Parameter(choices=tuple(ACTIVATIONS), group=_NETWORK, help="Of the hidden layers."),
     ] = None,
     output: Annotated[
-        Literal["sigmoid", "softmax"] | None,
-        Parameter(group=_NETWORK, help="Implied by the loss."),
+        str | None,
+        Parameter(choices=tuple(OUTPUTS), group=_NETWORK, help="Implied by the loss."),
     ] = None,
     loss: Annotated[
-        Literal["rashid", "squared_error", "binary_cross_entropy", "cross_entropy"] | None,
+        str | None,
         Parameter(
+            choices=tuple(LOSSES),
             group=_NETWORK,
             help="rashid is the lessons' rule, which is no gradient; squared_error is the gradient"
             " of the same loss; cross_entropy takes a softmax output.",
@@ -149,8 +153,8 @@ def train_command(
         Parameter(group=_NETWORK, help="λ of the penalty λ/(2m) ΣW².", validator=Number(gte=0)),
     ] = None,
     dtype: Annotated[
-        Literal["float32", "float64"] | None,
-        Parameter(group=_NETWORK, help="Of weights and arithmetic."),
+        str | None,
+        Parameter(choices=DTYPES, group=_NETWORK, help="Of weights and arithmetic."),
     ] = None,
     epochs: Annotated[
         int | None,
@@ -175,7 +179,7 @@ def train_command(
         ),
     ] = None,
     optimizer: Annotated[
-        Literal["sgd", "adam"] | None, Parameter(group=_TRAINING, help="How to step.")
+        str | None, Parameter(choices=tuple(OPTIMIZERS), group=_TRAINING, help="How to step.")
     ] = None,
     momentum: Annotated[
         float | None,
