@@ -60,14 +60,10 @@ class CpuBackend(Backend):
         return expit(z) if name == "sigmoid" else super().output(name, z)
 
     def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
-        if not online:
-            return
-        weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
-        nothing = np.zeros((0, spec.sizes[1]), spec.dtype)
-        mixing = np.zeros((0, 0), spec.dtype)
-        deeper = weights[2 if spec.bias else 1 :]
-        labels = np.zeros(0, np.int64)
-        self.online_recurrence(spec, deeper, [], nothing, mixing, labels, (), 0.0, 0.0)
+        if online:  # batches need no kernel
+            weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
+            values, labels = np.zeros((1, spec.sizes[0]), np.uint8), np.zeros(1, np.int64)
+            self.online_sgd(spec, weights, [], values, labels, [0.0])
 
     def online_sgd(self, spec: NetworkSpec, *args: Any, **options: Any) -> Array:
         # A second thread takes a fifth off an epoch of MNIST on two idle cores, but where another

@@ -19,6 +19,7 @@ def run(path: Path, *, device: str, data: str | None) -> int:
     else:
         x, y = load_labelled(data, trained.classes, trained.features, trained.scale)
         source = f"samples of {data}"
-    result = evaluate(y, trained.outputs(x).argmax(axis=1), trained.classes)
+    answers = trained.backend.to_numpy(trained.model.predict(x))
+    result = evaluate(y, answers, trained.classes)
     display.evaluation(f"{path} on {len(y):,} {source}, {trained.backend.name}", result)
     return 0
