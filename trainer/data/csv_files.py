@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Samples, Source, cause, first_non_integer
+from .dataset import DataError, Samples, Source, cause, first_non_integer
 
 _NUMBER = re.compile(
     r'\s*("?)\s*[+-]?((\d+\.?\d*|\.\d+)(e[+-]?\d+)?|nan|inf(inity)?)\s*\1\s*',

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trainer.data.dataset import Source, split
+from .dataset import Source, split
 
 
 def read_digits() -> Source:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Source
+from .dataset import DataError, Source
 
 _MAGIC = {0x00000803: "IDX images", 0x00000801: "IDX labels"}
 _NAME = re.compile(r"(train|t10k)-(images[-.]idx3|labels[-.]idx1)-ubyte(\.gz)?")

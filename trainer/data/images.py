@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Samples, Source, parsing
+from .dataset import DataError, Samples, Source, parsing
 
 _MOST_PIXELS = 64_000_000
 # without EPS and the like, which Pillow hands to other programs

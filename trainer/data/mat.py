@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Source, as_features, as_labels, parsing, square
+from .dataset import DataError, Source, as_features, as_labels, parsing, square
 
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import urlsplit
 
-from trainer.data import idx
-from trainer.data.dataset import DataError, Source, cause
+from . import idx
+from .dataset import DataError, Source, cause
 
 Progress = Callable[[str, int, int], None]
 

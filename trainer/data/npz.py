@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainer.data.dataset import DataError, Source, as_features, as_labels, parsing
+from .dataset import DataError, Source, as_features, as_labels, parsing
 
 
 def read_file(path: Path) -> Source:
