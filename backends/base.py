@@ -10,7 +10,7 @@ Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -133,10 +133,13 @@ class Backend:
     block_size : int
         Samples a block of online training. Any value gives the same result up to
         rounding; it only moves work between the block's matrix products and the recurrence.
+    chunk_size : int
+        Samples to compute at a time where any number would do, to bound the memory.
     """
 
     reason = ""
     block_size = 32
+    chunk_size = 4096
 
     def __init__(self, xp: Any, name: str, device_name: str) -> None:
         self.xp = xp
@@ -189,8 +192,14 @@ class Backend:
         """Give the host generator that weights and sample order are drawn from on every device."""
         return np.random.default_rng(seed)
 
-    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
-        """Compile what such a network's training needs, or read it from disk."""
+    def prepare(
+        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
+    ) -> None:
+        """Compile what `sgd` needs for values of such a dtype, or read it from disk."""
+
+    def block(self, batch_size: int) -> int:
+        """Give the samples a block of `sgd`: calls that end between blocks change no number."""
+        return self.block_size if batch_size == 1 else batch_size
 
     # --- the network --------------------------------------------------------------------
 
@@ -208,6 +217,14 @@ class Backend:
     def affine(self, a: Array, W: Array, b: Array | None) -> Array:
         """z = a W + b."""
         return a @ W if b is None else a @ W + b
+
+    def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
+        """z_1 = x W_1 + b_1 of unscaled values."""
+        return self.affine(self.inputs(spec, values), W, b)
+
+    def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
+        """xᵀ δ_1 of unscaled values, shape (sizes[0], sizes[1])."""
+        return self.inputs(spec, values).T @ delta
 
     def activate(self, name: str, z: Array) -> Array:
         """A hidden layer's activation."""
@@ -243,6 +260,20 @@ class Backend:
             z = self.affine(hidden[-1], W, b)
         return hidden, z, self.output(spec.output, z)
 
+    def propagate(
+        self, spec: NetworkSpec, weights: Sequence[Array], values: Array
+    ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
+        """Propagate any number of samples forward, `chunk_size` at a time.
+
+        Yields which samples these are and their `forward`.
+        """
+        first, *deeper = spec.layers(weights)
+        # one empty chunk for no samples, so that the results still have their shape
+        for start in range(0, max(values.shape[0], 1), self.chunk_size):
+            rows = slice(start, min(start + self.chunk_size, values.shape[0]))
+            z = self.first_affine(spec, values[rows, :], *first)
+            yield rows, *self.forward(spec, deeper, z)
+
     def losses(self, spec: NetworkSpec, logits: Array, outputs: Array, targets: Array) -> Array:
         """Loss of every sample, shape (n,)."""
         return LOSSES[spec.loss].value(self.xp, logits, outputs, targets)
@@ -274,18 +305,56 @@ class Backend:
     def gradients(
         self,
         layers: Sequence[tuple[Array, Array | None]],
-        inputs: Sequence[Array],
+        products: Sequence[Array],
         deltas: Sequence[Array],
         penalty: float,
     ) -> list[Array]:
-        """Mean gradient of W (and b) of each layer: a_(l-1)ᵀ δ_l / n + penalty · W."""
+        """Mean gradient of W (and b) of each layer, a_(l-1)ᵀ δ_l / n + penalty · W.
+
+        `products` are the a_(l-1)ᵀ δ_l.
+        """
         result = []
-        for (W, b), a, delta in zip(layers, inputs, deltas, strict=True):
-            gradient = a.T @ delta / a.shape[0]
+        for (W, b), product, delta in zip(layers, products, deltas, strict=True):
+            gradient = product / delta.shape[0]
             result.append(gradient + penalty * W if penalty else gradient)
             if b is not None:
                 result.append(self.xp.mean(delta, axis=0))
         return result
+
+    def losses_and_gradients(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        labels: Array,
+        penalty: float,
+    ) -> tuple[Array, list[Array]]:
+        """Propagate samples forward and their errors back.
+
+        Parameters
+        ----------
+        values : array, shape (n, sizes[0])
+            Before the input map.
+        labels : array of int, shape (n,)
+        penalty : float
+            λ/m; penalty · W is added to the gradient of each weight matrix.
+
+        Returns
+        -------
+        losses : array, shape (n,)
+            Of every sample, without penalty.
+        gradients : list of arrays
+            Mean over the samples, in the order of the weights.
+        """
+        layers = spec.layers(weights)
+        z = self.first_affine(spec, values, *layers[0])
+        hidden, logits, outputs = self.forward(spec, layers[1:], z)
+        targets = self.targets(spec, labels)
+        losses = self.losses(spec, logits, outputs, targets)
+        deltas = self.backward(spec, layers[1:], hidden, outputs, targets)
+        products = [self.first_product(spec, values, deltas[0])]
+        products += [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+        return losses, self.gradients(layers, products, deltas, penalty)
 
     # --- update steps, in place ---------------------------------------------------------
 
@@ -320,9 +389,9 @@ class Backend:
         corrected = self.xp.sqrt(square / (1 - beta2**step)) + epsilon
         w -= rate / (1 - beta1**step) * mean / corrected
 
-    # --- online training: batch size 1, exactly, as matrix products -----------------------
+    # --- stochastic gradient descent ------------------------------------------------------
 
-    def online_sgd(
+    def sgd(
         self,
         spec: NetworkSpec,
         weights: Sequence[Array],
@@ -330,19 +399,11 @@ class Backend:
         values: Array,
         labels: Array,
         rates: Sequence[float],
+        batch_size: int = 1,
         momentum: float = 0.0,
         penalty: float = 0.0,
     ) -> Array:
-        """Update the weights after every single sample, in order, in blocks.
-
-        Within a block W_1 changes by x_sᵀ d_s a sample, so what sample t sees of it is known
-        without forming it (a delayed, rank-B update):
-
-            z_t = x_t W + b + Σ_(s<t) (x_t · x_s + 1) d_s
-
-        with the + 1 only beside a bias. X W and the Gram matrix X Xᵀ are one matrix product a
-        block; what is left to do in sequence is small. Momentum and decay change nothing but
-        the coefficients of these terms, see `block_coefficients`.
+        """Learn samples in order, updating the weights after every batch.
 
         Parameters
         ----------
@@ -354,8 +415,10 @@ class Backend:
         values : array, shape (n, sizes[0])
             The samples in the order to be learned, before the input map.
         labels : array of int, shape (n,)
-        rates : sequence of n floats
-            The learning rate of each sample's step.
+        rates : sequence of floats
+            The learning rate of each batch's step.
+        batch_size : int
+            The last batch may be smaller.
         momentum : float
             μ of v ← μv - ηg.
         penalty : float
@@ -364,7 +427,44 @@ class Backend:
         Returns
         -------
         array, shape (n,)
-            Loss of every sample before its own update.
+            Loss of every sample before its batch's update.
+        """
+        if batch_size == 1:
+            return self.online_sgd(
+                spec, weights, velocities, values, labels, rates, momentum, penalty
+            )
+        losses = []
+        for start, rate in zip(range(0, values.shape[0], batch_size), rates, strict=True):
+            batch = slice(start, min(start + batch_size, values.shape[0]))
+            part, gradients = self.losses_and_gradients(
+                spec, weights, values[batch, :], labels[batch], penalty
+            )
+            for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
+                self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)
+            losses.append(part)
+        return self.xp.concat(losses)
+
+    def online_sgd(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        momentum: float,
+        penalty: float,
+    ) -> Array:
+        """Batch size 1, exactly, as matrix products: update after every sample, in blocks.
+
+        Within a block W_1 changes by x_sᵀ d_s a sample, so what sample t sees of it is known
+        without forming it (a delayed, rank-B update):
+
+            z_t = x_t W + b + Σ_(s<t) (x_t · x_s + 1) d_s
+
+        with the + 1 only beside a bias. X W and the Gram matrix X Xᵀ are one matrix product a
+        block; what is left to do in sequence is small. Momentum and decay change nothing but
+        the coefficients of these terms, see `block_coefficients`. Parameters as in `sgd`.
         """
         n = values.shape[0]
         losses = []
@@ -497,7 +597,8 @@ class Backend:
             losses[now] = self.losses(spec, logits, outputs, targets[now, :])
             deltas = self.backward(spec, layers, hidden, outputs, targets[now, :])
             d[now, :] = -rate * deltas[0]
-            gradients = self.gradients(layers, hidden, deltas[1:], penalty)
+            products = [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+            gradients = self.gradients(layers, products, deltas[1:], penalty)
             for i, (w, gradient) in enumerate(zip(deeper, gradients, strict=True)):
                 self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)
         return d, losses

@@ -1,21 +1,27 @@
-"""The CPU: NumPy, SciPy's logistic function and a Numba kernel for the sequential part."""
+"""The CPU: NumPy, and Numba kernels that skip the inputs' zeros."""
 
 from __future__ import annotations
 
 import os
 import platform
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
-from .base import Backend, NetworkSpec
+from .base import Backend, NetworkSpec, block_coefficients
 from .functions import Array
 
-_WORTH_SHARING = 1_000_000  # weights of the first layer
+# Above, weights behind the first layer: BLAS, which reads them once a batch, beats the kernels,
+# which read them once a sample.
+_COMPILED_WEIGHTS = 20_000
+# Above, weights behind the first layer, the cores go to BLAS, below to the kernels. Not to both:
+# threads that have nothing to do wait busily, and keep the others' from working.
+_BLAS_WEIGHTS = 40_000
 
 
 class _OneBlasThread:
@@ -50,70 +56,281 @@ _ONE_BLAS_THREAD = _OneBlasThread()
 class CpuBackend(Backend):
     """NumPy on the host."""
 
+    chunk_size = 1024  # the hidden layers' arrays stay in the cache, and in memory once allocated
+
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
 
+    def prepare(
+        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
+    ) -> None:
+        weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
+        speeds = [np.zeros_like(w) for w in weights] if momentum else []
+        values, labels = np.zeros((1, spec.sizes[0]), dtype), np.zeros(1, np.int64)
+        self.sgd(spec, weights, speeds, values, labels, [0.0], batch_size, momentum, penalty)
+        self.first_affine(spec, values, *spec.layers(weights)[0])
+
+    def block(self, batch_size: int) -> int:
+        from .kernels.products import BLOCK
+
+        return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
+
+    # --- the network --------------------------------------------------------------------
+
+    def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
+        from .kernels.packed import FirstLayer, samples
+
+        with _cores(spec) as workers:
+            layer = FirstLayer(spec, [[W] if b is None else [W, b]], workers)
+            z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
+            layer.affine(samples(spec, values), z)
+        return z[:, : W.shape[1]]
+
+    def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
+        from .kernels.packed import FirstLayer, samples
+
+        features, units = spec.sizes[:2]
+        nothing = [np.zeros(shape, spec.dtype) for shape in spec.shapes[:2]]
+        with _cores(spec) as workers:
+            layer = FirstLayer(spec, [nothing], workers)
+            d = np.zeros((delta.shape[0], layer.W.shape[2]), spec.dtype)
+            d[:, :units] = delta
+            layer.update(samples(spec, values), d, d.sum(axis=0))
+        return layer.W[0, :features, :units]
+
+    def losses_and_gradients(self, spec: NetworkSpec, *args: Any) -> tuple[Array, list[Array]]:
+        with _cores(spec):
+            return super().losses_and_gradients(spec, *args)
+
+    def propagate(self, spec: NetworkSpec, *args: Any) -> Iterator[Any]:
+        with _cores(spec):
+            yield from super().propagate(spec, *args)
+
     def activate(self, name: str, z: Array) -> Array:
-        return expit(z) if name == "sigmoid" else super().activate(name, z)
+        from .kernels.elementwise import ACTIVATION_CODES, activate_all
+
+        a = np.array(z, order="C")
+        activate_all(ACTIVATION_CODES[name], a.reshape(-1))
+        return a
 
     def output(self, name: str, z: Array) -> Array:
-        return expit(z) if name == "sigmoid" else super().output(name, z)
+        return self.activate(name, z) if name == "sigmoid" else super().output(name, z)
 
-    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
-        if online:  # batches need no kernel
-            weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
-            values, labels = np.zeros((1, spec.sizes[0]), np.uint8), np.zeros(1, np.int64)
-            self.online_sgd(spec, weights, [], values, labels, [0.0])
+    # --- stochastic gradient descent ------------------------------------------------------
 
-    def online_sgd(self, spec: NetworkSpec, *args: Any, **options: Any) -> Array:
-        # A second thread takes a fifth off an epoch of MNIST on two idle cores, but where another
-        # process has its core the small products wait for it, three to fourteen times as long.
-        if spec.sizes[0] * spec.sizes[1] >= _WORTH_SHARING:
-            return super().online_sgd(spec, *args, **options)
-        with _ONE_BLAS_THREAD:
-            return super().online_sgd(spec, *args, **options)
-
-    def online_recurrence(
+    def sgd(
         self,
         spec: NetworkSpec,
-        deeper: Sequence[Array],
+        weights: Sequence[Array],
         velocities: Sequence[Array],
-        z: Array,
-        mixing: Array,
+        values: Array,
         labels: Array,
         rates: Sequence[float],
+        batch_size: int = 1,
+        momentum: float = 0.0,
+        penalty: float = 0.0,
+    ) -> Array:
+        from .kernels.packed import FirstLayer, samples
+
+        states = [weights, velocities] if momentum else [weights]
+        learn = self._compiled
+        if batch_size > 1 and _behind(spec) > _COMPILED_WEIGHTS:
+            learn = self._in_batches
+        with _cores(spec) as workers:
+            layer = FirstLayer(spec, states, workers)
+            arguments = (spec, layer, states, samples(spec, values), labels, rates)
+            losses = learn(*arguments, batch_size, momentum, penalty)
+            layer.unpack()
+        return losses
+
+    def _compiled(
+        self,
+        spec: NetworkSpec,
+        layer: Any,
+        states: Sequence[Sequence[Array]],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
         momentum: float,
         penalty: float,
-    ) -> tuple[Array, Array]:
-        from .kernels import online_sgd
+    ) -> Array:
+        """Learn in one kernel, the layers behind the first sample by sample."""
+        from .kernels import batch_sgd, online_sgd
+        from .kernels.elementwise import ACTIVATION_CODES
+        from .kernels.layers import LOSS_CODES
+        from .kernels.packed import DeeperLayers, aligned, read_only
+        from .kernels.products import BLOCK
+        from .kernels.workers import work
 
-        def flat(arrays: Sequence[Array]) -> np.ndarray:
-            return np.concatenate([np.zeros(0, spec.dtype), *(a.ravel() for a in arrays)])
-
-        d = np.empty_like(z)
-        losses = np.empty(len(labels), spec.dtype)
-        weights, speeds = flat(deeper), flat(velocities)
-        online_sgd.recurrence(
-            np.array(spec.sizes[1:], np.int64),
-            spec.bias,
-            online_sgd.ACTIVATION_CODES[spec.activation],
-            online_sgd.LOSS_CODES[spec.loss],
-            weights,
-            speeds,
-            z,
-            mixing,
-            labels.copy(),  # read-only labels would be another type to Numba and compile anew
-            np.array([spec.target_low, spec.target_high, momentum, penalty], spec.dtype),
-            np.array(rates, spec.dtype),
-            d,
-            losses,
+        real, n = np.dtype(spec.dtype), values.shape[0]
+        count, rows, width = layer.W.shape
+        deeper = DeeperLayers(spec, states, width)
+        T = deeper.flat[1] if momentum else np.zeros_like(deeper.flat[0])
+        network = (
+            deeper.layout,
+            spec.sizes[1],
+            spec.sizes[-1],
+            np.array([ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]]),
+            np.array([spec.target_low, spec.target_high, momentum, penalty], real),
+            deeper.flat[0],
+            T,
         )
-        for arrays, buffer in ((deeper, weights), (velocities, speeds)):
-            start = 0
-            for a in arrays:
-                a[...] = buffer[start : start + a.size].reshape(a.shape)
-                start += a.size
-        return d, losses
+        data = (values, read_only(labels), np.array(rates, real), batch_size)
+        errors = max(width, deeper.units)
+        losses = np.empty(n, real)
+        if batch_size <= BLOCK:
+            block = self.block(batch_size)
+            plain = not momentum and not penalty
+            of_W, of_b = (
+                (None, None)
+                if plain
+                else (
+                    _block_coefficients(rates, block // batch_size, momentum, decay, real)
+                    for decay in (penalty, 0.0)
+                )
+            )
+            workers = min(layer.workers, layer.tiles)
+            steps = aligned((count, BLOCK + 1, width), real)
+            work(
+                online_sgd.train,
+                workers,
+                layer.tile,
+                *data,
+                block,
+                *(layer.scale, layer.shift, layer.W, layer.b, spec.bias, of_W, of_b),
+                *network,
+                aligned((workers, 2, BLOCK, rows), real),
+                np.zeros((workers, 2, rows), np.uint32),
+                aligned((2, BLOCK + 1, BLOCK), real),
+                aligned((count, width), real),
+                aligned((count, BLOCK, width), real),
+                aligned((deeper.units,), real),
+                aligned((4, errors), real),
+                steps[0] if plain else aligned((BLOCK, width), real),
+                steps,
+                losses,
+            )
+        else:
+            workers = min(layer.workers, batch_sgd.PARTS)
+            work(
+                batch_sgd.train,
+                workers,
+                layer.tile,
+                *data,
+                *(layer.scale, layer.shift, layer.no_shift, layer.W, layer.b, spec.bias),
+                *network,
+                aligned((batch_sgd.PARTS, T.size), real),
+                *layer.room,
+                aligned((workers, BLOCK, width), real),
+                aligned((workers, deeper.units), real),
+                aligned((workers, 4, errors), real),
+                aligned((min(batch_size, n), width), real),
+                aligned((batch_sgd.PARTS, width), real),
+                losses,
+            )
+        deeper.unpack()
+        return losses
+
+    def _in_batches(
+        self,
+        spec: NetworkSpec,
+        layer: Any,
+        states: Sequence[Sequence[Array]],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        momentum: float,
+        penalty: float,
+    ) -> Array:
+        """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
+        first, units = (2 if spec.bias else 1), spec.sizes[1]
+        weights, speeds = states[0], states[-1]
+        deeper = spec.layers(weights)[1:]
+        W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
+        b, v = layer.b[0], layer.b[-1]
+        real, n = spec.dtype, values.shape[0]
+        z, d = (
+            np.empty((self.chunk_size, W.shape[1]), real),
+            np.zeros((batch_size, W.shape[1]), real),
+        )
+        losses = np.empty(n, real)
+        for start, rate in zip(range(0, n, batch_size), rates, strict=True):
+            stop = min(start + batch_size, n)
+            gradients: list[Array] = []
+            for low in range(start, stop, self.chunk_size):
+                rows = slice(low, min(low + self.chunk_size, stop))
+                x = values[rows]
+                layer.affine(x, z)
+                hidden, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
+                targets = self.targets(spec, labels[rows])
+                losses[rows] = self.losses(spec, logits, outputs, targets)
+                deltas = self.backward(spec, deeper, hidden, outputs, targets)
+                steps = d[low - start : low - start + len(x), :units]
+                np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
+                products = [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+                share = real(len(x) / (stop - start))
+                parts = [
+                    share * part for part in self.gradients(deeper, products, deltas[1:], penalty)
+                ]
+                gradients = list(map(np.add, gradients, parts)) if gradients else parts
+
+            d_sum = d[: stop - start].sum(axis=0)
+            if momentum:
+                T *= real(momentum)
+                v *= real(momentum)
+            if penalty:
+                T -= real(rate * penalty) * W
+            layer.update(values[start:stop], d[: stop - start], d_sum)
+            if spec.bias:
+                v += d_sum
+            if momentum:
+                W += T
+                b += v
+            for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
+                self.sgd_step(w, speed if momentum else None, gradient, rate, momentum)
+        return losses
+
+
+def _block_coefficients(
+    rates: Sequence[float], size: int, momentum: float, penalty: float, dtype: Any
+) -> np.ndarray:
+    """Lay `block_coefficients` of all blocks of `size` batches out for `online_sgd.train`.
+
+    Row t is for the weights before batch t; behind a block's batches stand the weights' and the
+    velocity's rows after it. The columns are for W_0, U and the steps.
+    """
+    whole = len(rates) // size * size
+    c = np.zeros((-(-len(rates) // size), size + 2, size + 2), dtype)
+    parts = [np.array(rates[:whole]).reshape(-1, size), np.array([rates[whole:]])]
+    for first, part in zip((0, whole // size), parts, strict=True):
+        if part.size:
+            blocks, steps = slice(first, first + len(part)), part.shape[1]
+            of = block_coefficients(tuple(part.T), momentum, penalty)
+            for t in range(steps + 1):
+                for column, value in enumerate((of.start[t], of.velocity[t], *of.steps[t])):
+                    c[blocks, t, column] = value
+            for column, value in enumerate((of.end_start, of.end_velocity, *of.end_steps)):
+                c[blocks, steps + 1, column] = value
+    return c
+
+
+def _behind(spec: NetworkSpec) -> int:
+    """Count the weights behind the first layer."""
+    return sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+
+
+@contextmanager
+def _cores(spec: NetworkSpec) -> Iterator[int]:
+    """Give the cores to the kernels or to BLAS; yields how many workers these may have."""
+    from .kernels.workers import worker_count
+
+    if _behind(spec) > _BLAS_WEIGHTS:
+        yield 1
+    else:
+        with _ONE_BLAS_THREAD:
+            yield worker_count()
 
 
 def processor_name() -> str:

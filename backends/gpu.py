@@ -63,23 +63,16 @@ class GpuBackend(Backend):
     def synchronize(self) -> None:
         self._cupy.cuda.get_current_stream().synchronize()
 
-    def prepare(self, spec: NetworkSpec, *, online: bool) -> None:
+    def prepare(
+        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
+    ) -> None:
         # CuPy compiles each elementwise kernel at its first use: use them on a network of zeros
         weights = [self.xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
-        values = self.xp.zeros((2, spec.sizes[0]), dtype=self.xp.uint8)
+        values = self.xp.zeros((2, spec.sizes[0]), dtype=dtype)
         labels = self.xp.zeros(2, dtype=self.xp.int64)
-        if online:
-            self.online_sgd(spec, weights, [], values, labels, [0.0, 0.0])
-        else:
-            layers = spec.layers(weights)
-            x = self.inputs(spec, values)
-            targets = self.targets(spec, labels)
-            hidden, logits, outputs = self.forward(spec, layers[1:], self.affine(x, *layers[0]))
-            self.losses(spec, logits, outputs, targets)
-            deltas = self.backward(spec, layers[1:], hidden, outputs, targets)
-            gradients = self.gradients(layers, [x, *hidden], deltas, penalty=0.0)
-            for w, gradient in zip(weights, gradients, strict=True):
-                self.sgd_step(w, None, gradient, rate=0.0, momentum=0.0)
+        rates = [0.0] * (2 if batch_size == 1 else 1)
+        speeds = [self.xp.zeros_like(w) for w in weights] if momentum else []
+        self.sgd(spec, weights, speeds, values, labels, rates, batch_size, momentum, penalty)
         self.synchronize()
 
     def activate(self, name: str, z: Array) -> Array:

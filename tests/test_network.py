@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from backends.functions import LOSSES
 from tests.conftest import assert_weights, samples
-from trainer import MLP, network
+from trainer import MLP
 from trainer.weight_files import WeightFileError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -233,7 +233,7 @@ class TestAnswers:
 
     @pytest.mark.parametrize("loss", ["binary_cross_entropy", "cross_entropy"])
     def test_do_not_show_the_chunks(self, backend, loss, monkeypatch):
-        x, y = samples(2 * network._CHUNK + 1, 3, 2)
+        x, y = samples(2 * backend.chunk_size + 1, 3, 2)
         model = small_network(backend, [3], loss=loss, bias=True, l2=100.0)
 
         def answers():
@@ -241,7 +241,7 @@ class TestAnswers:
             return [*(backend.to_numpy(a) for a in arrays), model.loss(x, y)]
 
         chunked = answers()
-        monkeypatch.setattr(network, "_CHUNK", len(x))
+        monkeypatch.setattr(backend, "chunk_size", len(x))
         assert_weights(chunked, answers(), 1e-12)
 
     def test_for_no_samples(self, backend):

@@ -191,12 +191,12 @@ class _Training:
         self.model = model
         self.optimizer = optimizer
         self.batch_size = batch_size
-        # an elementwise second moment does not fit the delayed updates of `Backend.online_sgd`
-        self.online = batch_size == 1 and hasattr(optimizer, "velocities")
+        # Adam's elementwise second moment does not fit the delayed updates of `Backend.sgd`
+        self.sgd = hasattr(optimizer, "velocities")
         self._learning_rate = learning_rate
         self.steps = 0
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
-        self._unit = model.backend.block_size if self.online else batch_size
+        self._unit = model.backend.block(batch_size) if self.sgd else batch_size
         self._units = 1
 
     @property
@@ -209,16 +209,32 @@ class _Training:
         wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
         self._units = max(1, min(4 * self._units, int(wanted)))
 
-    def rate(self, step: int) -> float:
-        """Learning rate of update 0, 1, 2, … of the whole training."""
-        if not callable(self._learning_rate):
-            return float(self._learning_rate)
-        rate = float(self._learning_rate(step))
-        if not 0 <= rate < math.inf:
-            raise ValueError(
-                f"learning_rate({step}) gave {rate}: expected a finite number, zero or more"
+    def prepare(self, dtype: Any, m: int) -> None:
+        """Have the backend compile what learning from m samples of a dtype needs."""
+        backend, spec = self.model.backend, self.model.spec
+        if self.sgd:
+            backend.prepare(
+                spec, dtype, self.batch_size, self.optimizer.momentum, self.model.l2 / m
             )
-        return rate
+            return
+        xp = backend.xp
+        nothing = [xp.zeros_like(w) for w in self.model.weights]
+        values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
+        _, gradients = backend.losses_and_gradients(spec, nothing, values, labels, 0.0)
+        type(self.optimizer)(backend, nothing).step(nothing, gradients, 0.0)
+
+    def rates(self, updates: int) -> list[float]:
+        """Learning rates of the next updates."""
+        first, self.steps = self.steps, self.steps + updates
+        if not callable(self._learning_rate):
+            return [float(self._learning_rate)] * updates
+        rates = [float(self._learning_rate(step)) for step in range(first, self.steps)]
+        for step, rate in enumerate(rates, first):
+            if not 0 <= rate < math.inf:
+                raise ValueError(
+                    f"learning_rate({step}) gave {rate}: expected a finite number, zero or more"
+                )
+        return rates
 
     def learn(
         self, rows: Callable[[int, int], tuple[Array, Array]], a: int, b: int, m: int
@@ -233,26 +249,24 @@ class _Training:
         """
         model = self.model
         penalty = model.l2 / m
-        updates = -(-(b - a) // self.batch_size)
-        rates = [self.rate(self.steps + i) for i in range(updates)]
-        self.steps += updates
-        if self.online:
-            values, labels = rows(a, b)
-            losses = model.backend.online_sgd(
+        rates = self.rates(-(-(b - a) // self.batch_size))
+        if self.sgd:
+            losses = model.backend.sgd(
                 model.spec,
                 model.weights,
                 self.optimizer.velocities,
-                values,
-                labels,
+                *rows(a, b),
                 rates,
+                self.batch_size,
                 self.optimizer.momentum,
                 penalty,
             )
             return losses, rates
         parts = []
         for start, rate in zip(range(a, b, self.batch_size), rates, strict=True):
-            values, labels = rows(start, min(start + self.batch_size, b))
-            losses, gradients = model.backward(values, labels, penalty)
+            losses, gradients = model.backend.losses_and_gradients(
+                model.spec, model.weights, *rows(start, min(start + self.batch_size, b)), penalty
+            )
             self.optimizer.step(model.weights, gradients, rate)
             parts.append(losses)
         return model.backend.xp.concat(parts), rates
@@ -288,7 +302,7 @@ def _epochs(
     }
     evaluation_seconds = perf_counter() - started
     started = perf_counter()
-    backend.prepare(model.spec, online=training.online)
+    training.prepare(x.dtype, n)
     compile_seconds = perf_counter() - started
 
     for epoch in range(1, epochs + 1):

@@ -20,7 +20,6 @@ from .initializers import initial_weights
 from .weight_files import MODEL_FILE, WeightFileError, read_safetensors, write_safetensors
 
 DTYPES = ("float32", "float64")
-_CHUNK = 4096  # rows at a time where the result does not depend on it, to bound the memory
 
 
 class MLP:
@@ -212,54 +211,7 @@ class MLP:
             )
         return xp.astype(given, xp.int64, copy=False)
 
-    # --- forward and backward -------------------------------------------------------------
-
-    def forward(self, values: Array) -> tuple[list[Array], Array, Array]:
-        """Propagate samples forward.
-
-        Parameters
-        ----------
-        values : device array, shape (n, fan_in)
-            From `samples`.
-
-        Returns
-        -------
-        activations : list of arrays
-            What each layer is fed: the mapped inputs, then every hidden layer's activations.
-        logits, outputs : array, shape (n, classes)
-            The last layer's pre-activation and the network's answer.
-        """
-        (W, b), *deeper = self.spec.layers(self.weights)
-        x = self.backend.inputs(self.spec, values)
-        z = self.backend.affine(x, W, b)
-        hidden, logits, outputs = self.backend.forward(self.spec, deeper, z)
-        return [x, *hidden], logits, outputs
-
-    def backward(
-        self, values: Array, labels: Array, penalty: float = 0.0
-    ) -> tuple[Array, list[Array]]:
-        """Propagate samples forward and their errors back.
-
-        Parameters
-        ----------
-        values, labels : device arrays
-            From `samples` and `labels`.
-        penalty : float
-            λ/m; penalty · W is added to the gradient of each weight matrix.
-
-        Returns
-        -------
-        losses : array, shape (n,)
-            Of every sample, without penalty.
-        gradients : list of arrays
-            Mean over the samples, in the order of the weights.
-        """
-        layers = self.spec.layers(self.weights)
-        activations, logits, outputs = self.forward(values)
-        targets = self.backend.targets(self.spec, labels)
-        losses = self.backend.losses(self.spec, logits, outputs, targets)
-        deltas = self.backend.backward(self.spec, layers[1:], activations[1:], outputs, targets)
-        return losses, self.backend.gradients(layers, activations, deltas, penalty)
+    # --- answers and gradients --------------------------------------------------------------
 
     def predict_proba(self, x: Any) -> Array:
         """Answer each sample with one output a class.
@@ -274,8 +226,8 @@ class MLP:
         device array, shape (n, classes)
             Softmax outputs sum to one; sigmoid outputs are each between 0 and 1.
         """
-        values = self.samples(x)
-        parts = [self.forward(values[rows, :])[2] for rows in _chunks(values.shape[0])]
+        answers = self.backend.propagate(self.spec, self.weights, self.samples(x))
+        parts = [outputs for _, _, _, outputs in answers]
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
 
     def predict(self, x: Any) -> Array:
@@ -297,8 +249,8 @@ class MLP:
         xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
         total = 0.0
-        for rows in _chunks(m):
-            _, logits, outputs = self.forward(values[rows, :])
+        answers = self.backend.propagate(self.spec, self.weights, values)
+        for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
             losses = self.backend.losses(self.spec, logits, outputs, targets)
             total += float(xp.sum(losses, dtype=xp.float64))
@@ -314,10 +266,12 @@ class MLP:
         """
         values, labels, m = self._labelled(x, y)
         total: list[Array] = []
-        for rows in _chunks(m):
+        for rows in self._chunks(m):
             part = labels[rows]
             share = part.shape[0] / m
-            _, gradients = self.backward(values[rows, :], part, self.l2 / m)
+            _, gradients = self.backend.losses_and_gradients(
+                self.spec, self.weights, values[rows, :], part, self.l2 / m
+            )
             parts = [gradient * share for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return total
@@ -381,6 +335,12 @@ class MLP:
             raise WeightFileError(f"{path}: does not hold a whole network ({error})") from error
         return model
 
+    def _chunks(self, n: int) -> Iterator[slice]:
+        # one empty chunk for no samples, so that the results still have their shape
+        size = self.backend.chunk_size
+        for start in range(0, max(n, 1), size):
+            yield slice(start, min(start + size, n))
+
     def _names(self) -> list[str]:
         per_layer = ("W", "b") if self.spec.bias else ("W",)
         return [f"{kind}{layer}" for layer in range(1, len(self.sizes)) for kind in per_layer]
@@ -389,9 +349,3 @@ class MLP:
 def _expect(name: str, given: str, known: Any) -> None:
     if given not in known:
         raise ValueError(f"{name}={given!r} is unknown: expected {' or '.join(known)}")
-
-
-def _chunks(n: int) -> Iterator[slice]:
-    # one empty chunk for no samples, so that the results still have their shape
-    for start in range(0, max(n, 1), _CHUNK):
-        yield slice(start, min(start + _CHUNK, n))

@@ -1,197 +1,358 @@
-"""The sequential part of online SGD, compiled by Numba.
+"""Training with small batches, compiled: blocks of delayed updates, skipping the inputs' zeros.
 
-The meaning is `Backend.online_recurrence`: for every sample t of a block
+The meaning is `Backend.online_sgd`. For a block of samples with inputs X, first-layer weights W
+(and b) at its start and the steps d_s = -η δ_1 that its samples will make,
 
-    z_t = Z_t + Σ_(s<t) mixing_ts d_s             the first layer, seen through earlier steps
-    a_1 = f(z_t), z_l = a_(l-1) W_l + b_l, …      forward
-    δ_L, then δ_l = (carried_l W_(l+1)ᵀ) f'(a_l)  backward, with the weights before the update
-    W_l ← W_l - η (a_(l-1)ᵀ δ_l + p W_l)          update, through a velocity with momentum
-    d_t = -η δ_1
+    Z = X W + b                                   products.gather
+    G = X Xᵀ                                      products.gram
+    for every sample t, batch after batch:
+        z_t = Z_t + Σ_s (G_ts + 1) d_s            over the earlier batches' samples s
+        a_1 = f(z_t), z_l = a_(l-1) W_l + b_l, …  forward
+        δ_L, then δ_l = (carried_l W_(l+1)ᵀ) f'(a_l)  backward, with the batch's first weights
+        T_l += -η (a_(l-1)ᵀ δ_l),  d_t = -η δ_1
+        W_l += T_l                                after the batch's last sample
+    W += Xᵀ D, b += Σ d_s                         products.scatter
 
-The deeper layers lie in one flat buffer: W_2 row by row, (b_2,) W_3, …. Back-propagation and
-update share one pass over each weight row: the row is read for the error, then changed.
+where η is the learning rate over the size of the batch, and the + 1 stands beside a bias. T starts
+at zero, or with momentum μ and decay p at μT - ηpW; both enter the first layer through the
+coefficients of `base.block_coefficients`. For single samples without either, T is W itself.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
-import numpy as np
-
-ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
-LOSS_CODES = {"rashid": 0, "squared_error": 1, "binary_cross_entropy": 2, "cross_entropy": 3}
-
-# reassociation lets sums run in vector registers; NaN and infinity keep their meaning
-_FAST = {"contract", "reassoc", "nsz"}
+from . import products
+from .compiling import compiled, inlined, part
+from .lanes import REGISTER_BYTES, fma, load, store
+from .layers import begin_batch, learn_sample
+from .workers import meet
 
 
-def _compiled(function: Any) -> Any:
-    try:
-        return numba.njit(function, cache=True, fastmath=_FAST, error_model="numpy")
-    except RuntimeError:  # no folder to keep the machine code in: compile at every start
-        return numba.njit(function, fastmath=_FAST, error_model="numpy")
-
-
-@_compiled
-def _activate(code, z, a):  # type: ignore[no-untyped-def]
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    for j in range(z.size):
-        if code == 0:
-            a[j] = one / (one + np.exp(-z[j]))
-        elif code == 1:
-            a[j] = np.tanh(z[j])
-        else:
-            a[j] = zero if z[j] < 0 else z[j]  # NaN stays NaN
-
-
-@_compiled
-def _derivative(code, a):  # type: ignore[no-untyped-def]
-    zero, one = type(a)(0), type(a)(1)
-    if code == 0:
-        return a * (one - a)
-    if code == 1:
-        return one - a * a
-    return one if a > 0 else zero
-
-
-@_compiled
-def _output(loss_code, z, label, low, high, outputs, delta, carried):  # type: ignore[no-untyped-def]
-    """Fill outputs, δ and the error to hand down; return the sample's loss."""
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    loss = log_sum = target_sum = zero
-    if loss_code == 3:
-        largest = z[0]
-        for k in range(z.size):
-            largest = max(largest, z[k])
-        total = zero
-        for k in range(z.size):
-            outputs[k] = np.exp(z[k] - largest)
-            total += outputs[k]
-            target_sum += high if k == label else low
-        for k in range(z.size):
-            outputs[k] /= total
-        log_sum = largest + np.log(total)
-    else:
-        _activate(0, z, outputs)
-    for k in range(z.size):
-        target = high if k == label else low
-        error = outputs[k] - target
-        if loss_code <= 1:
-            delta[k] = error * outputs[k] * (one - outputs[k])
-            carried[k] = error if loss_code == 0 else delta[k]
-            loss += error * error / (one + one)
-        elif loss_code == 2:
-            delta[k] = error
-            carried[k] = error
-            positive = zero if z[k] < 0 else z[k]
-            loss += positive + np.log1p(np.exp(-abs(z[k]))) - target * z[k]
-        else:
-            delta[k] = outputs[k] * target_sum - target
-            carried[k] = delta[k]
-            loss += target * (log_sum - z[k])
-    return loss
-
-
-@_compiled
-def _step(weights, velocity, i, gradient, rate, momentum):  # type: ignore[no-untyped-def]
-    if velocity.size:
-        velocity[i] = momentum * velocity[i] - rate * gradient
-        weights[i] += velocity[i]
-    else:
-        weights[i] -= rate * gradient
-
-
-@_compiled
-def recurrence(  # type: ignore[no-untyped-def]
-    sizes,
+@inlined
+def _recurrence(  # type: ignore[no-untyped-def]
+    tile,
+    layout,
+    units,
+    classes,
     bias,
-    activation_code,
-    loss_code,
-    weights,
-    velocity,
+    codes,
+    reals,
+    W,
+    T,
     z,
     mixing,
     labels,
-    constants,
     rates,
+    first,
+    count,
+    batch,
+    acts,
+    errors,
     d,
     losses,
 ):
-    """Run a block's samples through the network, one after the other.
-
-    `sizes` counts the units of every layer but the inputs; `constants` are target_low,
-    target_high, momentum and penalty; `velocity` is empty without momentum. `weights`,
-    `velocity`, `d` and `losses` are written.
-    """
-    low, high, momentum, penalty = constants
-    last = sizes.size - 1
-    starts = np.zeros(sizes.size + 1, np.int64)  # of each layer's units in `acts`
-    for layer in range(sizes.size):
-        starts[layer + 1] = starts[layer] + sizes[layer]
-    pre = np.empty(sizes.max(), z.dtype)
-    acts = np.empty(starts[-1], z.dtype)
-    delta = np.empty_like(pre)
-    delta_below = np.empty_like(pre)
-    carried = np.empty_like(pre)
-    carried_below = np.empty_like(pre)
-    for t in range(z.shape[0]):
-        for j in range(sizes[0]):
-            pre[j] = z[t, j]
-        for s in range(t):
-            factor = mixing[t, s]
-            for j in range(sizes[0]):
-                pre[j] += factor * d[s, j]
-
-        offset = 0
-        for layer in range(last):
-            below = acts[starts[layer] : starts[layer + 1]]
-            fan_in, fan_out = sizes[layer], sizes[layer + 1]
-            _activate(activation_code, pre[:fan_in], below)
-            for j in range(fan_out):
-                pre[j] = weights[offset + fan_in * fan_out + j] if bias else 0
-            for i in range(fan_in):
-                a = below[i]
-                for j in range(fan_out):
-                    pre[j] += a * weights[offset + i * fan_out + j]
-            offset += fan_in * fan_out + (fan_out if bias else 0)
-        losses[t] = _output(
-            loss_code,
-            pre[: sizes[last]],
-            labels[t],
-            low,
-            high,
-            acts[starts[last] :],
-            delta,
-            carried,
+    """Run the samples first … first + count - 1 through the network, one after the other."""
+    momentum, penalty = reals[2], reals[3]
+    width, step = z.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
+    direct = batch == 1 and momentum == 0 and penalty == 0
+    for t in range(count):
+        start = t // batch * batch
+        stop = min(start + batch, count)
+        rate = rates[(first + t) // batch]
+        if t == start and not direct:
+            begin_batch(layout, W, T, momentum, rate * penalty)
+        # z_t, straight to where the first layer's activations will be
+        for j in range(0, width, step):
+            sums = load(tile, z, t * width + j)
+            for s in range(start):
+                sums = fma(mixing[t, s], load(tile, d, s * width + j), sums)
+            store(acts, j, sums)
+        losses[first + t] = learn_sample(
+            layout,
+            units,
+            classes,
+            bias,
+            codes,
+            reals,
+            W,
+            W if direct else T,
+            acts,
+            errors,
+            labels[first + t],
+            -rate / W.dtype.type(stop - start),
+            d[t],
         )
+        if t + 1 == stop and not direct:
+            for i in range(W.size):
+                W[i] += T[i]
 
-        rate = rates[t]
-        for layer in range(last, 0, -1):
-            below = acts[starts[layer - 1] : starts[layer]]
-            fan_in, fan_out = sizes[layer - 1], sizes[layer]
-            offset -= fan_in * fan_out + (fan_out if bias else 0)
-            for i in range(fan_in):
-                row = offset + i * fan_out
-                error = z.dtype.type(0)
-                for j in range(fan_out):
-                    error += weights[row + j] * carried[j]
-                delta_below[i] = error * _derivative(activation_code, below[i])
-                carried_below[i] = error if loss_code == 0 else delta_below[i]
-                for j in range(fan_out):
-                    gradient = below[i] * delta[j] + penalty * weights[row + j]
-                    _step(weights, velocity, row + j, gradient, rate, momentum)
-            if bias:
-                for j in range(fan_out):
-                    _step(
-                        weights,
-                        velocity,
-                        offset + fan_in * fan_out + j,
-                        delta[j],
-                        rate,
-                        momentum,
-                    )
-            delta, delta_below = delta_below, delta
-            carried, carried_below = carried_below, carried
-        for j in range(sizes[0]):
-            d[t, j] = -rate * delta[j]
+
+@part
+def _add(factor, row, sums):  # type: ignore[no-untyped-def]
+    for j in range(sums.size):
+        sums[j] += factor * row[j]
+
+
+@part
+def _weigh(c, batch, count, z, mixing):  # type: ignore[no-untyped-def]
+    """z[0] = Σ_k c_k z[k], and mixing times its coefficients."""
+    for t in range(count):
+        at = t // batch
+        for j in range(z.shape[2]):
+            z[0, t, j] *= c[at, 0]
+        if z.shape[0] == 2:
+            _add(c[at, 1], z[1, t], z[0, t])
+        for s in range(at * batch):
+            mixing[t, s] *= c[at, 2 + s // batch]
+
+
+@part
+def _carry(c, states):  # type: ignore[no-untyped-def]
+    """Combine the states, weights and velocity, as a block without steps would."""
+    for i in range(states.shape[1]):
+        w, u = states[0, i], states[-1, i]
+        for k in range(states.shape[0]):
+            states[k, i] = c[k, 0] * w
+            if states.shape[0] == 2:
+                states[k, i] += c[k, 1] * u
+
+
+@part
+def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
+    """steps[t] = c[t's batch] · d[t]."""
+    for t in range(count):
+        for j in range(d.shape[1]):
+            steps[t, j] = c[t // batch] * d[t, j]
+
+
+@part
+def _sum(count, steps):  # type: ignore[no-untyped-def]
+    """The last row is the sum of the first."""
+    total = steps[-1]
+    for j in range(total.size):
+        total[j] = steps[0, j]
+    for t in range(1, count):
+        _add(steps.dtype.type(1), steps[t], total)
+
+
+@inlined
+def _learn(  # type: ignore[no-untyped-def]
+    tile,
+    layout,
+    units,
+    classes,
+    bias,
+    codes,
+    reals,
+    of_W,
+    of_b,
+    labels,
+    rates,
+    first,
+    count,
+    batch,
+    block,
+    W,
+    b,
+    deeper,
+    T,
+    z,
+    mixing,
+    acts,
+    errors,
+    d,
+    steps,
+    losses,
+):
+    """Learn a block whose z and mixing come from plain products; fills steps for `scatter`."""
+    one = W.dtype.type(1)
+    if of_W is not None:
+        c, c_b = of_W[first // block], of_b[first // block]
+        _weigh(c, batch, count, z, mixing)
+        if bias:
+            for t in range(count):
+                at = t // batch
+                for k in range(b.shape[0]):
+                    _add(c_b[at, k], b[k], z[0, t])
+                for s in range(at * batch):
+                    mixing[t, s] += c_b[at, 2 + s // batch]
+    elif bias:
+        for t in range(count):
+            _add(one, b[0], z[0, t])
+            for s in range(t):
+                mixing[t, s] += one
+    _recurrence(
+        tile,
+        layout,
+        units,
+        classes,
+        bias,
+        codes,
+        reals,
+        deeper,
+        T,
+        z[0],
+        mixing,
+        labels,
+        rates,
+        first,
+        count,
+        batch,
+        acts,
+        errors,
+        d,
+        losses,
+    )
+    if of_W is None:  # d is steps[0]
+        _sum(count, steps[0])
+        if bias:
+            _add(one, steps[0, -1], b[0])
+        return
+    end = -(-count // batch)
+    c, c_b = of_W[first // block], of_b[first // block]
+    _carry(c[end:], W.reshape(W.shape[0], -1))
+    _carry(c_b[end:], b)
+    for k in range(b.shape[0]):
+        if bias:
+            _weighted(c_b[end + k, 2:], batch, count, d, steps[k])
+            _sum(count, steps[k])
+            _add(one, steps[k, -1], b[k])
+        _weighted(c[end + k, 2:], batch, count, d, steps[k])
+        _sum(count, steps[k])
+
+
+@compiled
+def train(  # type: ignore[no-untyped-def]
+    worker,
+    workers,
+    meeting,
+    tile,
+    x,
+    labels,
+    rates,
+    batch,
+    block,
+    scale,
+    shift,
+    W,
+    b,
+    bias,
+    of_W,
+    of_b,
+    layout,
+    units,
+    classes,
+    codes,
+    reals,
+    deeper,
+    T,
+    u,
+    mask,
+    mixing,
+    r,
+    z,
+    acts,
+    errors,
+    d,
+    steps,
+    losses,
+):
+    """Learn the samples of `x` in order, `batch` at a time.
+
+    Parameters
+    ----------
+    worker, workers, meeting : see `workers`
+    tile : tuple of zeros
+    x, labels : the samples
+    rates : the learning rate of every batch
+    batch, block : samples, the second a multiple of the first, at most `products.BLOCK`
+    scale, shift : the input map, a number for each row of W
+    W, b : (1, rows, width), (1, width); with momentum 2 instead of 1, the second the velocity
+    bias : whether there are biases
+    of_W, of_b : for each block its coefficients; None without momentum and decay, for which a
+        simpler kernel is compiled
+    layout : of the deeper layers, see `layers`
+    units, classes : of the first layer and of the last
+    codes, reals : of activation and loss; target_low, target_high, momentum, penalty
+    deeper, T : the deeper layers, and the steps (with momentum the velocity) of these
+    u, mask : room for two blocks a worker, since one is prepared while the other is learned; each
+        has its own, which is in its own cache
+    mixing : room for two blocks
+    r, z, acts, errors, d, steps : room for a block
+    losses : of every sample
+
+    W, b, deeper, T and losses are results, the rest of the arrays from u to steps scratch.
+    """
+    n, (states, rows, width) = x.shape[0], W.shape
+    columns = len(tile) * (REGISTER_BYTES // W.itemsize)
+    blocks, meetings = -(-n // block), 0
+    upcoming = min(block, n)
+    for k in range(states):
+        for j in range(worker * columns, width, workers * columns):
+            products.row_sums(tile, j, W[k], shift, r[k])
+    # turn -1 prepares the first block, the last turn carries the last block's steps into W
+    for turn in range(-1, blocks + 1):
+        now, other = turn % 2, 1 - turn % 2
+        first, count = turn * block, upcoming
+        mine, next_u = u[worker, now], u[worker, other]
+        if turn >= 0:
+            for j in range(worker * columns, width, workers * columns):
+                for k in range(states):
+                    if turn > 0:
+                        products.scatter(
+                            tile,
+                            j,
+                            next_u,
+                            mask[worker, other],
+                            0,
+                            rows,
+                            shift,
+                            steps[k],
+                            steps[k, -1],
+                            W[k],
+                            r[k],
+                        )
+                    if turn < blocks:
+                        products.gather(tile, j, mine, mask[worker, now], count, r[k], W[k], z[k])
+            if turn == blocks or not meet(workers, meeting, meetings):
+                return
+            meetings += 1
+            if worker == 0:
+                _learn(
+                    tile,
+                    layout,
+                    units,
+                    classes,
+                    bias,
+                    codes,
+                    reals,
+                    of_W,
+                    of_b,
+                    labels,
+                    rates,
+                    first,
+                    count,
+                    batch,
+                    block,
+                    W,
+                    b,
+                    deeper,
+                    T,
+                    z,
+                    mixing[now],
+                    acts,
+                    errors,
+                    d,
+                    steps,
+                    losses,
+                )
+        # beside the recurrence, what the next block needs besides the weights
+        upcoming = min(block, n - first - block)
+        if upcoming > 0:
+            products.prepare(
+                x, first + block, upcoming, 0, rows, scale, next_u, mask[worker, other]
+            )
+            if worker == workers - 1:
+                products.gram(next_u, upcoming, shift, mixing[other])
+        if not meet(workers, meeting, meetings):
+            return
+        meetings += 1

@@ -1,12 +1,7 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from backends import select
 from backends.base import block_coefficients
-from tests.conftest import assert_weights, networks
-from trainer import MLP, fit
 
 
 @pytest.mark.parametrize(
@@ -75,73 +70,3 @@ def test_coefficients_of_decay_are_running_products():
     np.testing.assert_allclose(c.start, [np.prod(rho[:t]) for t in range(5)])
     desired = [[np.prod(rho[s + 1 : t]) if s < t else 0 for s in range(4)] for t in range(5)]
     np.testing.assert_allclose(c.steps, desired)
-
-
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-5)])
-@given(network=networks(), momentum=st.sampled_from([0.0, 0.9]), magnitude=st.sampled_from([1, 30]))
-def test_compiled_recurrence_is_the_textbooks(
-    base_on_numpy, dtype, tolerance, network, momentum, magnitude
-):
-    model = MLP(**{**network, "dtype": dtype}, backend=base_on_numpy)
-    rng = np.random.default_rng(0)
-    n, first = 9, 2 if network["bias"] else 1
-    z = magnitude * rng.normal(size=(n, model.sizes[1])).astype(dtype)
-    mixing = rng.normal(size=(n, n)).astype(dtype)
-    labels = rng.integers(0, 3, n)
-    rates = tuple(rng.uniform(0, 0.1, n))
-    results = []
-    for backend in (base_on_numpy, select("cpu")):
-        weights = model.get_weights()[first:]
-        speeds = [0.1 * w for w in weights] if momentum else []
-        d, losses = backend.online_recurrence(
-            model.spec, weights, speeds, z, mixing, labels, rates, momentum, 0.01
-        )
-        assert d.dtype == losses.dtype == dtype
-        results.append([d, losses, *weights, *speeds])
-    # relu hands large numbers on, and their rounding with them
-    assert_weights(results[1], results[0], tolerance * magnitude)
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
-@pytest.mark.parametrize("loss", ["rashid", "binary_cross_entropy", "cross_entropy"])
-def test_compiled_recurrence_propagates_nan(activation, loss):
-    cpu = select("cpu")
-    model = MLP([1, 2, 3], backend=cpu, activation=activation, loss=loss)
-    z, mixing = np.array([[np.nan, 1]], "float32"), np.zeros((1, 1), "float32")
-    labels = np.zeros(1, np.int64)
-    deeper = model.get_weights()[1:]
-    d, losses = cpu.online_recurrence(model.spec, deeper, [], z, mixing, labels, (0.1,), 0.0, 0.0)
-    assert np.isnan(losses).all()
-    assert np.isnan(d[0, 0])
-
-
-def test_read_only_labels_compile_nothing_anew():
-    from backends.kernels.online_sgd import recurrence
-
-    cpu = select("cpu")
-    model = MLP([2, 2, 2], backend=cpu)
-    cpu.prepare(model.spec, online=True)
-    compiled = len(recurrence.signatures)
-    labels = np.zeros(3, np.int64)
-    labels.flags.writeable = False
-    cpu.online_sgd(model.spec, model.weights, [], np.ones((3, 2)), labels, [0.1] * 3)
-    assert len(recurrence.signatures) == compiled
-
-
-def test_the_blas_limit_outlives_no_thread():
-    from concurrent.futures import ThreadPoolExecutor
-
-    from threadpoolctl import threadpool_info
-
-    def threads() -> list[int]:
-        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
-
-    def train_one(seed: int) -> None:
-        rng = np.random.default_rng(seed)
-        x, y = rng.integers(0, 256, (400, 30), dtype=np.uint8), rng.integers(0, 3, 400)
-        list(fit(MLP([30, 20, 3], backend=select("cpu")), x, y, epochs=20))
-
-    before = threads()
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(train_one, range(8)))
-    assert threads() == before

@@ -1,0 +1,30 @@
+"""How every kernel is compiled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+
+# a product and a sum may become one instruction, nothing else is reordered: a kernel's result does
+# not depend on where it is inlined; the interpreter goes on beside it
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy", "nogil": True}
+
+
+def part(function: Any) -> Any:
+    """Compile a function as a part of those that call it; Python cannot."""
+    njit: Any = numba.njit  # whose stubs do not know all that it takes
+    return njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **_OPTIONS)
+
+
+def inlined(function: Any) -> Any:
+    """Put a long function that is called in one place there, instead of compiling it twice."""
+    return numba.njit(function, inline="always", **_OPTIONS)
+
+
+def compiled(function: Any) -> Any:
+    """Compile a function at its first call with each kind of arguments, and keep that on disk."""
+    try:
+        return numba.njit(function, cache=True, **_OPTIONS)
+    except RuntimeError:  # no folder to keep the machine code in: compile at every start
+        return numba.njit(function, **_OPTIONS)

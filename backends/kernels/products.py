@@ -1,0 +1,196 @@
+"""The first layer's products, skipping zeros.
+
+Most of an image is background. With the input map x = s∘p + b and u = s∘p, whose zeros are the
+zeros of the data p,
+
+    x W = u W + r,   r = b W                      for a block of samples (gather)
+    W ← W + Σ_t x_tᵀ d_t
+      = W + Σ_t u_tᵀ d_t + bᵀ Σ_t d_t             (scatter)
+    x_t · x_s = u_t · u_s + β_t + β_s + b · b,   β_t = b · u_t
+
+so only u's non-zeros meet W, and b is one sample more. Rows of W are walked through in order, each
+in registers while all the samples of the block that have its pixel use it: a bit a sample in
+`mask` says which. The r of the next block falls off on the way. A row of W has `width` numbers,
+whole tiles (see `lanes`), zero beyond the layer's units; there is an even number of rows, since
+`gather` takes two at a time.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .compiling import compiled, part
+from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
+
+BLOCK = 32  # samples, the bits of a mask
+
+
+@part
+def prepare(x, first, count, start, stop, scale, u, mask):  # type: ignore[no-untyped-def]
+    """Fill u[t] = s∘p and each pixel's mask for samples first … first + count - 1 of x.
+
+    Only for the pixels start … stop - 1; u, mask and scale have zeros for some more than x has.
+    """
+    # views from 0 on: an index that might be negative keeps LLVM from vectorising the loops
+    bits, factor = mask[start:stop], scale[start:stop]
+    for i in range(bits.size):
+        bits[i] = 0
+    for t in range(count):
+        bit = np.uint32(1) << np.uint32(t)
+        pixels, mapped = x[first + t, start:stop], u[t, start:stop]
+        for i in range(pixels.size):
+            mapped[i] = u.dtype.type(pixels[i]) * factor[i]
+        for i in range(pixels.size):
+            bits[i] |= bit if mapped[i] != 0 else np.uint32(0)
+
+
+@part
+def row_sums(tile, j, W, shift, r):  # type: ignore[no-untyped-def]
+    """r = b W, in the tile of columns from j on."""
+    sums = splat(tile, W.dtype.type(0))
+    for i in range(shift.size):
+        sums = fma(shift[i], load(tile, W, i * W.shape[1] + j), sums)
+    store(r, j, sums)
+
+
+@part
+def gather(tile, j, u, mask, count, r, W, z):  # type: ignore[no-untyped-def]
+    """z[t] = u[t] W + r for t < count, in the tile of columns from j on."""
+    width = W.shape[1]
+    start = load(tile, r, j)
+    for t in range(count):
+        store(z, t * width + j, start)
+    for i in range(0, mask.size, 2):
+        bits = mask[i] | mask[i + 1]
+        if bits == 0:
+            continue
+        row, next_row = load(tile, W, i * width + j), load(tile, W, (i + 1) * width + j)
+        while bits:
+            t = lowest_bit(bits)
+            bits &= bits - np.uint32(1)
+            sums = fma(u[t, i], row, load(tile, z, t * width + j))
+            store(z, t * width + j, fma(u[t, i + 1], next_row, sums))
+
+
+@part
+def scatter(tile, j, u, mask, start, stop, shift, d, d_sum, W, r):  # type: ignore[no-untyped-def]
+    """W += Σ_t x_tᵀ d[t] and r = b W, in the tile from j on of the rows start … stop - 1."""
+    width = W.shape[1]
+    sums, r_sum = load(tile, d_sum, j), splat(tile, W.dtype.type(0))
+    for i in range(start, stop):
+        bits, b = mask[i], shift[i]
+        if bits == 0 and b == 0:
+            continue
+        row = fma(b, sums, load(tile, W, i * width + j))
+        while bits:
+            t = lowest_bit(bits)
+            bits &= bits - np.uint32(1)
+            row = fma(u[t, i], load(tile, d, t * width + j), row)
+        store(W, i * width + j, row)
+        r_sum = fma(b, row, r_sum)
+    store(r, j, r_sum)
+
+
+@part
+def dot(a, i, b, j, n):  # type: ignore[no-untyped-def]
+    """Σ a[i+k] b[j+k] for k < n, n a multiple of what a register holds."""
+    four, one = (0, 0, 0, 0), (0,)
+    step = REGISTER_BYTES // a.itemsize
+    sums, rest = splat(four, a.dtype.type(0)), splat(one, a.dtype.type(0))
+    k = 0
+    while k + 4 * step <= n:
+        sums = fma(load(four, a, i + k), load(four, b, j + k), sums)
+        k += 4 * step
+    while k < n:
+        rest = fma(load(one, a, i + k), load(one, b, j + k), rest)
+        k += step
+    return total(sums) + total(rest)
+
+
+@part
+def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
+    """g[t, s] = x_t · x_s for s < t, and in the last row β."""
+    one = (0,)
+    step = REGISTER_BYTES // u.itemsize
+    n = u.shape[1]
+    beta = g[-1]
+    constant = dot(shift, 0, shift, 0, n)
+    for t in range(count):
+        beta[t] = dot(u, t * n, shift, 0, n)
+    # two by four dot products at a time share the loads of what they multiply
+    for t in range(0, count, 2):
+        for s in range(0, t + 1, 4):
+            a0 = a1 = a2 = a3 = b0 = b1 = b2 = b3 = splat(one, u.dtype.type(0))
+            for k in range(0, n, step):
+                a, b = load(one, u, t * n + k), load(one, u, (t + 1) * n + k)
+                x = load(one, u, s * n + k)
+                a0, b0 = fma(a, x, a0), fma(b, x, b0)
+                x = load(one, u, (s + 1) * n + k)
+                a1, b1 = fma(a, x, a1), fma(b, x, b1)
+                x = load(one, u, (s + 2) * n + k)
+                a2, b2 = fma(a, x, a2), fma(b, x, b2)
+                x = load(one, u, (s + 3) * n + k)
+                a3, b3 = fma(a, x, a3), fma(b, x, b3)
+            g[t, s], g[t + 1, s] = total(a0), total(b0)
+            g[t, s + 1], g[t + 1, s + 1] = total(a1), total(b1)
+            g[t, s + 2], g[t + 1, s + 2] = total(a2), total(b2)
+            g[t, s + 3], g[t + 1, s + 3] = total(a3), total(b3)
+    for t in range(count):
+        for s in range(t):
+            g[t, s] += beta[t] + beta[s] + constant
+
+
+@part
+def update_rows(  # type: ignore[no-untyped-def]
+    tile, x, first, count, low, high, scale, shift, no_shift, u, mask, d, d_sum, W, r
+):
+    """The rows low … high - 1 of W += Σ_t x_tᵀ d[t], for the samples from `first` on."""
+    width, step = W.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
+    for start in range(0, count, BLOCK):
+        stop = min(start + BLOCK, count)
+        prepare(x, first + start, stop - start, low, high, scale, u, mask)
+        b = shift if start == 0 else no_shift  # d_sum is that of all blocks
+        for j in range(0, width, step):
+            scatter(tile, j, u, mask, low, high, b, d[start:stop], d_sum, W, r)
+
+
+@compiled
+def affine(worker, workers, meeting, tile, x, scale, shift, u, mask, r, W, b, z):  # type: ignore[no-untyped-def]
+    """z = x W + b; each worker takes blocks of samples."""
+    count, (rows, width) = x.shape[0], W.shape
+    step = len(tile) * (REGISTER_BYTES // W.itemsize)
+    for j in range(0, width, step):
+        row_sums(tile, j, W, shift, r[worker])
+    for j in range(width):
+        r[worker, j] += b[j]
+    for start in range(worker * BLOCK, count, workers * BLOCK):
+        stop = min(start + BLOCK, count)
+        prepare(x, start, stop - start, 0, rows, scale, u[worker], mask[worker])
+        for j in range(0, width, step):
+            gather(tile, j, u[worker], mask[worker], stop - start, r[worker], W, z[start:stop])
+
+
+@compiled
+def update(  # type: ignore[no-untyped-def]
+    worker, workers, meeting, tile, x, scale, shift, no_shift, u, mask, r, d, d_sum, W
+):
+    """W += Σ_t x_tᵀ d[t]; each worker takes rows of W."""
+    rows = W.shape[0]
+    low, high = worker * rows // workers, (worker + 1) * rows // workers
+    update_rows(
+        tile,
+        x,
+        0,
+        x.shape[0],
+        low,
+        high,
+        scale,
+        shift,
+        no_shift,
+        u[worker],
+        mask[worker],
+        d,
+        d_sum,
+        W,
+        r[worker],
+    )

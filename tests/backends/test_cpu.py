@@ -1,0 +1,297 @@
+"""The CPU's kernels: the textbook's numbers, for every shape, density and number of workers."""
+
+import multiprocessing
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from threadpoolctl import threadpool_info
+
+from backends import select
+from backends.functions import ACTIVATIONS, LOSSES
+from backends.kernels import elementwise, workers
+from backends.kernels.packed import FirstLayer, samples
+from tests.conftest import assert_weights
+from trainer import MLP, fit
+
+
+def problem(draw, density, features, n, kind):
+    """Samples of which the fraction `density` of numbers is not zero, and labels 0 to 2."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    ink = rng.random((n, features)) < density
+    if kind == "uint8":
+        return (rng.integers(1, 256, ink.shape) * ink).astype(np.uint8), rng.integers(0, 3, n)
+    return rng.normal(size=ink.shape) * ink, rng.integers(0, 3, n)
+
+
+@st.composite
+def trainings(draw):
+    """A network, samples and how they are learned."""
+    features = draw(st.integers(1, 40))
+    kind = draw(st.sampled_from(["uint8", "float"]))
+    scale = 1 / 255 if kind == "uint8" else 0.7
+    shift = draw(st.sampled_from([0.0, 0.01, -0.3]))
+    if draw(st.booleans()):
+        scale = scale * np.linspace(0.5, 1.5, features)
+        shift = shift * np.linspace(-1, 2, features)
+    network = {
+        "sizes": [features, *draw(st.lists(st.integers(1, 40), max_size=3)), 3],
+        "activation": draw(st.sampled_from(list(ACTIVATIONS))),
+        "loss": draw(st.sampled_from(list(LOSSES))),
+        "bias": draw(st.booleans()),
+        "init": "fan_in",
+        "scale": scale,
+        "shift": shift,
+        "seed": 1,
+    }
+    n = draw(st.integers(1, 120))
+    x, y = problem(draw, draw(st.sampled_from([0, 0.05, 0.2, 0.5, 1])), features, n, kind)
+    batch_size = draw(st.sampled_from([1, 1, 2, 5, 16, 31, 32, 33, 70]))
+    step = {
+        "batch_size": batch_size,
+        "momentum": draw(st.sampled_from([0.0, 0.0, 0.9])),
+        "penalty": draw(st.sampled_from([0.0, 0.0, 0.03])),
+        "rates": list(np.random.default_rng(2).uniform(0, 0.1, -(-n // batch_size))),
+    }
+    return network, x, y, step
+
+
+def learn(backend, network, x, y, step, dtype="float64"):
+    """Train a new network; returns losses, weights and velocities on the host."""
+    model = MLP(**{"dtype": dtype, **network}, backend=backend)
+    speeds = [backend.xp.zeros_like(w) for w in model.weights] if step["momentum"] else []
+    values, labels = model.samples(x), model.labels(y, len(x))
+    losses = backend.sgd(model.spec, model.weights, speeds, values, labels, **step)
+    return [losses, *model.weights, *speeds]
+
+
+class TestSgd:
+    @settings(max_examples=120)
+    @given(training=trainings(), block_size=st.integers(1, 40))
+    def test_is_the_textbooks(self, base_on_numpy, training, block_size):
+        cpu = select("cpu")
+        cpu.block_size = block_size
+        assert_weights(learn(cpu, *training), learn(base_on_numpy, *training), 1e-10)
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 50])
+    def test_is_the_textbooks_in_float32(self, base_on_numpy, batch_size):
+        rng = np.random.default_rng(3)
+        x, y = rng.integers(0, 256, (90, 30), dtype=np.uint8), rng.integers(0, 4, 90)
+        network = {"sizes": [30, 20, 10, 4], "bias": True}
+        step = {"batch_size": batch_size, "momentum": 0.0, "penalty": 0.0, "rates": [0.1] * 90}
+        step["rates"] = step["rates"][: -(-90 // batch_size)]
+        actual = learn(select("cpu"), network, x, y, step, "float32")
+        assert {a.dtype for a in actual} == {np.dtype("float32")}
+        assert_weights(actual, learn(base_on_numpy, network, x, y, step, "float32"), 2e-6)
+
+    @pytest.mark.parametrize("batch_size", [1, 3, 100])
+    @pytest.mark.parametrize("count", [2, 3])
+    def test_does_not_depend_on_the_workers(self, monkeypatch, batch_size, count):
+        rng = np.random.default_rng(4)
+        x, y = rng.integers(0, 9, (230, 50), dtype=np.uint8) // 6, rng.integers(0, 3, 230)
+        rates = [0.2] * -(-230 // batch_size)
+        step = {"batch_size": batch_size, "momentum": 0.0, "penalty": 0.0, "rates": rates}
+        outcomes = []
+        for n in (1, count):
+            monkeypatch.setattr(workers, "worker_count", lambda n=n: n)
+            outcomes.append(learn(select("cpu"), {"sizes": [50, 300, 3]}, x, y, step))
+        assert_weights(*outcomes, 0)
+
+    @pytest.mark.parametrize("order", ["C", "F", "strided", "read-only", "int64", "float32"])
+    def test_takes_samples_however_they_lie(self, base_on_numpy, order):
+        rng = np.random.default_rng(5)
+        x, y = rng.integers(0, 256, (40, 30)).astype(np.uint8), rng.integers(0, 3, 40)
+        step = {"batch_size": 1, "momentum": 0.0, "penalty": 0.0, "rates": [0.1] * 40}
+        desired = learn(base_on_numpy, {"sizes": [30, 5, 3]}, x, y, step)
+        if order == "F":
+            x = np.asfortranarray(x)
+        elif order == "strided":
+            x = np.repeat(x, 2, axis=1)[:, ::2]
+        elif order == "read-only":
+            x.flags.writeable = y.flags.writeable = False
+        elif order != "C":
+            x = x.astype(order)
+        assert_weights(learn(select("cpu"), {"sizes": [30, 5, 3]}, x, y, step), desired, 1e-10)
+
+    def test_compiles_nothing_anew_for_read_only_arrays(self):
+        from backends.kernels import online_sgd
+
+        cpu = select("cpu")
+        model = MLP([2, 2, 2], backend=cpu)
+        cpu.prepare(model.spec, np.dtype("uint8"), 1, 0.0, 0.0)
+        compiled = len(online_sgd.train.signatures)
+        x, y = np.ones((3, 2), np.uint8), np.zeros(3, np.int64)
+        x.flags.writeable = y.flags.writeable = False
+        list(fit(model, x, y, epochs=1))
+        assert len(online_sgd.train.signatures) == compiled
+
+    @pytest.mark.parametrize("activation", list(ACTIVATIONS))
+    @pytest.mark.parametrize("loss", list(LOSSES))
+    @pytest.mark.parametrize("batch_size", [1, 40])
+    def test_propagates_nan(self, activation, loss, batch_size):
+        model = MLP([3, 4, 3], backend=select("cpu"), activation=activation, loss=loss)
+        model.weights[0][0, 0] = np.nan
+        x, y = np.ones((2, 3)), np.zeros(2, np.int64)
+        rates = [0.1] * (2 if batch_size == 1 else 1)
+        values = model.samples(x)
+        losses = model.backend.sgd(model.spec, model.weights, [], values, y, rates, batch_size)
+        assert np.isnan(losses).all()
+        assert np.isnan(model.weights[0][0, 0])
+
+    def test_learns_deep_wide_networks_with_blas(self, base_on_numpy):
+        rng = np.random.default_rng(6)
+        x, y = rng.integers(0, 256, (70, 20), dtype=np.uint8), rng.integers(0, 3, 70)
+        step = {"batch_size": 30, "momentum": 0.9, "penalty": 0.01, "rates": [0.1, 0.2, 0.1]}
+        network = {"sizes": [20, 300, 300, 3], "bias": True, "loss": "cross_entropy"}
+        actual = learn(select("cpu"), network, x, y, step)
+        assert_weights(actual, learn(base_on_numpy, network, x, y, step), 1e-10)
+
+
+class TestFirstLayer:
+    @given(
+        units=st.integers(1, 260),
+        features=st.integers(1, 50),
+        n=st.integers(0, 100),
+        count=st.integers(1, 3),
+        density=st.sampled_from([0.0, 0.2, 1.0]),
+    )
+    def test_multiplies(self, units, features, n, count, density):
+        rng = np.random.default_rng(0)
+        scale, shift = rng.normal(size=features), rng.normal(size=features)
+        model = MLP(
+            [features, units],
+            backend=select("cpu"),
+            dtype="float64",
+            scale=scale,
+            shift=shift,
+            bias=True,
+        )
+        p = (rng.integers(1, 256, (n, features)) * (rng.random((n, features)) < density)).astype(
+            np.uint8
+        )
+        x, delta = p * scale + shift, rng.normal(size=(n, units))
+        W, b = rng.normal(size=(features, units)), rng.normal(size=units)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(workers, "worker_count", lambda: count)
+            z = model.backend.first_affine(model.spec, p, W, b)
+            product = model.backend.first_product(model.spec, p, delta)
+        np.testing.assert_allclose(z, x @ W + b, rtol=1e-10, atol=1e-8)
+        np.testing.assert_allclose(product, x.T @ delta, rtol=1e-10, atol=1e-8)
+
+    def test_rows_begin_where_registers_do(self):
+        model = MLP([30, 20, 3], backend=select("cpu"), bias=True)
+        layer = FirstLayer(model.spec, [model.weights], 1)
+        for a in (layer.W, layer.b, layer.scale, layer.shift):
+            assert a.ctypes.data % 64 == 0
+        assert layer.W.shape[2] * layer.W.itemsize % 64 == 0
+        values = samples(model.spec, np.ones((2, 30), np.uint8))
+        assert values.dtype == np.uint8  # not copied to floats
+
+
+class TestElementwise:
+    def test_exponential_is_the_c_librarys_to_1e7(self):
+        from numba import njit
+
+        @njit
+        def evaluate(x, y):
+            for i in range(x.size):
+                y[i] = elementwise.exp(x[i])
+
+        x = np.concatenate([np.linspace(-87, 88, 300_001), [0, 1, -1, 1e-30]]).astype("float32")
+        y = np.empty_like(x)
+        evaluate(x, y)
+        np.testing.assert_allclose(y, np.exp(x.astype("float64")), rtol=1e-7)
+        beyond = np.array([-np.inf, -1e30, -89, 89, np.inf, np.nan], "float32")
+        y = np.empty_like(beyond)
+        evaluate(beyond, y)
+        np.testing.assert_allclose(y[:3], 0, atol=1e-37)
+        assert (y[3:5] > 1e38).all()
+        assert np.isnan(y[5])
+
+    @pytest.mark.parametrize("name", list(ACTIVATIONS))
+    @pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 3e-7), ("float64", 1e-15)])
+    def test_activations_are_the_textbooks(self, name, dtype, tolerance):
+        z = np.concatenate([np.linspace(-30, 30, 10_001), [-1e4, 0, 1e4]]).astype(dtype)
+        desired = ACTIVATIONS[name].value(np, z.astype("float64"))
+        actual = select("cpu").activate(name, z.reshape(4, -1))
+        assert actual.dtype == dtype
+        np.testing.assert_allclose(actual.reshape(-1), desired, rtol=1e-7, atol=tolerance)
+
+
+class TestWorkers:
+    @pytest.mark.parametrize(
+        ("variables", "most"),
+        [
+            ({"OMP_NUM_THREADS": "1"}, 1),
+            ({"OMP_NUM_THREADS": "1,4"}, 1),
+            ({"OMP_NUM_THREADS": "nonsense"}, None),
+            ({}, None),
+        ],
+    )
+    def test_are_as_many_as_the_environment_says(self, monkeypatch, variables, most):
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)
+        assert 1 <= workers.worker_count() <= (most or os.cpu_count())
+
+    @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+    def test_are_no_more_than_the_cores_they_may_use(self):
+        before = os.sched_getaffinity(0)
+        try:
+            os.sched_setaffinity(0, {min(before)})
+            assert workers.worker_count() == 1
+        finally:
+            os.sched_setaffinity(0, before)
+
+    def test_nobody_waits_for_one_that_cannot_come(self):
+        layer = FirstLayer(MLP([4, 3], backend=select("cpu")).spec, [[np.zeros((4, 3))]], 1)
+        assert layer.workers == 1
+
+        def kernel(worker, count, meeting, arrived):
+            if worker == 0:
+                raise KeyboardInterrupt
+            while not meeting[workers._LINE]:
+                pass
+            arrived.append(worker)
+
+        arrived = []
+        with pytest.raises(KeyboardInterrupt):
+            workers.work(kernel, 3, arrived)
+        assert sorted(arrived) == [1, 2]
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+    @pytest.mark.filterwarnings("ignore::DeprecationWarning")
+    def test_work_after_a_fork(self):
+        accuracy_of_a_training(0)
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            assert pool.apply(accuracy_of_a_training, (0,)) == accuracy_of_a_training(0)
+
+    def test_work_for_several_trainings_at_once(self):
+        alone = [accuracy_of_a_training(seed) for seed in range(4)]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(accuracy_of_a_training, range(4))) == alone
+
+
+def accuracy_of_a_training(seed):
+    rng = np.random.default_rng(seed)
+    x, y = rng.integers(0, 256, (200, 40), dtype=np.uint8), rng.integers(0, 3, 200)
+    model = MLP([40, 150, 3], backend=select("cpu"), seed=seed)
+    return [report.train_loss for report in fit(model, x, y, epochs=3)][-1]
+
+
+def test_the_blas_limit_outlives_no_thread():
+    def threads() -> list[int]:
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def train_one(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        x, y = rng.integers(0, 256, (400, 30), dtype=np.uint8), rng.integers(0, 3, 400)
+        list(fit(MLP([30, 20, 3], backend=select("cpu")), x, y, epochs=20))
+
+    before = threads()
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(train_one, range(8)))
+    assert threads() == before
