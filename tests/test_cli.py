@@ -20,8 +20,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from trainer import load
+from backends import Backend, BackendUnavailable, select
+from trainer import benchmarking, load
 from trainer.cli import main
+from trainer.commands import bench
 
 ROOT = Path(__file__).parents[1]
 FAST = ["--data", "digits", "--device", "cpu"]
@@ -289,6 +291,14 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["predict", "nowhere", "--data", "x"], ["--out answers.csv", "--index N"]),
         (["predict", "nowhere", "--out", "x"], ["--data FILE"]),
         (["predict", "nowhere", "a.png", "--index", "3"], ["image files go without"]),
+        (["bench", "--device", "gpu"], ["--device cpu", "pip install"]),
+        (["bench", "--device", "gqu"], ["gqu", "all, cpu, gpu or gpu:N"]),
+        (["bench", "--hidden", "0,3"], ["--hidden 0,3", "50,200,800"]),
+        (["bench", "--batch-size", "1,x"], ["--batch-size 1,x", "whole numbers"]),
+        (["bench", "--data", "digits", "--batch-size", "2000"], ["2000", "1,437", "too few"]),
+        (["bench", "--seconds", "0"], ["--seconds", "> 0"]),
+        (["bench", "--out", "bench.svg"], ["bench.svg", "PNG", "bench.png"]),
+        (["bench", "--out", "nowhere/bench.png"], ["there is no folder nowhere"]),
     ],
 )
 def test_a_mistake_is_one_line_with_the_way_out(arguments, expected, capsys):
@@ -298,6 +308,7 @@ def test_a_mistake_is_one_line_with_the_way_out(arguments, expected, capsys):
     assert captured.err.count("\n") == 1
     assert all(text in captured.err for text in expected), captured.err
     assert not Path("runs").exists()
+    assert not Path("bench.png").exists()
 
 
 def test_a_folder_that_is_not_empty_is_not_trained_into(run, capsys):
@@ -365,7 +376,9 @@ def test_data_of_another_scale_is_not_taken(run, tmp_path, capsys):
 # --- the other commands ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["devices"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["evaluate"], ["predict"], ["bench"], ["devices"]]
+)
 def test_help_teaches(command, capsys):
     assert main([*command, "--help"]) == 0
     assert "Usage: python -m trainer" in capsys.readouterr().out
@@ -483,3 +496,146 @@ def test_predict_says_what_is_wrong_with_a_picture(run, name, capsys):
     error = capsys.readouterr().err
     assert name in error
     assert error.count("\n") == 1
+
+
+# --- bench ----------------------------------------------------------------------------------
+
+BENCH = ["bench", *FAST, "--json", "--seconds"]
+SMALL = ["--hidden", "5,20", "--batch-size", "64,1"]
+
+
+def test_bench_tells_in_json_what_it_measures_and_draws_it(capsys):
+    assert main([*BENCH, "0.2", *SMALL]) == 0
+    captured = capsys.readouterr()
+    events = [json.loads(line) for line in captured.out.splitlines()]
+    assert captured.err == ""
+    assert [event["event"] for event in events[:2]] == ["start", "measurement"]
+    assert (events[0]["hidden"], events[0]["batch_sizes"]) == ([5, 20], [1, 64])
+    end = events[-1]
+    assert end["event"] == "end"
+    assert end["rounds"] >= 3
+    assert end["interrupted"] is False
+    assert end["largest_difference"] <= 1e-9
+    assert end["conclusion"].startswith("Only cpu was measured; with 20 hidden units")
+    assert sum(event["event"] == "measurement" for event in events) == 4 * end["rounds"]
+    assert len(end["measurements"]) == 4
+    for m in end["measurements"]:
+        assert 0 < m["slowest"] <= m["samples_per_second"] <= m["fastest"]
+        assert m["epoch_seconds"] == pytest.approx(1437 / m["samples_per_second"])
+        assert m["percent_of_matmul"] == pytest.approx(100 * m["gflops"] / m["matmul_gflops"])
+    assert end["figure"] == "bench.png"
+    with Image.open("bench.png") as image:
+        assert image.format == "PNG"
+
+
+def test_bench_in_a_terminal_of_80_columns_is_a_table_and_a_sentence():
+    text = in_a_terminal("bench", *FAST, *SMALL, "--seconds", "0.2")
+    plain = ESCAPE.sub("", text)
+    lines = [line for part in plain.splitlines() for line in part.split("\r")]
+    assert max(map(len, lines)) <= 80
+    assert re.search(r"device +hidden +batch +samples/s +spread +epoch s +GFLOP/s +% matmul", plain)
+    assert "Ctrl-C ends it" in plain
+    assert "Only cpu was measured" in plain.split("╭")[-1]
+    assert "\x1b[?25h" in text  # the cursor is given back
+
+
+def test_bench_in_a_pipe_is_plain_lines_and_replaces_its_figure():
+    Path("there.png").write_text("an older one")
+    result = python("bench", *FAST, *SMALL, "--seconds", "0.2", "--out", "there.png")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f]", result.stdout)
+    rows = re.findall(r"^ +cpu +(\d+) +(\d+) +[\d,]+ +\S+ … \S+ % ", result.stdout, re.MULTILINE)
+    assert rows == [("5", "1"), ("5", "64"), ("20", "1"), ("20", "64")]
+    assert re.search(r"^Only cpu was measured; .* samples/s", result.stdout, re.MULTILINE)
+    assert Path("there.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_bench_without_a_gpu_measures_the_cpu_and_says_why(capsys):
+    assert main(["bench", "--data", "digits", *SMALL, "--seconds", "0.2", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert events[0]["event"] == "note"
+    cause = re.match(r"no GPU is measured: (.*) \(see", events[0]["message"])[1]
+    assert f"cpu is the only device here ({cause})" in events[-1]["conclusion"]
+
+
+def test_bench_compares_the_cpu_with_every_gpu_that_answers(monkeypatch, capsys):
+    asked = []
+
+    def pretended(device):
+        asked.append(device)
+        if device == "gpu:1":
+            raise BackendUnavailable("gpu:1 does not answer; for a GPU: another")
+        return select("cpu") if device == "cpu" else Backend(np, device, "pretended")
+
+    facts = {"name": "pretended", "cupy": "14.0", "cuda": "13.0"}
+    gpus = [{"index": index} | facts for index in range(2)]
+    monkeypatch.setattr(bench, "describe_gpus", lambda: gpus)
+    monkeypatch.setattr(bench, "select", pretended)
+    monkeypatch.setattr(benchmarking, "select", pretended)
+    assert main(["bench", "--data", "digits", *SMALL, "--seconds", "0.2", "--json"]) == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "not every GPU is measured: gpu:1 does not answer (see" in events[0]["message"]
+    assert events[1]["machine"]["gpu:0"] == "pretended, CuPy 14.0, CUDA 13.0"
+    end = events[-1]
+    assert {m["device"] for m in end["measurements"]} == {"cpu", "gpu:0"}
+    assert end["conclusion"].startswith("With 20 hidden units ")
+    assert "gpu:0" in asked[3:]  # each run makes its GPU the current one
+
+
+def test_bench_leaves_out_batches_larger_than_the_data(capsys):
+    assert main([*BENCH, "0.2", "--hidden", "5", "--batch-size", "1,2000,3000"]) == 0
+    first, second, *_ = map(json.loads, capsys.readouterr().out.splitlines())
+    assert "2000 or 3000" in first["message"]
+    assert second["batch_sizes"] == [1]
+
+
+def test_bench_times_nothing_where_devices_disagree(monkeypatch, capsys):
+    def disagree(*args, **options):
+        raise bench.DevicesDisagree("a and b disagree")
+
+    monkeypatch.setattr(bench, "check", disagree)
+    assert main([*BENCH, "0.2", *SMALL]) == 1
+    captured = capsys.readouterr()
+    assert captured.err == "error: a and b disagree\n"
+    last = json.loads(captured.out.splitlines()[-1])
+    assert (last["event"], last["message"]) == ("failed", "a and b disagree")
+    assert not Path("bench.png").exists()
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 4])
+def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, capsys):
+    def interrupted(*args, **options):
+        for m in bench_until_the_end(*args, **options):
+            if m.rounds > rounds:
+                raise KeyboardInterrupt
+            yield m
+
+    bench_until_the_end = bench.benchmark
+    monkeypatch.setattr(bench, "benchmark", interrupted)
+    assert main([*BENCH, "100", *SMALL]) == 130
+    end = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (end["event"], end["interrupted"], end["rounds"]) == ("end", True, rounds)
+    assert len(end["measurements"]) == (4 if rounds else 0)
+    enough = rounds >= 3
+    assert ("no conclusion" in end["conclusion"]) != enough
+    assert Path("bench.png").exists() == enough
+
+
+def test_a_real_ctrl_c_ends_a_bench():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", *BENCH, "100", "--hidden", "300", "--batch-size", "1,64"],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    events = []
+    for line in process.stdout:
+        events.append(json.loads(line))
+        if [event["event"] for event in events].count("measurement") == 1:
+            process.send_signal(signal.SIGINT)
+            break
+    *_, last = process.stdout
+    assert process.wait(60) == 130
+    end = json.loads(last)
+    assert (end["event"], end["interrupted"]) == ("end", True)

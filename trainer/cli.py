@@ -18,7 +18,8 @@ from backends import BackendUnavailable
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from . import __version__, display
-from .commands import UsageError, devices, evaluate, predict, recipes, train
+from .benchmarking import BATCH_SIZES, HIDDEN
+from .commands import UsageError, bench, devices, evaluate, predict, recipes, train
 from .data import DataError
 from .network import DTYPES
 from .optimizers import OPTIMIZERS
@@ -39,6 +40,8 @@ Start here:
     python -m trainer --data digits              needs no network connection
 
     python -m trainer predict runs/r1            see the trained network answer
+
+    python -m trainer bench                      measure which device pays from which batch on
 
     python -m trainer COMMAND --help             what a command takes
 """,
@@ -72,6 +75,13 @@ def _widths(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() and int(part) for part in parts):
         raise UsageError(f"--hidden {text}: expected widths such as 200 or 200,100, or none")
     return tuple(map(int, parts))
+
+
+def _counts(option: str, text: str) -> list[int]:
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) for part in parts):
+        raise UsageError(f"{option} {text}: expected whole numbers such as 200 or 50,200,800")
+    return sorted(set(map(int, parts)))
 
 
 @app.default
@@ -297,6 +307,61 @@ def predict_command(
 ) -> int:
     """Show what a run answers, to a test sample, to your own pictures or to a whole file."""
     return predict.run(run, images, device=device, data=data, index=index, out=out)
+
+
+@app.command(name="bench")
+def bench_command(
+    *,
+    device: Annotated[
+        str,
+        Parameter(help="all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers."),
+    ] = "all",
+    data: Annotated[
+        str, Parameter(help="auto (MNIST, else digits), or what else train takes.")
+    ] = "auto",
+    hidden: Annotated[
+        str, Parameter(help="Hidden units; each is a network of its own with one hidden layer.")
+    ] = ",".join(map(str, HIDDEN)),
+    batch_size: Annotated[
+        str, Parameter(help="Batch sizes, up to the number of training samples.")
+    ] = ",".join(map(str, BATCH_SIZES)),
+    seconds: Annotated[
+        float,
+        Parameter(
+            help="Begin no round that would end later, but make three at least and nine at most.",
+            validator=Number(gt=0),
+        ),
+    ] = 60.0,
+    out: Annotated[
+        Path, Parameter(help="The figure, a PNG image; replaced if it is there.")
+    ] = Path("bench.png"),
+    json: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="One JSON object an event on stdout, nothing else; the figure is drawn too.",
+        ),
+    ] = False,
+) -> int:
+    """Measure which device pays from which batch size on, on this machine.
+
+    Every device trains every network at every batch size, in turns, again and again. First all
+    must arrive at the same weights. samples/s is the median, GFLOP/s counts forward, backward and
+    gradients, % matmul compares it with the device's own matrix products. Ctrl-C ends it with
+    what has been measured.
+
+    To look quickly: python -m trainer bench --hidden 200 --seconds 10
+    """
+    return bench.run(
+        device=device,
+        data=data,
+        hidden=_counts("--hidden", hidden),
+        batch_sizes=_counts("--batch-size", batch_size),
+        seconds=seconds,
+        out=out,
+        as_json=json,
+    )
 
 
 @app.command(name="recipes")

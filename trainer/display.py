@@ -2,24 +2,28 @@
 
 A training is shown by one of four views with the same methods: `TerminalView` (rich, live),
 `PlainView` (a pipe or a file: plain lines), `JsonView` (one object an event) and `QuietView`.
+A benchmark is shown by `JsonView` or by the other two's variants with a table.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console, Group
+from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 if TYPE_CHECKING:
+    from .benchmarking import Measurement
     from .fitting import BatchProgress, EpochReport
     from .metrics import ClassScore, Evaluation
 
@@ -58,6 +62,9 @@ class QuietView:
     def epoch(self, report: EpochReport) -> None:
         """An epoch is over."""
 
+    def measurement(self, measurement: Measurement) -> None:
+        """A case of a benchmark has a new median."""
+
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         """All is over, or was stopped."""
 
@@ -89,6 +96,9 @@ class JsonView(QuietView):
 
     def epoch(self, report: EpochReport) -> None:
         self._event("epoch", dataclasses.asdict(report))
+
+    def measurement(self, measurement: Measurement) -> None:
+        self._event("measurement", dataclasses.asdict(measurement))
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self._event("end", result)
@@ -237,6 +247,100 @@ def _duration(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+# --- a benchmark --------------------------------------------------------------------------
+
+
+class PlainBenchView(PlainView):
+    """Plain lines, the table at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cases: dict[tuple[str, int, int], Measurement] = {}
+
+    def measurement(self, measurement: Measurement) -> None:
+        self._cases[_case(measurement)] = measurement
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        if self._cases:
+            out = console()
+            out.print()
+            out.print(_measurements(list(self._cases.values())))
+            out.print()
+        super().end(lines, result)
+
+
+class TerminalBenchView(TerminalView):
+    """Rich: a table that fills and changes while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._cases: dict[tuple[str, int, int], Measurement] = {}
+        self._live: Live | None = None
+
+    def measurement(self, measurement: Measurement) -> None:
+        self._cases[_case(measurement)] = measurement
+        if self._live is None:
+            self._bar.stop()
+            self._live = Live(console=self._console, auto_refresh=False)
+            self._live.start()
+        shown = list(self._cases.values())
+        if len(shown) + 8 > self._console.height:  # what does not fit could not be read
+            shown = [case for case in shown if case.hidden == measurement.hidden]
+        running = f"\nround {measurement.rounds}; Ctrl-C ends it with what has been measured"
+        self._live.update(Group(_measurements(shown), Text(running, style="cyan")), refresh=True)
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        if self._live is not None:
+            self._live.update(_measurements(list(self._cases.values())), refresh=True)
+        super().end(lines, result)
+
+    def close(self) -> None:
+        super().close()
+        if self._live is not None:
+            self._live.stop()
+
+
+def bench_view(*, as_json: bool) -> QuietView:
+    """Choose how a benchmark is shown: as asked for, else by what stdout is."""
+    if as_json:
+        return JsonView()
+    return TerminalBenchView() if sys.stdout.isatty() else PlainBenchView()
+
+
+def _case(measurement: Measurement) -> tuple[str, int, int]:
+    return measurement.device, measurement.hidden, measurement.batch_size
+
+
+def _measurements(measurements: Sequence[Measurement]) -> Table:
+    table = _table(
+        "device", "hidden", "batch", "samples/s", "spread", "epoch s", "GFLOP/s", "% matmul"
+    )
+    before = measurements[0].hidden
+    for m in measurements:
+        if m.hidden != before:
+            table.add_row()
+            before = m.hidden
+        slowest, fastest = (
+            100 * (rate / m.samples_per_second - 1) for rate in (m.slowest, m.fastest)
+        )
+        table.add_row(
+            m.device,
+            str(m.hidden),
+            str(m.batch_size),
+            Text(f"{m.samples_per_second:,.0f}", style="bold"),
+            f"{slowest:+.0f} … {fastest:+.0f} %",
+            f"{'~' if m.scaled else ''}{_three_digits(m.epoch_seconds)}",
+            _three_digits(m.gflops),
+            _three_digits(m.percent_of_matmul),
+        )
+    return table
+
+
+def _three_digits(value: float) -> str:
+    """0.0123, 1.23, 1,234."""
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
 
 # --- answers ------------------------------------------------------------------------------

@@ -1,0 +1,476 @@
+"""Compare this trainer with what else trains such a network, side by side on this machine.
+
+    python scripts/compare_peers.py                       # MNIST, all cores, seven rounds
+    python scripts/compare_peers.py --data FOLDER --threads 2
+    python scripts/compare_peers.py --quick               # about a minute, to see that it runs
+
+The network is features-200-classes in float32 (784-200-10 for MNIST); the work is an epoch of
+training at batch size 1, 128, 512 and 4096, and the answers to all test images. The others:
+
+    numba    an afternoon's compiled loop that skips zero pixels; batch size 1 alone
+    numpy    the lesson's loop, in column vectors; with batches, the same formulas on matrices
+    jax      lax.scan under jit, the same formulas by hand
+    torch    nn.Linear, autograd and optim.SGD, eager
+    sklearn  MLPClassifier, solver sgd
+
+Each first shows that it computes what this trainer does: a few hundred samples from the same
+weights. One that does not is an error and is not timed; one whose package is missing is
+skipped. Every contender sits in a process of its own, idle but for its turn, and they take
+turns in rounds. Medians, spreads and ratios go to cpu.json and cpu.md in the folder --out.
+Leave the machine alone meanwhile, some four minutes on two cores: where another process takes a
+core, a matrix product on all cores waits for it, up to twenty times as long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be installed
+
+import numpy as np  # noqa: E402
+
+from backends import describe_cpu  # noqa: E402
+from benchmarks.peers import (  # noqa: E402
+    BATCHES,
+    CHECKED_SAMPLES,
+    CONTENDERS,
+    HIDDEN,
+    OURS,
+    Contender,
+    Machine,
+    Ours,
+    Weights,
+)
+from trainer import DataError, Dataset, load  # noqa: E402
+from trainer.files import write_whole  # noqa: E402
+
+CHECKED_BATCHES = (1, 128)  # the last batch of 128 is a smaller one
+# largest difference of a weight from ours in float64, as a share of its array's largest change
+TOLERANCES = {"float64": 1e-9, "float32": 1e-3}
+OTHER_ANSWERS = 1e-3  # share of test images that rounding may answer otherwise
+
+Row = dict[str, Any]
+
+
+# --- workers ------------------------------------------------------------------------------
+
+
+class PeerError(RuntimeError):
+    """A contender cannot go on, or does not compute the same; one line."""
+
+
+class Worker:
+    """A contender in a process of its own, which loads the data and waits for its turn."""
+
+    def __init__(self, name: str, source: str, threads: int) -> None:
+        self.contender = (name, source)
+        spawn = multiprocessing.get_context("spawn")  # nothing is shared, no thread pool either
+        self._pool = ProcessPoolExecutor(1, spawn, _limit, (threads,))
+        self._pool.submit(_do, self.contender)  # begin to load; errors come with the first call
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call the contender's method and wait.
+
+        Raises
+        ------
+        ImportError
+            If its package is missing.
+        PeerError
+            If anything else goes wrong.
+        """
+        try:
+            return self._pool.submit(_do, self.contender, method, *arguments).result()
+        except ImportError as error:
+            raise ImportError(f"{self.contender[0]}: {error}") from error
+        except Exception as error:
+            line = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PeerError(f"{self.contender[0]}: {line}") from error
+
+    def stop(self) -> None:
+        """End the process."""
+        self._pool.shutdown()
+
+
+def _limit(threads: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
+    if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it sees cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+
+
+@cache
+def _contender(name: str, source: str) -> Contender:
+    kind, loss = CONTENDERS[name]
+    return kind(load(source), loss)
+
+
+def _do(contender: tuple[str, str], method: str = "__str__", *arguments: Any) -> Any:
+    return getattr(_contender(*contender), method)(*arguments)
+
+
+# --- the comparison -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured."""
+
+    rounds: int
+    epoch: int  # samples
+    slow: int  # samples at batch size 1, of contenders that are slow
+    growth_seconds: float  # about, for each point of how the cost grows
+
+
+def check(
+    name: str, call: Callable[..., Any], reference: Callable[..., Any], start: Weights
+) -> list[Row]:
+    """Compare what a contender computes with ours in float64.
+
+    Parameters
+    ----------
+    name : str
+        In `CONTENDERS`.
+    call, reference : callable
+        ``call(method, *arguments)`` of the contender, and of ours under the same rule.
+    start : list of arrays
+
+    Raises
+    ------
+    PeerError
+        If it does not compute the same.
+    """
+    rows = []
+    for batch in [b for b in CHECKED_BATCHES if b in CONTENDERS[name][0].batches]:
+        wanted, answers = reference("check", start, "float64", batch)
+        for dtype, tolerance in TOLERANCES.items():
+            weights, own = call("check", start, dtype, batch)
+            triples = zip(weights, wanted, start, strict=True)
+            found = max(float(abs(w - v).max() / abs(v - s).max()) for w, v, s in triples)
+            others = None if own is None else float(np.mean(own != answers))
+            row = {"contender": name, "batch": batch, "dtype": dtype, "difference": found}
+            rows.append(row | {"tolerance": tolerance, "other_answers": others})
+            if not (found <= tolerance and (others or 0) <= OTHER_ANSWERS):
+                raise PeerError(
+                    f"{name}: does not compute the same at batch size {batch} in {dtype}: weights "
+                    f"differ by {found:.1e} of their change (allowed {tolerance:g}), answers by "
+                    f"{others or 0:.2%} (allowed {OTHER_ANSWERS:.2%})"
+                )
+    return rows
+
+
+def in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """Run each job once a round, each round from another first one; a first round is dropped."""
+    names = list(jobs)
+    runs: dict[str, list[float]] = {name: [] for name in names}
+    for number in range(rounds + 1):
+        first = number % len(names)
+        for name in names[first:] + names[:first]:
+            time.sleep(0.05)  # let the last one's idle threads go to sleep
+            value = jobs[name]()
+            if number:
+                runs[name].append(value)
+    return runs
+
+
+def summary(runs: Sequence[float], factor: float = 1.0) -> Row:
+    """Median, extremes and runs, each times the factor."""
+    values = [value * factor for value in runs]
+    ends = {"min": min(values), "max": max(values)}
+    return {"median": statistics.median(values), **ends, "runs": values}
+
+
+def race(
+    workers: Mapping[str, Worker], starts: Mapping[str, Weights], plan: Plan, batch: int
+) -> list[Row]:
+    """Time a batch size in seconds a sample; batch size 0 is the answers to all test samples."""
+    samples, jobs = {}, {}
+    for name, worker in workers.items():
+        kind, loss = CONTENDERS[name]
+        if batch in kind.batches or (batch == 0 and kind.predicts):
+            samples[name] = min(plan.epoch, plan.slow if kind.slow and batch == 1 else plan.epoch)
+            jobs[name] = partial(worker.call, "time", starts[loss], samples[name], batch)
+    if batch == 0:
+        jobs["machine"] = partial(workers["machine"].call, "first_product")
+        samples = dict.fromkeys(jobs, 1)
+    rows = []
+    measured = in_turns(jobs, plan.rounds)
+    for name, runs in measured.items():
+        ours = OURS[CONTENDERS[name][1]]
+        # round by round: what slowed the machine for a while slowed both
+        pairs = zip(runs, measured[ours], strict=True)
+        ratio = statistics.median(a / b for a, b in pairs) * samples[ours] / samples[name]
+        row = {"batch": batch, "contender": name, "samples": samples[name], "times_ours": ratio}
+        rows.append(row | summary(runs, 1 / samples[name]))
+    return rows
+
+
+def cost_growth(ours: Worker, plan: Plan) -> list[Row]:
+    """Time ours at batch size 1 over widths, depths and densities, in seconds a sample."""
+    widths, densities = (50, 100, 200, 400, 800, 1600, 4096), (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+    points: list[tuple[Any, ...]] = [((width,), None, False) for width in widths]
+    points += [((HIDDEN,) * depth, None, False) for depth in (2, 3, 4)]
+    points += [((HIDDEN,), density, dense) for density in densities for dense in (False, True)]
+    jobs, rows = {}, []
+    for point in points:
+        ours.call("cost", *point, 64)  # what is compiled is compiled now
+        n = int(plan.growth_seconds / ours.call("cost", *point, 256))
+        n = max(256, min(plan.epoch, n))
+        jobs[str(point)] = partial(ours.call, "cost", *point, n)
+        rows.append(dict(zip(("hidden", "density", "dense", "samples"), (*point, n), strict=True)))
+    runs = in_turns(jobs, plan.rounds)
+    return [row | summary(runs[str(point)]) for row, point in zip(rows, points, strict=True)]
+
+
+def compare(source: str, threads: int, plan: Plan) -> Row:
+    """Check and measure everything."""
+    data = load(source)
+    plan = replace(plan, epoch=min(plan.epoch, len(data.train_x)))
+    starts = {loss: Ours(data, loss).start_weights() for loss in OURS}
+    report: Row = {"machine": describe_machine(threads), "data": describe_data(data, plan)}
+    report |= {"checks": [], "skipped": [], "failed": [], "times": []}
+    # before a worker starts, since a thread pool reads its size once
+    for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{pool}_NUM_THREADS"] = str(threads)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    workers = {name: Worker(name, source, threads) for name in CONTENDERS}
+    for name, worker in list(workers.items()):
+        loss = CONTENDERS[name][1]
+        try:
+            report["checks"] += check(name, worker.call, workers[OURS[loss]].call, starts[loss])
+        except (ImportError, PeerError) as error:
+            if name in OURS.values():
+                raise PeerError(str(error)) from error  # nothing to compare with
+            report["skipped" if isinstance(error, ImportError) else "failed"].append(str(error))
+            print(f"not timed: {error}", flush=True)
+            workers.pop(name).stop()
+        else:
+            print(f"checked: {name}", flush=True)
+    for batch in (*BATCHES, 0):
+        print(f"timing batch size {batch}" if batch else "timing the answers", flush=True)
+        report["times"] += race(workers, starts, plan, batch)
+    print("timing the machine's matrix products, then ours by width, depth and density", flush=True)
+    product = {str(n): partial(workers["machine"].call, "product_rate", n) for n in {1, threads}}
+    runs = in_turns(product, plan.rounds)
+    report["product_gflops"] = {n: summary(rates) for n, rates in sorted(runs.items())}
+    report["growth"] = cost_growth(workers["ours"], plan)
+    for worker in workers.values():
+        worker.stop()
+    report["peak_mib"] = {}
+    for batch in (1, 128):
+        fresh = [Worker("ours", source, threads) for _ in range(3)]
+        report["peak_mib"][batch] = summary([w.call("peak_memory", batch) for w in fresh])
+        for worker in fresh:
+            worker.stop()
+    report["machine"]["load"].append(load_average())
+    return report
+
+
+def describe_machine(threads: int) -> Row:
+    """Everything that a time depends on besides the code."""
+    versions: dict[str, str | None] = {}
+    for package in ("numpy", "scipy", "numba", "scikit-learn", "torch", "jax", "jaxlib"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            versions[package] = None
+    system = {"system": platform.platform(), "python": platform.python_version()}
+    when = {"date": time.strftime("%Y-%m-%d %H:%M %z"), "load": [load_average()]}
+    cpu = describe_cpu()
+    cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
+    return cpu | {"threads": threads, "versions": versions} | system | when
+
+
+def load_average() -> float | None:
+    """Processes that wanted to run during the last minute, this one's own included."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+
+
+def describe_data(data: Dataset, plan: Plan) -> Row:
+    """What is learned, and how much of it in a round."""
+    numbers = {"train": len(data.train_x), "test": len(data.test_x)}
+    numbers |= {"rounds": plan.rounds, "samples": plan.epoch}
+    network = f"{data.train_x.shape[1]}-{HIDDEN}-{len(data.classes)}"
+    non_zero = float(np.count_nonzero(data.train_x) / data.train_x.size)
+    return {"name": data.name, "network": network, "non_zero": non_zero, **numbers}
+
+
+# --- the report ---------------------------------------------------------------------------
+
+METHOD = """\
+- Every contender sits in a process of its own with the same number of threads and is idle while
+  another measures. In a round each does its work once, each round begins with another, and a
+  first round is dropped, compilation with it. Times are medians over the rounds with the shortest
+  and the longest; "× ours" is the median of the rounds' ratios to this trainer *under the same
+  rule*: above 1 the other is slower.
+- Ours is `EpochReport.seconds` of the first epoch of a fresh network: conversion, input map and
+  whatever is prepared once are in it. The others' inputs are scaled to float32 outside the time;
+  the Numba loop takes the bytes as they are.
+- The rules: `rashid` is the lessons', no bias; `squared_error` is its true gradient, for PyTorch's
+  autograd, no bias; `cross_entropy` is softmax with biases, scikit-learn's only one.
+- Where fewer samples than an epoch are measured, the column says how many.
+"""
+
+
+def markdown(report: Row) -> str:
+    """Write the report as tables."""
+    m, data = report["machine"], report["data"]
+    versions = [f"{name} {number}" for name, number in m["versions"].items() if number]
+    rates = [
+        f"{_number(r['median'])} GFLOP/s on {n} thread{'s' * (n != '1')}"
+        for n, r in report["product_gflops"].items()
+    ]
+    blocks = [
+        f"# {data['network']} on {data['name']}, measured",
+        f"{m['name']}, {m['cores']} cores, threads: {m['threads']}; {m['system']}; Python "
+        f"{m['python']}; {', '.join(versions)}; {', '.join(m['blas'])}; {m['date']}; load "
+        f"average before and after: {', '.join(map(_number, m['load']))}. A float32 matrix "
+        f"product runs at {', '.join(rates)}.",
+        f"Rounds: {data['rounds']}; an epoch of {data['samples']:,} of the {data['train']:,} "
+        f"samples; {data['non_zero']:.0%} of the pixels are not zero.",
+        *["A quick look: what is done once weighs more here than in a whole epoch."]
+        * (data["samples"] < data["train"]),
+        METHOD.strip(),
+        *(f"Not timed: {line}." for line in report["skipped"] + report["failed"]),
+    ]
+    for batch in (*BATCHES, 0):
+        title, unit, factor = f"Training, batch size {batch}", "s an epoch", data["train"]
+        if batch == 1:
+            unit, factor = "µs a sample", 1e6
+        elif batch == 0:
+            title, unit, factor = f"Answering {data['test']:,} test images", "ms", 1e3
+        table = [("", "rule", unit, "min … max", "× ours", "samples")]
+        for r in [r for r in report["times"] if r["batch"] == batch]:
+            cells = (*_who(r["contender"]), *_spread(r, factor), _number(r["times_ours"]))
+            table.append((*cells, f"{r['samples'] if batch else data['test']:,}"))
+        blocks += [f"## {title}", _table(table)]
+    growth = report["growth"]
+    own = [("-".join(map(str, r["hidden"])), *_spread(r, 1e6)) for r in growth if not r["density"]]
+    drawn = [r for r in growth if r["density"]]
+    pairs = [
+        (f"{sparse['density']:.0%}", *_spread(sparse, 1e6), *_spread(dense, 1e6))
+        for sparse, dense in zip(drawn[::2], drawn[1::2], strict=True)
+    ]
+    peaks = [f"{_number(p['median'])} MiB at batch size {b}" for b, p in report["peak_mib"].items()]
+    allowed = ", ".join(f"{tolerance:g} in {dtype}" for dtype, tolerance in TOLERANCES.items())
+    blocks += [
+        "## Ours at batch size 1: hidden layers, zeros",
+        _table([("hidden units", "µs a sample", "min … max"), *own]),
+        "Synthetic pixels, by the share that is not zero; beside it the matrix products alone that "
+        "code needs in each block of 32 samples if it multiplies zeros too:",
+        _table([("not zero", "µs a sample", "min … max", "dense products", "min … max"), *pairs]),
+        "## Memory",
+        "A fresh process that loads the data, trains an epoch and evaluates holds at most "
+        f"{', '.join(peaks)} (medians of three).",
+        "## That all compute the same",
+        f"{CHECKED_SAMPLES} samples from the same weights, against ours in float64: the largest "
+        f"difference of a weight as a share of its array's largest change (allowed: {allowed}), "
+        f"and the test images answered otherwise (allowed: {OTHER_ANSWERS:.1%}).",
+        _table([("", "rule", "batch sizes", *TOLERANCES, "other answers"), *_checks(report)]),
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _who(name: str) -> tuple[str, str]:
+    kind, loss = CONTENDERS[name]
+    if kind is Machine:
+        return "a bare float32 product, images × first weights", ""
+    return f"**{name.split(',')[0]}**: {kind.about}", loss
+
+
+def _checks(report: Row) -> Iterable[tuple[str, ...]]:
+    for name in dict.fromkeys(r["contender"] for r in report["checks"]):
+        rows = [r for r in report["checks"] if r["contender"] == name]
+        worst = [max(r["difference"] for r in rows if r["dtype"] == dtype) for dtype in TOLERANCES]
+        batches = ", ".join(str(b) for b in dict.fromkeys(r["batch"] for r in rows))
+        answers = [r["other_answers"] for r in rows if r["other_answers"] is not None]
+        others = f"{max(answers):.2%}" if answers else ""
+        yield (*_who(name), batches, *(f"{w:.1e}" if w else "is it" for w in worst), others)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    kinds = ["---:" if i and title != "rule" else "---" for i, title in enumerate(rows[0])]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], kinds, *rows[1:]))
+
+
+def _spread(row: Row, factor: float) -> tuple[str, str]:
+    median, low, high = (_number(row[key] * factor) for key in ("median", "min", "max"))
+    return median, f"{low} … {high}"
+
+
+def _number(value: float | None) -> str:
+    """Three digits."""
+    if value is None:
+        return "unknown"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
+
+
+# --- the command --------------------------------------------------------------------------
+
+
+def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    cores, raw = describe_cpu()["cores"], argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+
+    def error(message: str) -> Any:  # without the usage: one line
+        parser.exit(2, f"error: {message}; --help explains\n")
+
+    parser.error = error  # type: ignore[method-assign]
+    add = parser.add_argument
+    add("--data", default="mnist", help="as `trainer --data` takes it (default: mnist)")
+    add("--threads", type=int, default=cores, help=f"of each contender (default: all, {cores})")
+    add("--rounds", type=int, help="that count (default: 7, with --quick 2)")
+    add("--out", type=Path, help="folder for both files (default: benchmarks, with --quick none)")
+    add("--quick", action="store_true", help="a tenth of the samples, to see that it runs")
+    given = parser.parse_args(argv)
+    given.rounds = given.rounds if given.rounds is not None else 2 if given.quick else 7
+    given.out = given.out or (None if given.quick else ROOT / "benchmarks")
+    if not 1 <= given.threads <= cores:
+        parser.error(f"--threads {given.threads}: expected 1 to {cores}, the cores there are")
+    if given.rounds < 1:
+        parser.error(f"--rounds {given.rounds}: expected one or more")
+    return given
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Compare; 1 if a contender failed, 2 for a mistake in the call."""
+    given = options(argv)
+    sizes = (6_000, 200, 0.03) if given.quick else (60_000, 2_000, 0.3)
+    try:
+        if given.out:
+            given.out.mkdir(parents=True, exist_ok=True)
+        report = compare(given.data, given.threads, Plan(given.rounds, *sizes))
+        text = markdown(report)
+        print(f"\n{text}")
+        if given.out:
+            write_whole(given.out / "cpu.json", (json.dumps(report, indent=1) + "\n").encode())
+            write_whole(given.out / "cpu.md", text.encode())
+            print(f"written: {given.out / 'cpu.json'}, {given.out / 'cpu.md'}")
+    except KeyboardInterrupt:
+        print("\ninterrupted; nothing was written", file=sys.stderr)
+        return 130
+    except (DataError, OSError, PeerError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1 if isinstance(error, PeerError) else 2
+    for line in report["failed"]:
+        print(f"error: {line}", file=sys.stderr)
+    return 1 if report["failed"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
