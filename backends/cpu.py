@@ -19,6 +19,8 @@ from .functions import Array
 # Above, weights behind the first layer: BLAS, which reads them once a batch, beats the kernels,
 # which read them once a sample.
 _COMPILED_WEIGHTS = 20_000
+# At most, the parts of a batch that workers take; each sums up its steps by itself.
+_PARTS = 16
 # Above, weights behind the first layer, the cores go to BLAS, below to the kernels. Not to both:
 # threads that have nothing to do wait busily, and keep the others' from working.
 _BLAS_WEIGHTS = 40_000
@@ -212,7 +214,8 @@ class CpuBackend(Backend):
                 losses,
             )
         else:
-            workers = min(layer.workers, batch_sgd.PARTS)
+            parts = min(_PARTS, -(-batch_size // BLOCK))
+            workers = min(layer.workers, parts)
             work(
                 batch_sgd.train,
                 workers,
@@ -220,13 +223,13 @@ class CpuBackend(Backend):
                 *data,
                 *(layer.scale, layer.shift, layer.no_shift, layer.W, layer.b, spec.bias),
                 *network,
-                aligned((batch_sgd.PARTS, T.size), real),
+                aligned((parts, T.size), real),
                 *layer.room,
                 aligned((workers, BLOCK, width), real),
                 aligned((workers, deeper.units), real),
                 aligned((workers, 4, errors), real),
                 aligned((min(batch_size, n), width), real),
-                aligned((batch_sgd.PARTS, width), real),
+                aligned((parts, width), real),
                 losses,
             )
         deeper.unpack()

@@ -180,7 +180,7 @@ def in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, 
     for number in range(rounds + 1):
         first = number % len(names)
         for name in names[first:] + names[:first]:
-            time.sleep(0.05)  # let the last one's idle threads go to sleep
+            time.sleep(0.1)  # let the last one's idle threads go to sleep
             value = jobs[name]()
             if number:
                 runs[name].append(value)

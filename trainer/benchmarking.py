@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby, pairwise
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 
 import numpy as np
 
@@ -25,6 +25,7 @@ BATCH_SIZES = (1, 8, 32, 128, 512, 4096)
 HIDDEN = (50, 200, 800)
 LEAST_ROUNDS, MOST_ROUNDS = 3, 9
 
+_REST_SECONDS = 0.1  # after a product BLAS's threads wait busily for more for a while
 _RUN_SECONDS = 0.25  # long beside the clock and the launches, short beside the machine's moods
 _WARM_UP_ROUNDS = 2  # what finding the number of samples costs, in rounds
 _WANTED_ROUNDS = 5
@@ -206,6 +207,7 @@ def benchmark(
         began = perf_counter()
         for name, product in products.items():
             rates[name].append(product.gflops())
+        sleep(_REST_SECONDS)
         for case in cases:
             yield case.measure(median(rates[case.backend.name]))
         rounds, round_seconds = rounds + 1, perf_counter() - began

@@ -14,8 +14,6 @@ from .layers import begin_batch, learn_sample
 from .products import BLOCK
 from .workers import meet
 
-PARTS = 16  # of a batch, each with its own sum of the deeper layers' steps
-
 
 @part
 def _clear(a):  # type: ignore[no-untyped-def]
@@ -139,7 +137,7 @@ def train(  # type: ignore[no-untyped-def]
     errors there is room for each worker.
     """
     n, (states, rows, width), meetings = x.shape[0], W.shape, 0
-    momentum, penalty = reals[2], reals[3]
+    momentum, penalty, count = reals[2], reals[3], parts.shape[0]
     step = len(tile) * (REGISTER_BYTES // W.itemsize)
     low, high = worker * rows // workers, (worker + 1) * rows // workers
     for start in range(0, n, batch):
@@ -149,11 +147,11 @@ def train(  # type: ignore[no-untyped-def]
         for j in range(0, width, step):
             products.row_sums(tile, j, W[0], shift, r[worker])
         _add(b[0], r[worker])
-        for p in range(worker, PARTS, workers):
+        for p in range(worker, count, workers):
             _clear(parts[p])
             _clear(d_sums[p])
-            begin = start + (stop - start) * p // PARTS
-            end = start + (stop - start) * (p + 1) // PARTS
+            begin = start + (stop - start) * p // count
+            end = start + (stop - start) * (p + 1) // count
             _learn_part(
                 tile,
                 x,
@@ -187,12 +185,12 @@ def train(  # type: ignore[no-untyped-def]
 
         if worker == 0:
             begin_batch(layout, deeper, T, momentum, rate * penalty)
-            for p in range(PARTS):
+            for p in range(count):
                 _add(parts[p], T)
             _add(T, deeper)
         d_sum = r[worker]
         _clear(d_sum)
-        for p in range(PARTS):
+        for p in range(count):
             _add(d_sums[p], d_sum)
         if momentum != 0 or penalty != 0:
             _decay(low, high, momentum, rate * penalty, W)
