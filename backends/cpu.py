@@ -15,15 +15,19 @@ import numpy as np
 
 from .base import Backend, NetworkSpec, block_coefficients
 from .functions import Array
+from .kernels import batch_sgd, online_sgd
+from .kernels.elementwise import ACTIVATION_CODES, activate_all
+from .kernels.layers import LOSS_CODES, Network, Samples
+from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, samples
+from .kernels.products import BLOCK
+from .kernels.workers import work, worker_count
 
-# Above, weights behind the first layer: BLAS, which reads them once a batch, beats the kernels,
-# which read them once a sample.
+# Weights behind the first layer up to which the kernels, that read them once a sample, beat BLAS,
+# which reads them once a batch. The cores go to the one or the other, never to both: threads that
+# have nothing to do wait busily, and keep the others' from working.
 _COMPILED_WEIGHTS = 20_000
 # At most, the parts of a batch that workers take; each sums up its steps by itself.
 _PARTS = 16
-# Above, weights behind the first layer, the cores go to BLAS, below to the kernels. Not to both:
-# threads that have nothing to do wait busily, and keep the others' from working.
-_BLAS_WEIGHTS = 40_000
 
 
 class _OneBlasThread:
@@ -73,27 +77,21 @@ class CpuBackend(Backend):
         self.first_affine(spec, values, *spec.layers(weights)[0])
 
     def block(self, batch_size: int) -> int:
-        from .kernels.products import BLOCK
-
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
     # --- the network --------------------------------------------------------------------
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
-        from .kernels.packed import FirstLayer, samples
-
-        with _cores(spec) as workers:
+        with _cores(to_kernels=_is_small(spec)) as workers:
             layer = FirstLayer(spec, [[W] if b is None else [W, b]], workers)
             z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
             layer.affine(samples(spec, values), z)
         return z[:, : W.shape[1]]
 
     def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
-        from .kernels.packed import FirstLayer, samples
-
         features, units = spec.sizes[:2]
         nothing = [np.zeros(shape, spec.dtype) for shape in spec.shapes[:2]]
-        with _cores(spec) as workers:
+        with _cores(to_kernels=_is_small(spec)) as workers:
             layer = FirstLayer(spec, [nothing], workers)
             d = np.zeros((delta.shape[0], layer.W.shape[2]), spec.dtype)
             d[:, :units] = delta
@@ -101,16 +99,14 @@ class CpuBackend(Backend):
         return layer.W[0, :features, :units]
 
     def losses_and_gradients(self, spec: NetworkSpec, *args: Any) -> tuple[Array, list[Array]]:
-        with _cores(spec):
+        with _cores(to_kernels=_is_small(spec)):
             return super().losses_and_gradients(spec, *args)
 
     def propagate(self, spec: NetworkSpec, *args: Any) -> Iterator[Any]:
-        with _cores(spec):
+        with _cores(to_kernels=_is_small(spec)):
             yield from super().propagate(spec, *args)
 
     def activate(self, name: str, z: Array) -> Array:
-        from .kernels.elementwise import ACTIVATION_CODES, activate_all
-
         a = np.array(z, order="C")
         activate_all(ACTIVATION_CODES[name], a.reshape(-1))
         return a
@@ -132,13 +128,10 @@ class CpuBackend(Backend):
         momentum: float = 0.0,
         penalty: float = 0.0,
     ) -> Array:
-        from .kernels.packed import FirstLayer, samples
-
         states = [weights, velocities] if momentum else [weights]
-        learn = self._compiled
-        if batch_size > 1 and _behind(spec) > _COMPILED_WEIGHTS:
-            learn = self._in_batches
-        with _cores(spec) as workers:
+        compiled = batch_size == 1 or _is_small(spec)
+        learn = self._compiled if compiled else self._in_batches
+        with _cores(to_kernels=compiled) as workers:
             layer = FirstLayer(spec, states, workers)
             arguments = (spec, layer, states, samples(spec, values), labels, rates)
             losses = learn(*arguments, batch_size, momentum, penalty)
@@ -148,7 +141,7 @@ class CpuBackend(Backend):
     def _compiled(
         self,
         spec: NetworkSpec,
-        layer: Any,
+        layer: FirstLayer,
         states: Sequence[Sequence[Array]],
         values: Array,
         labels: Array,
@@ -158,87 +151,73 @@ class CpuBackend(Backend):
         penalty: float,
     ) -> Array:
         """Learn in one kernel, the layers behind the first sample by sample."""
-        from .kernels import batch_sgd, online_sgd
-        from .kernels.elementwise import ACTIVATION_CODES
-        from .kernels.layers import LOSS_CODES
-        from .kernels.packed import DeeperLayers, aligned, read_only
-        from .kernels.products import BLOCK
-        from .kernels.workers import work
-
-        real, n = np.dtype(spec.dtype), values.shape[0]
+        real = np.dtype(spec.dtype)
         count, rows, width = layer.W.shape
         deeper = DeeperLayers(spec, states, width)
         T = deeper.flat[1] if momentum else np.zeros_like(deeper.flat[0])
-        network = (
-            deeper.layout,
-            spec.sizes[1],
-            spec.sizes[-1],
-            np.array([ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]]),
-            np.array([spec.target_low, spec.target_high, momentum, penalty], real),
-            deeper.flat[0],
-            T,
+        network = Network(
+            layout=deeper.layout,
+            units=spec.sizes[1],
+            classes=spec.sizes[-1],
+            bias=spec.bias,
+            activation=ACTIVATION_CODES[spec.activation],
+            loss=LOSS_CODES[spec.loss],
+            low=real.type(spec.target_low),
+            high=real.type(spec.target_high),
+            momentum=real.type(momentum),
+            penalty=real.type(penalty),
         )
-        data = (values, read_only(labels), np.array(rates, real), batch_size)
-        errors = max(width, deeper.units)
-        losses = np.empty(n, real)
+        data = Samples(values, read_only(labels), np.array(rates, real), batch_size)
+        arguments: tuple[Any, ...]
         if batch_size <= BLOCK:
             block = self.block(batch_size)
             plain = not momentum and not penalty
-            of_W, of_b = (
-                (None, None)
-                if plain
-                else (
-                    _block_coefficients(rates, block // batch_size, momentum, decay, real)
-                    for decay in (penalty, 0.0)
+            coefficients = None
+            if not plain:
+                size = block // batch_size
+                coefficients = np.stack(
+                    [_block_coefficients(rates, size, momentum, p) for p in (penalty, 0.0)],
+                    dtype=real,
                 )
-            )
             workers = min(layer.workers, layer.tiles)
             steps = aligned((count, BLOCK + 1, width), real)
-            work(
-                online_sgd.train,
-                workers,
-                layer.tile,
-                *data,
-                block,
-                *(layer.scale, layer.shift, layer.W, layer.b, spec.bias, of_W, of_b),
-                *network,
-                aligned((workers, 2, BLOCK, rows), real),
-                np.zeros((workers, 2, rows), np.uint32),
-                aligned((2, BLOCK + 1, BLOCK), real),
-                aligned((count, width), real),
-                aligned((count, BLOCK, width), real),
-                aligned((deeper.units,), real),
-                aligned((4, errors), real),
-                steps[0] if plain else aligned((BLOCK, width), real),
-                steps,
-                losses,
+            room: Any = online_sgd.Room(
+                u=aligned((workers, 2, BLOCK, rows), real),
+                mask=np.zeros((workers, 2, rows), np.uint32),
+                mixing=aligned((2, BLOCK + 1, BLOCK), real),
+                r=aligned((count, width), real),
+                z=aligned((count, BLOCK, width), real),
+                acts=aligned((deeper.units,), real),
+                errors=aligned((4, deeper.units), real),
+                d=steps[0] if plain else aligned((BLOCK, width), real),
+                steps=steps,
             )
+            kernel, arguments = online_sgd.train, (block, coefficients, deeper.flat[0], T, room)
         else:
             parts = min(_PARTS, -(-batch_size // BLOCK))
             workers = min(layer.workers, parts)
-            work(
-                batch_sgd.train,
-                workers,
-                layer.tile,
-                *data,
-                *(layer.scale, layer.shift, layer.no_shift, layer.W, layer.b, spec.bias),
-                *network,
-                aligned((parts, T.size), real),
-                *layer.room,
-                aligned((workers, BLOCK, width), real),
-                aligned((workers, deeper.units), real),
-                aligned((workers, 4, errors), real),
-                aligned((min(batch_size, n), width), real),
-                aligned((parts, width), real),
-                losses,
+            u, mask, r = layer.room
+            room = batch_sgd.Room(
+                u=u,
+                mask=mask,
+                r=r,
+                z=aligned((workers, BLOCK, width), real),
+                acts=aligned((workers, deeper.units), real),
+                errors=aligned((workers, 4, deeper.units), real),
+                T=aligned((parts, T.size), real),
+                d=aligned((min(batch_size, len(values)), width), real),
+                d_sum=aligned((parts, width), real),
             )
+            kernel, arguments = batch_sgd.train, (deeper.flat[0], T, room)
+        losses = np.empty(len(values), real)
+        work(kernel, workers, layer.first, network, data, *arguments, losses)
         deeper.unpack()
         return losses
 
     def _in_batches(
         self,
         spec: NetworkSpec,
-        layer: Any,
+        layer: FirstLayer,
         states: Sequence[Sequence[Array]],
         values: Array,
         labels: Array,
@@ -254,10 +233,8 @@ class CpuBackend(Backend):
         W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
         b, v = layer.b[0], layer.b[-1]
         real, n = spec.dtype, values.shape[0]
-        z, d = (
-            np.empty((self.chunk_size, W.shape[1]), real),
-            np.zeros((batch_size, W.shape[1]), real),
-        )
+        z = np.empty((self.chunk_size, W.shape[1]), real)
+        d = np.zeros((min(batch_size, n), W.shape[1]), real)
         losses = np.empty(n, real)
         for start, rate in zip(range(0, n, batch_size), rates, strict=True):
             stop = min(start + batch_size, n)
@@ -297,7 +274,7 @@ class CpuBackend(Backend):
 
 
 def _block_coefficients(
-    rates: Sequence[float], size: int, momentum: float, penalty: float, dtype: Any
+    rates: Sequence[float], size: int, momentum: float, penalty: float
 ) -> np.ndarray:
     """Lay `block_coefficients` of all blocks of `size` batches out for `online_sgd.train`.
 
@@ -305,7 +282,7 @@ def _block_coefficients(
     velocity's rows after it. The columns are for W_0, U and the steps.
     """
     whole = len(rates) // size * size
-    c = np.zeros((-(-len(rates) // size), size + 2, size + 2), dtype)
+    c = np.zeros((-(-len(rates) // size), size + 2, size + 2))
     parts = [np.array(rates[:whole]).reshape(-1, size), np.array([rates[whole:]])]
     for first, part in zip((0, whole // size), parts, strict=True):
         if part.size:
@@ -319,21 +296,19 @@ def _block_coefficients(
     return c
 
 
-def _behind(spec: NetworkSpec) -> int:
-    """Count the weights behind the first layer."""
-    return sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+def _is_small(spec: NetworkSpec) -> bool:
+    behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+    return behind <= _COMPILED_WEIGHTS
 
 
 @contextmanager
-def _cores(spec: NetworkSpec) -> Iterator[int]:
-    """Give the cores to the kernels or to BLAS; yields how many workers these may have."""
-    from .kernels.workers import worker_count
-
-    if _behind(spec) > _BLAS_WEIGHTS:
-        yield 1
-    else:
+def _cores(*, to_kernels: bool) -> Iterator[int]:
+    """Give the cores to the kernels or to BLAS; yields how many workers a kernel may have."""
+    if to_kernels:
         with _ONE_BLAS_THREAD:
             yield worker_count()
+    else:
+        yield 1
 
 
 def processor_name() -> str:

@@ -115,6 +115,7 @@ class Bench:
         self._seconds_per_sample = seconds_per_sample
         monkeypatch.setattr(benchmarking, "fit", self._fit)
         monkeypatch.setattr(benchmarking, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(benchmarking, "sleep", lambda seconds: None)
         monkeypatch.setattr(benchmarking, "_MatrixProduct", lambda backend: self)
 
     def gflops(self) -> float:

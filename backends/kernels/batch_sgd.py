@@ -7,12 +7,28 @@ steps to them. The parts, and the order of all sums, are the same for any number
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from . import products
 from .compiling import compiled, part
 from .lanes import REGISTER_BYTES
 from .layers import begin_batch, learn_sample
 from .products import BLOCK
 from .workers import meet
+
+
+class Room(NamedTuple):
+    """Scratch: T and d_sum for each part of a batch, d for a batch, the rest for each worker."""
+
+    u: Any
+    mask: Any
+    r: Any
+    z: Any
+    acts: Any
+    errors: Any
+    T: Any
+    d: Any
+    d_sum: Any
 
 
 @part
@@ -29,60 +45,27 @@ def _add(a, sums):  # type: ignore[no-untyped-def]
 
 @part
 def _learn_part(  # type: ignore[no-untyped-def]
-    tile,
-    x,
-    labels,
-    start,
-    begin,
-    end,
-    factor,
-    scale,
-    layout,
-    units,
-    classes,
-    bias,
-    codes,
-    reals,
-    W,
-    deeper,
-    T,
-    u,
-    mask,
-    r,
-    z,
-    acts,
-    errors,
-    d,
-    d_sum,
-    losses,
+    worker, p, layer, network, samples, deeper, start, begin, end, factor, room, losses
 ):
     """Take the samples begin … end - 1 forward and back; d's rows count from `start`."""
-    rows, width = W.shape
-    step = len(tile) * (REGISTER_BYTES // W.itemsize)
+    _, rows, width = layer.W.shape
+    step = len(layer.tile) * (REGISTER_BYTES // layer.W.itemsize)
+    u, mask, z, acts = room.u[worker], room.mask[worker], room.z[worker], room.acts[worker]
+    T, d_sum = room.T[p], room.d_sum[p]
+    _clear(T)
+    _clear(d_sum)
     for low in range(begin, end, BLOCK):
         high = min(low + BLOCK, end)
-        products.prepare(x, low, high - low, 0, rows, scale, u, mask)
+        products.prepare(samples.x, low, high - low, 0, rows, layer.scale, u, mask)
         for j in range(0, width, step):
-            products.gather(tile, j, u, mask, high - low, r, W, z)
+            products.gather(layer.tile, j, u, mask, high - low, room.r[worker], layer.W[0], z)
         for s in range(low, high):
             for j in range(width):
                 acts[j] = z[s - low, j]
-            losses[s] = learn_sample(
-                layout,
-                units,
-                classes,
-                bias,
-                codes,
-                reals,
-                deeper,
-                T,
-                acts,
-                errors,
-                labels[s],
-                factor,
-                d[s - start],
-            )
-            _add(d[s - start], d_sum)
+            d = room.d[s - start]
+            label, errors = samples.labels[s], room.errors[worker]
+            losses[s] = learn_sample(network, deeper, T, acts, errors, label, factor, d)
+            _add(d, d_sum)
 
 
 @part
@@ -97,127 +80,62 @@ def _decay(low, high, momentum, decay, W):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def train(  # type: ignore[no-untyped-def]
-    worker,
-    workers,
-    meeting,
-    tile,
-    x,
-    labels,
-    rates,
-    batch,
-    scale,
-    shift,
-    no_shift,
-    W,
-    b,
-    bias,
-    layout,
-    units,
-    classes,
-    codes,
-    reals,
-    deeper,
-    T,
-    parts,
-    u,
-    mask,
-    r,
-    z,
-    acts,
-    errors,
-    d,
-    d_sums,
-    losses,
-):
-    """Learn the samples of `x` in order, `batch` at a time.
-
-    As `online_sgd.train`; `no_shift` are zeros in the place of `shift`, `parts` and `d_sums` are
-    room for each part's steps of the deeper layers and sum of d, `d` for a batch, and from u to
-    errors there is room for each worker.
-    """
-    n, (states, rows, width), meetings = x.shape[0], W.shape, 0
-    momentum, penalty, count = reals[2], reals[3], parts.shape[0]
-    step = len(tile) * (REGISTER_BYTES // W.itemsize)
+def train(worker, workers, meeting, layer, network, samples, deeper, T, room, losses):  # type: ignore[no-untyped-def]
+    """Learn all samples in order; as `online_sgd.train`."""
+    x, tile, W, b, r = samples.x, layer.tile, layer.W, layer.b, room.r[worker]
+    n, (states, rows, width) = x.shape[0], W.shape
+    step, parts, meetings = len(tile) * (REGISTER_BYTES // W.itemsize), room.T.shape[0], 0
     low, high = worker * rows // workers, (worker + 1) * rows // workers
-    for start in range(0, n, batch):
-        stop = min(start + batch, n)
-        rate = rates[start // batch]
-        factor = -rate / W.dtype.type(stop - start)
+    for start in range(0, n, samples.batch):
+        count = min(samples.batch, n - start)
+        rate = samples.rates[start // samples.batch]
+        factor = -rate / W.dtype.type(count)
         for j in range(0, width, step):
-            products.row_sums(tile, j, W[0], shift, r[worker])
-        _add(b[0], r[worker])
-        for p in range(worker, count, workers):
-            _clear(parts[p])
-            _clear(d_sums[p])
-            begin = start + (stop - start) * p // count
-            end = start + (stop - start) * (p + 1) // count
+            products.row_sums(tile, j, W[0], layer.shift, r)
+        _add(b[0], r)
+        for p in range(worker, parts, workers):
+            begin, end = start + count * p // parts, start + count * (p + 1) // parts
             _learn_part(
-                tile,
-                x,
-                labels,
-                start,
-                begin,
-                end,
-                factor,
-                scale,
-                layout,
-                units,
-                classes,
-                bias,
-                codes,
-                reals,
-                W[0],
-                deeper,
-                parts[p],
-                u[worker],
-                mask[worker],
-                r[worker],
-                z[worker],
-                acts[worker],
-                errors[worker],
-                d,
-                d_sums[p],
-                losses,
+                worker, p, layer, network, samples, deeper, start, begin, end, factor, room, losses
             )
         if not meet(workers, meeting, meetings):
             return
 
         if worker == 0:
-            begin_batch(layout, deeper, T, momentum, rate * penalty)
-            for p in range(count):
-                _add(parts[p], T)
+            begin_batch(network, deeper, T, rate)
+            for p in range(parts):
+                _add(room.T[p], T)
             _add(T, deeper)
-        d_sum = r[worker]
+        d_sum, scratch = r, room.z[worker, 0]
         _clear(d_sum)
-        for p in range(count):
-            _add(d_sums[p], d_sum)
-        if momentum != 0 or penalty != 0:
-            _decay(low, high, momentum, rate * penalty, W)
+        for p in range(parts):
+            _add(room.d_sum[p], d_sum)
+        if network.momentum != 0 or network.penalty != 0:
+            _decay(low, high, network.momentum, rate * network.penalty, W)
         products.update_rows(
             tile,
             x,
             start,
-            stop - start,
+            count,
             low,
             high,
-            scale,
-            shift,
-            no_shift,
-            u[worker],
-            mask[worker],
-            d,
+            layer.scale,
+            layer.shift,
+            layer.no_shift,
+            room.u[worker],
+            room.mask[worker],
+            room.d,
             d_sum,
             W[states - 1],
-            z[worker, 0],
+            scratch,
         )
         if states == 2:
             for i in range(low, high):
                 _add(W[1, i], W[0, i])
-        if bias and worker == 0:
+        if network.bias and worker == 0:
             for j in range(width):
                 if states == 2:
-                    b[1, j] = momentum * b[1, j] + d_sum[j]
+                    b[1, j] = network.momentum * b[1, j] + d_sum[j]
                     b[0, j] += b[1, j]
                 else:
                     b[0, j] += d_sum[j]

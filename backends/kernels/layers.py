@@ -9,6 +9,8 @@ is read for the error, then its step is made.
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numpy as np
 
 from . import products
@@ -19,6 +21,46 @@ from .lanes import REGISTER_BYTES, fma, load, splat, store
 LOSS_CODES = {"rashid": 0, "squared_error": 1, "binary_cross_entropy": 2, "cross_entropy": 3}
 
 
+class Network(NamedTuple):
+    """What the kernels must know of a network besides its weights.
+
+    `layout` has a row for each layer behind the first, see `_layer`; `units` and `classes` are
+    those of the first layer and the last, `activation` and `loss` are codes, momentum and penalty
+    go to each step.
+    """
+
+    layout: Any
+    units: int
+    classes: int
+    bias: bool
+    activation: int
+    loss: int
+    low: Any
+    high: Any
+    momentum: Any
+    penalty: Any
+
+
+class Samples(NamedTuple):
+    """What is learned, `batch` samples at a time, with the rate of each batch."""
+
+    x: Any
+    labels: Any
+    rates: Any
+    batch: int
+
+
+class First(NamedTuple):
+    """The first layer, as `packed.FirstLayer` describes it."""
+
+    tile: Any
+    scale: Any
+    shift: Any
+    no_shift: Any
+    W: Any
+    b: Any
+
+
 @inlined
 def _layer(layout, layer):  # type: ignore[no-untyped-def]
     """fan-in, the same padded, fan-out; where inputs and logits, matrix and biases begin."""
@@ -27,30 +69,33 @@ def _layer(layout, layer):  # type: ignore[no-untyped-def]
 
 
 @part
-def _forward(layout, bias, code, W, acts):  # type: ignore[no-untyped-def]
+def _forward(network, W, acts):  # type: ignore[no-untyped-def]
     """Propagate the first layer's z at the head of `acts` to the logits."""
-    for layer in range(layout.shape[0]):
-        fan_in, columns, fan_out, inputs, logits, matrix, biases = _layer(layout, layer)
-        activate(code, acts, inputs, columns)
+    for layer in range(network.layout.shape[0]):
+        fan_in, columns, fan_out, inputs, logits, matrix, biases = _layer(network.layout, layer)
+        activate(network.activation, acts, inputs, columns)
         for j in range(fan_in, columns):
             acts[inputs + j] = 0
         for k in range(fan_out):
             acts[logits + k] = products.dot(W, matrix + k * columns, acts, inputs, columns)
-        if bias:
+        if network.bias:
             for k in range(fan_out):
                 acts[logits + k] += W[biases + k]
 
 
 @part
-def _output(code, acts, logits, n, label, low, high, outputs, delta, carried):  # type: ignore[no-untyped-def]
+def _output(network, acts, label, errors):  # type: ignore[no-untyped-def]
     """Fill δ of the output layer and the error to hand down; return the sample's loss."""
-    zero, one = acts.dtype.type(0), acts.dtype.type(1)
+    zero, one, n = acts.dtype.type(0), acts.dtype.type(1), network.classes
+    outputs, delta, carried = errors[0], errors[1], errors[2]
+    last = network.layout.shape[0] - 1
+    logits = network.layout[last, 4] if last >= 0 else 0
     loss = zero
     for k in range(n):
         outputs[k] = acts[logits + k]
-        delta[k] = low  # the targets, for now
-    delta[label] = high
-    if code == 3:
+        delta[k] = network.low  # the targets, for now
+    delta[label] = network.high
+    if network.loss == 3:
         largest, total, targets = outputs[0], zero, zero
         for k in range(n):
             largest = max(largest, outputs[k])
@@ -65,7 +110,7 @@ def _output(code, acts, logits, n, label, low, high, outputs, delta, carried):  
         return loss
     lanes = REGISTER_BYTES // acts.itemsize
     activate(0, outputs, 0, -(-n // lanes) * lanes)
-    if code == 2:
+    if network.loss == 2:
         for k in range(n):
             z = acts[logits + k]
             loss += max(z, zero) + np.log1p(exp(-abs(z))) - delta[k] * z
@@ -75,84 +120,65 @@ def _output(code, acts, logits, n, label, low, high, outputs, delta, carried):  
         error = outputs[k] - delta[k]
         loss += error * error
         delta[k] = error * outputs[k] * (one - outputs[k])
-        carried[k] = error if code == 0 else delta[k]
+        carried[k] = error if network.loss == 0 else delta[k]
     return loss / (one + one)
 
 
 @part
-def _back_tile(tile, j, rows, columns, W, T, matrix, carried, delta, factor, acts, inputs, error):  # type: ignore[no-untyped-def]
-    """One tile of columns: error = Σ_k carried[k] W[k], T[k] += factor · delta[k] · inputs."""
+def _back_tile(tile, j, rows, columns, W, T, matrix, factor, acts, inputs, errors):  # type: ignore[no-untyped-def]
+    """One tile of columns: error = Σ_k carried[k] W[k], T[k] += factor · δ[k] · inputs."""
+    delta, carried = errors[1], errors[2]
     sums, a = splat(tile, acts.dtype.type(0)), load(tile, acts, inputs + j)
     for k in range(rows):
         at = matrix + k * columns + j
         row = load(tile, W, at)
         sums = fma(carried[k], row, sums)
         store(T, at, fma(factor * delta[k], a, load(tile, T, at)))
-    store(error, j, sums)
+    store(errors[3], j, sums)
 
 
 @part
-def _backward(layout, bias, code, raw, W, T, acts, delta, carried, error, factor):  # type: ignore[no-untyped-def]
+def _backward(network, W, T, acts, errors, factor):  # type: ignore[no-untyped-def]
     """Propagate the output's δ back to the first layer's, and T += factor · gradients."""
     step = REGISTER_BYTES // W.itemsize
-    for layer in range(layout.shape[0] - 1, -1, -1):
-        fan_in, columns, fan_out, inputs, _, matrix, biases = _layer(layout, layer)
+    delta, carried, error = errors[1], errors[2], errors[3]
+    for layer in range(network.layout.shape[0] - 1, -1, -1):
+        fan_in, columns, fan_out, inputs, _, matrix, biases = _layer(network.layout, layer)
         whole = columns - columns % (4 * step)
         for j in range(0, whole, 4 * step):
-            _back_tile(
-                (0, 0, 0, 0),
-                j,
-                fan_out,
-                columns,
-                W,
-                T,
-                matrix,
-                carried,
-                delta,
-                factor,
-                acts,
-                inputs,
-                error,
-            )
+            four = (0, 0, 0, 0)
+            _back_tile(four, j, fan_out, columns, W, T, matrix, factor, acts, inputs, errors)
         for j in range(whole, columns, step):
-            _back_tile(
-                (0,), j, fan_out, columns, W, T, matrix, carried, delta, factor, acts, inputs, error
-            )
-        if bias:
+            _back_tile((0,), j, fan_out, columns, W, T, matrix, factor, acts, inputs, errors)
+        if network.bias:
             for k in range(fan_out):
                 T[biases + k] += factor * delta[k]
-        times_derivative(code, error, acts, inputs, delta, fan_in)
+        times_derivative(network.activation, error, acts, inputs, delta, fan_in)
         for i in range(fan_in):
-            carried[i] = error[i] if raw else delta[i]
+            carried[i] = error[i] if network.loss == 0 else delta[i]
 
 
 @part
-def begin_batch(layout, W, T, momentum, decay):  # type: ignore[no-untyped-def]
-    """T = μT - decay · W, biases without the decay."""
+def begin_batch(network, W, T, rate):  # type: ignore[no-untyped-def]
+    """T = μT - rate · penalty · W, biases without the penalty."""
     for i in range(T.size):
-        T[i] *= momentum
-    if decay != 0:
-        for layer in range(layout.shape[0]):
-            for i in range(layout[layer, 5], layout[layer, 6]):
-                T[i] -= decay * W[i]
+        T[i] *= network.momentum
+    if network.penalty != 0:
+        for layer in range(network.layout.shape[0]):
+            for i in range(network.layout[layer, 5], network.layout[layer, 6]):
+                T[i] -= rate * network.penalty * W[i]
 
 
 @inlined
-def learn_sample(  # type: ignore[no-untyped-def]
-    layout, units, classes, bias, codes, reals, W, T, acts, errors, label, factor, d
-):
+def learn_sample(network, W, T, acts, errors, label, factor, d):  # type: ignore[no-untyped-def]
     """Propagate z_1 at the head of `acts` forward and the errors back; return the loss.
 
-    T += factor · gradients, and d = factor · δ_1.
+    T += factor · gradients, and d = factor · δ_1. `errors` has four rows: outputs, δ, the error
+    that is handed down, and that which arrives.
     """
-    activation, loss_code, low, high = codes[0], codes[1], reals[0], reals[1]
-    outputs, delta, carried, error = errors[0], errors[1], errors[2], errors[3]
-    last = layout.shape[0] - 1
-    logits = layout[last, 4] if last >= 0 else 0
-    _forward(layout, bias, activation, W, acts)
-    loss = _output(loss_code, acts, logits, classes, label, low, high, outputs, delta, carried)
-    raw = loss_code == 0
-    _backward(layout, bias, activation, raw, W, T, acts, delta, carried, error, factor)
-    for j in range(units):
-        d[j] = factor * delta[j]
+    _forward(network, W, acts)
+    loss = _output(network, acts, label, errors)
+    _backward(network, W, T, acts, errors, factor)
+    for j in range(network.units):
+        d[j] = factor * errors[1, j]
     return loss

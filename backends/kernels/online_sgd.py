@@ -20,6 +20,8 @@ coefficients of `base.block_coefficients`. For single samples without either, T 
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 from . import products
 from .compiling import compiled, inlined, part
 from .lanes import REGISTER_BYTES, fma, load, store
@@ -27,58 +29,48 @@ from .layers import begin_batch, learn_sample
 from .workers import meet
 
 
+class Room(NamedTuple):
+    """Scratch. u and mask are for two blocks a worker, mixing for two blocks, since one block is
+    prepared while another is learned; each worker's u is in its own cache."""
+
+    u: Any
+    mask: Any
+    mixing: Any
+    r: Any
+    z: Any
+    acts: Any
+    errors: Any
+    d: Any
+    steps: Any
+
+
 @inlined
-def _recurrence(  # type: ignore[no-untyped-def]
-    tile,
-    layout,
-    units,
-    classes,
-    bias,
-    codes,
-    reals,
-    W,
-    T,
-    z,
-    mixing,
-    labels,
-    rates,
-    first,
-    count,
-    batch,
-    acts,
-    errors,
-    d,
-    losses,
-):
+def _recurrence(tile, network, samples, W, T, room, mixing, first, count, losses):  # type: ignore[no-untyped-def]
     """Run the samples first … first + count - 1 through the network, one after the other."""
-    momentum, penalty = reals[2], reals[3]
+    z, d, acts, batch = room.z[0], room.d, room.acts, samples.batch
     width, step = z.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
-    direct = batch == 1 and momentum == 0 and penalty == 0
+    direct = batch == 1 and network.momentum == 0 and network.penalty == 0
     for t in range(count):
         start = t // batch * batch
         stop = min(start + batch, count)
-        rate = rates[(first + t) // batch]
+        rate = samples.rates[(first + t) // batch]
         if t == start and not direct:
-            begin_batch(layout, W, T, momentum, rate * penalty)
+            begin_batch(network, W, T, rate)
         # z_t, straight to where the first layer's activations will be
         for j in range(0, width, step):
             sums = load(tile, z, t * width + j)
             for s in range(start):
                 sums = fma(mixing[t, s], load(tile, d, s * width + j), sums)
             store(acts, j, sums)
+        factor = -rate / W.dtype.type(stop - start)
         losses[first + t] = learn_sample(
-            layout,
-            units,
-            classes,
-            bias,
-            codes,
-            reals,
+            network,
             W,
             W if direct else T,
             acts,
-            errors,
-            labels[first + t],
-            -rate / W.dtype.type(stop - start),
+            room.errors,
+            samples.labels[first + t],
+            factor,
             d[t],
         )
         if t + 1 == stop and not direct:
@@ -136,83 +128,38 @@ def _sum(count, steps):  # type: ignore[no-untyped-def]
 
 @inlined
 def _learn(  # type: ignore[no-untyped-def]
-    tile,
-    layout,
-    units,
-    classes,
-    bias,
-    codes,
-    reals,
-    of_W,
-    of_b,
-    labels,
-    rates,
-    first,
-    count,
-    batch,
-    block,
-    W,
-    b,
-    deeper,
-    T,
-    z,
-    mixing,
-    acts,
-    errors,
-    d,
-    steps,
-    losses,
+    layer, network, samples, coefficients, deeper, T, room, mixing, first, count, block, losses
 ):
     """Learn a block whose z and mixing come from plain products; fills steps for `scatter`."""
+    W, b, z, d, steps, batch = layer.W, layer.b, room.z, room.d, room.steps, samples.batch
     one = W.dtype.type(1)
-    if of_W is not None:
-        c, c_b = of_W[first // block], of_b[first // block]
+    if coefficients is not None:
+        c, c_b = coefficients[0, first // block], coefficients[1, first // block]
         _weigh(c, batch, count, z, mixing)
-        if bias:
+        if network.bias:
             for t in range(count):
                 at = t // batch
                 for k in range(b.shape[0]):
                     _add(c_b[at, k], b[k], z[0, t])
                 for s in range(at * batch):
                     mixing[t, s] += c_b[at, 2 + s // batch]
-    elif bias:
+    elif network.bias:
         for t in range(count):
             _add(one, b[0], z[0, t])
             for s in range(t):
                 mixing[t, s] += one
-    _recurrence(
-        tile,
-        layout,
-        units,
-        classes,
-        bias,
-        codes,
-        reals,
-        deeper,
-        T,
-        z[0],
-        mixing,
-        labels,
-        rates,
-        first,
-        count,
-        batch,
-        acts,
-        errors,
-        d,
-        losses,
-    )
-    if of_W is None:  # d is steps[0]
+    _recurrence(layer.tile, network, samples, deeper, T, room, mixing, first, count, losses)
+    if coefficients is None:  # d is steps[0]
         _sum(count, steps[0])
-        if bias:
+        if network.bias:
             _add(one, steps[0, -1], b[0])
         return
     end = -(-count // batch)
-    c, c_b = of_W[first // block], of_b[first // block]
+    c, c_b = coefficients[0, first // block], coefficients[1, first // block]
     _carry(c[end:], W.reshape(W.shape[0], -1))
     _carry(c_b[end:], b)
     for k in range(b.shape[0]):
-        if bias:
+        if network.bias:
             _weighted(c_b[end + k, 2:], batch, count, d, steps[k])
             _sum(count, steps[k])
             _add(one, steps[k, -1], b[k])
@@ -222,66 +169,31 @@ def _learn(  # type: ignore[no-untyped-def]
 
 @compiled
 def train(  # type: ignore[no-untyped-def]
-    worker,
-    workers,
-    meeting,
-    tile,
-    x,
-    labels,
-    rates,
-    batch,
-    block,
-    scale,
-    shift,
-    W,
-    b,
-    bias,
-    of_W,
-    of_b,
-    layout,
-    units,
-    classes,
-    codes,
-    reals,
-    deeper,
-    T,
-    u,
-    mask,
-    mixing,
-    r,
-    z,
-    acts,
-    errors,
-    d,
-    steps,
-    losses,
+    worker, workers, meeting, layer, network, samples, block, coefficients, deeper, T, room, losses
 ):
-    """Learn the samples of `x` in order, `batch` at a time.
+    """Learn all samples in order.
 
     Parameters
     ----------
     worker, workers, meeting : see `workers`
-    tile : tuple of zeros
-    x, labels : the samples
-    rates : the learning rate of every batch
-    batch, block : samples, the second a multiple of the first, at most `products.BLOCK`
-    scale, shift : the input map, a number for each row of W
-    W, b : (1, rows, width), (1, width); with momentum 2 instead of 1, the second the velocity
-    bias : whether there are biases
-    of_W, of_b : for each block its coefficients; None without momentum and decay, for which a
-        simpler kernel is compiled
-    layout : of the deeper layers, see `layers`
-    units, classes : of the first layer and of the last
-    codes, reals : of activation and loss; target_low, target_high, momentum, penalty
-    deeper, T : the deeper layers, and the steps (with momentum the velocity) of these
-    u, mask : room for two blocks a worker, since one is prepared while the other is learned; each
-        has its own, which is in its own cache
-    mixing : room for two blocks
-    r, z, acts, errors, d, steps : room for a block
-    losses : of every sample
+    layer : First
+        W (1, rows, width) and b (1, width); with momentum 2 instead of 1, the second the velocity.
+    network : Network
+    samples : Samples
+    block : int
+        Samples, a multiple of the batch, at most `products.BLOCK`.
+    coefficients : array or None
+        For each block those of W and of b; None without momentum and decay, for which a simpler
+        kernel is compiled.
+    deeper, T : array
+        The layers behind the first, and their steps, with momentum the velocity.
+    room : Room
+    losses : array
+        Of every sample.
 
-    W, b, deeper, T and losses are results, the rest of the arrays from u to steps scratch.
+    W, b, deeper, T and losses are written.
     """
+    x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, room.r
     n, (states, rows, width) = x.shape[0], W.shape
     columns = len(tile) * (REGISTER_BYTES // W.itemsize)
     blocks, meetings = -(-n // block), 0
@@ -293,7 +205,8 @@ def train(  # type: ignore[no-untyped-def]
     for turn in range(-1, blocks + 1):
         now, other = turn % 2, 1 - turn % 2
         first, count = turn * block, upcoming
-        mine, next_u = u[worker, now], u[worker, other]
+        u, mask = room.u[worker, now], room.mask[worker, now]
+        other_u, other_mask = room.u[worker, other], room.mask[worker, other]
         if turn >= 0:
             for j in range(worker * columns, width, workers * columns):
                 for k in range(states):
@@ -301,58 +214,42 @@ def train(  # type: ignore[no-untyped-def]
                         products.scatter(
                             tile,
                             j,
-                            next_u,
-                            mask[worker, other],
+                            other_u,
+                            other_mask,
                             0,
                             rows,
                             shift,
-                            steps[k],
-                            steps[k, -1],
+                            room.steps[k],
+                            room.steps[k, -1],
                             W[k],
                             r[k],
                         )
                     if turn < blocks:
-                        products.gather(tile, j, mine, mask[worker, now], count, r[k], W[k], z[k])
+                        products.gather(tile, j, u, mask, count, r[k], W[k], room.z[k])
             if turn == blocks or not meet(workers, meeting, meetings):
                 return
             meetings += 1
             if worker == 0:
                 _learn(
-                    tile,
-                    layout,
-                    units,
-                    classes,
-                    bias,
-                    codes,
-                    reals,
-                    of_W,
-                    of_b,
-                    labels,
-                    rates,
-                    first,
-                    count,
-                    batch,
-                    block,
-                    W,
-                    b,
+                    layer,
+                    network,
+                    samples,
+                    coefficients,
                     deeper,
                     T,
-                    z,
-                    mixing[now],
-                    acts,
-                    errors,
-                    d,
-                    steps,
+                    room,
+                    room.mixing[now],
+                    first,
+                    count,
+                    block,
                     losses,
                 )
         # beside the recurrence, what the next block needs besides the weights
         upcoming = min(block, n - first - block)
         if upcoming > 0:
-            products.prepare(
-                x, first + block, upcoming, 0, rows, scale, next_u, mask[worker, other]
-            )
+            products.prepare(x, first + block, upcoming, 0, rows, layer.scale, other_u, other_mask)
             if worker == workers - 1:
-                products.gram(next_u, upcoming, shift, mixing[other])
+                products.gram(other_u, upcoming, shift, room.mixing[other])
         if not meet(workers, meeting, meetings):
             return
         meetings += 1

@@ -12,6 +12,7 @@ from ..base import NetworkSpec
 from ..functions import Array
 from . import products
 from .lanes import REGISTER_BYTES, lane_count
+from .layers import First
 from .products import BLOCK
 from .workers import work
 
@@ -81,6 +82,11 @@ class FirstLayer:
             np.zeros((workers, rows), np.uint32),
             aligned((workers, width), dtype),
         )
+
+    @property
+    def first(self) -> First:
+        """The arrays, for a kernel."""
+        return First(self.tile, self.scale, self.shift, self.no_shift, self.W, self.b)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
         """z = x W + b of samples as `samples` gives them; z is padded like W."""

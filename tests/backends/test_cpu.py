@@ -13,6 +13,7 @@ from threadpoolctl import threadpool_info
 from backends import select
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels import elementwise, workers
+from backends.kernels.lanes import REGISTER_BYTES
 from backends.kernels.packed import FirstLayer, samples
 from tests.conftest import assert_weights
 from trainer import MLP, fit
@@ -96,7 +97,7 @@ class TestSgd:
         step = {"batch_size": batch_size, "momentum": 0.0, "penalty": 0.0, "rates": rates}
         outcomes = []
         for n in (1, count):
-            monkeypatch.setattr(workers, "worker_count", lambda n=n: n)
+            monkeypatch.setattr("backends.cpu.worker_count", lambda n=n: n)
             outcomes.append(learn(select("cpu"), {"sizes": [50, 300, 3]}, x, y, step))
         assert_weights(*outcomes, 0)
 
@@ -175,7 +176,7 @@ class TestFirstLayer:
         x, delta = p * scale + shift, rng.normal(size=(n, units))
         W, b = rng.normal(size=(features, units)), rng.normal(size=units)
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(workers, "worker_count", lambda: count)
+            patch.setattr("backends.cpu.worker_count", lambda: count)
             z = model.backend.first_affine(model.spec, p, W, b)
             product = model.backend.first_product(model.spec, p, delta)
         np.testing.assert_allclose(z, x @ W + b, rtol=1e-10, atol=1e-8)
@@ -185,8 +186,8 @@ class TestFirstLayer:
         model = MLP([30, 20, 3], backend=select("cpu"), bias=True)
         layer = FirstLayer(model.spec, [model.weights], 1)
         for a in (layer.W, layer.b, layer.scale, layer.shift):
-            assert a.ctypes.data % 64 == 0
-        assert layer.W.shape[2] * layer.W.itemsize % 64 == 0
+            assert a.ctypes.data % REGISTER_BYTES == 0
+        assert layer.W.shape[2] * layer.W.itemsize % REGISTER_BYTES == 0
         values = samples(model.spec, np.ones((2, 30), np.uint8))
         assert values.dtype == np.uint8  # not copied to floats
 
