@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from backends import Backend, BackendUnavailable, select
 
@@ -107,3 +108,19 @@ def plain_adam(w: Any, g: Any, state: dict[str, Any], rate: float) -> Any:
     m = state["m"] = 0.9 * state.get("m", 0.0) + (1 - 0.9) * g
     v = state["v"] = 0.999 * state.get("v", 0.0) + (1 - 0.999) * g**2
     return w - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def lesson(weights: Sequence[Any], pixels: Any, labels: Any, rate: float) -> list[Any]:
+    """Rashid's training loop, one sample after the other, in the weights' dtype."""
+    wih, who = (W.T.copy() for W in weights)
+    for image, label in zip(pixels, labels, strict=True):
+        inputs = (image / 255 * 0.99 + 0.01)[:, None].astype(wih.dtype)
+        targets = np.full((who.shape[0], 1), 0.01, wih.dtype)
+        targets[label] = 0.99
+        hidden = expit(wih @ inputs)
+        final = expit(who @ hidden)
+        output_errors = targets - final
+        hidden_errors = who.T @ output_errors
+        who += rate * (output_errors * final * (1 - final)) @ hidden.T
+        wih += rate * (hidden_errors * hidden * (1 - hidden)) @ inputs.T
+    return [wih.T, who.T]

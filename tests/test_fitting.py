@@ -6,33 +6,16 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.special import expit
 from sklearn.metrics import accuracy_score
 
 from backends.cpu import CpuBackend
-from tests.conftest import assert_weights, networks, plain_adam, plain_sgd, samples
+from tests.conftest import assert_weights, lesson, networks, plain_adam, plain_sgd, samples
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
 
 
 def train(model, x, y, **settings):
     """Train to the end; return the epochs' reports."""
     return [report for report in fit(model, x, y, **settings) if isinstance(report, EpochReport)]
-
-
-def lesson(weights, pixels, labels, rate):
-    """Rashid's training loop, one sample after the other, in column vectors."""
-    wih, who = (W.T.copy() for W in weights)
-    for image, label in zip(pixels, labels, strict=True):
-        inputs = (image / 255 * 0.99 + 0.01)[:, None]
-        targets = np.full((who.shape[0], 1), 0.01)
-        targets[label] = 0.99
-        hidden = expit(wih @ inputs)
-        final = expit(who @ hidden)
-        output_errors = targets - final
-        hidden_errors = who.T @ output_errors
-        who += rate * (output_errors * final * (1 - final)) @ hidden.T
-        wih += rate * (hidden_errors * hidden * (1 - hidden)) @ inputs.T
-    return [wih.T, who.T]
 
 
 def train_plainly(on, network, x, y, *, orders, batch_size, rate, update):

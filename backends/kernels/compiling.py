@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 # a product and a sum may become one instruction, nothing else is reordered: a kernel's result does
 # not depend on where it is inlined; the interpreter goes on beside it
@@ -24,7 +28,21 @@ def inlined(function: Any) -> Any:
 
 def compiled(function: Any) -> Any:
     """Compile a function at its first call with each kind of arguments, and keep that on disk."""
-    try:
-        return numba.njit(function, cache=True, **_OPTIONS)
-    except RuntimeError:  # no folder to keep the machine code in: compile at every start
-        return numba.njit(function, **_OPTIONS)
+    dispatcher: Any = numba.njit(function, **_OPTIONS)
+    with suppress(RuntimeError):  # no folder to keep the machine code in: compile at every start
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
+def _fingerprint() -> str:
+    files = sorted(Path(__file__).parent.glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+class _Cache(FunctionCache):
+    """Numba's, which looks for changes in a kernel's own file alone, for parts in other files."""
+
+    _sources = _fingerprint()
+
+    def _index_key(self, *args: Any) -> Any:
+        return (*super()._index_key(*args), self._sources)

@@ -2,7 +2,11 @@
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,11 +16,11 @@ from threadpoolctl import threadpool_info
 
 from backends import select
 from backends.functions import ACTIVATIONS, LOSSES
-from backends.kernels import elementwise, workers
+from backends.kernels import compiling, elementwise, workers
 from backends.kernels.lanes import REGISTER_BYTES
 from backends.kernels.packed import FirstLayer, samples
-from tests.conftest import assert_weights
-from trainer import MLP, fit
+from tests.conftest import assert_weights, lesson
+from trainer import MLP, fit, load
 
 
 def problem(draw, density, features, n, kind):
@@ -151,6 +155,39 @@ class TestSgd:
         assert_weights(actual, learn(base_on_numpy, network, x, y, step), 1e-10)
 
 
+@pytest.fixture(scope="module")
+def mnist(data_folder):
+    return load(str(data_folder / "mnist"))
+
+
+@pytest.fixture(scope="module")
+def desired(mnist):
+    start = MLP([784, 200, 10], backend=select("cpu"), dtype="float64", seed=0).get_weights()
+    return lesson(start, mnist.train_x[:2000], mnist.train_y[:2000], 0.1)
+
+
+class TestOnMnist:
+    @pytest.mark.parametrize("block_size", [1, 7, 32])
+    @pytest.mark.parametrize("count", [1, 2, 3])
+    def test_is_the_lessons_loop(self, mnist, monkeypatch, desired, block_size, count):
+        monkeypatch.setattr("backends.cpu.worker_count", lambda: count)
+        cpu = select("cpu")
+        cpu.block_size = block_size
+        model = MLP([784, 200, 10], backend=cpu, dtype="float64", seed=0)
+        list(fit(model, mnist.train_x[:2000], mnist.train_y[:2000], epochs=1))
+        assert_weights(model.get_weights(), desired, 1e-10)
+
+    def test_float32_drifts_no_more_than_twice_as_far_as_the_lessons_loop(self, mnist, desired):
+        model = MLP([784, 200, 10], backend=select("cpu"), seed=0)
+        x, y = mnist.train_x[:2000], mnist.train_y[:2000]
+        plain = lesson(model.get_weights(), x, y, np.float32(0.1))
+        list(fit(model, x, y, epochs=1))
+        for a, p, d in zip(model.get_weights(), plain, desired, strict=True):
+            assert a.dtype == p.dtype == np.float32
+            assert np.linalg.norm(a - d) <= 2 * np.linalg.norm(p - d)
+            assert np.linalg.norm(a - d) <= 1e-4 * np.linalg.norm(d)
+
+
 class TestFirstLayer:
     @given(
         units=st.integers(1, 260),
@@ -190,6 +227,26 @@ class TestFirstLayer:
         assert layer.W.shape[2] * layer.W.itemsize % REGISTER_BYTES == 0
         values = samples(model.spec, np.ones((2, 30), np.uint8))
         assert values.dtype == np.uint8  # not copied to floats
+
+
+def test_machine_code_is_kept_until_any_kernels_file_changes(tmp_path):
+    kernels = tmp_path / "backends" / "kernels"
+    shutil.copytree(Path(compiling.__file__).parents[1], tmp_path / "backends")
+    for kept in kernels.rglob("*.nb?"):
+        kept.unlink()
+    code = "import numpy as np; from backends.kernels import elementwise as e;"
+    code += "a = np.zeros(3); e.activate_all(0, a); print(a[0], end=' ');"
+    code += "print(sum(e.activate_all.stats.cache_hits.values()))"
+
+    def run():
+        command = [sys.executable, "-c", code]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert run().stdout.split() == ["0.5", "0"]
+    assert run().stdout.split() == ["0.5", "1"]
+    lanes = kernels / "lanes.py"
+    lanes.write_text(lanes.read_text() + "# changed\n")
+    assert run().stdout.split() == ["0.5", "0"]
 
 
 class TestElementwise:

@@ -218,8 +218,7 @@ def test_repr_names_the_device(backend):
 def test_importing_the_package_is_light():
     heavy = ["cupy", "matplotlib", "sklearn", "numba", "PIL", "pooch"]
     code = (
-        "import sys, backends, trainer;"
-        f"print(*[name for name in {heavy} if name in sys.modules])"
+        f"import sys, backends, trainer;print(*[name for name in {heavy} if name in sys.modules])"
     )
     loaded = subprocess.run(
         [sys.executable, "-c", code],
