@@ -25,7 +25,9 @@ from .kernels.workers import work, worker_count
 # Weights behind the first layer up to which the kernels, that read them once a sample, beat BLAS,
 # which reads them once a batch. The cores go to the one or the other, never to both: threads that
 # have nothing to do wait busily, and keep the others' from working.
-_COMPILED_WEIGHTS = 20_000
+_COMPILED_WEIGHTS = 100_000
+# Batches below this size leave BLAS too little to gain: twice the weights at half of it.
+_FULL_BATCH = 16
 # At most, the parts of a batch that workers take; each sums up its steps by itself.
 _PARTS = 16
 
@@ -129,7 +131,7 @@ class CpuBackend(Backend):
         penalty: float = 0.0,
     ) -> Array:
         states = [weights, velocities] if momentum else [weights]
-        compiled = batch_size == 1 or _is_small(spec)
+        compiled = batch_size == 1 or _is_small(spec, batch_size)
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=compiled) as workers:
             layer = FirstLayer(spec, states, workers)
@@ -296,9 +298,9 @@ def _block_coefficients(
     return c
 
 
-def _is_small(spec: NetworkSpec) -> bool:
+def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:
     behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-    return behind <= _COMPILED_WEIGHTS
+    return behind * min(batch_size, _FULL_BATCH) <= _COMPILED_WEIGHTS * _FULL_BATCH
 
 
 @contextmanager
