@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import threadpoolctl
 
 from .base import Backend, NetworkSpec, block_coefficients
 from .functions import Array
@@ -44,9 +45,7 @@ class _OneBlasThread:
     def __enter__(self) -> None:
         with self._lock:
             if self._pools is None:
-                from threadpoolctl import ThreadpoolController
-
-                self._pools = ThreadpoolController()
+                self._pools = threadpoolctl.ThreadpoolController()
             if self._inside == 0:
                 self._limit = self._pools.limit(limits=1, user_api="blas")
             self._inside += 1
@@ -55,7 +54,16 @@ class _OneBlasThread:
         with self._lock:
             self._inside -= 1
             if self._inside == 0:
+                _forget_who_limits()
                 self._limit.restore_original_limits()
+                _forget_who_limits()
+
+
+def _forget_who_limits() -> None:
+    # threadpoolctl 3.8 heeds but the thread that set a limit, and ours may not be the last to leave
+    forget = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
+    if forget:
+        forget(force=True)
 
 
 _ONE_BLAS_THREAD = _OneBlasThread()
@@ -326,10 +334,8 @@ def processor_name() -> str:
 
 def describe() -> dict[str, Any]:
     """Describe the CPU: name, cores this process may use, BLAS and its threads."""
-    from threadpoolctl import threadpool_info
-
     np.ones((2, 2)) @ np.ones((2, 2))
-    blas = [pool for pool in threadpool_info() if pool["user_api"] == "blas"]
+    blas = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "name": processor_name(),

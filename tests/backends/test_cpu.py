@@ -146,13 +146,16 @@ class TestSgd:
         assert np.isnan(losses).all()
         assert np.isnan(model.weights[0][0, 0])
 
-    def test_learns_deep_wide_networks_with_blas(self, base_on_numpy, monkeypatch):
+    @pytest.mark.parametrize("chunk_size", [7, 1024])
+    def test_learns_deep_wide_networks_with_blas(self, base_on_numpy, monkeypatch, chunk_size):
         monkeypatch.setattr("backends.cpu._COMPILED_WEIGHTS", 500)
         rng = np.random.default_rng(6)
         x, y = rng.integers(0, 256, (70, 20), dtype=np.uint8), rng.integers(0, 3, 70)
         step = {"batch_size": 30, "momentum": 0.9, "penalty": 0.01, "rates": [0.1, 0.2, 0.1]}
         network = {"sizes": [20, 30, 30, 3], "bias": True, "loss": "cross_entropy"}
-        actual = learn(select("cpu"), network, x, y, step)
+        cpu = select("cpu")
+        cpu.chunk_size = chunk_size
+        actual = learn(cpu, network, x, y, step)
         assert_weights(actual, learn(base_on_numpy, network, x, y, step), 1e-10)
 
 
