@@ -80,7 +80,7 @@ def _widths(text: str) -> tuple[int, ...]:
 def _counts(option: str, text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"{option} {text}: expected whole numbers such as 200 or 50,200,800")
+        raise UsageError(f"{option} {text}: expected whole numbers above 0, such as 128 or 1,128")
     return sorted(set(map(int, parts)))
 
 
