@@ -19,7 +19,7 @@ from .functions import Array
 from .kernels import batch_sgd, online_sgd
 from .kernels.elementwise import ACTIVATION_CODES, activate_all
 from .kernels.layers import LOSS_CODES, Network, Samples
-from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, samples
+from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
 from .kernels.products import BLOCK
 from .kernels.workers import work, worker_count
 
@@ -95,7 +95,7 @@ class CpuBackend(Backend):
         with _cores(to_kernels=_is_small(spec)) as workers:
             layer = FirstLayer(spec, [[W] if b is None else [W, b]], workers)
             z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
-            layer.affine(samples(spec, values), z)
+            layer.affine(readable(spec, values), z)
         return z[:, : W.shape[1]]
 
     def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
@@ -105,7 +105,7 @@ class CpuBackend(Backend):
             layer = FirstLayer(spec, [nothing], workers)
             d = np.zeros((delta.shape[0], layer.W.shape[2]), spec.dtype)
             d[:, :units] = delta
-            layer.update(samples(spec, values), d, d.sum(axis=0))
+            layer.update(readable(spec, values), d, d.sum(axis=0))
         return layer.W[0, :features, :units]
 
     def losses_and_gradients(self, spec: NetworkSpec, *args: Any) -> tuple[Array, list[Array]]:
@@ -143,8 +143,10 @@ class CpuBackend(Backend):
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=compiled) as workers:
             layer = FirstLayer(spec, states, workers)
-            arguments = (spec, layer, states, samples(spec, values), labels, rates)
-            losses = learn(*arguments, batch_size, momentum, penalty)
+            samples = Samples(
+                readable(spec, values), read_only(labels), np.array(rates, spec.dtype), batch_size
+            )
+            losses = learn(spec, layer, states, samples, momentum, penalty)
             layer.unpack()
         return losses
 
@@ -153,10 +155,7 @@ class CpuBackend(Backend):
         spec: NetworkSpec,
         layer: FirstLayer,
         states: Sequence[Sequence[Array]],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
+        samples: Samples,
         momentum: float,
         penalty: float,
     ) -> Array:
@@ -177,7 +176,7 @@ class CpuBackend(Backend):
             momentum=real.type(momentum),
             penalty=real.type(penalty),
         )
-        data = Samples(values, read_only(labels), np.array(rates, real), batch_size)
+        batch_size = samples.batch
         arguments: tuple[Any, ...]
         if batch_size <= BLOCK:
             block = self.block(batch_size)
@@ -186,7 +185,7 @@ class CpuBackend(Backend):
             if not plain:
                 size = block // batch_size
                 coefficients = np.stack(
-                    [_block_coefficients(rates, size, momentum, p) for p in (penalty, 0.0)],
+                    [_block_coefficients(samples.rates, size, momentum, p) for p in (penalty, 0.0)],
                     dtype=real,
                 )
             workers = min(layer.workers, layer.tiles)
@@ -215,12 +214,12 @@ class CpuBackend(Backend):
                 acts=aligned((workers, deeper.units), real),
                 errors=aligned((workers, 4, deeper.units), real),
                 T=aligned((parts, T.size), real),
-                d=aligned((min(batch_size, len(values)), width), real),
+                d=aligned((min(batch_size, len(samples.x)), width), real),
                 d_sum=aligned((parts, width), real),
             )
             kernel, arguments = batch_sgd.train, (deeper.flat[0], T, room)
-        losses = np.empty(len(values), real)
-        work(kernel, workers, layer.first, network, data, *arguments, losses)
+        losses = np.empty(len(samples.x), real)
+        work(kernel, workers, layer.first, network, samples, *arguments, losses)
         deeper.unpack()
         return losses
 
@@ -229,10 +228,7 @@ class CpuBackend(Backend):
         spec: NetworkSpec,
         layer: FirstLayer,
         states: Sequence[Sequence[Array]],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
+        samples: Samples,
         momentum: float,
         penalty: float,
     ) -> Array:
@@ -242,19 +238,19 @@ class CpuBackend(Backend):
         deeper = spec.layers(weights)[1:]
         W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
         b, v = layer.b[0], layer.b[-1]
-        real, n = spec.dtype, values.shape[0]
+        real, n, batch_size = spec.dtype, len(samples.x), samples.batch
         z = np.empty((self.chunk_size, W.shape[1]), real)
         d = np.zeros((min(batch_size, n), W.shape[1]), real)
         losses = np.empty(n, real)
-        for start, rate in zip(range(0, n, batch_size), rates, strict=True):
+        for start, rate in zip(range(0, n, batch_size), samples.rates, strict=True):
             stop = min(start + batch_size, n)
             gradients: list[Array] = []
             for low in range(start, stop, self.chunk_size):
                 rows = slice(low, min(low + self.chunk_size, stop))
-                x = values[rows]
+                x = samples.x[rows]
                 layer.affine(x, z)
                 hidden, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
-                targets = self.targets(spec, labels[rows])
+                targets = self.targets(spec, samples.labels[rows])
                 losses[rows] = self.losses(spec, logits, outputs, targets)
                 deltas = self.backward(spec, deeper, hidden, outputs, targets)
                 steps = d[low - start : low - start + len(x), :units]
@@ -272,7 +268,7 @@ class CpuBackend(Backend):
                 v *= real(momentum)
             if penalty:
                 T -= real(rate * penalty) * W
-            layer.update(values[start:stop], d[: stop - start], d_sum)
+            layer.update(samples.x[start:stop], d[: stop - start], d_sum)
             if spec.bias:
                 v += d_sum
             if momentum:
@@ -284,7 +280,7 @@ class CpuBackend(Backend):
 
 
 def _block_coefficients(
-    rates: Sequence[float], size: int, momentum: float, penalty: float
+    rates: np.ndarray, size: int, momentum: float, penalty: float
 ) -> np.ndarray:
     """Lay `block_coefficients` of all blocks of `size` batches out for `online_sgd.train`.
 
@@ -293,7 +289,7 @@ def _block_coefficients(
     """
     whole = len(rates) // size * size
     c = np.zeros((-(-len(rates) // size), size + 2, size + 2))
-    parts = [np.array(rates[:whole]).reshape(-1, size), np.array([rates[whole:]])]
+    parts = [rates[:whole].reshape(-1, size), rates[None, whole:]]
     for first, part in zip((0, whole // size), parts, strict=True):
         if part.size:
             blocks, steps = slice(first, first + len(part)), part.shape[1]

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from . import products
 from .compiling import compiled, part
+from .elementwise import add
 from .lanes import REGISTER_BYTES
 from .layers import begin_batch, learn_sample
 from .products import BLOCK
@@ -38,12 +39,6 @@ def _clear(a):  # type: ignore[no-untyped-def]
 
 
 @part
-def _add(a, sums):  # type: ignore[no-untyped-def]
-    for i in range(sums.size):
-        sums[i] += a[i]
-
-
-@part
 def _learn_part(  # type: ignore[no-untyped-def]
     worker, p, layer, network, samples, deeper, start, begin, end, factor, room, losses
 ):
@@ -65,7 +60,7 @@ def _learn_part(  # type: ignore[no-untyped-def]
             d = room.d[s - start]
             label, errors = samples.labels[s], room.errors[worker]
             losses[s] = learn_sample(network, deeper, T, acts, errors, label, factor, d)
-            _add(d, d_sum)
+            add(T.dtype.type(1), d, d_sum)
 
 
 @part
@@ -86,13 +81,14 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
     n, (states, rows, width) = x.shape[0], W.shape
     step, parts, meetings = len(tile) * (REGISTER_BYTES // W.itemsize), room.T.shape[0], 0
     low, high = worker * rows // workers, (worker + 1) * rows // workers
+    one = W.dtype.type(1)
     for start in range(0, n, samples.batch):
         count = min(samples.batch, n - start)
         rate = samples.rates[start // samples.batch]
         factor = -rate / W.dtype.type(count)
         for j in range(0, width, step):
             products.row_sums(tile, j, W[0], layer.shift, r)
-        _add(b[0], r)
+        add(one, b[0], r)
         for p in range(worker, parts, workers):
             begin, end = start + count * p // parts, start + count * (p + 1) // parts
             _learn_part(
@@ -104,12 +100,12 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
         if worker == 0:
             begin_batch(network, deeper, T, rate)
             for p in range(parts):
-                _add(room.T[p], T)
-            _add(T, deeper)
+                add(one, room.T[p], T)
+            add(one, T, deeper)
         d_sum, scratch = r, room.z[worker, 0]
         _clear(d_sum)
         for p in range(parts):
-            _add(room.d_sum[p], d_sum)
+            add(one, room.d_sum[p], d_sum)
         if network.momentum != 0 or network.penalty != 0:
             _decay(low, high, network.momentum, rate * network.penalty, W)
         products.update_rows(
@@ -131,7 +127,7 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
         )
         if states == 2:
             for i in range(low, high):
-                _add(W[1, i], W[0, i])
+                add(one, W[1, i], W[0, i])
         if network.bias and worker == 0:
             for j in range(width):
                 if states == 2:

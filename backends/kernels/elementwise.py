@@ -92,6 +92,13 @@ def times_derivative(code, error, activations, start, delta, n):  # type: ignore
             delta[j] = error[j] * (one if a[j] > zero else zero)
 
 
+@part
+def add(factor, row, sums):  # type: ignore[no-untyped-def]
+    """sums += factor · row."""
+    for j in range(sums.size):
+        sums[j] += factor * row[j]
+
+
 @compiled
 def activate_all(code, numbers):  # type: ignore[no-untyped-def]
     """`activate` for a whole array of one dimension."""

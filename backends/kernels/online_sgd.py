@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from . import products
 from .compiling import compiled, inlined, part
+from .elementwise import add
 from .lanes import REGISTER_BYTES, fma, load, store
 from .layers import begin_batch, learn_sample
 from .workers import meet
@@ -79,12 +80,6 @@ def _recurrence(tile, network, samples, W, T, room, mixing, first, count, losses
 
 
 @part
-def _add(factor, row, sums):  # type: ignore[no-untyped-def]
-    for j in range(sums.size):
-        sums[j] += factor * row[j]
-
-
-@part
 def _weigh(c, batch, count, z, mixing):  # type: ignore[no-untyped-def]
     """z[0] = Σ_k c_k z[k], and mixing times its coefficients."""
     for t in range(count):
@@ -92,7 +87,7 @@ def _weigh(c, batch, count, z, mixing):  # type: ignore[no-untyped-def]
         for j in range(z.shape[2]):
             z[0, t, j] *= c[at, 0]
         if z.shape[0] == 2:
-            _add(c[at, 1], z[1, t], z[0, t])
+            add(c[at, 1], z[1, t], z[0, t])
         for s in range(at * batch):
             mixing[t, s] *= c[at, 2 + s // batch]
 
@@ -123,7 +118,7 @@ def _sum(count, steps):  # type: ignore[no-untyped-def]
     for j in range(total.size):
         total[j] = steps[0, j]
     for t in range(1, count):
-        _add(steps.dtype.type(1), steps[t], total)
+        add(steps.dtype.type(1), steps[t], total)
 
 
 @inlined
@@ -140,19 +135,19 @@ def _learn(  # type: ignore[no-untyped-def]
             for t in range(count):
                 at = t // batch
                 for k in range(b.shape[0]):
-                    _add(c_b[at, k], b[k], z[0, t])
+                    add(c_b[at, k], b[k], z[0, t])
                 for s in range(at * batch):
                     mixing[t, s] += c_b[at, 2 + s // batch]
     elif network.bias:
         for t in range(count):
-            _add(one, b[0], z[0, t])
+            add(one, b[0], z[0, t])
             for s in range(t):
                 mixing[t, s] += one
     _recurrence(layer.tile, network, samples, deeper, T, room, mixing, first, count, losses)
     if coefficients is None:  # d is steps[0]
         _sum(count, steps[0])
         if network.bias:
-            _add(one, steps[0, -1], b[0])
+            add(one, steps[0, -1], b[0])
         return
     end = -(-count // batch)
     c, c_b = coefficients[0, first // block], coefficients[1, first // block]
@@ -162,7 +157,7 @@ def _learn(  # type: ignore[no-untyped-def]
         if network.bias:
             _weighted(c_b[end + k, 2:], batch, count, d, steps[k])
             _sum(count, steps[k])
-            _add(one, steps[k, -1], b[k])
+            add(one, steps[k, -1], b[k])
         _weighted(c[end + k, 2:], batch, count, d, steps[k])
         _sum(count, steps[k])
 

@@ -89,7 +89,7 @@ class FirstLayer:
         return First(self.tile, self.scale, self.shift, self.no_shift, self.W, self.b)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
-        """z = x W + b of samples as `samples` gives them; z is padded like W."""
+        """z = x W + b of samples as `readable` gives them; z is padded like W."""
         mapped = (self.scale, self.shift, *self.room)
         work(products.affine, self.workers, self.tile, x, *mapped, self.W[0], self.b[0], z)
 
@@ -105,7 +105,7 @@ class FirstLayer:
             b[...] = self.b[k, : b.size]
 
 
-def samples(spec: NetworkSpec, values: Array) -> np.ndarray:
+def readable(spec: NetworkSpec, values: Array) -> np.ndarray:
     """Give samples as the kernels read them: uint8 or the network's dtype, row after row."""
     dtype = np.uint8 if values.dtype == np.uint8 else spec.dtype
     return read_only(np.ascontiguousarray(values, dtype))

@@ -18,7 +18,7 @@ from backends import select
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels import compiling, elementwise, workers
 from backends.kernels.lanes import REGISTER_BYTES
-from backends.kernels.packed import FirstLayer, samples
+from backends.kernels.packed import FirstLayer, readable
 from tests.conftest import assert_weights, lesson
 from trainer import MLP, fit, load
 
@@ -229,7 +229,7 @@ class TestFirstLayer:
         for a in (layer.W, layer.b, layer.scale, layer.shift):
             assert a.ctypes.data % REGISTER_BYTES == 0
         assert layer.W.shape[2] * layer.W.itemsize % REGISTER_BYTES == 0
-        values = samples(model.spec, np.ones((2, 30), np.uint8))
+        values = readable(model.spec, np.ones((2, 30), np.uint8))
         assert values.dtype == np.uint8  # not copied to floats
 
 
