@@ -77,10 +77,10 @@ def _widths(text: str) -> tuple[int, ...]:
     return tuple(map(int, parts))
 
 
-def _counts(option: str, text: str) -> list[int]:
+def _counts(option: str, text: str, example: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"{option} {text}: expected whole numbers above 0, such as 128 or 1,128")
+        raise UsageError(f"{option} {text}: expected whole numbers above 0 such as {example}")
     return sorted(set(map(int, parts)))
 
 
@@ -356,8 +356,8 @@ def bench_command(
     return bench.run(
         device=device,
         data=data,
-        hidden=_counts("--hidden", hidden),
-        batch_sizes=_counts("--batch-size", batch_size),
+        hidden=_counts("--hidden", hidden, "200 or 50,200,800"),
+        batch_sizes=_counts("--batch-size", batch_size, "128 or 1,32,128"),
         seconds=seconds,
         out=out,
         as_json=json,

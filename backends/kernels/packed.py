@@ -18,6 +18,8 @@ from .workers import work
 
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
 _TILES = (8, 7)
+# fewer cost less than the start of a thread that takes them
+_SAMPLES_A_WORKER = 256
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -91,12 +93,15 @@ class FirstLayer:
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
         """z = x W + b of samples as `readable` gives them; z is padded like W."""
         mapped = (self.scale, self.shift, *self.room)
-        work(products.affine, self.workers, self.tile, x, *mapped, self.W[0], self.b[0], z)
+        work(products.affine, self._workers_for(x), self.tile, x, *mapped, self.W[0], self.b[0], z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
         """W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
         mapped = (self.scale, self.shift, self.no_shift, *self.room)
-        work(products.update, self.workers, self.tile, x, *mapped, d, d_sum, self.W[-1])
+        work(products.update, self._workers_for(x), self.tile, x, *mapped, d, d_sum, self.W[-1])
+
+    def _workers_for(self, x: np.ndarray) -> int:
+        return max(1, min(self.workers, len(x) // _SAMPLES_A_WORKER))
 
     def unpack(self) -> None:
         """Write the numbers back to the arrays that they came from."""

@@ -218,6 +218,7 @@ class TestFirstLayer:
         W, b = rng.normal(size=(features, units)), rng.normal(size=units)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("backends.cpu.worker_count", lambda: count)
+            patch.setattr("backends.kernels.packed._SAMPLES_A_WORKER", 1)
             z = model.backend.first_affine(model.spec, p, W, b)
             product = model.backend.first_product(model.spec, p, delta)
         np.testing.assert_allclose(z, x @ W + b, rtol=1e-10, atol=1e-8)
