@@ -232,7 +232,7 @@ def _epoch_row(report: EpochReport) -> str:
     )
     return (
         f"{report.epoch:>7}  {report.train_loss:>9.6f}  {test:>9}{validation}"
-        f"  {report.seconds:>8.2f}  {report.samples_per_second:>10,.0f}"
+        f"  {three_digits(report.seconds):>8}  {report.samples_per_second:>10,.0f}"
     )
 
 
@@ -331,14 +331,14 @@ def _measurements(measurements: Sequence[Measurement]) -> Table:
             str(m.batch_size),
             Text(f"{m.samples_per_second:,.0f}", style="bold"),
             f"{slowest:+.0f} … {fastest:+.0f} %",
-            f"{'~' if m.scaled else ''}{_three_digits(m.epoch_seconds)}",
-            _three_digits(m.gflops),
-            _three_digits(m.percent_of_matmul),
+            f"{'~' if m.scaled else ''}{three_digits(m.epoch_seconds)}",
+            three_digits(m.gflops),
+            three_digits(m.percent_of_matmul),
         )
     return table
 
 
-def _three_digits(value: float) -> str:
+def three_digits(value: float) -> str:
     """0.0123, 1.23, 1,234."""
     return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
 
