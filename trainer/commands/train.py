@@ -151,8 +151,8 @@ def _train(
         total = training + sum(r.evaluation_seconds + r.compile_seconds for r in done)
         lines = [
             f"{display.percent(accuracy or 0)} of {test_samples:,} test samples right",
-            f"{epochs} epoch{'s' * (epochs > 1)} in {display.three_digits(training)} s of training, "
-            f"{total:.2f} s in all",
+            f"{epochs} epoch{'s' * (epochs > 1)} in {display.three_digits(training)} s of"
+            f" training, {total:.2f} s in all",
             f"run:  {folder.path}",
             f"next: python -m trainer predict {folder.path} --index 0",
             f"      python -m trainer evaluate {folder.path}",
