@@ -10,21 +10,26 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 from typing import Any
 
 from .base import Backend, BackendUnavailable, NetworkSpec
 
+MATMULS = ("float32", "tf32", "bfloat16", "float16")
+
 __all__ = [
+    "MATMULS",
     "Backend",
     "BackendUnavailable",
     "NetworkSpec",
     "describe_cpu",
     "describe_gpus",
+    "memory_shortage",
     "select",
 ]
 
 
-def select(device: str = "auto") -> Backend:
+def select(device: str = "auto", matmul: str = "float32") -> Backend:
     """Choose the device that the network lives on.
 
     Parameters
@@ -32,6 +37,9 @@ def select(device: str = "auto") -> Backend:
     device : {"auto", "cpu", "gpu", "gpu:N"}
         "auto" takes the first CUDA GPU where CuPy is installed and a device answers, else the
         CPU; the backend's `reason` says why. "gpu" is "gpu:0".
+    matmul : {"float32", "tf32", "bfloat16", "float16"}
+        What a GPU rounds the factors of float32 matrix products to; sums are float32. The CPU
+        knows float32 alone.
 
     Raises
     ------
@@ -39,16 +47,22 @@ def select(device: str = "auto") -> Backend:
         If a GPU was asked for by name and cannot be used; one line with the cause, the install
         command and the way out.
     ValueError
-        If `device` is no device's name.
+        If `device` is no device's name, or `matmul` is not for it.
     """
+    if matmul not in MATMULS:
+        raise ValueError(f"matmul={matmul!r} is unknown: expected {' or '.join(MATMULS)}")
     if device == "cpu":
         from .cpu import CpuBackend
 
+        if matmul != "float32":
+            raise ValueError(f"matmul={matmul!r} is for a GPU: the CPU multiplies in float32 alone")
         return CpuBackend()
     if device == "auto":
         try:
-            backend = select("gpu")
+            backend = select("gpu", matmul)
         except BackendUnavailable as error:
+            if matmul != "float32":
+                raise
             backend = select("cpu")
             backend.reason = str(error).split(";")[0]
         else:
@@ -61,7 +75,16 @@ def select(device: str = "auto") -> Backend:
         raise ValueError(f"unknown device {device!r}: expected auto, cpu, gpu or gpu:N{hint}")
     from .gpu import GpuBackend
 
-    return GpuBackend(int(match[1] or 0))
+    return GpuBackend(int(match[1] or 0), matmul)
+
+
+def memory_shortage(error: MemoryError) -> str:
+    """Say in one line what was needed and what was free, on whichever device it was."""
+    if "cupy" in sys.modules:
+        from . import gpu
+
+        return gpu.memory_shortage(error)
+    return str(error)
 
 
 def describe_cpu() -> dict[str, Any]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .feeding import Feed, Resident
 from .functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
 
 
@@ -130,6 +131,8 @@ class Backend:
     ----------
     reason : str
         Why `select("auto")` chose this backend; empty where it was asked for by name.
+    matmul : str
+        As `select` takes it: what the factors of float32 matrix products are rounded to.
     block_size : int
         Samples a block of online training. Any value gives the same result up to
         rounding; it only moves work between the block's matrix products and the recurrence.
@@ -138,6 +141,7 @@ class Backend:
     """
 
     reason = ""
+    matmul = "float32"
     block_size = 32
     chunk_size = 4096
 
@@ -172,14 +176,30 @@ class Backend:
         """
         if isinstance(dtype, str):
             dtype = getattr(self.xp, dtype)
-        if isinstance(a, np.ndarray) or not isinstance(a, self._array_type):
-            host = np.asarray(a)
-            if host.dtype.kind not in "buif":
-                raise TypeError(f"expected an array of real numbers, got dtype {host.dtype}")
-            native = host.dtype.newbyteorder("=")
-            odd = {np.bool_: np.uint8, np.float16: np.float32, np.longdouble: np.float64}
-            a = self.xp.asarray(np.asarray(host, odd.get(native.type, native), order="C"))
+        if self.is_host(a):
+            a = self.xp.asarray(self.host_array(a))
         return a if dtype is None else self.xp.astype(a, dtype, copy=False)
+
+    def is_host(self, a: Any) -> bool:
+        """Whether that is anything but an array of this device."""
+        return isinstance(a, np.ndarray) or not isinstance(a, self._array_type)
+
+    def host_array(self, a: Any) -> np.ndarray:
+        """Make an array of the host what `asarray` says of it: contiguous, of a dtype to keep."""
+        host = np.asarray(a)
+        if host.dtype.kind not in "buif":
+            raise TypeError(f"expected an array of real numbers, got dtype {host.dtype}")
+        native = host.dtype.newbyteorder("=")
+        odd = {np.bool_: np.uint8, np.float16: np.float32, np.longdouble: np.float64}
+        return np.asarray(host, odd.get(native.type, native), order="C")
+
+    def hold(self, a: Any) -> Array:
+        """Move samples to the device; a backend may leave on the host what is too large for it."""
+        return self.asarray(a)
+
+    def feed(self, values: Array, labels: Array, unit: int) -> Feed:
+        """Prepare to hand out held samples in any order; parts end after multiples of `unit`."""
+        return Resident(self.xp, values, labels)
 
     def to_numpy(self, a: Array) -> np.ndarray:
         """Copy a device array to the host."""
@@ -191,11 +211,6 @@ class Backend:
     def rng(self, seed: int | None) -> np.random.Generator:
         """Give the host generator that weights and sample order are drawn from on every device."""
         return np.random.default_rng(seed)
-
-    def prepare(
-        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
-    ) -> None:
-        """Compile what `sgd` needs for values of such a dtype, or read it from disk."""
 
     def block(self, batch_size: int) -> int:
         """Give the samples a block of `sgd`: calls that end between blocks change no number."""
@@ -216,7 +231,12 @@ class Backend:
 
     def affine(self, a: Array, W: Array, b: Array | None) -> Array:
         """z = a W + b."""
-        return a @ W if b is None else a @ W + b
+        z = self.product(a, W)
+        return z if b is None else z + b
+
+    def product(self, a: Array, b: Array) -> Array:
+        """a b, the matrix product."""
+        return a @ b
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
         """z_1 = x W_1 + b_1 of unscaled values."""
@@ -224,7 +244,7 @@ class Backend:
 
     def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
         """xᵀ δ_1 of unscaled values, shape (sizes[0], sizes[1])."""
-        return self.inputs(spec, values).T @ delta
+        return self.product(self.inputs(spec, values).T, delta)
 
     def activate(self, name: str, z: Array) -> Array:
         """A hidden layer's activation."""
@@ -271,7 +291,7 @@ class Backend:
         # one empty chunk for no samples, so that the results still have their shape
         for start in range(0, max(values.shape[0], 1), self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, values.shape[0]))
-            z = self.first_affine(spec, values[rows, :], *first)
+            z = self.first_affine(spec, self.asarray(values[rows, :]), *first)
             yield rows, *self.forward(spec, deeper, z)
 
     def losses(self, spec: NetworkSpec, logits: Array, outputs: Array, targets: Array) -> Array:
@@ -295,7 +315,7 @@ class Backend:
         deltas = [loss.delta(self.xp, outputs, targets)]
         carried = outputs - targets if loss.splits_raw_errors else deltas[0]
         for (W, _), a in zip(reversed(deeper), reversed(hidden), strict=True):
-            carried = carried @ W.T
+            carried = self.product(carried, W.T)
             delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, a)
             if not loss.splits_raw_errors:
                 carried = delta
@@ -353,8 +373,12 @@ class Backend:
         losses = self.losses(spec, logits, outputs, targets)
         deltas = self.backward(spec, layers[1:], hidden, outputs, targets)
         products = [self.first_product(spec, values, deltas[0])]
-        products += [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+        products += self.products(hidden, deltas[1:])
         return losses, self.gradients(layers, products, deltas, penalty)
+
+    def products(self, hidden: Sequence[Array], deltas: Sequence[Array]) -> list[Array]:
+        """a_(l-1)ᵀ δ_l of the layers behind the first."""
+        return [self.product(a.T, delta) for a, delta in zip(hidden, deltas, strict=True)]
 
     # --- update steps, in place ---------------------------------------------------------
 
@@ -389,7 +413,7 @@ class Backend:
         corrected = self.xp.sqrt(square / (1 - beta2**step)) + epsilon
         w -= rate / (1 - beta1**step) * mean / corrected
 
-    # --- stochastic gradient descent ------------------------------------------------------
+    # --- training ---------------------------------------------------------------------------
 
     def sgd(
         self,
@@ -434,15 +458,71 @@ class Backend:
                 spec, weights, velocities, values, labels, rates, momentum, penalty
             )
         losses = []
-        for start, rate in zip(range(0, values.shape[0], batch_size), rates, strict=True):
-            batch = slice(start, min(start + batch_size, values.shape[0]))
-            part, gradients = self.losses_and_gradients(
-                spec, weights, values[batch, :], labels[batch], penalty
-            )
+        for rate, part, gradients in self._batches(
+            spec, weights, values, labels, rates, batch_size, penalty
+        ):
             for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
                 self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)
             losses.append(part)
         return self.xp.concat(losses)
+
+    def adam(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        means: Sequence[Array],
+        squares: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+        steps: int,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> Array:
+        """Learn samples in order by Adam (Kingma and Ba 2015, algorithm 1).
+
+        Parameters
+        ----------
+        means, squares : sequence of arrays
+            The gradient's first and second moment, one each for each of the weights; changed in
+            place.
+        steps : int
+            How many steps have been made before.
+        beta1, beta2, epsilon : float
+            The paper's.
+
+        The others and the result are those of `sgd`.
+        """
+        losses = []
+        for rate, part, gradients in self._batches(
+            spec, weights, values, labels, rates, batch_size, penalty
+        ):
+            steps += 1
+            for w, mean, square, gradient in zip(weights, means, squares, gradients, strict=True):
+                self.adam_step(w, mean, square, gradient, rate, steps, beta1, beta2, epsilon)
+            losses.append(part)
+        return self.xp.concat(losses)
+
+    def _batches(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+    ) -> Iterator[tuple[float, Array, list[Array]]]:
+        """Walk through the batches; yields the rate, the losses and the gradients of each."""
+        for start, rate in zip(range(0, values.shape[0], batch_size), rates, strict=True):
+            batch = slice(start, min(start + batch_size, values.shape[0]))
+            losses, gradients = self.losses_and_gradients(
+                spec, weights, values[batch, :], labels[batch], penalty
+            )
+            yield rate, losses, gradients
 
     def online_sgd(
         self,
@@ -597,7 +677,7 @@ class Backend:
             losses[now] = self.losses(spec, logits, outputs, targets[now, :])
             deltas = self.backward(spec, layers, hidden, outputs, targets[now, :])
             d[now, :] = -rate * deltas[0]
-            products = [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+            products = self.products(hidden, deltas[1:])
             gradients = self.gradients(layers, products, deltas[1:], penalty)
             for i, (w, gradient) in enumerate(zip(deeper, gradients, strict=True)):
                 self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import threadpoolctl
 
-from .base import Backend, NetworkSpec, block_coefficients
+from .base import Backend, NetworkSpec
 from .functions import Array
 from .kernels import batch_sgd, online_sgd
-from .kernels.elementwise import ACTIVATION_CODES, activate_all
-from .kernels.layers import LOSS_CODES, Network, Samples
+from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
+from .kernels.coefficients import coefficient_table
+from .kernels.elementwise import activate_all
+from .kernels.layers import Network, Samples
 from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
 from .kernels.products import BLOCK
 from .kernels.workers import work, worker_count
@@ -76,15 +78,6 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
-
-    def prepare(
-        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
-    ) -> None:
-        weights = [np.zeros(shape, spec.dtype) for shape in spec.shapes]
-        speeds = [np.zeros_like(w) for w in weights] if momentum else []
-        values, labels = np.zeros((1, spec.sizes[0]), dtype), np.zeros(1, np.int64)
-        self.sgd(spec, weights, speeds, values, labels, [0.0], batch_size, momentum, penalty)
-        self.first_affine(spec, values, *spec.layers(weights)[0])
 
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
@@ -185,7 +178,7 @@ class CpuBackend(Backend):
             if not plain:
                 size = block // batch_size
                 coefficients = np.stack(
-                    [_block_coefficients(samples.rates, size, momentum, p) for p in (penalty, 0.0)],
+                    [coefficient_table(samples.rates, size, momentum, p) for p in (penalty, 0.0)],
                     dtype=real,
                 )
             workers = min(layer.workers, layer.tiles)
@@ -255,7 +248,7 @@ class CpuBackend(Backend):
                 deltas = self.backward(spec, deeper, hidden, outputs, targets)
                 steps = d[low - start : low - start + len(x), :units]
                 np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
-                products = [a.T @ delta for a, delta in zip(hidden, deltas[1:], strict=True)]
+                products = self.products(hidden, deltas[1:])
                 share = real(len(x) / (stop - start))
                 parts = [
                     share * part for part in self.gradients(deeper, products, deltas[1:], penalty)
@@ -277,29 +270,6 @@ class CpuBackend(Backend):
             for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
                 self.sgd_step(w, speed if momentum else None, gradient, rate, momentum)
         return losses
-
-
-def _block_coefficients(
-    rates: np.ndarray, size: int, momentum: float, penalty: float
-) -> np.ndarray:
-    """Lay `block_coefficients` of all blocks of `size` batches out for `online_sgd.train`.
-
-    Row t is for the weights before batch t; behind a block's batches stand the weights' and the
-    velocity's rows after it. The columns are for W_0, U and the steps.
-    """
-    whole = len(rates) // size * size
-    c = np.zeros((-(-len(rates) // size), size + 2, size + 2))
-    parts = [rates[:whole].reshape(-1, size), rates[None, whole:]]
-    for first, part in zip((0, whole // size), parts, strict=True):
-        if part.size:
-            blocks, steps = slice(first, first + len(part)), part.shape[1]
-            of = block_coefficients(tuple(part.T), momentum, penalty)
-            for t in range(steps + 1):
-                for column, value in enumerate((of.start[t], of.velocity[t], *of.steps[t])):
-                    c[blocks, t, column] = value
-            for column, value in enumerate((of.end_start, of.end_velocity, *of.end_steps)):
-                c[blocks, steps + 1, column] = value
-    return c
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:

@@ -7,15 +7,24 @@ asked for.
 from __future__ import annotations
 
 import ctypes
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
 
 from .base import Backend, BackendUnavailable, NetworkSpec
+from .feeding import Feed, Streamed
 from .functions import Array
+from .kernels import cuda_online
+from .kernels.cuda import Kernels, Products
+from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
+_SPARED = 0.2  # of the free memory, for what training itself takes
+_STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
 
 
 class GpuBackend(Backend):
@@ -27,6 +36,9 @@ class GpuBackend(Backend):
     ----------
     index : int
         The device's number, from 0.
+    matmul : {"float32", "tf32", "bfloat16", "float16"}
+        What the factors of matrix products of float32 are rounded to; they are summed up in
+        float32. Batch size 1 has no such products, it always computes in the weights' dtype.
 
     Raises
     ------
@@ -34,16 +46,17 @@ class GpuBackend(Backend):
         If CuPy, the driver or the device is missing, or does not answer.
     """
 
-    block_size = 64
+    block_size = 64  # of every variant of the kernels a multiple
 
-    def __init__(self, index: int = 0) -> None:
+    def __init__(self, index: int = 0, matmul: str = "float32") -> None:
         self._cupy = cupy = _import_cupy()
         count = _device_count(cupy)
         if index >= count:
             there = "gpu:0" if count == 1 else f"gpu:0 to gpu:{count - 1}"
             raise _unavailable(f"gpu:{index} does not exist, this machine has {there}")
         try:
-            cupy.cuda.Device(index).use()
+            device = cupy.cuda.Device(index)
+            device.use()
             # an elementwise kernel and a matrix product: the compiler and cuBLAS answer too
             ones = cupy.ones((2, 2), cupy.float32) + 1
             answer = float((ones @ ones).sum())
@@ -52,10 +65,16 @@ class GpuBackend(Backend):
             raise _unavailable(f"gpu:{index} does not answer: {_first_line(error)}") from error
         if answer != 32.0:
             raise _unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
-        from cupyx.scipy.special import expit
-
-        self._expit = expit
         super().__init__(cupy, f"gpu:{index}", _device_name(cupy, index))
+        self.matmul = matmul
+        self._index = index
+        self._multiprocessors = device.attributes["MultiProcessorCount"]
+        self._shared_limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
+        self._products = Products(cupy, matmul)
+        self._kernels = lru_cache(self._compile)
+        self._running: dict[Any, Batches] = {}
+
+    # --- arrays -------------------------------------------------------------------------
 
     def to_numpy(self, a: Array) -> np.ndarray:
         return self._cupy.asnumpy(a)
@@ -63,23 +82,160 @@ class GpuBackend(Backend):
     def synchronize(self) -> None:
         self._cupy.cuda.get_current_stream().synchronize()
 
-    def prepare(
-        self, spec: NetworkSpec, dtype: Any, batch_size: int, momentum: float, penalty: float
-    ) -> None:
-        # CuPy compiles each elementwise kernel at its first use: use them on a network of zeros
-        weights = [self.xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
-        values = self.xp.zeros((2, spec.sizes[0]), dtype=dtype)
-        labels = self.xp.zeros(2, dtype=self.xp.int64)
-        rates = [0.0] * (2 if batch_size == 1 else 1)
-        speeds = [self.xp.zeros_like(w) for w in weights] if momentum else []
-        self.sgd(spec, weights, speeds, values, labels, rates, batch_size, momentum, penalty)
-        self.synchronize()
+    def free_memory(self) -> int:
+        """Count the bytes that an array could still have."""
+        pool = self._cupy.get_default_memory_pool()
+        return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
-    def activate(self, name: str, z: Array) -> Array:
-        return self._expit(z) if name == "sigmoid" else super().activate(name, z)
+    def hold(self, a: Any) -> Array:
+        if self.is_host(a):
+            host = self.host_array(a)
+            if host.nbytes > (1 - _SPARED) * self.free_memory():
+                return host
+        return self.asarray(a)
 
-    def output(self, name: str, z: Array) -> Array:
-        return self._expit(z) if name == "sigmoid" else super().output(name, z)
+    def feed(self, values: Array, labels: Array, unit: int) -> Feed:
+        if not self.is_host(values):
+            return super().feed(values, labels, unit)
+        room = int(_STREAMED * self.free_memory() / values[0].nbytes)
+        rows = max(1, room // unit) * unit
+        return Streamed(self._cupy, self._index, values, labels, rows)
+
+    # --- the network --------------------------------------------------------------------
+
+    def propagate(
+        self, spec: NetworkSpec, weights: Sequence[Array], values: Array
+    ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
+        n = values.shape[0]
+        a_sample = (2 * sum(spec.sizes) + spec.sizes[0]) * np.dtype(spec.dtype).itemsize
+        most = max(1, int((1 - _SPARED) * self.free_memory()) // a_sample)
+        for start in range(0, max(n, 1), most):
+            rows = slice(start, min(start + most, n))
+            part = self._readable(self.asarray(values[rows, :]))
+            count = part.shape[0]
+            run = Forward(
+                self._cupy,
+                self._kernels("batch_sgd", spec.dtype, part.dtype),
+                self._products,
+                spec,
+                weights,
+                count,
+            )
+            run.outputs = self.xp.empty((count, spec.sizes[-1]), spec.dtype)
+            if count:
+                self._products.bind()
+                run.begin(part)
+                run.forward(count)
+                run.answer(count)
+            yield rows, run.acts[1:-1], run.acts[-1], run.outputs
+
+    def product(self, a: Array, b: Array) -> Array:
+        if self.matmul == "float32" or a.dtype != self.xp.float32:
+            return a @ b
+        out = self.xp.empty((a.shape[0], b.shape[1]), a.dtype)
+        self._products.bind()
+        contiguous = self._cupy.ascontiguousarray
+        self._products(out, contiguous(a), contiguous(b))
+        return out
+
+    # --- training -----------------------------------------------------------------------
+
+    def sgd(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int = 1,
+        momentum: float = 0.0,
+        penalty: float = 0.0,
+    ) -> Array:
+        values = self._readable(values)
+        if batch_size > 1:
+            kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
+            batches = self._steps(
+                spec, weights, values, batch_size, kind, states, momentum, penalty
+            )
+            return batches.learn(values, labels, rates)
+        variant = cuda_online.choose_variant(
+            spec, momentum, self._multiprocessors, self._shared_limit
+        )
+        if variant is None or not len(values):
+            return super().sgd(
+                spec, weights, velocities, values, labels, rates, 1, momentum, penalty
+            )
+        kernels = self._kernels(
+            "online_sgd",
+            spec.dtype,
+            values.dtype,
+            BLOCK=variant.block,
+            UNITS=variant.units,
+            CLASSES=variant.classes,
+            COLUMNS=variant.columns,
+        )
+        logits = cuda_online.learn(
+            self._cupy, kernels, variant, spec, weights, velocities, values, labels, rates,
+            momentum, penalty,
+        )  # fmt: skip
+        outputs = self.output(spec.output, logits)
+        return self.losses(spec, logits, outputs, self.targets(spec, labels))
+
+    def adam(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        means: Sequence[Array],
+        squares: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+        steps: int,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        epsilon: float = 1e-8,
+    ) -> Array:
+        values = self._readable(values)
+        batches = self._steps(
+            spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
+            (beta1, beta2), epsilon,
+        )  # fmt: skip
+        return batches.learn(values, labels, rates, steps)
+
+    def _steps(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        batch_size: int,
+        optimizer: int,
+        states: Sequence[Sequence[Array]],
+        *options: Any,
+    ) -> Batches:
+        """Find the room and the graph of such steps, or make them anew; the last two are kept."""
+        arrays = [*weights, *(a for state in states for a in state)]
+        where = tuple(a.data.ptr for a in arrays)
+        key = (spec, batch_size, optimizer, values.dtype, where, options)
+        if key not in self._running:
+            while len(self._running) > 1:
+                del self._running[next(iter(self._running))]
+            kernels = self._kernels("batch_sgd", spec.dtype, values.dtype)
+            self._running[key] = Batches(
+                self._cupy, kernels, self._products, spec, weights, batch_size, optimizer, states,
+                *options,
+            )  # fmt: skip
+        return self._running[key]
+
+    def _compile(self, name: str, dtype: Any, values: Any, **macros: int) -> Kernels:
+        return Kernels(self._cupy, name, dtype, values, **macros)
+
+    def _readable(self, values: Array) -> Array:
+        """Samples as the kernels read them, which know no float16."""
+        half = values.dtype == self.xp.float16
+        return self._cupy.ascontiguousarray(values, self.xp.float32 if half else None)
 
 
 def describe() -> list[dict[str, Any]]:
@@ -116,6 +272,21 @@ def describe() -> list[dict[str, Any]]:
             }
         )
     return devices
+
+
+def memory_shortage(error: MemoryError) -> str:
+    """See `backends.memory_shortage`."""
+    cuda = _import_cupy().cuda
+    if not isinstance(error, cuda.memory.OutOfMemoryError):
+        return str(error)
+    free, total = cuda.runtime.memGetInfo()
+    asked = re.search(r"allocating ([\d,]+) bytes", str(error))
+    needed = _size(int(asked[1].replace(",", ""))) if asked else "more"
+    return f"the GPU was asked for {needed}, {_size(free)} of its {_size(total)} are free"
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def _import_cupy() -> Any:

@@ -276,11 +276,11 @@ class TestReports:
         train(model, x, y, epochs=1)  # compiled by now
         accuracy = model.accuracy
         told = []
-        prepare = lambda *args: told.append(args[2]) or time.sleep(0.4)  # noqa: E731
-        monkeypatch.setattr(backend, "prepare", prepare)
+        prepare = lambda *args: told.append(args[1]) or time.sleep(0.4)  # noqa: E731
+        monkeypatch.setattr("trainer.fitting._Training.prepare", prepare)
         monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
-        assert told == [batch_size]
+        assert told == [backend.xp.float64]
         assert first.compile_seconds >= 0.4
         assert second.compile_seconds == 0
         for report in (first, second):

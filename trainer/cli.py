@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import UnusedCliTokensError
 from cyclopts.validators import Number
 
-from backends import BackendUnavailable
+from backends import MATMULS, BackendUnavailable, memory_shortage
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from . import __version__, display
@@ -166,6 +166,15 @@ def train_command(
         str | None,
         Parameter(choices=DTYPES, group=_NETWORK, help="Of weights and arithmetic."),
     ] = None,
+    matmul: Annotated[
+        str,
+        Parameter(
+            choices=MATMULS,
+            group=_NETWORK,
+            help="What a GPU rounds the factors of float32 matrix products to, in batches and"
+            " answers; sums are float32.",
+        ),
+    ] = "float32",
     epochs: Annotated[
         int | None,
         Parameter(
@@ -250,6 +259,7 @@ def train_command(
     }
     return train.run(
         device=device,
+        matmul=matmul,
         data=data,
         test_data=test_data,
         recipe=recipe,
@@ -406,7 +416,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except MemoryError as error:
         display.error(
-            f"this does not fit into memory ({error}); lower --hidden, --batch-size or --limit"
+            f"this does not fit into memory ({memory_shortage(error)}); lower --hidden,"
+            " --batch-size or --limit"
         )
         return 1
     except OSError as error:

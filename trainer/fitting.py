@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from numbers import Real
 from time import perf_counter
 from typing import Any
 
+from backends.feeding import Feed
 from backends.functions import Array
 
 from .network import MLP
-from .optimizers import OPTIMIZERS
+from .optimizers import OPTIMIZERS, Optimizer
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
 
@@ -173,8 +175,8 @@ def fit(
         raise ValueError(f"momentum={momentum}: expected a number from 0 to below 1")
     if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
-    stepper = OPTIMIZERS[optimizer](model.backend, model.weights, float(momentum))
-    training = _Training(model, stepper, learning_rate, int(batch_size))
+    remember = partial(OPTIMIZERS[optimizer], model.backend, momentum=float(momentum))
+    training = _Training(model, remember, learning_rate, int(batch_size))
     return _epochs(training, train_x, train_y, int(epochs), shuffle, seed, test, validation)
 
 
@@ -184,44 +186,46 @@ class _Training:
     def __init__(
         self,
         model: MLP,
-        optimizer: Any,
+        remember: Callable[[Sequence[Array]], Optimizer],
         learning_rate: float | Callable[[int], float],
         batch_size: int,
     ) -> None:
         self.model = model
-        self.optimizer = optimizer
+        self._remember = remember
+        self.optimizer = remember(model.weights)
         self.batch_size = batch_size
-        # Adam's elementwise second moment does not fit the delayed updates of `Backend.sgd`
-        self.sgd = hasattr(optimizer, "velocities")
         self._learning_rate = learning_rate
         self.steps = 0
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
-        self._unit = model.backend.block(batch_size) if self.sgd else batch_size
+        self.unit = self.optimizer.block(batch_size)
         self._units = 1
 
     @property
     def stride(self) -> int:
         """Samples to learn before the next report."""
-        return self._units * self._unit
+        return self._units * self.unit
 
     def aim(self, seconds: float) -> None:
         """Set the stride by what the last one took."""
         wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
         self._units = max(1, min(4 * self._units, int(wanted)))
 
-    def prepare(self, dtype: Any, m: int) -> None:
-        """Have the backend compile what learning from m samples of a dtype needs."""
+    def prepare(self, dtype: Any) -> None:
+        """Have the backend compile what learning and answering samples of a dtype needs.
+
+        Kernels are compiled at their first use: use them on a network of zeros.
+        """
         backend, spec = self.model.backend, self.model.spec
-        if self.sgd:
-            backend.prepare(
-                spec, dtype, self.batch_size, self.optimizer.momentum, self.model.l2 / m
-            )
-            return
         xp = backend.xp
-        nothing = [xp.zeros_like(w) for w in self.model.weights]
+        weights = [xp.zeros_like(w) for w in self.model.weights]
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
-        _, gradients = backend.losses_and_gradients(spec, nothing, values, labels, 0.0)
-        type(self.optimizer)(backend, nothing).step(nothing, gradients, 0.0)
+        penalty = 1.0 if self.model.l2 else 0.0
+        self._remember(weights).learn(
+            spec, weights, values, labels, [0.0], self.batch_size, penalty
+        )
+        for _ in backend.propagate(spec, weights, values):
+            pass
+        backend.synchronize()
 
     def rates(self, updates: int) -> list[float]:
         """Learning rates of the next updates."""
@@ -236,40 +240,21 @@ class _Training:
                 )
         return rates
 
-    def learn(
-        self, rows: Callable[[int, int], tuple[Array, Array]], a: int, b: int, m: int
-    ) -> tuple[Array, list[float]]:
-        """Learn samples a to b of m in the epoch's order.
+    def learn(self, values: Array, labels: Array, m: int) -> tuple[Array, list[float]]:
+        """Learn the next samples of an epoch of m.
 
         Returns
         -------
-        losses : array, shape (b - a,)
+        losses : array, shape (len(values),)
         rates : list of float
             The learning rate of each update.
         """
         model = self.model
-        penalty = model.l2 / m
-        rates = self.rates(-(-(b - a) // self.batch_size))
-        if self.sgd:
-            losses = model.backend.sgd(
-                model.spec,
-                model.weights,
-                self.optimizer.velocities,
-                *rows(a, b),
-                rates,
-                self.batch_size,
-                self.optimizer.momentum,
-                penalty,
-            )
-            return losses, rates
-        parts = []
-        for start, rate in zip(range(a, b, self.batch_size), rates, strict=True):
-            losses, gradients = model.backend.losses_and_gradients(
-                model.spec, model.weights, *rows(start, min(start + self.batch_size, b)), penalty
-            )
-            self.optimizer.step(model.weights, gradients, rate)
-            parts.append(losses)
-        return model.backend.xp.concat(parts), rates
+        rates = self.rates(-(-labels.shape[0] // self.batch_size))
+        losses = self.optimizer.learn(
+            model.spec, model.weights, values, labels, rates, self.batch_size, model.l2 / m
+        )
+        return losses, rates
 
 
 def _epochs(
@@ -290,8 +275,11 @@ def _epochs(
     y = model.labels(train_y, n, "train_y")
     if not n:
         raise ValueError("train_x has no samples: expected at least one")
-    if xp.isdtype(x.dtype, "real floating") and not _finite(xp, xp.astype(x, model.spec.dtype)):
-        raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+    dtype = backend.asarray(x[:1, :]).dtype
+    for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
+        if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
+            raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+    feed = backend.feed(x, y, training.unit)
     rng = backend.rng(seed)
     clock.pause()
     started = perf_counter()
@@ -302,15 +290,15 @@ def _epochs(
     }
     evaluation_seconds = perf_counter() - started
     started = perf_counter()
-    training.prepare(x.dtype, n)
+    training.prepare(dtype)
     compile_seconds = perf_counter() - started
 
     for epoch in range(1, epochs + 1):
         clock.resume()
         good = [xp.asarray(w, copy=True) for w in model.weights]
-        order = backend.asarray(rng.permutation(n)) if shuffle else None
+        feed.start(rng.permutation(n) if shuffle else None)
         try:
-            train_loss = yield from _walk(training, clock, x, y, order, epoch, epochs)
+            train_loss = yield from _walk(training, clock, feed, n, epoch, epochs)
         except Diverged:
             for w, last_good in zip(model.weights, good, strict=True):
                 w[...] = last_good
@@ -335,25 +323,18 @@ def _epochs(
 def _walk(
     training: _Training,
     clock: _Stopwatch,
-    x: Array,
-    y: Array,
-    order: Array | None,
+    feed: Feed,
+    n: int,
     epoch: int,
     epochs: int,
 ) -> Generator[BatchProgress, None, float]:
     """Walk through one epoch; yields its progress with the clock paused, returns its loss."""
     xp = training.model.backend.xp
-    n = x.shape[0]
-
-    def rows(a: int, b: int) -> tuple[Array, Array]:
-        if order is None:
-            return x[a:b, :], y[a:b]
-        return xp.take(x, order[a:b], axis=0), xp.take(y, order[a:b])
-
     done, loss_sum, all_losses = 0, 0.0, []
     rates = [0.0]
     while done < n:
-        losses, rates = training.learn(rows, done, min(done + training.stride, n), n)
+        stop = min(done + training.stride, feed.stop(done))
+        losses, rates = training.learn(*feed.rows(done, stop), n)
         part_sum = float(xp.sum(losses, dtype=xp.float64))
         if not math.isfinite(part_sum):
             first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))

@@ -177,17 +177,23 @@ class MLP:
     # --- samples on the device ------------------------------------------------------------
 
     def samples(self, x: Any, name: str = "x") -> Array:
-        """Move samples (n, fan_in) to the device, unscaled; errors call them by `name`.
+        """Have the backend hold samples (n, fan_in), unscaled; errors call them by `name`.
 
         Raises
         ------
         ValueError
             If the shape is another.
         """
-        values = self.backend.asarray(x)
+        values = self.backend.hold(x)
         if values.ndim != 2 or values.shape[1] != self.sizes[0]:
             raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values
+
+    def chunks(self, n: int) -> Iterator[slice]:
+        """Cut n samples into as many as the backend computes at a time."""
+        size = self.backend.chunk_size
+        for start in range(0, n, size):
+            yield slice(start, min(start + size, n))
 
     def labels(self, y: Any, n: int, name: str = "y") -> Array:
         """Move the labels of n samples to the device as integers; errors call them by `name`.
@@ -266,11 +272,11 @@ class MLP:
         """
         values, labels, m = self._labelled(x, y)
         total: list[Array] = []
-        for rows in self._chunks(m):
+        for rows in self.chunks(m):
             part = labels[rows]
             share = part.shape[0] / m
             _, gradients = self.backend.losses_and_gradients(
-                self.spec, self.weights, values[rows, :], part, self.l2 / m
+                self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
             )
             parts = [gradient * share for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
@@ -334,12 +340,6 @@ class MLP:
         except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise WeightFileError(f"{path}: does not hold a whole network ({error})") from error
         return model
-
-    def _chunks(self, n: int) -> Iterator[slice]:
-        # one empty chunk for no samples, so that the results still have their shape
-        size = self.backend.chunk_size
-        for start in range(0, max(n, 1), size):
-            yield slice(start, min(start + size, n))
 
     def _names(self) -> list[str]:
         per_layer = ("W", "b") if self.spec.bias else ("W",)

@@ -3,10 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Protocol
 
-from backends import Backend
+from backends import Backend, NetworkSpec
 from backends.functions import Array
+
+
+class Optimizer(Protocol):
+    """What `fit` asks of an optimiser."""
+
+    def __init__(self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0) -> None:
+        """Begin without a memory."""
+
+    def block(self, batch_size: int) -> int:
+        """Give the samples after which a call of `learn` may end without changing a number."""
+
+    def learn(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+    ) -> Array:
+        """Change the weights in place, a step a batch; parameters and result of `Backend.sgd`."""
 
 
 class SGD:
@@ -17,11 +39,30 @@ class SGD:
         self.momentum = momentum
         self.velocities = [backend.xp.zeros_like(w) for w in weights] if momentum else []
 
-    def step(self, weights: Sequence[Array], gradients: Sequence[Array], rate: float) -> None:
-        """Change the weights in place."""
-        for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
-            velocity = self.velocities[i] if self.velocities else None
-            self.backend.sgd_step(w, velocity, gradient, rate, self.momentum)
+    def block(self, batch_size: int) -> int:
+        return self.backend.block(batch_size)
+
+    def learn(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+    ) -> Array:
+        return self.backend.sgd(
+            spec,
+            weights,
+            self.velocities,
+            values,
+            labels,
+            rates,
+            batch_size,
+            self.momentum,
+            penalty,
+        )
 
 
 class Adam:
@@ -35,15 +76,32 @@ class Adam:
         self.squares = [backend.xp.zeros_like(w) for w in weights]
         self.steps = 0
 
-    def step(self, weights: Sequence[Array], gradients: Sequence[Array], rate: float) -> None:
-        """Change the weights in place."""
-        self.steps += 1
-        for w, mean, square, gradient in zip(
-            weights, self.means, self.squares, gradients, strict=True
-        ):
-            self.backend.adam_step(
-                w, mean, square, gradient, rate, self.steps, beta1=0.9, beta2=0.999, epsilon=1e-8
-            )
+    def block(self, batch_size: int) -> int:
+        return batch_size
+
+    def learn(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        penalty: float,
+    ) -> Array:
+        before, self.steps = self.steps, self.steps + len(rates)
+        return self.backend.adam(
+            spec,
+            weights,
+            self.means,
+            self.squares,
+            values,
+            labels,
+            rates,
+            batch_size,
+            penalty,
+            before,
+        )
 
 
-OPTIMIZERS: dict[str, Any] = {"sgd": SGD, "adam": Adam}
+OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}

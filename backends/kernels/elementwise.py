@@ -20,8 +20,6 @@ from numba.extending import overload
 
 from .compiling import compiled, part
 
-ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
-
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)

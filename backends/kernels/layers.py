@@ -18,8 +18,6 @@ from .compiling import inlined, part
 from .elementwise import activate, exp, times_derivative
 from .lanes import REGISTER_BYTES, fma, load, splat, store
 
-LOSS_CODES = {"rashid": 0, "squared_error": 1, "binary_cross_entropy": 2, "cross_entropy": 3}
-
 
 class Network(NamedTuple):
     """What the kernels must know of a network besides its weights.

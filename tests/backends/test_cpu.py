@@ -19,58 +19,9 @@ from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels import compiling, elementwise, workers
 from backends.kernels.lanes import REGISTER_BYTES
 from backends.kernels.packed import FirstLayer, readable
+from tests.backends.trainings import learn, trainings
 from tests.conftest import assert_weights, lesson
 from trainer import MLP, fit, load
-
-
-def problem(draw, density, features, n, kind):
-    """Samples of which the fraction `density` of numbers is not zero, and labels 0 to 2."""
-    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    ink = rng.random((n, features)) < density
-    if kind == "uint8":
-        return (rng.integers(1, 256, ink.shape) * ink).astype(np.uint8), rng.integers(0, 3, n)
-    return rng.normal(size=ink.shape) * ink, rng.integers(0, 3, n)
-
-
-@st.composite
-def trainings(draw):
-    """A network, samples and how they are learned."""
-    features = draw(st.integers(1, 40))
-    kind = draw(st.sampled_from(["uint8", "float"]))
-    scale = 1 / 255 if kind == "uint8" else 0.7
-    shift = draw(st.sampled_from([0.0, 0.01, -0.3]))
-    if draw(st.booleans()):
-        scale = scale * np.linspace(0.5, 1.5, features)
-        shift = shift * np.linspace(-1, 2, features)
-    network = {
-        "sizes": [features, *draw(st.lists(st.integers(1, 40), max_size=3)), 3],
-        "activation": draw(st.sampled_from(list(ACTIVATIONS))),
-        "loss": draw(st.sampled_from(list(LOSSES))),
-        "bias": draw(st.booleans()),
-        "init": "fan_in",
-        "scale": scale,
-        "shift": shift,
-        "seed": 1,
-    }
-    n = draw(st.integers(1, 120))
-    x, y = problem(draw, draw(st.sampled_from([0, 0.05, 0.2, 0.5, 1])), features, n, kind)
-    batch_size = draw(st.sampled_from([1, 1, 2, 5, 16, 31, 32, 33, 70]))
-    step = {
-        "batch_size": batch_size,
-        "momentum": draw(st.sampled_from([0.0, 0.0, 0.9])),
-        "penalty": draw(st.sampled_from([0.0, 0.0, 0.03])),
-        "rates": list(np.random.default_rng(2).uniform(0, 0.1, -(-n // batch_size))),
-    }
-    return network, x, y, step
-
-
-def learn(backend, network, x, y, step, dtype="float64"):
-    """Train a new network; returns losses, weights and velocities on the host."""
-    model = MLP(**{"dtype": dtype, **network}, backend=backend)
-    speeds = [backend.xp.zeros_like(w) for w in model.weights] if step["momentum"] else []
-    values, labels = model.samples(x), model.labels(y, len(x))
-    losses = backend.sgd(model.spec, model.weights, speeds, values, labels, **step)
-    return [losses, *model.weights, *speeds]
 
 
 class TestSgd:
@@ -126,7 +77,7 @@ class TestSgd:
 
         cpu = select("cpu")
         model = MLP([2, 2, 2], backend=cpu)
-        cpu.prepare(model.spec, np.dtype("uint8"), 1, 0.0, 0.0)
+        list(fit(model, np.ones((3, 2), np.uint8), np.zeros(3, np.int64), epochs=1))
         compiled = len(online_sgd.train.signatures)
         x, y = np.ones((3, 2), np.uint8), np.zeros(3, np.int64)
         x.flags.writeable = y.flags.writeable = False

@@ -9,9 +9,10 @@ class UsageError(ValueError):
     """A mistake in what was typed; one line with what was given, what was wanted, what to type."""
 
 
-def choose(device: str) -> Backend:
+def choose(device: str, matmul: str = "float32") -> Backend:
     """`backends.select`, an unknown name being a mistake in what was typed."""
     try:
-        return select(device)
+        return select(device, matmul)
     except ValueError as error:
-        raise UsageError(f"--device {device}: {error}") from error
+        option = f"--device {device}" + (f" --matmul {matmul}" if matmul != "float32" else "")
+        raise UsageError(f"{option}: {error}") from error

@@ -25,6 +25,7 @@ _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 def run(
     *,
     device: str,
+    matmul: str,
     data: str,
     test_data: str | None,
     recipe: str | None,
@@ -47,7 +48,7 @@ def run(
                 f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
                 " (see: python -m trainer recipes)"
             )
-        backend = choose(device)
+        backend = choose(device, matmul)
         dataset = load(data, test_data, on_progress=view.downloading)
         if dataset.note:
             view.note(dataset.note)
@@ -213,7 +214,11 @@ def _config(
             "value_range": list(data.value_range),
         },
         "network": model.settings(),
-        "device": {"name": model.backend.name, "device_name": model.backend.device_name},
+        "device": {
+            "name": model.backend.name,
+            "device_name": model.backend.device_name,
+            "matmul": model.backend.matmul,
+        },
     }
 
 
@@ -222,6 +227,7 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
     data, network, settings = config["data"], config["network"], config["settings"]
     backend = model.backend
     reason = f" ({backend.reason})" if backend.reason else ""
+    matmul = f", {backend.matmul} products" if backend.matmul != "float32" else ""
     held_out = data["validation_samples"]
     classes = data["classes"]
     parts = [
@@ -238,7 +244,7 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
         "data": ", ".join(part for part in parts if part),
         "network": f"{' → '.join(map(str, model.sizes))}, {network['activation']}, "
         f"{'with' if network['bias'] else 'no'} bias, {model.weight_count:,} weights, "
-        f"{network['dtype']}",
+        f"{network['dtype']}{matmul}",
         "recipe": f"{config['recipe']}: loss {network['loss']}{l2}, {settings['optimizer']}"
         f"{momentum}, rate {settings['learning_rate']:g}, batch {settings['batch_size']}, "
         f"{'shuffled' if settings['shuffle'] else 'file order'}, seed {config['seed']}",

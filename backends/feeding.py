@@ -1,0 +1,126 @@
+"""Training samples in an epoch's order: all on the device, or streamed to it in chunks."""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol
+
+import numpy as np
+
+from .functions import Array
+
+
+class Feed(Protocol):
+    """What `fit` asks of samples."""
+
+    def start(self, order: Any) -> None:
+        """Begin an epoch in such an order (a host array of indices), or in their own if None."""
+
+    def stop(self, first: int) -> int:
+        """Say up to which sample `rows` can go at once from the first."""
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        """Give the values and labels of a part of the order, on the device."""
+
+
+class Resident:
+    """Samples that are on the device."""
+
+    def __init__(self, xp: Any, values: Array, labels: Array) -> None:
+        self._xp, self._values, self._labels = xp, values, labels
+        self._order: Array | None = None
+
+    def start(self, order: Any) -> None:
+        self._order = None if order is None else self._xp.asarray(order)
+
+    def stop(self, first: int) -> int:
+        return int(self._labels.shape[0])
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        if self._order is None:
+            return self._values[first:stop, :], self._labels[first:stop]
+        take, part = self._xp.take, self._order[first:stop]
+        return take(self._values, part, axis=0), take(self._labels, part)
+
+
+class Streamed:
+    """Samples on the host, whose next chunk is on its way while one is learned.
+
+    Each chunk is gathered in the epoch's order into pinned memory, by a thread of its own, and
+    copied on a stream of its own, into the one of two device buffers that is not in use.
+
+    Parameters
+    ----------
+    cupy : module
+    device : int
+    values : host array, shape (n, features)
+    labels : device array, shape (n,)
+    rows : int
+        Of a chunk.
+    """
+
+    def __init__(
+        self, cupy: Any, device: int, values: np.ndarray, labels: Array, rows: int
+    ) -> None:
+        import cupyx
+
+        self._cupy, self._device = cupy, device
+        self._values, self._labels = values, labels
+        self._rows = min(rows, len(values))
+        shape = (self._rows, values.shape[1])
+        self._pinned = [cupyx.empty_pinned(shape, values.dtype) for _ in range(2)]
+        self._buffers = [cupy.empty(shape, values.dtype) for _ in range(2)]
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._worker = ThreadPoolExecutor(1, "feed")
+        self._order: np.ndarray | None = None
+        self._device_order: Array | None = None
+        self._coming: dict[int, Future[Any]] = {}
+
+    def start(self, order: Any) -> None:
+        for future in self._coming.values():
+            future.result()
+        self._coming = {}
+        self._order = None if order is None else np.asarray(order)
+        self._device_order = None if order is None else self._cupy.asarray(self._order)
+        self._send(0)
+
+    def stop(self, first: int) -> int:
+        return min((first // self._rows + 1) * self._rows, len(self._values))
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        chunk = first // self._rows
+        if chunk not in self._coming:
+            self._send(chunk)
+        copied = self._coming[chunk].result()
+        self._cupy.cuda.get_current_stream().wait_event(copied)
+        if chunk + 1 not in self._coming and (chunk + 1) * self._rows < len(self._values):
+            self._send(chunk + 1)
+        start = chunk * self._rows
+        values = self._buffers[chunk % 2][first - start : stop - start]
+        if self._device_order is None:
+            return values, self._labels[first:stop]
+        return values, self._cupy.take(self._labels, self._device_order[first:stop])
+
+    def _send(self, chunk: int) -> None:
+        # what was launched so far may still read the buffer
+        free = self._cupy.cuda.Event(disable_timing=True)
+        free.record(self._cupy.cuda.get_current_stream())
+        self._coming.pop(chunk - 2, None)
+        self._coming[chunk] = self._worker.submit(self._copy, chunk, free)
+
+    def _copy(self, chunk: int, free: Any) -> Any:
+        cupy = self._cupy
+        with cupy.cuda.Device(self._device):
+            first = chunk * self._rows
+            n = min(self._rows, len(self._values) - first)
+            pinned = self._pinned[chunk % 2][:n]
+            self._stream.synchronize()  # the last copy out of it has ended
+            if self._order is None:
+                pinned[...] = self._values[first : first + n]
+            else:
+                np.take(self._values, self._order[first : first + n], axis=0, out=pinned)
+            self._stream.wait_event(free)
+            self._buffers[chunk % 2][:n].set(pinned, stream=self._stream)
+            copied = cupy.cuda.Event(disable_timing=True)
+            copied.record(self._stream)
+            return copied

@@ -1,0 +1,263 @@
+"""Mini-batches on a GPU: a step's launches, captured once in a CUDA graph and replayed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..base import NetworkSpec
+from ..functions import LOSSES, Array
+from .codes import ACTIVATION_CODES, LOSS_CODES
+from .cuda import Kernels, Products
+
+SGD, MOMENTUM, ADAM = 0, 1, 2
+_SHARE, _KEEP = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
+_FACTORS = 5
+_CURSOR = 7
+_WARPS = 8
+# a graph is worth its making, a millisecond or so, from so many batches on
+_WORTH_A_GRAPH = 3
+
+
+class Forward:
+    """The forward propagation of up to `rows` samples, with room for every layer.
+
+    Parameters
+    ----------
+    cupy : module
+    kernels : Kernels
+        `batch_sgd.cu`, compiled for the dtype of the values.
+    products : Products
+    spec : NetworkSpec
+    weights : sequence of C-contiguous arrays
+    rows : int
+
+    Attributes
+    ----------
+    acts : list of arrays, shape (rows, sizes[l])
+        The inputs, the hidden layers' activations, and the logits.
+    outputs : array, shape (rows, classes) or None
+    """
+
+    def __init__(
+        self,
+        cupy: Any,
+        kernels: Kernels,
+        products: Products,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        rows: int,
+    ) -> None:
+        self._kernels, self._products = kernels, products
+        self.spec, self.layers = spec, spec.layers(weights)
+        self.rows = rows
+        self.real = np.dtype(spec.dtype).type
+        self.acts = [cupy.empty((rows, width), self.real) for width in spec.sizes]
+        self.outputs = None
+        self.cursor = cupy.zeros(_CURSOR, np.int64)
+        self._input_options: tuple[Any, ...] = (SGD, self.real(0), self.real(0))
+        self._betas: tuple[float, float] = (0.0, 0.0)
+        self.factors: Array = None
+
+    def begin(
+        self,
+        values: Array,
+        labels: Any = None,
+        rates: Any = None,
+        losses: Any = None,
+        steps: int = 0,
+    ) -> None:
+        """Say where the next samples are."""
+        self._kernels("begin", 1, 1, self.cursor, values, labels, rates, losses, np.int64(steps))
+
+    def forward(self, n: int) -> None:
+        """Take the next n samples up to the last layer's product."""
+        self._kernels.for_rows(
+            "inputs",
+            n,
+            self.cursor,
+            n,
+            self.rows,
+            self.spec.sizes[0],
+            self.spec.scale,
+            self.spec.shift,
+            self.spec.scale.ndim,
+            self.acts[0],
+            *self._input_options,
+            *map(np.float64, self._betas),
+            self.factors,
+        )
+        for layer, (W, b) in enumerate(self.layers):
+            self._products(self.acts[layer + 1][:n], self.acts[layer][:n], W)
+            if layer + 1 < len(self.layers):
+                self._kernels.for_rows(
+                    "hidden",
+                    n,
+                    self.spec.sizes[layer + 1],
+                    ACTIVATION_CODES[self.spec.activation],
+                    b,
+                    self.acts[layer + 1],
+                )
+
+    def answer(self, n: int, delta: Array | None = None, carried: Array | None = None) -> None:
+        """Turn the last product into logits, and these into outputs or errors."""
+        spec = self.spec
+        self._kernels(
+            "answers",
+            -(-n // _WARPS),
+            32 * _WARPS,
+            self.cursor,
+            n,
+            spec.sizes[-1],
+            LOSS_CODES[spec.loss],
+            self.real(spec.target_low),
+            self.real(spec.target_high),
+            self.layers[-1][1],
+            self.acts[-1],
+            self.outputs,
+            delta,
+            carried,
+        )
+
+
+class Batches(Forward):
+    """Steps of SGD, with or without momentum, or of Adam, on batches of up to `rows` samples.
+
+    Parameters
+    ----------
+    optimizer : {SGD, MOMENTUM, ADAM}
+    states : sequence of sequences of arrays
+        The velocities, or the means and the squares, or none.
+    momentum, penalty : float
+    betas, epsilon : float
+        Adam's.
+
+    The others are those of `Forward`.
+    """
+
+    def __init__(
+        self,
+        cupy: Any,
+        kernels: Kernels,
+        products: Products,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        rows: int,
+        optimizer: int,
+        states: Sequence[Sequence[Array]],
+        momentum: float,
+        penalty: float,
+        betas: tuple[float, float] = (0.0, 0.0),
+        epsilon: float = 0.0,
+    ) -> None:
+        super().__init__(cupy, kernels, products, spec, weights, rows)
+        self._cupy = cupy
+        self._optimizer, self._states = optimizer, states
+        self._input_options = (optimizer, self.real(momentum), self.real(penalty))
+        self._betas, self._penalty, self._epsilon = betas, penalty, epsilon
+        self._weights = weights
+        if optimizer == SGD:
+            self._targets = weights
+        elif optimizer == MOMENTUM:
+            self._targets = states[0]
+        else:
+            self._targets = [cupy.empty_like(w) for w in weights]
+        self.factors = cupy.zeros(_FACTORS, self.real)
+        self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
+        self._deltas = [cupy.empty((rows, width), self.real) for width in spec.sizes[1:]]
+        self._errors = (
+            [cupy.empty_like(delta) for delta in self._deltas] if self._raw else self._deltas
+        )
+        self._graph: Any = None
+        self._capturable = products.capturable
+
+    def learn(self, values: Array, labels: Array, rates: Sequence[float], steps: int = 0) -> Array:
+        """Learn samples in order; `steps` have been made before. Returns the losses."""
+        cupy, n = self._cupy, values.shape[0]
+        losses = cupy.empty(n, self.real)
+        rates = cupy.asarray(rates, dtype=self.real)
+        self._products.bind()
+        self.begin(values, labels, rates, losses, steps)
+        whole = n // self.rows
+        for batch in range(whole):
+            # the first is launched as it is: nothing may be loaded or set up in a capture
+            if batch == 1 and self._graph is None and whole > _WORTH_A_GRAPH and self._capturable:
+                self._capture()
+            if self._graph is None:
+                self._step(self.rows)
+            else:
+                self._graph.launch()
+        if n % self.rows:
+            self._step(n % self.rows)
+        return losses
+
+    def _capture(self) -> None:
+        cupy = self._cupy
+        stream = cupy.cuda.Stream(non_blocking=True)
+        try:
+            with stream:
+                self._products.bind()
+                stream.begin_capture()
+                try:
+                    self._step(self.rows)
+                finally:
+                    self._graph = stream.end_capture()
+        except (cupy.cuda.runtime.CUDARuntimeError, NotImplementedError, RuntimeError):
+            self._graph, self._capturable = None, False  # then every step is launched as it is
+        self._products.bind()
+
+    def _step(self, n: int) -> None:
+        self.forward(n)
+        delta, error = self._deltas[-1], self._errors[-1]
+        self.answer(n, delta, error if self._raw else None)
+        per_layer = 2 if self.spec.bias else 1
+        for layer in reversed(range(len(self.layers))):
+            if layer:  # split the errors before the weights move
+                error, W = self._errors[layer - 1], self.layers[layer][0]
+                self._products(error[:n], self._errors[layer][:n], W, b_turned=True)
+            self._update(layer * per_layer, self.acts[layer][:n], self._deltas[layer][:n])
+            if layer:
+                self._kernels.for_each(
+                    "split",
+                    n * self.spec.sizes[layer],
+                    ACTIVATION_CODES[self.spec.activation],
+                    self.acts[layer],
+                    self._errors[layer - 1],
+                    self._deltas[layer - 1],
+                )
+
+    def _update(self, at: int, a: Array, delta: Array) -> None:
+        """Change a layer's matrix, which is array number `at`, and its bias."""
+        share, keep = self.factors[_SHARE], self.factors[_KEEP]
+        self._products(self._targets[at], a, delta, a_turned=True, share=share, keep=keep)
+        self._move(at, self._penalty)
+        if self.spec.bias:
+            n, units = delta.shape
+            target = self._targets[at + 1]
+            self._kernels(
+                "column_sums", -(-units // 32), (32, 8), n, units, delta, self.factors, target
+            )
+            self._move(at + 1, 0.0)
+
+    def _move(self, at: int, penalty: float) -> None:
+        real, w = self.real, self._weights[at]
+        if self._optimizer == MOMENTUM:
+            self._kernels.for_each(
+                "velocity_step", w.size, real(penalty), self.factors, w, self._targets[at]
+            )
+        elif self._optimizer == ADAM:
+            means, squares = self._states
+            self._kernels.for_each(
+                "adam_step",
+                w.size,
+                real(penalty),
+                *map(real, self._betas),
+                real(self._epsilon),
+                self.factors,
+                self._targets[at],
+                w,
+                means[at],
+                squares[at],
+            )

@@ -1,0 +1,93 @@
+// What the kernels of a network share: names, activations and the error that goes back.
+//
+// A source is compiled once for each REAL (float or double) and, where it reads samples, VALUE
+// (one of the names below). The meaning of every function here is that of functions.py; the codes
+// are those of codes.py.
+
+typedef signed char int8;
+typedef unsigned char uint8;
+typedef short int16;
+typedef unsigned short uint16;
+typedef int int32;
+typedef unsigned int uint32;
+typedef long long int64;
+typedef unsigned long long uint64;
+typedef float float32;
+typedef double float64;
+
+typedef REAL real;
+
+#ifndef DYNAMIC_SHARED  // a host compiler has its own
+#define DYNAMIC_SHARED(type, name)                                  \
+    extern __shared__ __align__(16) unsigned char name##_memory[]; \
+    type *name = reinterpret_cast<type *>(name##_memory)
+#endif
+
+enum Activation { SIGMOID, TANH, RELU };
+enum Loss { RASHID, SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY };
+
+const unsigned FULL_WARP = 0xffffffffu;
+const real LOWEST = -3e38f;  // below every logit
+
+// 1 / x for x >= 1, to two units in the last place, without the branch of a division.
+__device__ __forceinline__ float reciprocal(float x) {
+#ifdef __CUDACC__
+    return __fdividef(1, x);
+#else
+    return 1 / x;
+#endif
+}
+
+__device__ __forceinline__ double reciprocal(double x) { return 1 / x; }
+
+__device__ __forceinline__ real sigmoid(real z) {
+    return reciprocal(1 + exp(-z));  // e^-z may become infinite; then this is 0, as it should be
+}
+
+__device__ __forceinline__ real activate(int activation, real z) {
+    if (activation == SIGMOID) return sigmoid(z);
+    if (activation == TANH) return tanh(z);
+    return z < 0 ? 0 : z;  // so that NaN stays NaN
+}
+
+// Of the activation a = f(z), written in a.
+__device__ __forceinline__ real derivative(int activation, real a) {
+    if (activation == SIGMOID) return a * (1 - a);
+    if (activation == TANH) return 1 - a * a;
+    return a > 0 ? 1 : 0;
+}
+
+// The output layer's δ: its error times the output's derivative. `targets` is their sum.
+__device__ __forceinline__ real output_delta(int loss, real output, real target, real targets) {
+    if (loss == CROSS_ENTROPY) return output * targets - target;
+    real error = output - target;
+    return loss == BINARY_CROSS_ENTROPY ? error : error * output * (1 - output);
+}
+
+// What is split along the weights: δ, but under Rashid's rule the raw error.
+__device__ __forceinline__ real carried_error(int loss, real output, real target, real delta) {
+    return loss == RASHID ? output - target : delta;
+}
+
+__device__ __forceinline__ real warp_sum(real value) {
+    for (int offset = 16; offset; offset /= 2) value += __shfl_xor_sync(FULL_WARP, value, offset);
+    return value;
+}
+
+__device__ __forceinline__ real warp_max(real value) {
+    for (int offset = 16; offset; offset /= 2) {
+        real other = __shfl_xor_sync(FULL_WARP, value, offset);
+        value = other > value || other != other ? other : value;  // NaN wins
+    }
+    return value;
+}
+
+// A feature's input map x = value * scale + shift; a scalar map has step 0.
+struct InputMap {
+    const real *scale, *shift;
+    int step;
+
+    __device__ __forceinline__ real operator()(real value, int feature) const {
+        return value * scale[feature * step] + shift[feature * step];
+    }
+};

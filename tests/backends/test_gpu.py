@@ -1,0 +1,347 @@
+"""The GPU's code without a GPU: its kernels run on the host, the rest against a stand-in."""
+
+import gc
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from backends import memory_shortage, select
+from backends.kernels import cuda
+from tests.backends.trainings import learn, trainings
+from tests.conftest import assert_weights, lesson
+from tests.cuda.host_module import NoCompiler, compiler
+from tests.cuda.stand_in import fake_cupy, install
+from trainer import MLP, EpochReport, fit
+
+LESSONS = {"sizes": [784, 200, 10]}
+
+
+@pytest.fixture
+def fake(monkeypatch):
+    """CuPy on the host."""
+    try:
+        compiler()
+    except NoCompiler as error:
+        pytest.skip(str(error))
+    fake = fake_cupy()
+    install(monkeypatch, fake)
+    fake.cuda.runtime.CUDA_R_32F, fake.cuda.runtime.CUDA_R_64F = 0, 1
+    cublas = fake.cuda.cublas
+    library = SimpleNamespace(
+        cublasGemmEx=cublas.cublasGemmEx, cublasSetWorkspace_v2=cublas.setWorkspace
+    )
+    monkeypatch.setattr(cuda, "cublas_library", lambda major: library)
+    return fake
+
+
+@pytest.fixture
+def gpu(fake):
+    return select("gpu")
+
+
+def digits(n, features=784, classes=10, seed=0):
+    """Pixels of which four fifths are zero, and labels."""
+    rng = np.random.default_rng(seed)
+    x = rng.integers(0, 256, (n, features)) * (rng.random((n, features)) < 0.2)
+    return x.astype(np.uint8), rng.integers(0, classes, n)
+
+
+def steps(n, batch_size=1, momentum=0.0, penalty=0.0, rate=0.1):
+    rates = [rate] * -(-n // batch_size)
+    return {"batch_size": batch_size, "momentum": momentum, "penalty": penalty, "rates": rates}
+
+
+def on_host(arrays):
+    return [a.get() for a in arrays]
+
+
+class TestSgd:
+    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(training=trainings())
+    def test_is_the_textbooks(self, gpu, base_on_numpy, training):
+        assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
+
+    @pytest.mark.parametrize("batch_size", [1, 4, 50])
+    def test_is_the_textbooks_in_float32(self, gpu, base_on_numpy, batch_size):
+        x, y = digits(150, 30, 4)
+        network, step = {"sizes": [30, 20, 4], "bias": True}, steps(150, batch_size)
+        actual = learn(gpu, network, x, y, step, "float32")
+        assert {a.dtype for a in actual} == {np.dtype("float32")}
+        assert_weights(on_host(actual), learn(base_on_numpy, network, x, y, step, "float32"), 3e-6)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("hidden", [(200,), (513,), (1030,), (2050,), (4097,), (300, 40)])
+    @pytest.mark.parametrize("momentum", [0.0, 0.5])
+    def test_every_width_has_a_variant(self, gpu, base_on_numpy, dtype, hidden, momentum):
+        x, y = digits(70, 20, 5)
+        network = {"sizes": [20, *hidden, 5], "loss": "cross_entropy", "bias": True}
+        step = steps(70, momentum=momentum, penalty=0.01, rate=1 / hidden[0])
+        desired = learn(base_on_numpy, network, x, y, step, "float64")
+        tolerance = 1e-11 if dtype == "float64" else 1e-5
+        assert_weights(on_host(learn(gpu, network, x, y, step, dtype)), desired, tolerance)
+
+    @pytest.mark.parametrize("classes", [1, 2, 5, 16, 32, 33, 62])
+    def test_every_number_of_classes(self, gpu, base_on_numpy, classes):
+        x, y = digits(40, 20, classes)
+        network = {"sizes": [20, 30, classes], "loss": "cross_entropy"}
+        desired = learn(base_on_numpy, network, x, y, steps(40))
+        assert_weights(on_host(learn(gpu, network, x, y, steps(40))), desired, 1e-11)
+
+    def test_is_the_lessons_loop(self, gpu):
+        x, y = digits(300)
+        model = MLP([784, 200, 10], backend=gpu, dtype="float64")
+        desired = lesson(model.get_weights(), x, y, 0.1)
+        list(fit(model, x, y, epochs=1))
+        assert_weights(model.get_weights(), desired, 1e-10)
+
+    @pytest.mark.parametrize("dtype", ["bool", "int8", "uint16", "int64", "float16", "float32"])
+    def test_takes_samples_of_every_dtype(self, gpu, base_on_numpy, dtype):
+        x, y = digits(20, 6, 3)
+        x = (x % 2 if dtype == "bool" else x // 2).astype(dtype)
+        for batch_size in (1, 8):
+            training = {"sizes": [6, 5, 3]}, x, y, steps(20, batch_size)
+            assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-12)
+
+    def test_takes_samples_however_they_lie(self, fake, gpu, base_on_numpy):
+        x, y = digits(40, 12, 3)
+        values = fake.asarray(x)[::2, ::2]
+        for batch_size in (1, 8):
+            training = {"sizes": [6, 5, 3]}, values, y[::2], steps(20, batch_size)
+            desired = learn(base_on_numpy, training[0], x[::2, ::2], *training[2:])
+            assert_weights(on_host(learn(gpu, *training)), desired, 1e-12)
+
+    @pytest.mark.parametrize("order", ["reverse", "shuffled"])
+    @pytest.mark.parametrize("batch_size", [1, 20])
+    def test_does_not_depend_on_the_order_of_the_thread_blocks(self, fake, gpu, order, batch_size):
+        x, y = digits(130, 90, 5)
+        training = {"sizes": [90, 40, 5], "bias": True}, x, y, steps(130, batch_size)
+        first = on_host(learn(gpu, *training, "float32"))
+        fake.machine.order = order
+        assert_weights(on_host(learn(gpu, *training, "float32")), first, 0)
+
+    def test_does_not_depend_on_where_reports_fall(self, gpu, monkeypatch):
+        x, y = digits(400, 30, 3)
+        outcomes = []
+        for seconds in (10.0, 1e-9):
+            monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", seconds)
+            model = MLP([30, 40, 3], backend=gpu)
+            *_, report = fit(model, x, y, epochs=2, momentum=0.5, shuffle=True, seed=1)
+            outcomes.append([*model.get_weights(), report.train_loss])
+        assert_weights(*outcomes, 0)
+
+    def test_goes_back_to_the_textbook_beyond_shared_memory(self, fake, gpu, base_on_numpy):
+        x, y = digits(3, 30_000, 3)
+        training = {"sizes": [30_000, 4, 3]}, x, y, steps(3)
+        assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-12)
+        assert not [launch for launch in fake.machine.launches if launch.name == "recurrence"]
+
+    def test_costs_two_launches_a_block(self, fake, gpu):
+        x, y = digits(640)
+        learn(gpu, LESSONS, x, y, steps(640), "float32")
+        names = [launch.name for launch in fake.machine.launches]
+        assert names == ["mixing", *["first_layer", "recurrence"] * 10, "first_layer"]
+
+
+class TestBatches:
+    def test_a_step_is_captured_once_and_replayed(self, fake, gpu):
+        x, y = digits(500, 30, 3)
+        model = MLP([30, 20, 3], backend=gpu)
+        values, labels = model.samples(x), model.labels(y, 500)
+        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        counts = fake.machine.counts
+        assert counts["captures"] == 1
+        assert counts["graph_launches"] == 5  # the first as it is, the last a smaller one
+        fake.machine.forget()
+        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        assert counts["captures"] == 0
+        assert counts["graph_launches"] == 6
+
+    @pytest.mark.parametrize("refused", ["begin", "end", "library"])
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_where_no_graph_is_to_be_had_steps_are_launched(
+        self, fake, monkeypatch, refused, momentum
+    ):
+        x, y = digits(500, 30, 3)
+        training = {"sizes": [30, 20, 3], "bias": True}, x, y, steps(500, 80, momentum)
+        wanted = on_host(learn(select("gpu"), *training))
+        fake.machine.refuse_capture = refused
+        if refused == "library":
+            monkeypatch.setattr(cuda, "cublas_library", lambda major: None)
+        fake.machine.forget()
+        assert_weights(on_host(learn(select("gpu"), *training)), wanted, 0)
+        assert not fake.machine.counts["graph_launches"]
+
+    @pytest.mark.parametrize("batch_size", [1, 50])
+    def test_nothing_waits_within_an_epoch(self, fake, gpu, batch_size):
+        x, y = digits(500, 30, 3)
+        model = MLP([30, 20, 3], backend=gpu)
+        values, labels = model.samples(x), model.labels(y, 500)
+        learned = []
+        for _ in range(2):
+            fake.machine.forget()
+            rates = [0.1] * (500 // batch_size)
+            gpu.sgd(model.spec, model.weights, [], values, labels, rates, batch_size)
+            counts = fake.machine.counts
+            assert not counts["synchronizations"]
+            assert not counts["downloads"]
+            learned.append(counts["allocations"])
+        # what a call needs, however many batches it has
+        rates = [0.1] * (250 // batch_size)
+        fake.machine.forget()
+        gpu.sgd(model.spec, model.weights, [], values[:250], labels[:250], rates, batch_size)
+        assert fake.machine.counts["allocations"] == learned[1]
+
+    def test_other_weights_get_another_graph(self, gpu, base_on_numpy):
+        x, y = digits(500, 30, 3)
+        training = {"sizes": [30, 20, 3]}, x, y, steps(500, 80)
+        desired = learn(base_on_numpy, *training)
+        for _ in range(3):
+            assert_weights(on_host(learn(gpu, *training)), desired, 1e-12)
+
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("l2", [0.0, 3.0])
+    @pytest.mark.parametrize("batch_size", [1, 40])
+    def test_adam_is_the_textbooks(self, gpu, base_on_numpy, bias, l2, batch_size):
+        x, y = digits(210, 30, 3)
+        outcomes = []
+        for backend in (gpu, base_on_numpy):
+            network = {"loss": "cross_entropy", "bias": bias, "l2": l2, "dtype": "float64"}
+            model = MLP([30, 20, 10, 3], backend=backend, **network)
+            options = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": batch_size}
+            *_, report = fit(model, x, y, epochs=2, **options)
+            outcomes.append([*model.get_weights(), report.train_loss])
+        assert_weights(*outcomes, 1e-10)
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("loss", ["rashid", "binary_cross_entropy", "cross_entropy"])
+    @pytest.mark.parametrize("sizes", [[20, 4], [20, 30, 50], [20, 9, 8, 7, 3]])
+    def test_are_the_textbooks(self, gpu, base_on_numpy, loss, sizes):
+        x, y = digits(33, 20, sizes[-1])
+        answers = []
+        for backend in (gpu, base_on_numpy):
+            model = MLP(sizes, backend=backend, loss=loss, bias=True, dtype="float64", l2=0.1)
+            model.set_weights([w + 0.1 for w in model.get_weights()])
+            found = [model.predict_proba(x), model.predict_proba(x[:0]), *model.gradients(x, y)]
+            found = [backend.to_numpy(a) for a in found]
+            answers.append([*found, model.loss(x, y), model.accuracy(x, y)])
+        assert_weights(*answers, 1e-12)
+
+    def test_come_in_as_large_batches_as_fit(self, fake, gpu, base_on_numpy):
+        x, _ = digits(3000, 20)
+        model = MLP([20, 30, 10], backend=gpu, dtype="float64")
+        fake.machine.forget()
+        whole = model.predict_proba(x).get()
+        assert [launch.name for launch in fake.machine.launches].count("inputs") == 1
+        fake.machine.memory = fake.machine.used + 900_000
+        fake.machine.forget()
+        assert_weights([model.predict_proba(x).get()], [whole], 1e-13)
+        assert [launch.name for launch in fake.machine.launches].count("inputs") > 2
+
+    def test_one_number_comes_back(self, fake, gpu):
+        x, y = digits(500, 20)
+        model = MLP([20, 30, 10], backend=gpu)
+        values, labels = model.samples(x), model.labels(y, 500)
+        fake.machine.forget()
+        model.accuracy(values, labels)
+        # one of them says that no label is out of range
+        assert fake.machine.counts["downloads"] == 2
+
+
+class TestMemory:
+    @pytest.mark.parametrize("shuffle", [False, True])
+    @pytest.mark.parametrize("batch_size", [1, 30])
+    def test_data_that_does_not_fit_is_streamed(self, fake, shuffle, batch_size):
+        x, y = digits(600, 3000, 3)
+        outcomes = []
+        for short in (False, True):
+            gpu = select("gpu")
+            model = MLP([3000, 20, 3], backend=gpu)
+            if short:
+                gc.collect()
+                fake.machine.memory = fake.machine.used + x.nbytes
+            assert (type(gpu.hold(x)) is np.ndarray) == short
+            options = {"shuffle": shuffle, "seed": 3, "batch_size": batch_size}
+            *_, report = fit(model, x, y, epochs=2, test=(x, y), **options)
+            outcomes.append([*model.get_weights(), report.train_loss, report.test_accuracy])
+        assert_weights(*outcomes, 0)
+
+    def test_running_out_of_it_is_one_line(self, fake, gpu):
+        fake.machine.memory = fake.machine.used + (3 << 20)
+        with pytest.raises(MemoryError) as caught:
+            MLP([784, 2000, 10], backend=gpu)
+        line = memory_shortage(caught.value)
+        assert line.startswith("the GPU was asked for 12.0 MiB, 3.0 MiB of its ")
+        assert "\n" not in line
+
+
+class TestMatmul:
+    # the last bit of a factor: 2⁻¹¹, 2⁻⁸ and 2⁻¹¹ of it, at most
+    @pytest.mark.parametrize(
+        ("matmul", "error"), [("tf32", 2**-11), ("bfloat16", 2**-8), ("float16", 2**-11)]
+    )
+    def test_rounds_the_factors_alone(self, fake, matmul, error):
+        rng = np.random.default_rng(0)
+        a, b = (rng.normal(size=(60, 60)).astype(np.float32) for _ in range(2))
+        gpu = select("gpu", matmul)
+        found = gpu.product(gpu.asarray(a), gpu.asarray(b)).get()
+        exact = a.astype(np.float64) @ b
+        difference = np.abs(found - exact) / (np.abs(a) @ np.abs(b))
+        assert 1e-6 < difference.max() < 2 * error + 1e-6
+        assert found.dtype == np.float32
+
+    @pytest.mark.parametrize("matmul", ["tf32", "bfloat16", "float16"])
+    def test_learns_as_well(self, fake, matmul):
+        x, y = digits(1500, 60, 4)
+        y = np.argmax(x[:, :60].astype(int) @ np.random.default_rng(2).normal(size=(60, 4)), axis=1)
+        accuracy = {}
+        for name in ("float32", matmul):
+            model = MLP([60, 40, 4], backend=select("gpu", name))
+            options = {"batch_size": 25, "learning_rate": 1.0, "epochs": 10}
+            *_, report = fit(model, x, y, test=(x, y), **options)
+            accuracy[name] = report.test_accuracy
+        assert accuracy["float32"] > 0.9
+        assert abs(accuracy[matmul] - accuracy["float32"]) < 0.01
+
+    def test_float64_stays(self, fake, base_on_numpy):
+        x, y = digits(100, 20, 3)
+        training = {"sizes": [20, 10, 3]}, x, y, steps(100, 20)
+        actual = on_host(learn(select("gpu", "tf32"), *training))
+        assert_weights(actual, learn(base_on_numpy, *training), 1e-12)
+
+    def test_is_the_gpus(self, fake):
+        with pytest.raises(ValueError, match="'tf32' is for a GPU: the CPU multiplies in float32"):
+            select("cpu", "tf32")
+        with pytest.raises(ValueError, match="'int8' is unknown: expected float32 or tf32"):
+            select("gpu", "int8")
+
+
+@pytest.mark.gpu
+class TestOnAGpu:
+    @settings(max_examples=60)
+    @given(training=trainings())
+    def test_is_the_textbooks(self, gpu_backend, base_on_numpy, training):
+        actual = [gpu_backend.to_numpy(a) for a in learn(gpu_backend, *training)]
+        assert_weights(actual, learn(base_on_numpy, *training), 1e-9)
+
+    @pytest.mark.parametrize("batch_size", [1, 64])
+    def test_the_same_twice(self, gpu_backend, batch_size):
+        x, y = digits(2000)
+        outcomes = []
+        for _ in range(2):
+            model = MLP([784, 200, 10], backend=gpu_backend)
+            reports = fit(model, x, y, epochs=2, batch_size=batch_size, shuffle=True, seed=0)
+            losses = [report.train_loss for report in reports if isinstance(report, EpochReport)]
+            outcomes.append([*model.get_weights(), *losses])
+        assert_weights(*outcomes, 0)
+
+    @pytest.mark.parametrize("matmul", ["tf32", "bfloat16", "float16"])
+    def test_products_are_as_exact_as_they_say(self, gpu_backend, matmul):
+        rng = np.random.default_rng(0)
+        a, b = (rng.normal(size=(256, 256)).astype(np.float32) for _ in range(2))
+        gpu = select("gpu", matmul)
+        found = gpu.to_numpy(gpu.product(gpu.asarray(a), gpu.asarray(b)))
+        difference = np.abs(found - a.astype(np.float64) @ b) / (np.abs(a) @ np.abs(b))
+        assert difference.max() < 2 * (2**-8 if matmul == "bfloat16" else 2**-11) + 1e-6
