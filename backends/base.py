@@ -205,6 +205,9 @@ class Backend:
         """Copy a device array to the host."""
         return np.array(a)
 
+    def make_current(self) -> None:
+        """Let what the calling thread does from now on run on this device."""
+
     def synchronize(self) -> None:
         """Wait until the device has finished all work handed to it."""
 

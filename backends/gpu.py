@@ -79,6 +79,9 @@ class GpuBackend(Backend):
     def to_numpy(self, a: Array) -> np.ndarray:
         return self._cupy.asnumpy(a)
 
+    def make_current(self) -> None:
+        self._cupy.cuda.Device(self._index).use()
+
     def synchronize(self) -> None:
         self._cupy.cuda.get_current_stream().synchronize()
 
@@ -152,7 +155,7 @@ class GpuBackend(Backend):
         momentum: float = 0.0,
         penalty: float = 0.0,
     ) -> Array:
-        values = self._readable(values)
+        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         if batch_size > 1:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
             batches = self._steps(
@@ -198,7 +201,7 @@ class GpuBackend(Backend):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> Array:
-        values = self._readable(values)
+        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(
             spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
             (beta1, beta2), epsilon,

@@ -13,7 +13,7 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from backends import Backend, select
+from backends import Backend
 
 from .data import Dataset
 from .fitting import BatchProgress, EpochReport, fit
@@ -363,7 +363,7 @@ class _MatrixProduct:
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        _make_current(backend)
+        backend.make_current()
         side = 512
         while True:
             host = backend.rng(0).random((side, side), dtype=np.float32)
@@ -375,7 +375,7 @@ class _MatrixProduct:
 
     def gflops(self) -> float:
         """Median of three."""
-        _make_current(self._backend)
+        self._backend.make_current()
         flops = 2 * self._matrix.shape[0] ** 3
         return flops / median(self._seconds() for _ in range(3)) / 1e9
 
@@ -391,7 +391,7 @@ def _training(
     backend: Backend, recipe: Recipe, dataset: Dataset, n: int, batch_size: int
 ) -> tuple[MLP, Iterator[BatchProgress | EpochReport]]:
     """Make a new network, and an epoch that trains it on the first n samples."""
-    _make_current(backend)
+    backend.make_current()
     model = build(recipe, dataset, backend=backend)
     reports = fit(
         model,
@@ -407,9 +407,3 @@ def _training(
 def _weights(model: MLP) -> np.ndarray:
     """All of them in one row."""
     return np.concatenate([w.ravel() for w in model.get_weights()])
-
-
-def _make_current(backend: Backend) -> None:
-    """Let what follows run on the backend's device: CuPy has one that is current in a thread."""
-    if backend.name.startswith("gpu:"):
-        select(backend.name)

@@ -66,7 +66,7 @@ class Kernels:
     ) -> Callable[..., None]:
         """Make a function that launches with further arguments, which come before these."""
         kernel = self._kernel(name)
-        if shared > 48 << 10:  # more has to be asked for
+        if shared:  # with the static one it may be more than a kernel has unasked
             kernel.max_dynamic_shared_size_bytes = shared
         block = threads if isinstance(threads, tuple) else (threads,)
         bound = tuple(map(_argument, args))

@@ -108,8 +108,8 @@ class TestSgd:
         x, y = digits(40, 12, 3)
         values = fake.asarray(x)[::2, ::2]
         for batch_size in (1, 8):
-            training = {"sizes": [6, 5, 3]}, values, y[::2], steps(20, batch_size)
-            desired = learn(base_on_numpy, training[0], x[::2, ::2], *training[2:])
+            training = {"sizes": [6, 5, 3]}, values, fake.asarray(y)[::2], steps(20, batch_size)
+            desired = learn(base_on_numpy, training[0], x[::2, ::2], y[::2], training[3])
             assert_weights(on_host(learn(gpu, *training)), desired, 1e-12)
 
     @pytest.mark.parametrize("order", ["reverse", "shuffled"])
@@ -157,6 +157,15 @@ class TestBatches:
         gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
         assert counts["captures"] == 0
         assert counts["graph_launches"] == 6
+
+    def test_the_lessons_step_is_nine_launches(self, fake, gpu):
+        x, y = digits(128)
+        learn(gpu, LESSONS, x, y, steps(128, 128), "float32")
+        fake.machine.forget()
+        learn(gpu, LESSONS, x, y, steps(128, 128), "float32")
+        ran = {name: n for name, n in fake.machine.ran.items() if name != "begin"}
+        kernels = {"inputs": 1, "hidden": 1, "answers": 1, "split": 1, "gemmEx": 5}
+        assert {name: ran.get(name) for name in kernels} == kernels
 
     @pytest.mark.parametrize("refused", ["begin", "end", "library"])
     @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -51,7 +51,8 @@ def compiled(nvrtc, name, macros, architecture):
     """What the assembler says of each kernel: {kernel: (registers, static shared, spilled)}."""
     program = nvrtc.createProgram(source(name), f"{name}.cu", (), ())
     options = [f"-D{macro}={value}" for macro, value in macros.items()]
-    options += [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "--ptxas-options=-v"]
+    options += [f"--gpu-architecture=sm_{architecture}", "-std=c++17", "-ftz=true"]
+    options += ["--ptxas-options=-v"]
     try:
         nvrtc.compileProgram(program, options)
     except nvrtc.NVRTCError as error:
