@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,9 +26,9 @@ PRODUCT = 2048  # side of the matrices whose product gives the machine's rate
 Weights = list[np.ndarray]
 
 
-def rate_of(batch: int) -> float:
-    """The learning rate."""
-    return 0.1 if batch == 1 else 0.5
+def rate_of(batch: int, hidden: int = HIDDEN) -> float:
+    """The learning rate; lower for wider networks, whose outputs would sway."""
+    return (0.1 if batch == 1 else 0.5) * min(1.0, HIDDEN / hidden)
 
 
 def has_bias(loss: str) -> bool:
@@ -58,7 +58,7 @@ class Contender:
 
     def setup(self, weights: Weights, dtype: str, n: int, batch: int) -> None:
         """Make all ready for one pass over the first n training samples, untimed."""
-        self.batch, self.rate = batch, rate_of(batch)
+        self.batch, self.rate = batch, rate_of(batch, weights[0].shape[1])
         self.x, self.t = self.samples("train", n, dtype)
         self.test_x, _ = self.samples("test", len(self.data.test_x), dtype)
         self.start([w.astype(dtype) for w in weights])
@@ -76,6 +76,10 @@ class Contender:
         """What the contender likes its samples to be."""
         return a
 
+    def host(self, a: Any) -> np.ndarray:
+        """Copy to where NumPy can read it."""
+        return np.asarray(a)
+
     def start(self, weights: Weights) -> None:
         """Take over the initial weights, untimed."""
 
@@ -91,14 +95,16 @@ class Contender:
         """A class for every test sample."""
         raise NotImplementedError
 
-    def check(self, weights: Weights, dtype: str, batch: int) -> tuple[Weights, np.ndarray | None]:
-        """Train the few hundred samples; the weights after them and the answers they give."""
-        self.setup(weights, dtype, CHECKED_SAMPLES, batch)
+    def check(
+        self, weights: Weights, dtype: str, batch: int, n: int = CHECKED_SAMPLES
+    ) -> tuple[Weights, np.ndarray | None]:
+        """Train the first n samples; the weights after them and the answers they give."""
+        self.setup(weights, dtype, n, batch)
         self.train()
-        result = [np.asarray(w) for w in self.weights()]
+        result = [self.host(w) for w in self.weights()]
         if {str(w.dtype) for w in result} != {dtype}:
             raise TypeError(f"computed in {result[0].dtype}, not in {dtype}")
-        return result, np.asarray(self.predict()) if self.predicts else None
+        return result, self.host(self.predict()) if self.predicts else None
 
     def time(self, weights: Weights, n: int, batch: int) -> float:
         """Seconds of a pass over n samples; at batch size 0, of answering the test samples."""
@@ -193,6 +199,8 @@ def dense_products(x: np.ndarray, hidden: int) -> float:
 class Numpy(Contender):
     about = "the lesson's code"
     slow = True
+    xp: Any = np
+    expit: Any = staticmethod(expit)
 
     def start(self, weights: Weights) -> None:
         self.wih, self.who = (w.T.copy() for w in weights)  # (units, inputs), as in the lessons
@@ -206,29 +214,30 @@ class Numpy(Contender):
                 rows = slice(start, start + self.batch)
                 self._learn_batch(self.x[rows], self.t[rows])
 
-    def _learn_sample(self, x: np.ndarray, t: np.ndarray) -> None:
-        inputs, targets = np.array(x, ndmin=2).T, np.array(t, ndmin=2).T
-        hidden = expit(np.dot(self.wih, inputs))
-        final = expit(np.dot(self.who, hidden))
+    def _learn_sample(self, x: Any, t: Any) -> None:
+        xp = self.xp
+        inputs, targets = xp.array(x, ndmin=2).T, xp.array(t, ndmin=2).T
+        hidden = self.expit(xp.dot(self.wih, inputs))
+        final = self.expit(xp.dot(self.who, hidden))
         output_errors = targets - final
-        hidden_errors = np.dot(self.who.T, output_errors)
-        self.who += self.rate * np.dot(output_errors * final * (1 - final), hidden.T)
-        self.wih += self.rate * np.dot(hidden_errors * hidden * (1 - hidden), inputs.T)
+        hidden_errors = xp.dot(self.who.T, output_errors)
+        self.who += self.rate * xp.dot(output_errors * final * (1 - final), hidden.T)
+        self.wih += self.rate * xp.dot(hidden_errors * hidden * (1 - hidden), inputs.T)
 
-    def _learn_batch(self, x: np.ndarray, t: np.ndarray) -> None:
+    def _learn_batch(self, x: Any, t: Any) -> None:
         rate = self.rate / len(x)
-        hidden = expit(x @ self.wih.T)
-        final = expit(hidden @ self.who.T)
+        hidden = self.expit(x @ self.wih.T)
+        final = self.expit(hidden @ self.who.T)
         output_errors = t - final
         hidden_errors = output_errors @ self.who
         self.who += rate * ((output_errors * final * (1 - final)).T @ hidden)
         self.wih += rate * ((hidden_errors * hidden * (1 - hidden)).T @ x)
 
-    def weights(self) -> Weights:
+    def weights(self) -> Iterable[Any]:
         return [self.wih.T, self.who.T]
 
-    def predict(self) -> np.ndarray:
-        return np.argmax(expit(expit(self.test_x @ self.wih.T) @ self.who.T), axis=1)
+    def predict(self) -> Any:
+        return self.xp.argmax(self.expit(self.expit(self.test_x @ self.wih.T) @ self.who.T), axis=1)
 
 
 class Machine(Contender):
@@ -345,26 +354,25 @@ class Jax(Contender):
 
         self.jax, sigmoid, outer = jax, jax.nn.sigmoid, jax.numpy.outer
 
-        def sample(weights: Any, xt: Any) -> Any:
-            (W1, W2), (x, t), rate = weights, xt, rate_of(1)
+        def sample(rate: float, weights: Any, xt: Any) -> Any:
+            (W1, W2), (x, t) = weights, xt
             h = sigmoid(x @ W1)
             o = sigmoid(h @ W2)
             d = W2 @ (t - o) * h * (1 - h)
             return (W1 + rate * outer(x, d), W2 + rate * outer(h, (t - o) * o * (1 - o))), None
 
-        def batch(weights: Any, xt: Any) -> Any:
-            (W1, W2), (x, t) = weights, xt
-            rate = rate_of(0) / len(x)
+        def batch(rate: float, weights: Any, xt: Any) -> Any:
+            (W1, W2), (x, t), rate = weights, xt, rate / len(xt[0])
             h = sigmoid(x @ W1)
             o = sigmoid(h @ W2)
             d = (t - o) @ W2.T * h * (1 - h)
             return (W1 + rate * (x.T @ d), W2 + rate * (h.T @ ((t - o) * o * (1 - o)))), None
 
-        def run(online: bool, weights: Any, x: Any, t: Any) -> Any:
-            return jax.lax.scan(sample if online else batch, weights, (x, t))[0]
+        def run(online: bool, rate: float, weights: Any, x: Any, t: Any) -> Any:
+            return jax.lax.scan(partial(sample if online else batch, rate), weights, (x, t))[0]
 
         # the weights are donated: their memory may take the new ones
-        self.run = jax.jit(run, static_argnums=0, donate_argnums=1)
+        self.run = jax.jit(run, static_argnums=(0, 1), donate_argnums=2)
         self.answer = jax.jit(lambda W1, W2, x: sigmoid(sigmoid(x @ W1) @ W2).argmax(axis=1))
 
     def native(self, a: np.ndarray) -> Any:
@@ -387,7 +395,7 @@ class Jax(Contender):
 
     def train(self) -> None:
         for x, t in self.parts:
-            self.state = self.run(self.batch == 1, self.state, x, t)
+            self.state = self.run(self.batch == 1, self.rate, self.state, x, t)
         self.jax.block_until_ready(self.state)
 
     def weights(self) -> Iterable[Any]:
@@ -414,7 +422,8 @@ class Torch(Contender):
     def start(self, weights: Weights) -> None:
         nn, layers = self.torch.nn, []
         for w in map(self.native, weights):
-            layers += [nn.Linear(*w.shape, bias=False, dtype=w.dtype), nn.Sigmoid()]
+            layers += [nn.Linear(*w.shape, bias=False, dtype=w.dtype, device=w.device)]
+            layers += [nn.Sigmoid()]
             layers[-2].weight.data.copy_(w.T)
         self.model = nn.Sequential(*layers)
         self.sgd = self.torch.optim.SGD(self.model.parameters(), lr=self.rate)
@@ -428,7 +437,7 @@ class Torch(Contender):
             self.sgd.step()
 
     def weights(self) -> Iterable[Any]:
-        return [w.detach().numpy().T for w in self.model.parameters()]
+        return [w.detach().T for w in self.model.parameters()]
 
     def predict(self) -> Any:
         with self.torch.inference_mode():

@@ -33,7 +33,9 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
@@ -76,51 +78,98 @@ class PeerError(RuntimeError):
 
 
 class Worker:
-    """A contender in a process of its own, which loads the data and waits for its turn."""
+    """What measures, in a process of its own, which is idle but for its turn.
 
-    def __init__(self, name: str, source: str, threads: int) -> None:
-        self.contender = (name, source)
+    Parameters
+    ----------
+    name : str
+        In messages.
+    make : callable
+        Makes the object whose methods are called, there and once, from `arguments`.
+    arguments
+        Strings or numbers.
+    threads : int, optional
+        So many cores at most.
+    """
+
+    def __init__(self, name: str, make: Callable[..., Any], *arguments: Any, threads: int = 0):
+        self.name, self.alive = name, True
+        self._object = (make, *arguments)
         spawn = multiprocessing.get_context("spawn")  # nothing is shared, no thread pool either
         self._pool = ProcessPoolExecutor(1, spawn, _limit, (threads,))
-        self._pool.submit(_do, self.contender)  # begin to load; errors come with the first call
+        self._process = self._pool.submit(os.getpid)
+        self._pool.submit(_do, self._object)  # begin to load; errors come with the first call
 
-    def call(self, method: str, *arguments: Any) -> Any:
-        """Call the contender's method and wait.
+    def begin(self, method: str, *arguments: Any) -> Future[Any]:
+        """Call the object's method and do not wait; raises PeerError if the process has ended."""
+        try:
+            return self._pool.submit(_do, self._object, method, *arguments)
+        except RuntimeError as error:
+            self.alive = False
+            raise PeerError(f"{self.name}: the process has ended") from error
+
+    def result(self, call: Future[Any], seconds: float | None = None) -> Any:
+        """Wait for what was begun.
 
         Raises
         ------
         ImportError
-            If its package is missing.
+            If a package is missing.
         PeerError
-            If anything else goes wrong.
+            If anything else goes wrong, or it takes longer, which ends the process.
         """
         try:
-            return self._pool.submit(_do, self.contender, method, *arguments).result()
+            return call.result(seconds)
         except ImportError as error:
-            raise ImportError(f"{self.contender[0]}: {error}") from error
+            raise ImportError(f"{self.name}: {error}") from error
+        except TimeoutError as error:
+            self.kill()
+            raise PeerError(f"{self.name}: no answer within {seconds:.0f} s") from error
         except Exception as error:
-            line = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PeerError(f"{self.contender[0]}: {line}") from error
+            self.alive &= not isinstance(error, BrokenProcessPool)
+            raise PeerError(f"{self.name}: {error}") from error
+
+    def call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
+        """Call the object's method and wait; see `result`."""
+        return self.result(self.begin(method, *arguments), seconds)
 
     def stop(self) -> None:
-        """End the process."""
+        """End the process when it has done what was begun."""
         self._pool.shutdown()
+
+    def kill(self) -> None:
+        """End the process now."""
+        self.alive = False
+        with suppress(Exception):  # it may be gone
+            os.kill(self._process.result(10), getattr(signal, "SIGKILL", signal.SIGTERM))
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _limit(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it sees cores
+    if threads and hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it sees cores
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
 
 
 @cache
-def _contender(name: str, source: str) -> Contender:
+def _made(make: Callable[..., Any], *arguments: Any) -> Any:
+    return make(*arguments)
+
+
+def _do(made: tuple[Any, ...], method: str = "__str__", *arguments: Any) -> Any:
+    try:
+        return getattr(_made(*made), method)(*arguments)
+    except ImportError:
+        raise
+    except Exception as error:  # not every library's exceptions can be handed on
+        line = " ".join(f"{type(error).__name__}: {error}".split())
+        raise RuntimeError(line[:1000]) from None
+
+
+def contender(name: str, source: str) -> Contender:
+    """One of `CONTENDERS`, with the data it learns from."""
     kind, loss = CONTENDERS[name]
     return kind(load(source), loss)
-
-
-def _do(contender: tuple[str, str], method: str = "__str__", *arguments: Any) -> Any:
-    return getattr(_contender(*contender), method)(*arguments)
 
 
 # --- the comparison -----------------------------------------------------------------------
@@ -159,8 +208,7 @@ def check(
         wanted, answers = reference("check", start, "float64", batch)
         for dtype, tolerance in TOLERANCES.items():
             weights, own = call("check", start, dtype, batch)
-            triples = zip(weights, wanted, start, strict=True)
-            found = max(float(abs(w - v).max() / abs(v - s).max()) for w, v, s in triples)
+            found = largest_difference(weights, wanted, start)
             others = None if own is None else float(np.mean(own != answers))
             row = {"contender": name, "batch": batch, "dtype": dtype, "difference": found}
             rows.append(row | {"tolerance": tolerance, "other_answers": others})
@@ -171,6 +219,13 @@ def check(
                     f"{others or 0:.2%} (allowed {OTHER_ANSWERS:.2%})"
                 )
     return rows
+
+
+def largest_difference(weights: Weights, wanted: Weights, start: Weights) -> float:
+    """Largest difference of a weight, as a share of its array's largest change."""
+    triples = zip(weights, wanted, start, strict=True)
+    # by NumPy, since Python's max may lose a NaN
+    return float(np.max([abs(w - v).max() / abs(v - s).max() for w, v, s in triples]))
 
 
 def in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
@@ -236,6 +291,11 @@ def cost_growth(ours: Worker, plan: Plan) -> list[Row]:
     return [row | summary(runs[str(point)]) for row, point in zip(rows, points, strict=True)]
 
 
+def new_worker(name: str, source: str, threads: int) -> Worker:
+    """Start a contender's process."""
+    return Worker(name, contender, name, source, threads=threads)
+
+
 def compare(source: str, threads: int, plan: Plan) -> Row:
     """Check and measure everything."""
     data = load(source)
@@ -247,7 +307,7 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
     for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
         os.environ[f"{pool}_NUM_THREADS"] = str(threads)
     os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
-    workers = {name: Worker(name, source, threads) for name in CONTENDERS}
+    workers = {name: new_worker(name, source, threads) for name in CONTENDERS}
     for name, worker in list(workers.items()):
         loss = CONTENDERS[name][1]
         try:
@@ -272,7 +332,7 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
         worker.stop()
     report["peak_mib"] = {}
     for batch in (1, 128):
-        fresh = [Worker("ours", source, threads) for _ in range(3)]
+        fresh = [new_worker("ours", source, threads) for _ in range(3)]
         report["peak_mib"][batch] = summary([w.call("peak_memory", batch) for w in fresh])
         for worker in fresh:
             worker.stop()
@@ -331,14 +391,14 @@ def markdown(report: Row) -> str:
     m, data = report["machine"], report["data"]
     versions = [f"{name} {number}" for name, number in m["versions"].items() if number]
     rates = [
-        f"{_number(r['median'])} GFLOP/s on {n} thread{'s' * (n != '1')}"
+        f"{as_number(r['median'])} GFLOP/s on {n} thread{'s' * (n != '1')}"
         for n, r in report["product_gflops"].items()
     ]
     blocks = [
         f"# {data['network']} on {data['name']}, measured",
         f"{m['name']}, {m['cores']} cores, threads: {m['threads']}; {m['system']}; Python "
         f"{m['python']}; {', '.join(versions)}; {', '.join(m['blas'])}; {m['date']}; load "
-        f"average before and after: {', '.join(map(_number, m['load']))}. A float32 matrix "
+        f"average before and after: {', '.join(map(as_number, m['load']))}. A float32 matrix "
         f"product runs at {', '.join(rates)}.",
         f"Rounds: {data['rounds']}; an epoch of {data['samples']:,} of the {data['train']:,} "
         f"samples; {data['non_zero']:.0%} of the pixels are not zero.",
@@ -355,24 +415,28 @@ def markdown(report: Row) -> str:
             title, unit, factor = f"Answering {data['test']:,} test images", "ms", 1e3
         table = [("", "rule", unit, "min … max", "× ours", "samples")]
         for r in [r for r in report["times"] if r["batch"] == batch]:
-            cells = (*_who(r["contender"]), *_spread(r, factor), _number(r["times_ours"]))
+            cells = (*_who(r["contender"]), *as_spread(r, factor), as_number(r["times_ours"]))
             table.append((*cells, f"{r['samples'] if batch else data['test']:,}"))
-        blocks += [f"## {title}", _table(table)]
+        blocks += [f"## {title}", as_table(table)]
     growth = report["growth"]
-    own = [("-".join(map(str, r["hidden"])), *_spread(r, 1e6)) for r in growth if not r["density"]]
+    own = [
+        ("-".join(map(str, r["hidden"])), *as_spread(r, 1e6)) for r in growth if not r["density"]
+    ]
     drawn = [r for r in growth if r["density"]]
     pairs = [
-        (f"{sparse['density']:.0%}", *_spread(sparse, 1e6), *_spread(dense, 1e6))
+        (f"{sparse['density']:.0%}", *as_spread(sparse, 1e6), *as_spread(dense, 1e6))
         for sparse, dense in zip(drawn[::2], drawn[1::2], strict=True)
     ]
-    peaks = [f"{_number(p['median'])} MiB at batch size {b}" for b, p in report["peak_mib"].items()]
+    peaks = [
+        f"{as_number(p['median'])} MiB at batch size {b}" for b, p in report["peak_mib"].items()
+    ]
     allowed = ", ".join(f"{tolerance:g} in {dtype}" for dtype, tolerance in TOLERANCES.items())
     blocks += [
         "## Ours at batch size 1: hidden layers, zeros",
-        _table([("hidden units", "µs a sample", "min … max"), *own]),
+        as_table([("hidden units", "µs a sample", "min … max"), *own]),
         "Synthetic pixels, by the share that is not zero; beside it the matrix products alone that "
         "code needs in each block of 32 samples if it multiplies zeros too:",
-        _table([("not zero", "µs a sample", "min … max", "dense products", "min … max"), *pairs]),
+        as_table([("not zero", "µs a sample", "min … max", "dense products", "min … max"), *pairs]),
         "## Memory",
         "A fresh process that loads the data, trains an epoch and evaluates holds at most "
         f"{', '.join(peaks)} (medians of three).",
@@ -380,7 +444,7 @@ def markdown(report: Row) -> str:
         f"{CHECKED_SAMPLES} samples from the same weights, against ours in float64: the largest "
         f"difference of a weight as a share of its array's largest change (allowed: {allowed}), "
         f"and the test images answered otherwise (allowed: {OTHER_ANSWERS:.1%}).",
-        _table([("", "rule", "batch sizes", *TOLERANCES, "other answers"), *_checks(report)]),
+        as_table([("", "rule", "batch sizes", *TOLERANCES, "other answers"), *_checks(report)]),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -402,17 +466,19 @@ def _checks(report: Row) -> Iterable[tuple[str, ...]]:
         yield (*_who(name), batches, *(f"{w:.1e}" if w else "is it" for w in worst), others)
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
+def as_table(rows: Sequence[Sequence[str]]) -> str:
+    """Write rows as Markdown, titles first; words stand in the first column and under "rule"."""
     kinds = ["---:" if i and title != "rule" else "---" for i, title in enumerate(rows[0])]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], kinds, *rows[1:]))
 
 
-def _spread(row: Row, factor: float) -> tuple[str, str]:
-    median, low, high = (_number(row[key] * factor) for key in ("median", "min", "max"))
+def as_spread(row: Row, factor: float) -> tuple[str, str]:
+    """Write a `summary`, times the factor: median, and from where to where."""
+    median, low, high = (as_number(row[key] * factor) for key in ("median", "min", "max"))
     return median, f"{low} … {high}"
 
 
-def _number(value: float | None) -> str:
+def as_number(value: float | None) -> str:
     """Three digits."""
     if value is None:
         return "unknown"

@@ -18,7 +18,7 @@ _WARPS = 8
 # hidden units a thread, samples a block, and output weights a thread at most: together as many
 # numbers as a thread has registers for
 SHAPES = {
-    "float32": ((2, 64, 64), (4, 32, 64), (8, 16, 64), (16, 8, 0)),
+    "float32": ((2, 64, 64), (4, 32, 64), (8, 16, 48), (16, 8, 0)),
     "float64": ((2, 32, 32), (4, 16, 32), (8, 8, 32)),
 }
 MOST_CLASSES = 32  # one a lane
