@@ -195,7 +195,6 @@ first_layer(int64 first, int before, int count, const real *coefficients_before,
         start[0][tid] = bias;
         start[1][tid] = speed;
     }
-    __syncthreads();
 
     values += int64(before) * features;
     const Coefficients to_W{coefficients, 0}, to_b{coefficients, 1};
@@ -443,7 +442,6 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
                       partial, widest};
     const real *answers = acts + total - classes;
 #endif
-    __syncthreads();
 
     for (int t = 0; t < count; t++) {
         const real rate = rates[t];

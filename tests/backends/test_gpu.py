@@ -1,7 +1,6 @@
 """The GPU's code without a GPU: its kernels run on the host, the rest against a stand-in."""
 
 import gc
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,12 +26,7 @@ def fake(monkeypatch):
         pytest.skip(str(error))
     fake = fake_cupy()
     install(monkeypatch, fake)
-    fake.cuda.runtime.CUDA_R_32F, fake.cuda.runtime.CUDA_R_64F = 0, 1
-    cublas = fake.cuda.cublas
-    library = SimpleNamespace(
-        cublasGemmEx=cublas.cublasGemmEx, cublasSetWorkspace_v2=cublas.setWorkspace
-    )
-    monkeypatch.setattr(cuda, "cublas_library", lambda major: library)
+    monkeypatch.setattr(cuda, "cublas_library", lambda major: fake.cuda.cublas)
     return fake
 
 

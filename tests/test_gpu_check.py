@@ -1,0 +1,413 @@
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from importlib import import_module
+from itertools import count
+
+import numpy as np
+import pytest
+
+from backends import Backend
+from benchmarks import gpu_peers
+from benchmarks.gpu_peers import ANSWERS, CONTENDERS, Process
+from scripts import gpu_check
+from scripts.compare_peers import PeerError, Worker, largest_difference, summary
+from scripts.gpu_check import (
+    FIRST_CASES,
+    FULL,
+    ON_CPU,
+    OPERATIONS,
+    ROOT,
+    Deadline,
+    Race,
+    bytes_per_step,
+    check_case,
+    count_tests,
+    draw_case,
+    markdown,
+    problems,
+    shares,
+    slug,
+)
+
+PACKAGES = {"torch": "torch", "jax": "jax"}
+SCRIPT = str(ROOT / "scripts" / "gpu_check.py")
+
+
+@pytest.fixture(scope="module")
+def mnist(tmp_path_factory):
+    """A folder of IDX files, 300 and 60 images of 6 × 6 pixels."""
+    folder, rng = tmp_path_factory.mktemp("idx"), np.random.default_rng(0)
+    for part, n in (("train", 300), ("t10k", 60)):
+        pixels = rng.integers(0, 256, (n, 6, 6), np.uint8) * (rng.random((n, 6, 6)) < 0.4)
+        labels = rng.permutation(np.arange(n) % 10).astype(np.uint8)
+        for name, magic, array in (
+            ("images-idx3", 0x803, pixels.astype(np.uint8)),
+            ("labels-idx1", 0x801, labels),
+        ):
+            header = np.array([magic, *array.shape], ">u4").tobytes()
+            (folder / f"{part}-{name}-ubyte").write_bytes(header + array.tobytes())
+    return str(folder)
+
+
+class TestDeadline:
+    def test_sections_end_in_time_and_no_later_than_the_whole(self):
+        now = [100.0]
+        whole = Deadline(480, lambda: now[0])
+        tests = whole.within(100)
+        now[0] += 60
+        assert (whole.left, tests.left) == (420, 40)
+        assert whole.within(500).left == 420
+        now[0] += 50
+        assert tests.left == 0
+        assert tests.within(10).left == 0  # what is over stays over
+
+    def test_shares_leave_most_to_measuring(self):
+        seconds = {name: share * FULL.seconds for name, share in gpu_check.SHARES.items()}
+        assert seconds == pytest.approx({"tests": 100, "kernels": 90, "training": 60, "rest": 30})
+        assert FULL.seconds <= 480
+
+
+class TestCounts:
+    def test_bytes_of_a_step(self):
+        weights = 784 * 200 + 200 * 10
+        assert bytes_per_step([784, 200, 10], 1) == 8 * weights + 784 + 8
+        assert bytes_per_step([784, 200, 10], 512) == 8 * weights + 512 * (784 + 8)
+
+    def test_shares_name_the_larger_limit(self):
+        sizes, rates = [784, 200, 10], {"copy": 1000.0, "torch float32": 50_000, "cupy tf32": 9e9}
+        limits = {name: summary([rate]) for name, rate in rates.items()}
+        row = {"batch": 32, "precision": "float32", "second": summary([1e-7])}
+        found = shares(row, sizes, limits)
+        assert found["products"] == pytest.approx(639_200 / 50_000e9 / 1e-7)
+        assert found["copies"] == pytest.approx(bytes_per_step(sizes, 32) / 32 / 1000e9 / 1e-7)
+        assert found["larger"] == "copies"
+        assert shares(row | {"batch": 8192}, sizes, limits)["larger"] == "products"
+        assert shares(row | {"batch": 1}, sizes, limits)["larger"] == ""
+        assert shares(row, sizes, {}) == {"products": None, "copies": None, "larger": ""}
+
+    @pytest.mark.parametrize(
+        ("samples", "batch", "expected"),
+        [(100, 32, 96), (1, 32, 32), (5000, 32, 288), (9, 512, 300)],
+    )
+    def test_whole_batches_but_for_too_large_ones(self, samples, batch, expected):
+        assert gpu_peers._whole_batches(samples, batch, 300) == expected
+
+    def test_tests_by_pytests_own_words(self):
+        text = """\
+tests/a.py::test_one[x y] PASSED                      [ 10%]
+tests/a.py::test_two SKIPPED (no GPU)                 [ 20%]
+tests/a.py::test_three FAILED                         [ 30%]
+FAILED tests/a.py::test_three - assert 1 == 2
+ERROR tests/test_cli.py - ModuleNotFoundError: No module named 'cyclopts'
+==== 1 failed, 1 passed, 1 skipped, 1 error in 0.42s ====
+"""
+        found = count_tests(text)
+        assert [found[k] for k in ("passed", "failed", "skipped", "ended")] == [1, 1, 1, True]
+        assert found["failures"] == ["tests/a.py::test_three - assert 1 == 2"]
+        assert "cyclopts" in found["not_collected"][0]
+        assert found["skipped_because"] == {"no GPU": 1}
+        assert not count_tests(text[:60])["ended"]
+
+
+class TestKernels:
+    def test_draws_every_kind_again_from_the_same_seed(self):
+        cases = [draw_case(7, number) for number in range(300)]
+        assert cases == [draw_case(7, number) for number in range(300)]
+        assert cases[: len(FIRST_CASES)] == list(FIRST_CASES)
+        assert {(c.activation, c.loss) for c in cases[len(FIRST_CASES) :]} == {
+            (a, loss) for a in gpu_check.ACTIVATIONS for loss in gpu_check.LOSSES
+        }
+        assert {c.operation for c in cases} == set(OPERATIONS)
+        assert {len(c.sizes) for c in cases} == {2, 3, 4, 5}
+        assert {c.values for c in cases} == {"uint8", "float32", "float64"}
+        assert {c.batch == 1 for c in cases} == {c.bias for c in cases} == {True, False}
+
+    @pytest.mark.parametrize("number", range(14))
+    def test_passes_the_textbook(self, base_on_numpy, number):
+        case = draw_case(3, number)
+        if max(case.sizes[1:]) > 800:
+            case = replace(case, sizes=(case.sizes[0], 100, 3))
+        for row in check_case(base_on_numpy, case, 3, number):
+            assert row["problem"] == ""
+            assert row["bit_for_bit"]
+
+    @pytest.mark.parametrize("operation", ["sgd", "adam", "gradients"])
+    def test_finds_another_step(self, operation):
+        class Hasty(Backend):
+            def backward(self, *args):
+                first, *others = super().backward(*args)
+                return [1.01 * first, *others]
+
+        case = replace(FIRST_CASES[0], operation=operation, samples=70, batch=32)
+        rows = check_case(Hasty(np, "hasty", ""), case, 0, 0)
+        assert all("differs by" in row["problem"] for row in rows)
+
+    def test_finds_a_sample_left_out(self):
+        class Forgetful(Backend):
+            def sgd(self, spec, weights, velocities, values, labels, rates, *more):
+                losses = super().sgd(
+                    spec, weights, velocities, values[:-1, :], labels[:-1], rates[:-1], *more
+                )
+                return np.concatenate([losses, np.empty(1, losses.dtype)])
+
+        rows = check_case(Forgetful(np, "forgetful", ""), FIRST_CASES[0], 0, 0)
+        assert all("differs by" in row["problem"] for row in rows)
+
+    def test_finds_what_changes_from_run_to_run(self):
+        ticks = count()
+
+        class Moody(Backend):
+            def output(self, name, z):
+                return super().output(name, z) * (1 + 1e-14 * next(ticks))
+
+        rows = check_case(Moody(np, "moody", ""), FIRST_CASES[5], 0, 0)
+        assert rows[0]["problem"] == "a second run came to other bits"
+
+    def test_allows_no_nan(self):
+        class Empty(Backend):
+            def losses(self, spec, logits, *more):
+                return super().losses(spec, logits, *more) * np.nan
+
+        rows = check_case(Empty(np, "empty", ""), FIRST_CASES[6], 0, 0)
+        assert all("losses differs by nan" in row["problem"] for row in rows)
+
+
+class TestContenders:
+    @pytest.mark.parametrize("name", CONTENDERS)
+    @pytest.mark.parametrize("batch", [1, 128])
+    def test_compute_what_the_textbook_does(self, mnist, name, batch):
+        entry = CONTENDERS[name]
+        pytest.importorskip(PACKAGES.get(entry.process, "numpy"))
+        process = Process(mnist, "cpu", 0)
+        if name in ("ours, tf32", "ours, squared error, tf32"):
+            with pytest.raises(ValueError, match="is for a GPU"):
+                process.check(name, 16, batch, 140, "float32")
+            return
+        wanted, answers = process.check(entry.loss, 16, batch, 140, "float64")
+        weights, own = process.check(name, 16, batch, 140, "float32")
+        start = process.do(name, "start_weights", 16)
+        assert largest_difference(weights, wanted, start) < 1e-3
+        assert np.array_equal(own, answers)
+
+    @pytest.mark.parametrize("name", ["ours", "cupy"])
+    def test_time_two_passes(self, mnist, name):
+        process = Process(mnist, "cpu", 0)
+        n = process.do(name, "samples_of_run", 8, 32, 1e-9)
+        assert n == 32
+        for batch in (32, ANSWERS):
+            found = process.do(name, "two_passes", 8, batch, n)
+            assert found["first"] > 0
+            assert found["second"] > 0
+
+    def test_prepare_takes_no_mistake_to_heart(self, mnist):
+        process = Process(mnist, "cpu", 0)
+        assert process.prepare([("ours, tf32", 8, 32), ("cupy", 8, 32)], 60.0) == 1
+        assert process.prepare([("cupy", 8, 32)], -1.0) == 0
+
+    def test_none_is_checked_twice_before_all_are_once(self):
+        found = gpu_check.checks(["ours", "cpu", "cupy", "torch", "jax"], FULL)
+        assert [name for name, _ in found[: len(CONTENDERS)]] == list(CONTENDERS)
+        ours = [cell[:2] for name, cell in found if name == "ours"]
+        assert ours == [(h, b) for h in FULL.hidden for b in FULL.batches]
+        assert [cell[:2] for name, cell in found if name == "jax"] == [(200, 1), (200, 128)]
+
+
+class StandStill:
+    """A team whose contenders take no time; "cupy" breaks at its fourth run."""
+
+    def __init__(self):
+        self.calls = []
+        self.seconds = {"ours": 2.0, "cupy": 6.0, "torch": 9.0}
+
+    def do(self, name, method, *arguments, seconds):
+        if method == "samples_of_run":
+            return {"ours": 10, "cupy": 5, "torch": 1}[name]
+        self.calls.append(name)
+        if name == "cupy" and self.calls.count("cupy") == 4:
+            raise PeerError("cupy: out of memory")
+        return {"first": 9.0, "second": self.seconds[name]}
+
+
+class TestRace:
+    def test_takes_turns_and_goes_on_without_what_broke(self):
+        team, plan = StandStill(), replace(ON_CPU, rounds=3)
+        race = Race(team, (16, 32, "float32"), ["ours", "cupy", "torch"], plan)
+        race.run(Deadline(60), Deadline(60))
+        assert team.calls[:7] == ["ours", "cupy", "torch", "cupy", "torch", "ours", "torch"]
+        assert race.done
+        rows = {row["contender"]: row for row in race.rows()}
+        assert [len(row["second"]["runs"]) for row in rows.values()] == [3, 2, 3]
+        assert rows["cupy"]["times_ours"] == pytest.approx(6.0)
+        assert rows["torch"]["times_ours"] is None  # ours under its rule was not there
+        assert rows["ours"]["second"]["median"] == pytest.approx(0.2)
+        assert race.wrong == {
+            "cupy": "batch size 32, 16 hidden units, float32: cupy: out of memory"
+        }
+
+    def test_begins_nothing_after_the_time(self):
+        race = Race(StandStill(), (16, 32, "float32"), ["ours"], ON_CPU)
+        race.run(Deadline(0), Deadline(0))
+        assert race.rows() == []
+        race.run(Deadline(0), Deadline(60))  # a counted round there is in any case
+        assert len(race.rows()[0]["second"]["runs"]) == 1
+        assert not race.done
+
+
+class TestWorker:
+    def test_says_what_went_wrong_and_ends_what_hangs(self):
+        worker = Worker("clock", import_module, "time")
+        assert worker.call("sleep", 0.0, seconds=60.0) is None
+        with pytest.raises(PeerError, match=r"clock: ValueError: time data .* does not match"):
+            worker.call("strptime", "x", "%Y", seconds=60.0)
+        with pytest.raises(PeerError, match="clock: no answer within 0 s"):
+            worker.call("sleep", 60.0, seconds=0.2)
+        assert not worker.alive
+        with pytest.raises(PeerError, match="the process has ended"):
+            worker.call("sleep", 0.0)
+
+
+def a_report(gpu=True):
+    """One that has everything."""
+    runs = [0.001, 0.002, 0.003]
+    times = []
+    for name in ("ours", "cpu", "torch", "ours, tf32"):
+        for batch in (1, 128, ANSWERS):
+            row = {"hidden": 200, "batch": batch, "precision": CONTENDERS[name].precision}
+            row |= {"contender": name, "samples": 1000, "times_ours": 1.5}
+            times.append(row | {"first": summary(runs), "second": summary(runs)})
+    case = {"operation": "sgd", "number": 1, "case": "sgd, 3-2", "array": "W1", "problem": ""}
+    kernels = [
+        case | {"dtype": d, "difference": 1e-11, "bit_for_bit": True} for d in gpu_check.TOLERANCES
+    ]
+    kernels.append(kernels[1] | {"difference": None})
+    epochs = [{"accuracy": 0.97, "seconds": 1.0}]
+    machine = {
+        "device": "NVIDIA H200",
+        "versions": {"numpy": "2"},
+        "cpu": {"name": "c", "cores": 2},
+    }
+    machine |= {"system": "Linux", "python": "3.12", "date": "today", "load": [0.1, None]}
+    machine |= {"compute_capability": "9.0", "memory_total": 2**37, "memory_free": 2**36}
+    machine |= {"driver": "13.0", "cuda": "13.0", "nvidia_smi": ["580"], "multiprocessors": 132}
+    return {
+        "gpu": gpu,
+        "machine": machine,
+        "data": {"name": "mnist", "train": 60_000, "test": 10_000, "features": 784, "classes": 10},
+        "seconds": 400.0,
+        "allowed_seconds": 480.0,
+        "tests": count_tests("t PASSED [ 99%]\n== 1 passed in 1.00s =="),
+        "kernels": {"seed": 5, "cases": 1, "problems": [], "rows": kernels},
+        "training": {
+            "device": "gpu",
+            "other": "cpu",
+            "problems": [],
+            "exact": {"samples": 2000, "relative": 1e-13},
+            "twice": [{"samples": 9, "batch": 1, "same": True}],
+            "epochs": {"cpu": epochs, "gpu": epochs},
+            "common_epochs": 1,
+            "apart": 0.0,
+        },
+        "limits": {"copy": summary([4000.0]), "cupy float32": summary([5e4])},
+        "launch": {"elementwise, host": 5e-6},
+        "checks": [
+            {"contender": "ours", "hidden": 200, "batch": 1, "difference": 1e-5}
+            | {"tolerance": 1e-3, "other_answers": 0.0}
+        ],
+        "times": times,
+        "memory": [{"hidden": 200, "batch": 1, "mib": 99.0}],
+        "pays": ["With 200 hidden units …"],
+        "not_timed": ["jax: No module named 'jax'"],
+        "cut": ["batch size 8192"],
+        "problems": [],
+    }
+
+
+class TestReport:
+    def test_says_everything(self):
+        text = markdown(a_report())
+        assert text.startswith("# NVIDIA H200, checked and measured\n")
+        for part in (
+            "132 multiprocessors",
+            "`--seed 5`",
+            "| sgd against base.py, float64 | 1 case | 1.0e-11 (case 1, W1) | 1e-09 |",
+            "Not compared in float32, for a rectifier came to within 1e-05 of 0: 1.",
+            "**Every check that was made passed.**",
+            "| copy, bytes read and written | 4,000 | 4,000 … 4,000 | GB/s |",
+            "Not measured, for want of PyTorch: tf32, bfloat16.",
+            "## Training 784-200-10 in float32",
+            "## Training 784-200-10 in tf32",
+            "| rashid | 128 | 120,000 | 60,000 … 180,000 |",
+            "| 128 | × 1.50 | × 1.50 |",
+            "## Answering 10,000 images",
+            "- jax: No module named 'jax'",
+            "- batch size 8192",
+        ):
+            assert part in text
+        assert problems(a_report()) == []
+
+    def test_on_a_cpu_its_first_line_says_so(self):
+        assert markdown(a_report(gpu=False)).startswith("# No GPU measurement: ")
+
+    def test_says_what_failed(self):
+        report = a_report()
+        report["tests"] = count_tests("")
+        report["kernels"]["problems"] = ["case 3: W1 differs by 1e-2"]
+        report["problems"] = ["ours: does not compute the same"]
+        assert len(problems(report)) == 3
+        assert "**What failed:**\n\n- ours: does not compute the same\n" in markdown(report)
+
+    def test_needs_none_of_its_parts(self):
+        report = a_report() | dict.fromkeys(("tests", "kernels", "training"))
+        report |= {"limits": {}, "launch": {}, "times": [], "checks": []}
+        assert "Every check that was made passed" in markdown(report)
+
+    def test_file_names_are_plain(self):
+        assert slug("NVIDIA GeForce RTX 4090 (Laptop)") == "nvidia-geforce-rtx-4090-laptop"
+
+
+class TestCommand:
+    @pytest.mark.parametrize(
+        "mistake", ["x", "x y --seconds 0", "x y --skip all", "x y --device tpu", "x y --nonsense"]
+    )
+    def test_a_mistake_is_one_line(self, capsys, mistake):
+        with pytest.raises(SystemExit) as ended:
+            gpu_check.main(mistake.split())
+        assert ended.value.code == 2
+        message = capsys.readouterr().err
+        assert message.startswith("error: ")
+        assert message.count("\n") == 1
+
+    def test_no_data_is_one_line(self, capsys, tmp_path):
+        assert gpu_check.main([str(tmp_path / "none"), str(tmp_path / "out")]) == 2
+        assert capsys.readouterr().err.count("\n") == 1
+
+    def test_needs_no_tools_of_development(self):
+        code = (
+            "import sys\n"
+            "for name in ('cyclopts', 'pooch', 'array_api_strict', 'cupy', 'torch', 'jax'):\n"
+            "    sys.modules[name] = None\n"
+            "import scripts.gpu_check, benchmarks.gpu_peers"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=60)
+
+    def test_runs_all_of_its_code_on_the_cpu(self, mnist, tmp_path):
+        command = [sys.executable, SCRIPT, mnist, "--out", str(tmp_path), "--quick"]
+        command += ["--device", "cpu", "--seconds", "4", "--skip", "tests,torch,jax", "--seed", "1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert (tmp_path / "gpu-cpu.md").read_text().startswith("# No GPU measurement: ")
+        report = json.loads((tmp_path / "gpu-cpu.json").read_text())
+        assert report["data"]["train"] == 300
+        assert "torch: skipped, as asked" in report["cut"]
+
+    def test_without_a_gpu_the_last_line_says_so(self, mnist, tmp_path):
+        command = [sys.executable, SCRIPT, mnist, str(tmp_path), "--seconds", "6"]
+        command += ["--skip", "tests,kernels,training,measuring"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 1
+        *_, last = done.stdout.splitlines()
+        assert last.startswith("no GPU: ")
+        assert "what was checked on the CPU: " in last
+        assert list(tmp_path.iterdir()) == []
