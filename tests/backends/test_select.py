@@ -125,6 +125,7 @@ def test_with_a_device_that_does_not_serve(fake_cupy):
 @pytest.mark.parametrize(("driver", "wheel"), [(0, "13x"), (12040, "12x"), (13000, "13x")])
 def test_the_wheel_matches_the_driver(monkeypatch, driver, wheel):
     monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(gpu, "_is_installed", lambda wheel: False)
     monkeypatch.setattr(gpu, "_driver_version", lambda: driver)
     message = refusal()
     assert f'"cupy-cuda{wheel}[ctk]"' in message
