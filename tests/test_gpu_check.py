@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib import import_module
 from itertools import count
 
@@ -10,7 +11,7 @@ import pytest
 
 from backends import Backend
 from benchmarks import gpu_peers
-from benchmarks.gpu_peers import ANSWERS, CONTENDERS, Process
+from benchmarks.gpu_peers import ANSWERS, CONTENDERS, Machine, Process
 from scripts import gpu_check
 from scripts.compare_peers import PeerError, Worker, largest_difference, summary
 from scripts.gpu_check import (
@@ -255,6 +256,79 @@ class TestRace:
         assert not race.done
 
 
+class Nearby:
+    """A team and a machine in this process."""
+
+    names = ("ours", "cpu", "cupy")
+
+    def __init__(self, source):
+        self.machine = Machine("cpu")
+        self.processes = {name: Process(source, "cpu", 0) for name in (*self.names, "reference")}
+
+    def call(self, name, method, *arguments, seconds):
+        try:
+            return getattr(self.processes[name], method)(*arguments)
+        except Exception as error:
+            raise PeerError(f"{name}: {error}") from error
+
+    def do(self, contender, method, *arguments, seconds):
+        name = CONTENDERS[contender].process
+        return self.call(name, "do", contender, method, *arguments, seconds=seconds)
+
+    def wanted(self, key, seconds):
+        return self.call("reference", "check", *key, "float64", seconds=seconds)
+
+
+class Local:
+    def __init__(self, machine):
+        self.machine = machine
+
+    def call(self, method, *arguments, seconds):
+        return getattr(self.machine, method)(*arguments)
+
+
+class TestMeasuring:
+    def test_checks_then_times_everything(self, mnist):
+        team, saved = Nearby(mnist), []
+        team.machine.__dict__["torch"] = None
+        plan = replace(ON_CPU, hidden=(8,), batches=(1, 32), tf32_hidden=(8,), tf32_batches=(32,))
+        plan = replace(plan, rounds=3, run_seconds=1e-3, side=64, mebibytes=1)
+        report = a_report(gpu=False)
+        report["data"] |= {"train": 300, "test": 60, "features": 36}
+        report |= {"times": [], "memory": [], "cut": [], "problems": []}
+        save = partial(saved.append, 1)
+        until = Deadline(60)
+        gpu_check.measure(team, Local(team.machine), plan, "cpu", report, until, save)
+        assert problems(report) == []
+        assert [line.split(":")[0] for line in report["not_timed"]] == [
+            "ours, tf32",
+            "ours, squared error, tf32",
+        ]
+        assert {row["contender"] for row in report["checks"]} == {
+            "ours",
+            "ours, squared error",
+            "cpu",
+            "cupy",
+        }
+        timed = {(row["batch"], row["contender"]) for row in report["times"]}
+        assert (ANSWERS, "ours") in timed
+        assert (32, "cupy") in timed
+        assert (1, "ours, squared error") in timed
+        assert set(report["limits"]) == {"copy", "numpy float32"}
+        assert saved
+        (sentence,) = gpu_check.which_pays(report)
+        assert sentence.startswith("With 8 hidden units ")
+        assert "## Training 36-8-10 in float32" in markdown(report)
+
+    def test_training_is_compared(self, mnist):
+        training = gpu_check.Training(mnist, 100)
+        assert training.exact("cpu", "base", 50)["relative"] < 1e-9
+        assert training.twice("cpu", 10_000, 32) == {"samples": 100, "batch": 32, "same": True}
+        rows = [training.epochs(device, 2, 60.0) for device in ("cpu", "base")]
+        assert [row["accuracy"] for row in rows[0]] == [row["accuracy"] for row in rows[1]]
+        assert len(training.epochs("base", 2, 0.0)) < 2
+
+
 class TestWorker:
     def test_says_what_went_wrong_and_ends_what_hangs(self):
         worker = Worker("clock", import_module, "time")
@@ -333,7 +407,7 @@ class TestReport:
             "`--seed 5`",
             "| sgd against base.py, float64 | 1 case | 1.0e-11 (case 1, W1) | 1e-09 |",
             "Not compared in float32, for a rectifier came to within 1e-05 of 0: 1.",
-            "**Every check that was made passed.**",
+            "**Every check passed that was made: 1 test, 1 kernel case, 3 trainings, 1 contender",
             "| copy, bytes read and written | 4,000 | 4,000 … 4,000 | GB/s |",
             "Not measured, for want of PyTorch: tf32, bfloat16.",
             "## Training 784-200-10 in float32",
@@ -361,7 +435,7 @@ class TestReport:
     def test_needs_none_of_its_parts(self):
         report = a_report() | dict.fromkeys(("tests", "kernels", "training"))
         report |= {"limits": {}, "launch": {}, "times": [], "checks": []}
-        assert "Every check that was made passed" in markdown(report)
+        assert "**Nothing was checked.**" in markdown(report)
 
     def test_file_names_are_plain(self):
         assert slug("NVIDIA GeForce RTX 4090 (Laptop)") == "nvidia-geforce-rtx-4090-laptop"
