@@ -938,12 +938,13 @@ class Race:
 
     def _take_turn(self, name: str, last: Deadline) -> None:
         hidden, batch, _ = self.cell
+        patience = last.left + self._plan.seconds * SHARES["rest"] / 3  # for what was begun in time
         try:
             if name not in self._samples:
                 choose = ("samples_of_run", hidden, batch, self._plan.run_seconds)
-                self._samples[name] = self._team.do(name, *choose, seconds=last.left)
+                self._samples[name] = self._team.do(name, *choose, seconds=patience)
             run = ("two_passes", hidden, batch, self._samples[name])
-            found = self._team.do(name, *run, seconds=last.left)
+            found = self._team.do(name, *run, seconds=patience)
         except FAILURES as error:
             self.wrong[name] = f"{_cell(self.cell)}: {_named(name, error)}"
             self._jobs.remove(name)
@@ -1263,7 +1264,9 @@ def passed(report: Row) -> str:
     tests, kernels, training = (report[part] or {} for part in ("tests", "kernels", "training"))
     contenders = {row["contender"] for row in report["checks"]}
     numbers = {"test": tests.get("passed", 0), "kernel case": kernels.get("cases", 0)}
-    numbers |= {"training": sum(bool(training.get(k)) for k in ("exact", "twice", "common_epochs"))}
+    numbers |= {
+        "training check": sum(bool(training.get(k)) for k in ("exact", "twice", "common_epochs"))
+    }
     numbers |= {"contender": len(contenders)}
     done = ", ".join(_count(number, what) for what, number in numbers.items() if number)
     return f"Every check passed that was made: {done}." if done else "Nothing was checked."

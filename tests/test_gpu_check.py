@@ -407,7 +407,7 @@ class TestReport:
             "`--seed 5`",
             "| sgd against base.py, float64 | 1 case | 1.0e-11 (case 1, W1) | 1e-09 |",
             "Not compared in float32, for a rectifier came to within 1e-05 of 0: 1.",
-            "**Every check passed that was made: 1 test, 1 kernel case, 3 trainings, 1 contender",
+            "**Every check passed that was made: 1 test, 1 kernel case, 3 training checks, 1 con",
             "| copy, bytes read and written | 4,000 | 4,000 … 4,000 | GB/s |",
             "Not measured, for want of PyTorch: tf32, bfloat16.",
             "## Training 784-200-10 in float32",
