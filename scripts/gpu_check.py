@@ -205,7 +205,12 @@ def run_tests(until: Deadline) -> Row:
     started = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as out:
         process = subprocess.Popen(
-            command, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT, start_new_session=True
+            command,
+            cwd=ROOT,
+            env=os.environ | {"COLUMNS": "200"},  # for the reasons of what is skipped
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             process.wait(until.left)
