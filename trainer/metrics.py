@@ -41,6 +41,46 @@ class Evaluation:
     averages: list[ClassScore]
 
 
+@dataclass(frozen=True)
+class Mistake:
+    """A wrong answer: the sample's number (from 0), its label, the answer and its output."""
+
+    index: int
+    truth: str
+    answer: str
+    confidence: float
+
+
+def surest_mistakes(
+    labels: np.ndarray, outputs: np.ndarray, classes: Sequence[int | str], most: int
+) -> list[Mistake]:
+    """List the wrong answers that a network was surest of.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n,)
+        Codes in 0…k-1.
+    outputs : array, shape (n, k)
+    classes : sequence
+        What the codes stand for.
+    most : int
+        How many at most.
+
+    Returns
+    -------
+    list of Mistake
+        Surest first; of equal ones the first first.
+    """
+    answers = outputs.argmax(axis=1)
+    confidence = outputs.max(axis=1)
+    wrong = np.flatnonzero(answers != labels)
+    order = wrong[np.argsort(-confidence[wrong], kind="stable")][:most]
+    return [
+        Mistake(int(i), str(classes[labels[i]]), str(classes[answers[i]]), float(confidence[i]))
+        for i in order
+    ]
+
+
 def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | str]) -> Evaluation:
     """Compare answers with labels, both codes in 0…k-1, by scikit-learn's definitions."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support

@@ -254,15 +254,12 @@ class MLP:
         """Mean loss of the samples plus λ/(2m) ΣW², m being their number."""
         xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
-        total = 0.0
+        total = self._penalty()
         answers = self.backend.propagate(self.spec, self.weights, values)
         for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
             losses = self.backend.losses(self.spec, logits, outputs, targets)
             total += float(xp.sum(losses, dtype=xp.float64))
-        if self.l2:
-            matrices = [W for W, _ in self.spec.layers(self.weights)]
-            total += self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
         return total / m
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
@@ -270,17 +267,32 @@ class MLP:
 
         For ``rashid``, whose rule is no gradient, minus the rule's step without the rate.
         """
+        return self.loss_and_gradients(x, y)[1]
+
+    def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
+        """Give `loss` and `gradients` of the samples, from one pass through the network."""
+        xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
+        loss = self._penalty()
         total: list[Array] = []
         for rows in self.chunks(m):
             part = labels[rows]
             share = part.shape[0] / m
-            _, gradients = self.backend.losses_and_gradients(
+            losses, gradients = self.backend.losses_and_gradients(
                 self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
             )
+            loss += float(xp.sum(losses, dtype=xp.float64))
             parts = [gradient * share for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
-        return total
+        return loss / m, total
+
+    def _penalty(self) -> float:
+        """λ/2 ΣW², which over the number of samples is the penalty."""
+        if not self.l2:
+            return 0.0
+        xp = self.backend.xp
+        matrices = [W for W, _ in self.spec.layers(self.weights)]
+        return self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
 
     def _labelled(self, x: Any, y: Any) -> tuple[Array, Array, int]:
         values = self.samples(x)

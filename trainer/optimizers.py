@@ -105,3 +105,6 @@ class Adam:
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+
+# what `minimizing` steps by, over all samples at once: its name here and in scipy.optimize
+METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}

@@ -11,18 +11,20 @@ from typing import Any
 from .files import write_whole
 from .weight_files import MODEL_FILE
 
+_PARTS = ("test", "validation", "train")
+
 
 class RunError(ValueError):
     """A run folder cannot be started in or read; one line with what to type instead."""
 
 
-def check_free(out: Path) -> None:
+def check_free(out: Path, *, under: str = "runs") -> None:
     """Raise RunError unless `out` is a folder that is empty or can be made."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         kind = "is not empty" if out.is_dir() else "is a file"
         raise RunError(
             f"--out {out}: {kind}; expected a new or empty folder. Name another, or leave --out"
-            " away and the next free name under runs/ is taken"
+            f" away and the next free name under {under}/ is taken"
         )
 
 
@@ -42,7 +44,7 @@ class Run:
         self._metrics: list[str] = []
 
     @classmethod
-    def start(cls, out: Path | None, config: dict[str, Any]) -> Run:
+    def start(cls, out: Path | None, config: dict[str, Any], *, under: str = "runs") -> Run:
         """Make the folder (the next free one under runs/ if none is named) and its config.json.
 
         Raises
@@ -53,9 +55,9 @@ class Run:
             If the folder cannot be made or written.
         """
         if out is None:
-            out = _next_free(Path("runs"))
+            out = _next_free(Path(under))
         else:
-            check_free(out)
+            check_free(out, under=under)
             out.mkdir(parents=True, exist_ok=True)
         run = cls(out, config | {"versions": _versions()})
         write_whole(out / "config.json", (json.dumps(run.config, indent=2) + "\n").encode())
@@ -89,6 +91,41 @@ class Run:
     def model_file(self) -> Path:
         """Where the weights of the last epoch are."""
         return self.path / MODEL_FILE
+
+    def figure_file(self, name: str) -> Path:
+        """Where a figure goes; the folder of figures is made."""
+        folder = self.path / "figures"
+        folder.mkdir(exist_ok=True)
+        return folder / name
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl, an epoch a line.
+
+        Raises
+        ------
+        RunError
+            If no epoch has ended, or the file is damaged.
+        """
+        file = self.path / "metrics.jsonl"
+        try:
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            for line in lines:
+                accuracies = [line.get(f"{part}_accuracy") for part in _PARTS]
+                if not isinstance(line["epoch"], int) or not all(
+                    isinstance(number, int | float)
+                    for number in (line["train_loss"], *accuracies)
+                    if number is not None
+                ):
+                    raise TypeError("no numbers")
+        except FileNotFoundError:
+            lines = []
+        except KeyError as error:
+            raise RunError(f"{file}: not a run's metrics, {error} is missing") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise RunError(f"{file}: not a run's metrics ({error})") from error
+        if not lines:
+            raise RunError(f"{self.path}: no epoch of this run has ended; expected one that has")
+        return lines
 
     def add_epoch(self, metrics: dict[str, Any]) -> None:
         """Write one more line of metrics.jsonl."""
@@ -125,7 +162,7 @@ def _next_free(parent: Path) -> Path:
     parent.mkdir(parents=True, exist_ok=True)
     number = 1
     while True:
-        path = parent / f"r{number}"
+        path = parent / f"{parent.name[0]}{number}"
         try:
             path.mkdir()  # fails where another process was quicker
         except FileExistsError:

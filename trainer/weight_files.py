@@ -1,21 +1,47 @@
-"""Weights on disk: safetensors with the network's settings beside the arrays."""
+"""Weights on disk: safetensors with the network's settings, and what other programs write.
+
+Everybody else's files hold arrays and little more. `read_weights` finds out by their shapes which
+is which and which way round it is stored, `write_weights` writes them as others expect them.
+"""
 
 from __future__ import annotations
 
+import io
 import json
+import os
+import re
+import tempfile
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .array_files import ArrayFileError, parsing, read_mat, read_npy, read_npz
 from .files import write_whole
 
 MODEL_FILE = "model.safetensors"  # in a run folder
+FORMATS = ("npz", "npy-pair", "mat", "csv")
+SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".safetensors")
+PAIR = ("weights.npy", "weights02.npy")  # the lesson's names: the output layer's come first
 _KEY = "xptrainer"
+_INPUT_MAP = ("scale", "shift")
+_LARGEST = 1 << 31  # bytes of weights
+_NUMBERED = re.compile(
+    r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d+)", re.IGNORECASE
+)
+_BIAS = re.compile(r"(.*[^a-z])?(b|bias|biases)(_?\d+)?", re.IGNORECASE)
 
 
 class WeightFileError(ValueError):
     """A weight file cannot be read; one line with the file, what was found and what was wanted."""
+
+
+class ShapeError(WeightFileError):
+    """Arrays that make no network of the wanted inputs and outputs, or more than one."""
 
 
 def write_safetensors(
@@ -56,3 +82,411 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
     if not isinstance(settings, dict):
         raise WeightFileError(f"{path}: its settings are no JSON object")
     return arrays, settings
+
+
+# --- everybody else's files -----------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """Arrays in the order and orientation of `MLP.get_weights`.
+
+    Attributes
+    ----------
+    arrays : list of numpy.ndarray
+        W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …, all float32 or all float64.
+    bias : bool
+    found : str
+        What the files held, in a line.
+    matlab : bool
+        Whether they come from MATLAB, which stores an image column by column and may count the
+        digit 0 as class 10; see `from_matlab`.
+    input_map : tuple of numpy.ndarray or None
+        Scale and shift, where the file has them.
+    """
+
+    arrays: list[np.ndarray]
+    bias: bool
+    found: str
+    matlab: bool = False
+    input_map: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def sizes(self) -> list[int]:
+        """Units of every layer, inputs first."""
+        matrices = self.arrays[:: 2 if self.bias else 1]
+        return [matrices[0].shape[0], *(W.shape[1] for W in matrices)]
+
+
+def weight_files(path: Path) -> list[Path]:
+    """Name the files of weights that a path stands for: itself, or those of a folder.
+
+    Raises
+    ------
+    WeightFileError
+        If there are none, or of several kinds.
+    """
+    if path.is_file() and path.suffix.lower() in SUFFIXES:
+        return [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        if len({file.suffix.lower() for file in files}) == 1:
+            return files
+        found = ", ".join(file.name for file in files[:4]) or "none"
+        raise WeightFileError(
+            f"{path}: expected a folder of weight files of one kind, {_or(SUFFIXES)}; found {found}"
+        )
+    what = "no weight file" if path.exists() else "no such file or folder"
+    raise WeightFileError(f"{path}: {what}; expected {_or(SUFFIXES)}, or a folder of such")
+
+
+def read_weights(
+    files: Sequence[Path],
+    inputs: int,
+    outputs: Iterable[int],
+    *,
+    transposed: bool | None = None,
+) -> Weights:
+    """Read the weights of a network of any depth from one or several files.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        ``.npy`` or ``.csv``, one an array, in either order; or one ``.npz``, ``.mat`` or
+        ``.safetensors``. Arrays whose names are numbered (W1, b1, Theta2) are taken in that order.
+    inputs : int
+        The network's inputs.
+    outputs : collection of int
+        How many outputs it may have.
+    transposed : bool, optional
+        True for matrices (units, inputs of the layer), as the lessons and MATLAB store them, False
+        for (inputs, units); found out by the shapes, and wanted only where both would fit. A
+        first column (row) of biases is found out likewise.
+
+    Returns
+    -------
+    Weights
+
+    Raises
+    ------
+    WeightFileError
+        No numbers, unreadable files, or shapes that make no such network or more than one.
+    """
+    if not files:
+        raise WeightFileError("no files; expected weights")
+    named: list[tuple[str, np.ndarray]] = []
+    for file in files:
+        named += _read_arrays(file, alone=len(files) == 1)
+    where = ", ".join(map(str, files))
+    maps = {
+        name: _as_numbers(array, f"{where}: {name}") for name, array in named if name in _INPUT_MAP
+    }
+    selected, in_order = _selected(named)
+    parts = [
+        (name, _as_numbers(array, f"{where}: {name}")) for name, array in selected if array.ndim
+    ]
+    outputs = sorted(outputs)
+    found = ", ".join(f"{name} {array.shape}" for name, array in parts) or "no arrays"
+    ways = _ways(parts, in_order, inputs, outputs)
+    if transposed is not None:
+        ways = {way: arrays for way, arrays in ways.items() if way == transposed}
+    if not ways:
+        how = "" if transposed is None else f" with --{'' if transposed else 'no-'}transposed"
+        raise ShapeError(
+            f"{where}: {found} make no network of {inputs} inputs and {_or(outputs)} outputs{how};"
+            f" expected matrices such as (200, {inputs}) and ({outputs[-1]}, 200), either way"
+            " round, with a vector of biases each, a first column of them, or none"
+        )
+    if len(ways) > 1:
+        raise ShapeError(
+            f"{where}: {found} fit either way round; say --transposed (a row a unit, as the lessons"
+            " store them) or --no-transposed (a column a unit)"
+        )
+    [(arrays, bias)] = ways.values()
+    dtype = np.result_type(*arrays)
+    return Weights(
+        [np.ascontiguousarray(array, dtype) for array in arrays],
+        bias,
+        found,
+        matlab=files[0].suffix.lower() == ".mat",
+        input_map=None if len(maps) < 2 else (maps["scale"], maps["shift"]),
+    )
+
+
+def _ways(
+    parts: Sequence[tuple[str, np.ndarray]], in_order: bool, inputs: int, outputs: Sequence[int]
+) -> dict[bool, tuple[list[np.ndarray], bool]]:
+    """Find the ways in which arrays make such a network: by transposed, the arrays and bias.
+
+    The other way about they are tried only if their order is not told by their numbers, and if
+    the given order will not do.
+    """
+    matrices = [array for name, array in parts if not _is_bias(name, array)]
+    vectors = [array.reshape(-1) for name, array in parts if _is_bias(name, array)]
+    ways: dict[bool, tuple[list[np.ndarray], bool]] = {}
+    for transposed, step, folded in product(
+        (True, False), (1,) if in_order else (1, -1), (False, True)
+    ):
+        layers = [W.T if transposed else W for W in matrices][::step]
+        biases = vectors[::step]
+        if folded:
+            if vectors:
+                continue
+            layers, biases = [W[1:] for W in layers], [W[0] for W in layers]
+        if _is_network(layers, biases, inputs, outputs):
+            pairs = zip(layers, biases, strict=True) if biases else zip(layers, strict=True)
+            ways.setdefault(transposed, ([a for pair in pairs for a in pair], bool(biases)))
+    return ways
+
+
+def _is_network(
+    layers: Sequence[np.ndarray],
+    biases: Sequence[np.ndarray],
+    inputs: int,
+    outputs: Sequence[int],
+) -> bool:
+    return (
+        bool(layers)
+        and layers[0].shape[0] == inputs
+        and layers[-1].shape[1] in outputs
+        and all(W.shape[1] == V.shape[0] for W, V in pairwise(layers))
+        and (not biases or [b.size for b in biases] == [W.shape[1] for W in layers])
+    )
+
+
+def _is_bias(name: str, array: np.ndarray) -> bool:
+    return array.ndim == 1 or (1 in array.shape and bool(_BIAS.fullmatch(name)))
+
+
+def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
+    """Name and array of all that a file holds."""
+    suffix = file.suffix.lower()
+    if not file.is_file():
+        raise WeightFileError(f"{file}: no such file; expected weights, {_or(SUFFIXES)}")
+    if suffix not in SUFFIXES:
+        raise WeightFileError(f"{file}: a file of unknown kind; expected {_or(SUFFIXES)}")
+    if not alone and suffix not in (".npy", ".csv"):
+        raise WeightFileError(
+            f"{file}: one such file holds all the weights; only .npy and .csv files come several"
+        )
+    if file.stat().st_size > _LARGEST:
+        raise WeightFileError(f"{file}: {file.stat().st_size:,} bytes; at most {_LARGEST:,}")
+    try:
+        if suffix == ".npy":
+            return [(file.stem, read_npy(file))]
+        if suffix == ".npz":
+            return list(read_npz(file, _LARGEST).items())
+        if suffix == ".mat":
+            arrays = read_mat(file, _LARGEST)
+            return [(name, array) for name, array in arrays.items() if array is not None]
+        if suffix == ".csv":
+            with parsing(file, "table of numbers"), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of an empty one
+                array = np.loadtxt(file, delimiter=",", ndmin=2, dtype=np.float64)
+            return [(file.stem, array)]
+        with parsing(file, "safetensors file"):
+            from safetensors.numpy import load_file
+
+            return list(load_file(file).items())
+    except (ArrayFileError, OSError) as error:
+        raise WeightFileError(str(error)) from error
+
+
+def _selected(
+    named: list[tuple[str, np.ndarray]],
+) -> tuple[list[tuple[str, np.ndarray]], bool]:
+    """Take the arrays that are numbered from 0 or 1 on, and in that order; without such, all.
+
+    The second value tells which.
+    """
+
+    def number(part: tuple[str, np.ndarray]) -> int:
+        match = _NUMBERED.fullmatch(part[0])
+        return int(match[1]) if match else -1
+
+    numbered = sorted((part for part in named if number(part) >= 0), key=number)
+    if numbered and number(numbered[0]) <= 1:
+        return numbered, True
+    return [part for part in named if part[0] not in _INPUT_MAP], False
+
+
+def _as_numbers(array: np.ndarray, where: str) -> np.ndarray:
+    if array.dtype.kind not in "iuf" or array.ndim > 2 or not array.size:
+        raise WeightFileError(
+            f"{where} has shape {array.shape} and dtype {array.dtype}; expected a matrix or a"
+            " vector of real numbers"
+        )
+    # float32 is kept, all else is as exact as float64 or exacter than is of use
+    wide = array.dtype.kind != "f" or array.dtype.itemsize > 4
+    numbers = array.astype(np.float64 if wide else np.float32)
+    if not np.isfinite(numbers).all():
+        raise WeightFileError(f"{where} holds NaN or infinite values; expected finite numbers")
+    return numbers
+
+
+def _or(things: Sequence[Any]) -> str:
+    *rest, last = map(str, things)
+    return f"{', '.join(rest)} or {last}" if rest else last
+
+
+# --- MATLAB's order -------------------------------------------------------------------------
+
+
+def from_matlab(
+    weights: Weights, image_shape: tuple[int, int] | None, classes: Sequence[int | str]
+) -> Weights:
+    """Put weights of MATLAB's into our order of inputs and outputs.
+
+    MATLAB stores an image column by column, and Ng's course calls the digit 0 class 10, its last.
+    """
+    arrays = list(weights.arrays)
+    if image_shape is not None:
+        height, width = image_shape
+        rows_first = np.arange(height * width).reshape(width, height).T.reshape(-1)
+        arrays[0] = arrays[0][rows_first]
+    if _are_digits(classes):
+        last = slice(-2, None) if weights.bias else slice(-1, None)
+        arrays[last] = [np.roll(array, 1, axis=-1) for array in arrays[last]]
+    return replace(weights, arrays=arrays, matlab=False)
+
+
+def to_matlab(
+    weights: Weights, image_shape: tuple[int, int] | None, classes: Sequence[int | str]
+) -> Weights:
+    """Undo `from_matlab`."""
+    arrays = list(weights.arrays)
+    if image_shape is not None:
+        height, width = image_shape
+        columns_first = np.arange(height * width).reshape(height, width).T.reshape(-1)
+        arrays[0] = arrays[0][columns_first]
+    if _are_digits(classes):
+        last = slice(-2, None) if weights.bias else slice(-1, None)
+        arrays[last] = [np.roll(array, -1, axis=-1) for array in arrays[last]]
+    return replace(weights, arrays=arrays, matlab=True)
+
+
+def _are_digits(classes: Sequence[int | str]) -> bool:
+    return list(classes) == list(range(10))
+
+
+# --- writing --------------------------------------------------------------------------------
+
+
+def write_weights(
+    weights: Weights,
+    format: str,
+    out: Path,
+    *,
+    image_shape: tuple[int, int] | None,
+    classes: Sequence[int | str],
+) -> list[Path]:
+    """Write weights as other programs expect them, whole or not at all.
+
+    Parameters
+    ----------
+    weights : Weights
+        With the input map.
+    format : {"npz", "npy-pair", "mat", "csv"}
+        ``npz``: W1 (inputs, units), b1, W2, …, scale and shift. ``npy-pair``: the lesson's
+        ``weights.npy`` (outputs, hidden) and ``weights02.npy`` (hidden, inputs). ``mat``: Theta1
+        (units, 1 + inputs), Theta2, …, the biases (or zeros) first, in MATLAB's order of pixels
+        and classes. ``csv``: W1.csv (inputs, units), b1.csv, W2.csv, ….
+    out : Path
+        The file; for ``npy-pair`` and ``csv`` the folder, new or empty.
+
+    Returns
+    -------
+    list of Path
+        What was written.
+
+    Raises
+    ------
+    WeightFileError
+        If the network does not go into this format, or `out` cannot be taken.
+    """
+    matrices = weights.arrays[:: 2 if weights.bias else 1]
+    biases = weights.arrays[1::2] if weights.bias else []
+    layers = range(1, len(matrices) + 1)
+    if format == "npy-pair" and (len(matrices) != 2 or biases):
+        what = f"{len(matrices)} matrices{' and biases' if biases else ''}"
+        raise WeightFileError(
+            f"--format npy-pair: two matrices without biases are a pair; this network has {what}:"
+            " take --format npz"
+        )
+    named: dict[str, Any] = {f"W{layer}": W for layer, W in zip(layers, matrices, strict=True)}
+    named |= {f"b{layer}": b for layer, b in zip(layers, biases, strict=False)}
+    if format == "npz":
+        named |= dict(zip(_INPUT_MAP, weights.input_map or (), strict=False))
+        content = io.BytesIO()
+        np.savez(content, **named)
+        return _write_file(out, ".npz", content.getvalue())
+    if format == "mat":
+        from scipy.io import savemat
+
+        theirs = to_matlab(weights, image_shape, classes)
+        thetas = {}
+        for layer in layers:
+            W = theirs.arrays[(layer - 1) * (2 if weights.bias else 1)]
+            b = theirs.arrays[2 * layer - 1] if weights.bias else np.zeros(W.shape[1], W.dtype)
+            thetas[f"Theta{layer}"] = np.vstack([b, W]).T
+        content = io.BytesIO()
+        savemat(content, thetas)
+        return _write_file(out, ".mat", content.getvalue())
+    files = {}
+    if format == "npy-pair":
+        for name, W in zip(PAIR, reversed(matrices), strict=True):
+            content = io.BytesIO()
+            np.save(content, np.ascontiguousarray(W.T))
+            files[name] = content.getvalue()
+    else:
+        for name, array in named.items():
+            # so many digits that the very same number is read again
+            digits = "%.9g" if array.dtype == np.float32 else "%.17g"
+            text = io.StringIO()
+            np.savetxt(text, np.atleast_2d(array), fmt=digits, delimiter=",")
+            files[f"{name}.csv"] = text.getvalue().encode()
+    return _write_folder(out, files)
+
+
+def contents(weights: Weights, format: str) -> str:
+    """Say in a line what `write_weights` writes."""
+    sizes = weights.sizes
+    shapes = list(pairwise(sizes))
+    if format == "npy-pair":
+        pair = zip(PAIR, reversed(shapes), strict=False)
+        return ", ".join(f"{name} ({units}, {inputs})" for name, (inputs, units) in pair)
+    if format == "mat":
+        thetas = [
+            f"Theta{i} ({units}, 1 + {inputs})" for i, (inputs, units) in enumerate(shapes, 1)
+        ]
+        return f"{', '.join(thetas)}; images column by column, the digit 0 as class 10"
+    layers = [
+        f"W{i} ({inputs}, {units})" + (f", b{i} ({units})" if weights.bias else "")
+        for i, (inputs, units) in enumerate(shapes, 1)
+    ]
+    return ", ".join([*layers, *(_INPUT_MAP if format == "npz" else ())])
+
+
+def _write_file(out: Path, suffix: str, content: bytes) -> list[Path]:
+    if out.suffix.lower() != suffix or out.is_dir():
+        raise WeightFileError(f"--out {out}: expected a file's name that ends in {suffix}")
+    if not out.parent.is_dir():
+        raise WeightFileError(f"--out {out}: there is no folder {out.parent}")
+    write_whole(out, content)
+    return [out]
+
+
+def _write_folder(out: Path, files: dict[str, bytes]) -> list[Path]:
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise WeightFileError(f"--out {out}: is there already; expected a new or empty folder")
+    parent = out.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix=f".{out.name}.") as temporary:
+        whole = Path(temporary) / "whole"
+        whole.mkdir()
+        for name, content in files.items():
+            write_whole(whole / name, content)
+        if out.exists():
+            out.rmdir()
+        os.rename(whole, out)
+    return [out / name for name in files]

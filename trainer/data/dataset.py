@@ -11,6 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..array_files import ArrayFileError
+
 Samples = tuple[np.ndarray, np.ndarray]
 Label = int | str
 
@@ -39,7 +41,7 @@ class Dataset:
     Attributes
     ----------
     name : str
-        "mnist", "digits", or the file's or folder's stem.
+        "mnist", "digits", "ex4", or the file's or folder's stem.
     train_x, test_x : numpy.ndarray
         (n, features); integer pixels are uint8, float data float32; C-contiguous.
     train_y, test_y : numpy.ndarray
@@ -51,9 +53,9 @@ class Dataset:
     value_range : tuple of float
         (0, 255) for pixels, (0, 16) for the 8×8 digits, the training part's own for floats.
     kind : str
-        "mnist", "digits", "idx", "csv", "npz", "mat" or "images".
+        "mnist", "digits", "ex4", "idx", "csv", "npz", "mat" or "images".
     source : str
-        "mnist", "digits", or the absolute path.
+        "mnist", "digits", or the absolute path; after "ex4:" where that was asked for.
     test_source : str or None
         Likewise, where the test samples come from another source.
     note : str
@@ -107,6 +109,8 @@ def parsing(path: Path, what: str) -> Iterator[None]:
         yield
     except DataError:
         raise
+    except ArrayFileError as error:
+        raise DataError(str(error)) from error
     except Exception as error:  # zipfile, scipy and Pillow raise nearly anything on damaged bytes
         raise DataError(f"{path}: not a readable {what}: {cause(error)}") from error
 

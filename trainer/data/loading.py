@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import csv_files, digits, idx, images, mat, mnist, npz
+from . import csv_files, digits, exercise, idx, images, mat, mnist, npz
 from .dataset import (
     DataError,
     Dataset,
@@ -23,10 +23,11 @@ from .dataset import (
     on_scale,
 )
 
-_NAMES = ("mnist", "digits", "auto")
+_NAMES = ("mnist", "digits", exercise.NAME, "auto")
+_CUT = f"{exercise.NAME}:"
 _CHOICE = (
-    '"mnist", "digits", a folder of IDX files, a .csv, a folder with a train and a test .csv, '
-    "an .npz, a .mat, or a folder with one sub-folder of images a class"
+    '"mnist", "digits", "ex4", a folder of IDX files, a .csv, a folder with a train and a test '
+    ".csv, an .npz, a .mat, or a folder with one sub-folder of images a class"
 )
 _FILE_READERS = {".csv": csv_files.read_file, ".npz": npz.read_file, ".mat": mat.read_file}
 
@@ -43,6 +44,7 @@ def load(
     ----------
     source : str or path-like
         "mnist"; "digits"; "auto" (MNIST if it is cached or can be had soon, else the digits);
+        "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
         a folder of IDX files, of one train and one test CSV, or of one sub-folder of images a
         class; a ``.csv`` (label first), ``.npz`` (Keras' names) or ``.mat`` (``X``, ``y``) file.
         Without a test part it is split 80/20 with a fixed seed.
@@ -144,8 +146,10 @@ def load_unlabelled(
 
 def _fitting(x: np.ndarray, features: int, scale: Scale | None, where: str) -> np.ndarray:
     if x.shape[1] != features:
+        cuttable = (x.shape[1], features) == (28 * 28, 20 * 20)
+        hint = f"; {_CUT}{where} cuts its images to 20×20" if cuttable else ""
         raise DataError(
-            f"{where} has {x.shape[1]} features a sample, this network takes {features}"
+            f"{where} has {x.shape[1]} features a sample, this network takes {features}{hint}"
         )
     return x if scale is None else on_scale(x, scale, "the training data", where)
 
@@ -159,6 +163,10 @@ def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = N
     path = _absolute(name)
     if name.lower() in _NAMES and not path.exists():
         name = name.lower()
+    if name == exercise.NAME:
+        name = f"{_CUT}mnist"
+    if name.startswith(_CUT):
+        return exercise.cut(_read(name.removeprefix(_CUT), on_progress))
     try:
         if name == "mnist":
             return mnist.read_mnist(on_progress)

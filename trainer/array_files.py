@@ -1,0 +1,214 @@
+"""Arrays in files of NumPy's and MATLAB's, read without ever unpickling and without trust."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+_HEADER = 128
+_MATRIX, _COMPRESSED = 14, 15
+# How numbers are stored, and what they are to MATLAB: a double may be stored as a byte.
+_STORED = dict(
+    zip(
+        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
+        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8"),
+        strict=True,
+    )
+)
+_CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), start=6))
+_COMPLEX = 0x0800
+
+
+class ArrayFileError(ValueError):
+    """A file of arrays cannot be read; one line with the file and what is the matter."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
+
+
+@contextmanager
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a foreign parser stumbles over into an ArrayFileError that names the file."""
+    try:
+        yield
+    except ArrayFileError:
+        raise
+    except MemoryError as error:
+        raise ArrayFileError(f"{path}: not a readable {what}: does not fit into memory") from error
+    except Exception as error:  # zipfile and NumPy raise nearly anything on damaged bytes
+        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ArrayFileError(f"{path}: not a readable {what}: {cause}") from error
+
+
+# --- NumPy's --------------------------------------------------------------------------------
+
+
+def read_npy(path: Path) -> np.ndarray:
+    """Read a ``.npy`` file of numbers.
+
+    Raises
+    ------
+    ArrayFileError
+        Python objects, a header that promises another size than the file has, other damage.
+    """
+    with parsing(path, "npy file"), path.open("rb") as file:
+        return _npy(file, path.stat().st_size, str(path))
+
+
+def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
+    """Name the arrays of an npz archive, in its order."""
+    return {
+        entry.filename.removesuffix(".npy"): entry
+        for entry in archive.infolist()
+        if entry.filename.endswith(".npy")
+    }
+
+
+def read_npz_member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
+    """Read one array of an open npz archive; see `read_npy`."""
+    where = f"{path}: {entry.filename.removesuffix('.npy')}"
+    if entry.flag_bits & 0x1:
+        raise ArrayFileError(f"{where} is encrypted; an archive without a password is wanted")
+    with archive.open(entry) as file:
+        return _npy(file, entry.file_size, where)
+
+
+def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
+    """Read all arrays of an npz archive, in its order; see `read_npy`.
+
+    Parameters
+    ----------
+    path : Path
+    limit : int
+        Of bytes, unpacked; an archive that has more of them is refused.
+    """
+    with parsing(path, "npz archive"), zipfile.ZipFile(path) as archive:
+        members = npz_members(archive)
+        size = sum(entry.file_size for entry in members.values())
+        if size > limit:
+            raise ArrayFileError(f"{path}: {size:,} bytes unpacked; at most {limit:,} are read")
+        return {name: read_npz_member(path, archive, entry) for name, entry in members.items()}
+
+
+def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
+    version = np.lib.format.read_magic(file)
+    if version == (1, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    elif version == (2, 0):
+        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
+    else:
+        raise ArrayFileError(f"{where} is in npy version {version}; 1.0 or 2.0 is wanted")
+    if dtype.hasobject:
+        raise ArrayFileError(
+            f"{where} holds Python objects, which are never unpickled; save numbers"
+        )
+    promised = math.prod(shape) * dtype.itemsize
+    held = size - file.tell()
+    # Before anything is allocated, and without believing an archive's directory either.
+    content = file.read(promised) if promised == held else b""
+    if promised != held or len(content) != promised:
+        raise ArrayFileError(
+            f"{where}: its header promises {promised} bytes (shape {shape}, {dtype}), "
+            f"{held} are there"
+        )
+    if promised == 0:
+        raise ArrayFileError(f"{where} is empty: shape {shape}")
+    return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+# --- MATLAB's -------------------------------------------------------------------------------
+
+
+def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | None]:
+    """Read all variables of a MATLAB 5 file.
+
+    SciPy's reader ends the whole process on some damaged files, hence one of our own.
+
+    Parameters
+    ----------
+    path : Path
+    limit : int, optional
+        Of a variable's bytes, unpacked; a file that has more of them is refused.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray or None
+        In the order of the file; None for what is no full, real, numeric array.
+
+    Raises
+    ------
+    ArrayFileError
+        Another format, or a damaged file.
+    """
+    content = path.read_bytes()
+    if 0 in content[:4]:
+        raise ArrayFileError(f"{path}: MATLAB 4 file; version 5 is wanted: save(…, '-v7')")
+    order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
+    if order is None:
+        seen = content[126:_HEADER].hex() or "the end"
+        raise ArrayFileError(f"{path}: byte 126: {seen} found, no MATLAB 5 file (IM or MI wanted)")
+    if np.frombuffer(content, order + "u2", 1, 124)[0] == 0x0200:
+        raise ArrayFileError(f"{path}: MATLAB 7.3 (HDF5) file; version 5 is wanted: save(…, '-v7')")
+    arrays = {}
+    with parsing(path, "MATLAB 5 file"):
+        for kind, element in _elements(memoryview(content)[_HEADER:], order):
+            if kind == _COMPRESSED:
+                kind, element = next(_elements(memoryview(_unpacked(element, limit)), order))
+            if kind == _MATRIX:
+                name, array = _matrix(element, order)
+                arrays[name] = array
+    return arrays
+
+
+def _unpacked(element: memoryview, limit: int | None) -> bytes:
+    if limit is None:
+        return zlib.decompress(element)
+    unpacking = zlib.decompressobj()
+    content = unpacking.decompress(element, limit)
+    if not unpacking.eof:
+        what = f"more than {limit:,} bytes unpacked" if len(content) == limit else "it ends early"
+        raise ValueError(what)
+    return content
+
+
+def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
+    """Yield type and data of each element, none longer than what is there."""
+    place = 0
+    while place < len(content):
+        kind, size = (int(i) for i in np.frombuffer(content, order + "u4", 2, place))
+        start, step = place + 8, 8
+        if kind >> 16:  # up to four bytes of data stand in the tag itself
+            kind, size, start, step = kind & 0xFFFF, kind >> 16, place + 4, 4
+        if start + size > len(content):
+            raise ValueError(f"an element of {size} bytes where {len(content) - start} are left")
+        yield kind, content[start : start + size]
+        padding = 0 if kind == _COMPRESSED else -size % step
+        place = start + size + padding
+
+
+def _matrix(content: memoryview, order: str) -> tuple[str, np.ndarray | None]:
+    elements = _elements(content, order)
+    _, flags = next(elements)
+    _, dimensions = next(elements)
+    _, name = next(elements)
+    flag = int(np.frombuffer(flags, order + "u4", 1)[0])
+    dtype = _CLASSES.get(flag & 0xFF)
+    if dtype is None or flag & _COMPLEX:
+        return bytes(name).decode("latin1"), None
+    shape = np.frombuffer(dimensions, order + "i4").tolist()
+    stored, data = next(elements, (9, memoryview(b"")))
+    if stored not in _STORED:
+        raise ValueError(f"numbers of the unknown type {stored}")
+    values = np.frombuffer(data, order + _STORED[stored])
+    if min(shape) < 0 or values.size != math.prod(shape):
+        raise ValueError(f"{values.size} values where dimensions {shape} are promised")
+    with np.errstate(invalid="ignore", over="ignore"):
+        array = values.astype(dtype).reshape(shape, order="F")
+    return bytes(name).decode("latin1"), array

@@ -1,0 +1,184 @@
+"""Weights that others have trained, made into a network: for `import-weights` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from backends import Backend
+
+from ..data import Dataset
+from ..network import MLP
+from ..recipes import RECIPES, Recipe, build
+from ..weight_files import (
+    MODEL_FILE,
+    SUFFIXES,
+    ShapeError,
+    WeightFileError,
+    from_matlab,
+    read_safetensors,
+    read_weights,
+    weight_files,
+)
+from . import UsageError, in_options
+
+
+def are_weights(path: Path) -> bool:
+    """Whether that is a file of weights, or a folder of such and not a run."""
+    if path.is_dir():
+        files = [] if (path / "config.json").exists() else path.iterdir()
+        return any(file.suffix.lower() in SUFFIXES for file in files)
+    return path.is_file() and path.suffix.lower() in SUFFIXES
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Name the files that paths stand for: runs, weight files or folders of such."""
+    files: list[Path] = []
+    for path in paths:
+        if (path / "config.json").exists():
+            files.append(path / MODEL_FILE)
+        else:
+            files += weight_files(path)
+    return files
+
+
+def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
+    """Find a recipe by name; None if none is named and the file tells as much itself.
+
+    Raises
+    ------
+    UsageError
+        If there is no such recipe, or one is needed.
+    """
+    if name is None:
+        if len(files) == 1 and _is_ours(files[0]):
+            return None
+        raise UsageError(
+            f"{', '.join(map(str, files))}: weights alone do not say what their units compute and"
+            " how the inputs were scaled; add a recipe that does, such as --recipe book (see:"
+            " python -m trainer recipes)"
+        )
+    if name not in RECIPES:
+        raise UsageError(
+            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
+            " (see: python -m trainer recipes)"
+        )
+    return RECIPES[name]
+
+
+def network_of(
+    files: Sequence[Path],
+    recipe: Recipe | None,
+    dataset: Dataset,
+    *,
+    backend: Backend,
+    transposed: bool | None = None,
+    dtype: str | None = None,
+    seed: int = 0,
+    few_classes: bool = False,
+) -> tuple[MLP, Recipe, Dataset]:
+    """Put weights into a recipe's network for a data set.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        As `read_weights` takes them.
+    recipe : Recipe or None
+        Says all that the files do not; None for a file that `train` wrote.
+    dataset : Dataset
+    backend : Backend
+    transposed : bool, optional
+        As `read_weights` takes it.
+    dtype : {"float32", "float64"}, optional
+        The files' own if not given.
+    seed : int
+        Of whatever the network will yet draw.
+    few_classes : bool
+        Whether a network of ten digits may come with data that lacks some.
+
+    Returns
+    -------
+    model : MLP
+    recipe : Recipe
+        With the network's own settings.
+    dataset : Dataset
+        With all the network's classes.
+
+    Raises
+    ------
+    WeightFileError, UsageError
+        If the files cannot be read, or do not go with the data.
+    """
+    inputs, classes = dataset.train_x.shape[1], dataset.classes
+    outputs = {len(classes)}
+    if few_classes and all(isinstance(label, int) and 0 <= label < 10 for label in classes):
+        outputs.add(10)
+    if recipe is None:
+        model = MLP.load(files[0], backend=backend)
+        network = model.settings()
+        fields = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
+        settings = {name: network[name] for name in fields}
+        inputs_kind = "standardised" if model.spec.scale.ndim else "scaled"
+        recipe = replace(
+            RECIPES["rashid"], hidden=model.sizes[1:-1], inputs=inputs_kind, **settings
+        )
+        if model.sizes[0] != inputs or model.sizes[-1] not in outputs:
+            raise UsageError(
+                f"{files[0]}: a network of {model.sizes[0]} inputs and {model.sizes[-1]} outputs;"
+                f" {dataset.name} has {inputs} features and {len(classes)} classes: name the data"
+                " that it was trained on with --data"
+            )
+    else:
+        try:
+            weights = read_weights(files, inputs, outputs, transposed=transposed)
+        except ShapeError as error:
+            raise ShapeError(f"{error} (the data is {dataset.name}; other: --data)") from error
+        dataset = _with_all(dataset, weights.sizes[-1])
+        if weights.matlab:
+            weights = from_matlab(weights, dataset.image_shape, dataset.classes)
+        recipe = replace(
+            recipe,
+            hidden=tuple(weights.sizes[1:-1]),
+            bias=weights.bias,
+            dtype=dtype or str(weights.arrays[0].dtype),
+        )
+        try:
+            model = build(recipe, dataset, backend=backend, seed=seed, saved_map=weights.input_map)
+        except ValueError as error:
+            raise UsageError(in_options(str(error))) from error
+        model.set_weights(weights.arrays)
+    return model, recipe, _with_all(dataset, model.sizes[-1])
+
+
+def describe_input_map(model: MLP) -> str:
+    """Say what a network makes of a value before its weights come."""
+    scale, shift = (model.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
+    if scale.ndim or shift.ndim:
+        return "value × scale + shift, a pair for each input"
+    return f"value × {float(scale):.6g} + {float(shift):.6g}"
+
+
+def _with_all(dataset: Dataset, outputs: int) -> Dataset:
+    """Give digits that lack some the codes that they have among all."""
+    if len(dataset.classes) == outputs:
+        return dataset
+    codes = np.array(dataset.classes)
+    return replace(
+        dataset,
+        classes=tuple(range(outputs)),
+        train_y=codes[dataset.train_y],
+        test_y=codes[dataset.test_y],
+    )
+
+
+def _is_ours(file: Path) -> bool:
+    if file.suffix.lower() != ".safetensors":
+        return False
+    try:
+        read_safetensors(file)
+    except WeightFileError:
+        return False
+    return True
