@@ -11,6 +11,7 @@ Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -218,6 +219,10 @@ class Backend:
     def block(self, batch_size: int) -> int:
         """Give the samples a block of `sgd`: calls that end between blocks change no number."""
         return self.block_size if batch_size == 1 else batch_size
+
+    def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
+        """Enter this to compute with NumPy between the network's operations, again and again."""
+        return nullcontext()
 
     # --- the network --------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ import os
 import platform
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,10 @@ class CpuBackend(Backend):
 
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
+
+    def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
+        # threads of BLAS that wait busily after NumPy's work would keep the kernels from theirs
+        return _cores(to_kernels=_is_small(spec))
 
     # --- the network --------------------------------------------------------------------
 

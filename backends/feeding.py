@@ -14,7 +14,11 @@ class Feed(Protocol):
     """What `fit` asks of samples."""
 
     def start(self, order: Any) -> None:
-        """Begin an epoch in such an order (a host array of indices), or in their own if None."""
+        """Begin an epoch in such an order, or in the samples' own if None.
+
+        An order is a host array of indices, as many as the epoch is to have; some samples may be
+        in it several times and others not at all.
+        """
 
     def stop(self, first: int) -> int:
         """Say up to which sample `rows` can go at once from the first."""
@@ -34,7 +38,7 @@ class Resident:
         self._order = None if order is None else self._xp.asarray(order)
 
     def stop(self, first: int) -> int:
-        return int(self._labels.shape[0])
+        return int((self._labels if self._order is None else self._order).shape[0])
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         if self._order is None:
@@ -74,6 +78,7 @@ class Streamed:
         self._worker = ThreadPoolExecutor(1, "feed")
         self._order: np.ndarray | None = None
         self._device_order: Array | None = None
+        self._total = len(values)
         self._coming: dict[int, Future[Any]] = {}
 
     def start(self, order: Any) -> None:
@@ -82,10 +87,11 @@ class Streamed:
         self._coming = {}
         self._order = None if order is None else np.asarray(order)
         self._device_order = None if order is None else self._cupy.asarray(self._order)
+        self._total = len(self._values if self._order is None else self._order)
         self._send(0)
 
     def stop(self, first: int) -> int:
-        return min((first // self._rows + 1) * self._rows, len(self._values))
+        return min((first // self._rows + 1) * self._rows, self._total)
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         chunk = first // self._rows
@@ -93,7 +99,7 @@ class Streamed:
             self._send(chunk)
         copied = self._coming[chunk].result()
         self._cupy.cuda.get_current_stream().wait_event(copied)
-        if chunk + 1 not in self._coming and (chunk + 1) * self._rows < len(self._values):
+        if chunk + 1 not in self._coming and (chunk + 1) * self._rows < self._total:
             self._send(chunk + 1)
         start = chunk * self._rows
         values = self._buffers[chunk % 2][first - start : stop - start]
@@ -112,7 +118,7 @@ class Streamed:
         cupy = self._cupy
         with cupy.cuda.Device(self._device):
             first = chunk * self._rows
-            n = min(self._rows, len(self._values) - first)
+            n = min(self._rows, self._total - first)
             pinned = self._pinned[chunk % 2][:n]
             self._stream.synchronize()  # the last copy out of it has ended
             if self._order is None:

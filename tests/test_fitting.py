@@ -142,6 +142,8 @@ def test_defaults_are_the_lessons():
         "optimizer": "sgd",
         "momentum": 0.0,
         "shuffle": False,
+        "sampling": "epochs",
+        "steps": None,
         "seed": None,
         "test": None,
         "validation": None,

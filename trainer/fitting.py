@@ -16,6 +16,8 @@ from backends.functions import Array
 from .network import MLP
 from .optimizers import OPTIMIZERS, Optimizer
 
+SAMPLINGS = ("epochs", "with-replacement")
+
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
 
 
@@ -124,6 +126,8 @@ def fit(
     optimizer: str = "sgd",
     momentum: float = 0.0,
     shuffle: bool = False,
+    sampling: str = "epochs",
+    steps: int | None = None,
     seed: int | None = None,
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
@@ -149,6 +153,13 @@ def fit(
         μ of SGD's v ← μv - ηg; 0 is plain SGD.
     shuffle : bool
         A new order every epoch, else the samples' own.
+    sampling : {"epochs", "with-replacement"}
+        Either every sample once an epoch, or every sample of every batch drawn from all, so that
+        some come again before others have come; then `shuffle` means nothing, and an epoch is but
+        a report every n draws: as many whole batches as go into n samples.
+    steps : int, optional
+        With "with-replacement": how many updates there are, in place of `epochs`. At batch size 1
+        10,000 steps on 1,437 samples are six epochs of 1,437 draws and one of the last 1,378.
     seed : int or None
         Of the orders, drawn on the host: the same on every device.
     test, validation : tuple of (x, y), optional
@@ -175,9 +186,52 @@ def fit(
         raise ValueError(f"momentum={momentum}: expected a number from 0 to below 1")
     if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling={sampling!r} is unknown: expected {' or '.join(SAMPLINGS)}")
+    if steps is not None and sampling == "epochs":
+        raise ValueError(f"steps={steps}: only with sampling='with-replacement'")
+    if steps is not None and (not isinstance(steps, Real) or steps < 1 or steps % 1 != 0):
+        raise ValueError(f"steps={steps}: expected a whole number, one or more")
     remember = partial(OPTIMIZERS[optimizer], model.backend, momentum=float(momentum))
     training = _Training(model, remember, learning_rate, int(batch_size))
-    return _epochs(training, train_x, train_y, int(epochs), shuffle, seed, test, validation)
+    course = Course(
+        epochs=int(epochs),
+        batch_size=int(batch_size),
+        shuffle=shuffle,
+        sampling=sampling,
+        steps=None if steps is None else int(steps),
+    )
+    return _epochs(training, train_x, train_y, course, seed, test, validation)
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which samples are learned when; the attributes are `fit`'s arguments."""
+
+    epochs: int
+    batch_size: int = 1
+    shuffle: bool = False
+    sampling: str = "epochs"
+    steps: int | None = None
+
+    def count(self, n: int) -> int:
+        """Count the epochs of a training on n samples."""
+        if self.steps is None:
+            return self.epochs
+        return -(-self.steps * self.batch_size // self._draws(n))
+
+    def order(self, rng: Any, n: int, epoch: int) -> Any:
+        """Draw the order of the next epoch, counted from 1; None is the samples' own."""
+        if self.sampling == "epochs":
+            return rng.permutation(n) if self.shuffle else None
+        draws = self._draws(n)
+        if self.steps is not None:
+            draws = min(draws, self.steps * self.batch_size - (epoch - 1) * draws)
+        return rng.integers(0, n, size=draws)
+
+    def _draws(self, n: int) -> int:
+        """Whole batches, so that no epoch's end makes a smaller one."""
+        return max(1, n // self.batch_size) * self.batch_size
 
 
 class _Training:
@@ -241,7 +295,7 @@ class _Training:
         return rates
 
     def learn(self, values: Array, labels: Array, m: int) -> tuple[Array, list[float]]:
-        """Learn the next samples of an epoch of m.
+        """Learn the next samples of a training set of m.
 
         Returns
         -------
@@ -261,8 +315,7 @@ def _epochs(
     training: _Training,
     train_x: Any,
     train_y: Any,
-    epochs: int,
-    shuffle: bool,
+    course: Course,
     seed: int | None,
     test: tuple[Any, Any] | None,
     validation: tuple[Any, Any] | None,
@@ -293,12 +346,15 @@ def _epochs(
     training.prepare(dtype)
     compile_seconds = perf_counter() - started
 
+    epochs = course.count(n)
     for epoch in range(1, epochs + 1):
         clock.resume()
         good = [xp.asarray(w, copy=True) for w in model.weights]
-        feed.start(rng.permutation(n) if shuffle else None)
+        order = course.order(rng, n, epoch)
+        feed.start(order)
+        size = n if order is None else len(order)
         try:
-            train_loss = yield from _walk(training, clock, feed, n, epoch, epochs)
+            train_loss = yield from _walk(training, clock, feed, n, size, epoch, epochs)
         except Diverged:
             for w, last_good in zip(model.weights, good, strict=True):
                 w[...] = last_good
@@ -314,7 +370,7 @@ def _epochs(
             seconds=clock.seconds,
             evaluation_seconds=evaluation_seconds,
             compile_seconds=compile_seconds,
-            samples_per_second=n / clock.seconds,
+            samples_per_second=size / clock.seconds,
             validation_accuracy=accuracy.get("validation"),
         )
         clock.seconds = evaluation_seconds = compile_seconds = 0.0
@@ -324,7 +380,8 @@ def _walk(
     training: _Training,
     clock: _Stopwatch,
     feed: Feed,
-    n: int,
+    m: int,
+    size: int,
     epoch: int,
     epochs: int,
 ) -> Generator[BatchProgress, None, float]:
@@ -332,13 +389,13 @@ def _walk(
     xp = training.model.backend.xp
     done, loss_sum, all_losses = 0, 0.0, []
     rates = [0.0]
-    while done < n:
+    while done < size:
         stop = min(done + training.stride, feed.stop(done))
-        losses, rates = training.learn(*feed.rows(done, stop), n)
+        losses, rates = training.learn(*feed.rows(done, stop), m)
         part_sum = float(xp.sum(losses, dtype=xp.float64))
         if not math.isfinite(part_sum):
             first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-            raise Diverged(epoch, done + first + 1, n, rates[first // training.batch_size])
+            raise Diverged(epoch, done + first + 1, size, rates[first // training.batch_size])
         loss_sum += part_sum
         all_losses.append(losses)
         done += losses.shape[0]
@@ -346,13 +403,13 @@ def _walk(
         clock.pause()
         seconds = clock.seconds
         training.aim(seconds - before)
-        if done < n:
-            yield BatchProgress(epoch, epochs, done, n, loss_sum / done, seconds, done / seconds)
+        if done < size:
+            yield BatchProgress(epoch, epochs, done, size, loss_sum / done, seconds, done / seconds)
         clock.resume()
     if not all(_finite(xp, w) for w in training.model.weights):
-        raise Diverged(epoch, n, n, rates[-1])
+        raise Diverged(epoch, size, size, rates[-1])
     # summed at once: the running sum's rounding depends on when the reports fell
-    return float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / n
+    return float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / size
 
 
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:

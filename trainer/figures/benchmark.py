@@ -1,23 +1,18 @@
-"""Everything matplotlib. Handed results, it never trains; imported only where one draws."""
+"""How fast each device trains."""
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-if TYPE_CHECKING:
-    from .benchmarking import Measurement
+from .style import COLOURS, GREY, MARKERS, new_figure, to_png
 
-# Okabe and Ito (2008): told apart by all, whatever colours they see
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
-_MARKERS = "os^Dv<>P"
-_GREY = "#555555"
+if TYPE_CHECKING:
+    from ..benchmarking import Measurement
 
 
 def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) -> bytes:
@@ -40,7 +35,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     devices = list(dict.fromkeys(m.device for m in measurements))
     hidden = sorted({m.hidden for m in measurements})
     height = max(6.0, 3 + 0.2 * len(devices) * len(hidden))  # so that the legend fits
-    figure = Figure(figsize=(9, height), dpi=150, layout="constrained")
+    figure = new_figure(9, height)
     axes = figure.add_subplot()
     for i, device in enumerate(devices):
         for j, units in enumerate(hidden):
@@ -50,7 +45,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
             )
             x = [m.batch_size for m in rows]
             # the more work, the darker
-            colour = _lighter(_COLOURS[i % len(_COLOURS)], 0.5 * (1 - (j + 1) / len(hidden)))
+            colour = _lighter(COLOURS[i % len(COLOURS)], 0.5 * (1 - (j + 1) / len(hidden)))
             axes.fill_between(
                 x,
                 [m.slowest for m in rows],
@@ -65,7 +60,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
                 color=colour,
                 linewidth=1.8,
                 markersize=5,
-                marker=_MARKERS[j % len(_MARKERS)],
+                marker=MARKERS[j % len(MARKERS)],
                 label=f"{device}, {units} hidden",
             )
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="training samples a second")
@@ -81,10 +76,8 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
     figure.suptitle(textwrap.fill(title, 100), x=0.01, ha="left", fontsize=11)
     lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, 150)]
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=_GREY)
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    return image.getvalue()
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    return to_png(figure)
 
 
 def _lighter(colour: str, share: float) -> tuple[float, ...]:

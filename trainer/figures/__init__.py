@@ -1,0 +1,20 @@
+"""Everything matplotlib. Handed results, it never trains; imported only where one draws."""
+
+from .benchmark import benchmark
+from .curves import curves
+from .evaluation import confusion, mistakes
+from .network import backquery, incoming_weights, walk
+from .style import show
+from .sweep import sweep
+
+__all__ = [
+    "backquery",
+    "benchmark",
+    "confusion",
+    "curves",
+    "incoming_weights",
+    "mistakes",
+    "show",
+    "sweep",
+    "walk",
+]

@@ -1,0 +1,81 @@
+"""How loss and accuracy went, epoch by epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from .style import COLOURS, GREY, MARKERS, new_figure, tidy, to_png
+
+_SAMPLES: dict[str, tuple[str, Any]] = {
+    "test_accuracy": ("test", "-"),
+    "validation_accuracy": ("held-out training", "--"),
+    "train_accuracy": ("training", ":"),
+}
+_MOST_MARKERS = 15  # on a line
+
+
+def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
+    """Draw loss and accuracy by epoch, the runs over each other.
+
+    Parameters
+    ----------
+    runs : sequence of (label, metrics)
+        Metrics as in a run's ``metrics.jsonl``: epoch, train_loss, and test_accuracy,
+        validation_accuracy and train_accuracy where they were measured. The label of a single
+        run is not shown.
+
+    Returns
+    -------
+    bytes
+        A PNG image.
+    """
+    columns = max(1, min(3, 110 // (8 + max(len(label) for label, _ in runs))))
+    rows = -(-len(runs) // columns) if len(runs) > 1 else 0
+    figure = new_figure(10, 4 + 0.2 * rows)
+    left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+    kinds = [kind for kind in _SAMPLES if any(_xy(metrics, kind)[0] for _, metrics in runs)]
+    keys = []
+    for number, (label, metrics) in enumerate(runs):
+        style: dict[str, Any] = {
+            "color": COLOURS[number % len(COLOURS)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "markersize": 5,
+            "linewidth": 1.6,
+            "markevery": -(-len(metrics) // _MOST_MARKERS),
+        }
+        keys.append(Line2D([], [], label=label, **style))
+        left.plot(*_xy(metrics, "train_loss"), **style)
+        for kind in kinds:
+            epochs, fractions = _xy(metrics, kind)
+            percent = [100 * fraction for fraction in fractions]
+            right.plot(epochs, percent, linestyle=_SAMPLES[kind][1], **style)
+    left.set_ylabel("mean training loss")
+    right.set_ylabel("right answers, %")
+    for axes in (left, right):
+        tidy(axes)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if not kinds:
+        right.text(0.5, 0.5, "not measured", transform=right.transAxes, ha="center", color=GREY)
+    elif len(kinds) == 1:
+        right.set_ylabel(f"right answers to {_SAMPLES[kinds[0]][0]} samples, %")
+    else:
+        lines = [
+            Line2D([], [], color="black", linestyle=dashes, label=f"{name} samples")
+            for name, dashes in (_SAMPLES[kind] for kind in kinds)
+        ]
+        right.legend(handles=lines, frameon=False, fontsize=9)
+    if len(runs) > 1:
+        figure.legend(
+            handles=keys, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
+        )
+    return to_png(figure)
+
+
+def _xy(metrics: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:
+    lines = [line for line in metrics if line.get(name) is not None]
+    return [line["epoch"] for line in lines], [line[name] for line in lines]

@@ -1,0 +1,123 @@
+"""Where a network errs: the confusion matrix, and the mistakes that it was surest of."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from matplotlib.patches import Rectangle
+
+from .style import GREY, new_figure, to_png
+
+if TYPE_CHECKING:
+    from ..metrics import Evaluation, Mistake
+
+_MOST_CLASSES = 40  # whose counts can still be read
+_COLUMNS = 6  # of the gallery
+
+
+def confusion(result: Evaluation) -> bytes:
+    """Draw the confusion matrix, the counts in its cells.
+
+    The shade of an error is its share of the samples of that class; right answers, which would
+    drown every error, have none.
+
+    Parameters
+    ----------
+    result : Evaluation
+
+    Returns
+    -------
+    bytes
+        A PNG image.
+    """
+    labels = [score.label for score in result.classes]
+    k = len(labels)
+    counts = result.confusion
+    support = np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares = 100 * counts / support
+    errors = np.where(np.eye(k, dtype=bool), np.nan, shares)
+    cell = min(max(0.35, 5.6 / k), 1.2)  # inches
+    figure = new_figure(min(cell * k, 13.0) + 1.9, min(cell * k, 13.0) + 0.7)
+    axes = figure.add_subplot()
+    most = float(np.nanmax(errors)) if k > 1 else 0.0
+    image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=1.15 * most or 1.0)
+    digits = len(str(counts.max()))
+    size = min(11.0, 0.8 * min(cell, 13.0 / k) * 72 / (0.65 * max(digits, 2)))
+    for row in range(k):
+        axes.add_patch(
+            Rectangle((row - 0.5, row - 0.5), 1, 1, facecolor="#e6f1f8", edgecolor="none")
+        )
+        for column in range(k) if k <= _MOST_CLASSES else ():
+            count = int(counts[row, column])
+            if row == column:
+                style: dict[str, Any] = {"color": "#004a75", "fontweight": "bold"}
+            elif not count:
+                style = {"color": "#bbbbbb"}
+            else:
+                style = {"color": "white" if errors[row, column] > 0.6 * most else "black"}
+            text = axes.text(
+                column, row, str(count), ha="center", va="center", fontsize=size, **style
+            )
+            text.set_in_layout(False)  # hundreds of texts within the axes, all to be measured
+    long = max(map(len, labels)) > 3
+    ticks: dict[str, Any] = {"fontsize": min(11.0, 1.2 * size)}
+    axes.set_xticks(range(k), labels, rotation=90 if long else 0, **ticks)
+    axes.set_yticks(range(k), labels, **ticks)
+    axes.set(xlabel="answer", ylabel="truth")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.02)
+    bar.set_label("errors, % of the true class")
+    bar.outline.set_visible(False)
+    return to_png(figure)
+
+
+def mistakes(
+    worst: Sequence[Mistake],
+    images: np.ndarray,
+    image_shape: tuple[int, int],
+    value_range: tuple[float, float],
+) -> bytes:
+    """Draw mistakes, each with the sample's number, the truth, the answer and the confidence.
+
+    Parameters
+    ----------
+    worst : sequence of Mistake
+        At least one.
+    images : array, shape (len(worst), height * width)
+    image_shape : tuple of int
+    value_range : tuple of float
+        Drawn white and black.
+
+    Returns
+    -------
+    bytes
+        A PNG image.
+    """
+    columns = min(_COLUMNS, len(worst))
+    rows = -(-len(worst) // columns)
+    figure = new_figure(max(1.55 * columns, 2.2), 1.95 * rows)
+    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
+    for axes in grid:
+        axes.set_axis_off()
+    for axes, mistake, values in zip(grid, worst, images, strict=False):
+        low, high = value_range
+        axes.imshow(
+            values.reshape(image_shape),
+            cmap="Greys",
+            vmin=low,
+            vmax=high if high > low else low + 1,
+            interpolation="nearest",
+        )
+        axes.set_axis_on()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("#bbbbbb")
+        words = f"{mistake.truth}, taken for {mistake.answer}"
+        axes.set_title("\n".join(textwrap.wrap(words, 22)), fontsize=9, pad=3)
+        axes.set_xlabel(
+            f"{mistake.confidence:.3f} sure, sample {mistake.index}", fontsize=7.5, color=GREY
+        )
+    return to_png(figure)

@@ -1,0 +1,80 @@
+"""How every figure looks: readable in grey and by people who see other colours."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+# Okabe and Ito (2008): told apart by all, whatever colours they see
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+MARKERS = "os^Dv<>P"
+GREY = "#555555"
+
+_DPI = 150
+_LARGE = 200_000  # bytes
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Make an empty figure, in inches; it belongs to no window and needs no closing."""
+    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+
+
+def tidy(axes: Axes) -> None:
+    """A grid behind what is drawn, and no frame but the two axes."""
+    axes.grid(color="#dddddd", linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def to_png(figure: Figure) -> bytes:
+    """Draw a figure; a large image is kept in 256 colours of its own, at a third of the size."""
+    image = io.BytesIO()
+    figure.savefig(image, format="png")
+    if len(image.getvalue()) <= _LARGE:
+        return image.getvalue()
+    smaller = io.BytesIO()
+    with Image.open(image) as drawn:
+        few = drawn.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
+        few.save(smaller, format="png", optimize=True, dpi=(_DPI, _DPI))
+    return smaller.getvalue()
+
+
+def show(images: Sequence[bytes]) -> str:
+    """Open a window for each PNG image and wait until the user has closed them.
+
+    Returns
+    -------
+    str
+        Nothing, or where no window can be opened a line that says so, without a full stop.
+    """
+    from matplotlib import pyplot
+
+    try:
+        # "agg" is what is left where there is no display, and it warns of nothing to show
+        if pyplot.get_backend().lower() in _interactive():
+            for image in images:
+                pixels = pyplot.imread(io.BytesIO(image), format="png")
+                height, width = pixels.shape[:2]
+                window = pyplot.figure(figsize=(width / 100, height / 100), dpi=100)
+                axes = window.add_axes((0, 0, 1, 1))
+                axes.imshow(pixels)
+                axes.set_axis_off()
+            if pyplot.get_backend().lower() in _interactive():  # a display may fail to answer
+                pyplot.show(block=True)
+                return ""
+        cause = "there is no display"
+    except Exception as error:  # each of a dozen toolkits fails in its own way
+        cause = str(error).strip().split("\n")[0] or type(error).__name__
+    finally:
+        pyplot.close("all")
+    return f"--show: no window can be opened here ({cause})"
+
+
+def _interactive() -> list[str]:
+    from matplotlib.backends import BackendFilter, backend_registry
+
+    return backend_registry.list_builtin(BackendFilter.INTERACTIVE)
