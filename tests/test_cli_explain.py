@@ -1,0 +1,371 @@
+"""`inspect`, `backquery` and `weights`: their real output, their figures and their exit codes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from backends import select
+from trainer import MLP, figures, load
+from trainer.cli import main
+from trainer.explain import backquery, incoming_weights, trace
+from trainer.figures import network
+
+from .test_cli import ESCAPE, in_a_terminal
+
+CPU = ["--device", "cpu"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """Runs of the digits recipe and of a table that is no images; tests get a copy."""
+    folder = tmp_path_factory.mktemp("runs")
+    options = [*CPU, "--quiet", "--out"]
+    assert main(["--data", "digits", "--hidden", "12", *options, str(folder / "digits")]) == 0
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    x = rng.normal(size=(60, 5)) + 3 * np.eye(5)[y]
+    np.savetxt(folder / "t.csv", np.column_stack([y, x]), delimiter=",", fmt="%g")
+    deep = ["--hidden", "5,4", "--bias", "--loss", "cross_entropy", "--activation", "tanh"]
+    rest = ["--optimizer", "adam", "--batch-size", "8", "--l2", "0.5", "--epochs", "20"]
+    data = ["--data", str(folder / "t.csv")]
+    assert main([*data, *deep, *rest, *options, str(folder / "table")]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TRAINER_CACHE", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def run(trained, tmp_path) -> Path:
+    return shutil.copytree(trained / "digits", tmp_path / "digits")
+
+
+@pytest.fixture
+def table(trained, tmp_path) -> Path:
+    return shutil.copytree(trained / "table", tmp_path / "table")
+
+
+def model_of(run: Path) -> MLP:
+    return MLP.load(run, backend=select("cpu"))
+
+
+def is_png(path: Path) -> bool:
+    with Image.open(path) as image:
+        image.load()
+        return image.format == "PNG"
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+
+
+# --- inspect --------------------------------------------------------------------------------
+
+
+def test_inspect_shows_every_stage_and_draws_them(run, capsys):
+    before = contents(run)
+    assert main(["inspect", str(run), "--index", "3", *CPU]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "sample 3 of the 360 test samples of digits",
+        "64 → 12 → 10, sigmoid, no bias, loss squared_error",
+        "plain sgd by this one sample, rate 0.3",
+        "the sample: ",
+        "layer 1 forward: z₁ = x W₁, a₁ = sigmoid(z₁)",
+        "layer 2 forward: z₂ = a₁ W₂, a₂ = sigmoid(z₂)",
+        "layer 2 backward: e₂ = t − o",
+        "layer 1 backward: e₁ = −δ₂ W₂ᵀ",
+        "W₁ before",
+        "after the update: loss ",
+        "answer: ",
+    ):
+        assert words in out
+    assert re.search("[▀▄█]", out)
+    assert contents(run) == before
+    assert is_png(run / "figures" / "inspect-3.png")
+    pdf = (run / "figures" / "inspect-3.pdf").read_bytes()
+    assert pdf.startswith(b"%PDF")
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 7
+
+
+@pytest.fixture
+def undrawn(monkeypatch) -> None:
+    """The walk is not drawn, which takes seconds."""
+    monkeypatch.setattr(figures, "walk", lambda *_, **__: (b"image", b"pages"))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_inspect_gives_the_traces_numbers_as_json(table, capsys):
+    assert main(["inspect", str(table), "--index", "2", "--json", *CPU]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    told = json.loads(captured.out)
+    config = json.loads((table / "config.json").read_text())["data"]
+    data = load(config["source"])
+    want = trace(
+        model_of(table),
+        data.test_x[2],
+        data.test_y[2],
+        learning_rate=0.001,
+        training_samples=config["train_samples"],
+    )
+    assert (told["loss"], told["loss_after"]) == (want.loss, want.loss_after)
+    assert told["penalty"] == pytest.approx(0.5 / 48)
+    assert told["splits_raw_errors"] is False
+    assert len(told["layers"]) == 3
+    for layer, got in zip(want.layers, told["layers"], strict=True):
+        for name in ("inputs", "sums", "outputs", "errors", "deltas", "b", "b_after"):
+            np.testing.assert_array_equal(np.float32(got[name]), getattr(layer, name))
+        assert got["W"]["shape"] == list(layer.W.shape)
+        assert got["W_change"]["norm"] == pytest.approx(np.linalg.norm(layer.W_change))
+        assert sum(got["W_histogram"]["counts"]) == layer.W.size
+    assert told["figure"] == str(table / "figures" / "inspect-2.png")
+    assert Path(told["pages"]).exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_inspect_says_what_the_training_did_otherwise(table, capsys):
+    assert main(["inspect", str(table), *CPU]) == 0
+    out = capsys.readouterr().out
+    assert "(the training: adam, batches of 8)" in out
+    assert "softmax(z₃)" in out
+    assert "b₂ before" in out
+    assert re.search(r"^feature +value +input x$", out, re.MULTILINE)
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_untrained_weights_have_learned_nothing(run, capsys):
+    told = {}
+    for option in ([], ["--untrained"]):
+        assert main(["inspect", str(run), "--json", *option, *CPU]) == 0
+        told[bool(option)] = json.loads(capsys.readouterr().out)
+    fresh = MLP(
+        [64, 12, 10], backend=select("cpu"), loss="squared_error", init="uniform:1", scale=1.0
+    )
+    W1, W2 = fresh.get_weights()
+    assert told[True]["layers"][0]["W"]["mean"] == pytest.approx(W1.astype(float).mean())
+    assert told[True]["layers"][1]["W"]["largest"] == W2.max()
+    assert told[True]["loss"] > told[False]["loss"]
+    assert told[True]["figure"].endswith("figures/inspect-0-untrained.png")
+    assert told[False]["figure"].endswith("figures/inspect-0.png")
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_inspect_takes_other_data_and_another_place(run, capsys):
+    data = load("digits")
+    rows = np.column_stack([data.test_y, data.test_x])[5:9]
+    np.savetxt("other.csv", rows, fmt="%d", delimiter=",")
+    asked = ["inspect", str(run), "--data", "other.csv", "--index", "1", "--out", "here.png"]
+    assert main([*asked, "--json", *CPU]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["values"] == data.test_x[6].tolist()
+    assert Path("here.png").read_bytes() == b"image"
+    assert Path("here.pdf").read_bytes() == b"pages"
+    assert not (run / "figures").exists()
+
+
+def test_a_terminal_of_80_columns_holds_the_tables(table):
+    plain = ESCAPE.sub("", in_a_terminal("inspect", "table", *CPU))
+    assert max(map(len, plain.splitlines())) <= 80
+    assert "b₃ before" in plain
+    assert "…" not in plain
+
+
+def test_a_terminal_sees_a_backquery_in_greys(run):
+    text = in_a_terminal("backquery", "digits", *CPU, COLORTERM="truecolor")
+    assert re.search(r"\x1b\[38;2;(\d+);\1;\1;48;2;(\d+);\2;\2m▀", text)
+    assert max(map(len, ESCAPE.sub("", text).splitlines())) <= 80
+
+
+# --- backquery ------------------------------------------------------------------------------
+
+
+def test_backquery_draws_every_class(run, capsys):
+    before = contents(run)
+    assert main(["backquery", str(run), *CPU]) == 0
+    out = capsys.readouterr().out
+    assert re.search("[▀▄█]", out)
+    rows = re.findall(r"^ +(\d) +[\d.]+ +[\d.]+ +[\d.]+ +\d +[01]\.\d{3}$", out, re.MULTILINE)
+    assert rows == [str(label) for label in range(10)]
+    assert contents(run) == before
+    assert is_png(run / "figures" / "backquery.png")
+
+
+def test_backquery_gives_its_numbers_as_json(run, capsys):
+    assert main(["backquery", str(run), "--label", "3", "--label", "8", "--json", *CPU]) == 0
+    told = json.loads(capsys.readouterr().out)
+    want = backquery(model_of(run), [3, 8], value_range=(0, 16))
+    assert [row["label"] for row in told["labels"]] == [3, 8]
+    for row, values, outputs in zip(told["labels"], want.values, want.outputs, strict=True):
+        known = [value for value in row["values"] if value is not None]
+        np.testing.assert_array_equal(known, values[np.isfinite(values)])
+        assert len(row["values"]) == 64 > len(known)  # some pixels are always 0
+        np.testing.assert_array_equal(np.float32(row["outputs"]), outputs)
+    assert told["figure"] == str(run / "figures" / "backquery-3-8.png")
+    assert is_png(Path(told["figure"]))
+
+
+def test_backquery_of_what_is_no_image_is_bars_and_a_table(table, capsys):
+    assert main(["backquery", str(table), *CPU]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^feature of +0 +1 +2$", out, re.MULTILINE)
+    assert is_png(table / "figures" / "backquery.png")
+
+
+# --- weights --------------------------------------------------------------------------------
+
+
+def test_weights_draws_every_unit_and_says_how_long_they_are(run, capsys):
+    before = contents(run)
+    assert main(["weights", str(run), *CPU]) == 0
+    out = capsys.readouterr().out
+    assert "the 8×8 weights into 12 of the first layer's 12 hidden units" in out
+    norms = np.linalg.norm(model_of(run).get_weights()[0].astype(float), axis=0)
+    for unit in (norms.argmax(), norms.argmin()):
+        assert re.search(rf"^ *{unit} +{norms[unit]:.4g} ", out, re.MULTILINE)
+    assert contents(run) == before
+    assert is_png(run / "figures" / "weights.png")
+
+
+def test_weights_takes_units(run, capsys):
+    assert main(["weights", str(run), "--units", "7, 2-4,3", "--json", *CPU]) == 0
+    told = json.loads(capsys.readouterr().out)
+    want = incoming_weights(model_of(run), [7, 2, 3, 4])
+    assert [row["unit"] for row in told["units"]] == [7, 2, 3, 4]
+    assert [row["norm"] for row in told["units"]] == pytest.approx(want.norms.tolist())
+    assert (told["image_shape"], told["units_of_layer"]) == ([8, 8], 12)
+
+
+def test_a_terminal_sees_the_longest_units(run):
+    text = in_a_terminal("weights", "digits", *CPU, COLORTERM="truecolor")
+    assert re.search(r"\x1b\[38;2;(\d+);\1;\1;48;2;(\d+);\2;\2m▀", text)
+    assert max(map(len, ESCAPE.sub("", text).splitlines())) <= 80
+
+
+def test_the_units_picture_is_grey_where_a_weight_is_0():
+    model = MLP([4, 3], backend=select("cpu"))
+    model.set_weights([np.array([[1, -2, 0], [-0.5, 0, 0], [0, 1, 0], [1, 2, 0]])])
+    png = figures.incoming_weights(incoming_weights(model), image_shape=(2, 2))
+    with Image.open(io.BytesIO(png)) as image:
+        shades = {shade for _, shade in image.convert("L").getcolors()}
+    assert {0, 127, 255} <= shades or {0, 128, 255} <= shades
+
+
+def test_the_heat_maps_colours_are_told_apart_in_grey():
+    colours = network._SIGNED(np.linspace(0, 1, 51))[:, :3]
+    assert (np.diff(colours @ [0.299, 0.587, 0.114]) > 0).all()
+
+
+# --- what they have in common ---------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("command", ["inspect", "backquery", "weights"])
+def test_weights_of_another_program_go_with_a_recipe(run, command, capsys):
+    assert main(["export", str(run), "--format", "npz", "--out", "w.npz"]) == 0
+    asked = [command, "w.npz", "--recipe", "digits", "--data", "digits", "--json", *CPU]
+    assert main([command, str(run), "--json", *CPU]) == 0
+    assert main(asked) == 0
+    _, own, others = capsys.readouterr().out.strip().rsplit("\n", 2)
+    own, others = json.loads(own), json.loads(others)
+    name = "inspect-0.png" if command == "inspect" else f"{command}.png"
+    assert others["figure"] == name
+    assert Path(name).stat().st_size
+    for key in ("outputs", "labels", "units"):
+        assert own.get(key) == others.get(key)
+    assert main([command, "w.npz", *CPU]) == 2
+    assert "--recipe" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("undrawn")
+@pytest.mark.parametrize("command", ["inspect", "backquery", "weights"])
+def test_show_says_where_no_window_can_be_opened(run, command, capsys, monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    assert main([command, str(run), "--show", *CPU]) == 0
+    error = capsys.readouterr().err
+    assert error.startswith("--show: ")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["inspect", "backquery", "weights"])
+def test_their_help_teaches(command, capsys):
+    assert main([command, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"Usage: python -m trainer {command}" in out
+    assert f"python -m trainer {command} runs/r1" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["inspect", "nowhere"], ["nowhere", "no run is there"]),
+        (["inspect", "RUN", "--index", "360"], ["--index 360", "0 to 359", "360 test samples"]),
+        (["inspect", "RUN", "--index", "-1"], ["--index -1", "0 to 359"]),
+        (["inspect", "RUN", "--index", "x"], ["--index", "whole number"]),
+        (["inspect", "RUN", "--out", "a.pdf"], ["a.pdf", "PNG", "inspect-0.png"]),
+        (["inspect", "RUN", "--out", "no/a.png"], ["there is no folder no"]),
+        (["inspect", "RUN", "--out", "folder.png"], ["folder.png", "it is a folder"]),
+        (["inspect", "RUN", "--data", "x.csv"], ["x.csv"]),
+        (["inspect", "RUN", "--device", "gqu"], ["gqu", "auto, cpu, gpu or gpu:N"]),
+        (["inspect", "RUN", "--recipe", "book"], ["--recipe book", "leave --recipe away"]),
+        (["backquery", "nowhere"], ["nowhere", "no run is there"]),
+        (["backquery", "RUN", "--label", "ten"], ["--label ten", "one of 0, 1, 2", "9"]),
+        (["backquery", "RUN", "--out", "a.jpg"], ["a.jpg", "backquery.png"]),
+        (["weights", "nowhere"], ["nowhere", "no run is there"]),
+        (["weights", "RUN", "--units", "1,x"], ["--units 1,x", "0,5,10-19"]),
+        (["weights", "RUN", "--units", "12"], ["there is no unit 12", "0 to 11"]),
+        (["weights", "RUN", "--units", "5-3"], ["5-3 runs backwards", "3-5"]),
+        (["weights", "RUN", "--units", ""], ["--units", "0,5,10-19"]),
+        (["weights", "TABLE"], ["5 features", "no image", "trainer inspect"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_the_way_out(arguments, expected, trained, capsys):
+    Path("folder.png").mkdir()
+    places = {"RUN": str(trained / "digits"), "TABLE": str(trained / "table")}
+    assert main([places.get(word, word) for word in arguments]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert captured.err.count("\n") == 1
+    assert all(text in captured.err for text in expected), captured.err
+    assert sorted(path.name for path in Path().iterdir()) == ["folder.png"]
+
+
+@pytest.mark.parametrize("command", ["inspect", "backquery", "weights"])
+def test_a_folder_that_cannot_be_written_is_a_mistake_of_one_line(run, command, capsys):
+    (run / "figures").write_text("in the way")
+    assert main([command, str(run), *CPU]) == 2
+    error = capsys.readouterr().err
+    assert f"{run / 'figures'} is a file" in error
+    assert "--out" in error
+    assert error.count("\n") == 1
+    assert (run / "figures").read_text() == "in the way"
+
+
+def test_a_config_without_a_rate_is_one_line(run, capsys):
+    config = json.loads((run / "config.json").read_text())
+    del config["settings"]["learning_rate"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert main(["inspect", str(run), *CPU]) == 2
+    error = capsys.readouterr().err
+    assert "settings.learning_rate" in error
+    assert error.count("\n") == 1
+
+
+def test_a_run_of_unknown_seed_has_no_fresh_weights(run, capsys):
+    model = model_of(run)
+    model.seed = None
+    model.save(run / "model.safetensors")
+    assert main(["inspect", str(run), "--untrained", *CPU]) == 2
+    assert "--untrained" in capsys.readouterr().err

@@ -1,0 +1,89 @@
+"""`backquery`: what a label looks like to a run's network."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from .. import display
+from ..explain import Backquery, backquery
+from . import UsageError
+from .figure_files import figure_file, write_figure
+from .trained import TrainedRun
+
+
+def run(
+    path: Path,
+    *,
+    labels: Sequence[str],
+    device: str,
+    data: str | None,
+    recipe: str | None,
+    out: Path | None,
+    show: bool,
+    as_json: bool,
+) -> int:
+    """Run the labels backwards, show and draw what arrives at the inputs."""
+    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    classes = [str(label) for label in trained.classes]
+    codes = _codes(labels, classes, path)
+    png = figure_file(trained, out, _name(labels))
+    _, low, high = trained.scale
+    result = backquery(trained.model, codes, value_range=(low, high))
+    if not as_json:
+        pictures = [_picture(trained, values) for values in result.values]
+        display.backquery(
+            f"{path} run backwards, {trained.backend.name}", result, pictures, classes
+        )
+    from .. import figures  # matplotlib takes its time to import
+
+    image = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
+    write_figure(png, image)
+    if as_json:
+        fields = {"run": str(path), "image_shape": trained.image_shape}
+        print(json.dumps(fields | {"labels": _fields(result, trained), "figure": str(png)}))
+    else:
+        print(f"figure: {png}")
+    if show and (refusal := figures.show([image])):
+        display.note(refusal)
+    return 0
+
+
+def _codes(labels: Sequence[str], classes: Sequence[str], path: Path) -> list[int]:
+    unknown = [label for label in labels if label not in classes]
+    if unknown:
+        raise UsageError(
+            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
+        )
+    return [classes.index(label) for label in dict.fromkeys(labels)] or list(range(len(classes)))
+
+
+def _picture(trained: TrainedRun, values: np.ndarray) -> np.ndarray | None:
+    """Stretch the values that are known from dark to bright."""
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return None
+    low, high = float(known.min()), float(known.max())
+    return trained.picture(np.where(np.isfinite(values), values, low), (low, high))
+
+
+def _name(labels: Sequence[str]) -> str:
+    which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', label)}" for label in dict.fromkeys(labels))
+    return f"backquery{which[:80]}.png"
+
+
+def _fields(result: Backquery, trained: TrainedRun) -> list[dict[str, object]]:
+    return [
+        {
+            "label": trained.classes[code],
+            "values": [value if math.isfinite(value) else None for value in values.tolist()],
+            "answer": trained.classes[int(outputs.argmax())],
+            "outputs": outputs.tolist(),
+        }
+        for code, values, outputs in zip(result.labels, result.values, result.outputs, strict=True)
+    ]

@@ -1,0 +1,91 @@
+"""`weights`: what the units of a run's first layer look at."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from .. import display
+from ..explain import incoming_weights
+from . import UsageError
+from .figure_files import figure_file, write_figure
+from .trained import TrainedRun
+
+_UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
+
+
+def run(
+    path: Path,
+    *,
+    units: str | None,
+    device: str,
+    data: str | None,
+    recipe: str | None,
+    out: Path | None,
+    show: bool,
+    as_json: bool,
+) -> int:
+    """Draw each unit's weights as an image, and say how long they are."""
+    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    if trained.image_shape is None:
+        raise UsageError(
+            f"{path}: it was trained on {trained.data['name']}, {trained.features} features that"
+            " are no image, so its weights cannot be drawn as images; expected a run on images."
+            f" Their histograms: python -m trainer inspect {path}"
+        )
+    count = trained.model.sizes[1]
+    chosen = None if units is None else _chosen(units, count)
+    png = figure_file(trained, out, "weights.png")
+    result = incoming_weights(trained.model, chosen)
+    if not as_json:
+        title = f"{path}: {_what(trained, len(result.units))}"
+        pictures = [trained.picture(unit, (-1, 1)) for unit in result.scaled]
+        display.incoming_weights(title, result, pictures)
+    from .. import figures  # matplotlib takes its time to import
+
+    image = figures.incoming_weights(result, image_shape=trained.image_shape)
+    write_figure(png, image)
+    if as_json:
+        rows = zip(result.units, result.norms, result.weights, strict=True)
+        fields = [
+            {
+                "unit": int(unit),
+                "norm": float(norm),
+                "smallest": float(weights.min()),
+                "largest": float(weights.max()),
+            }
+            for unit, norm, weights in rows
+        ]
+        facts = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": count}
+        print(json.dumps(facts | {"units": fields, "figure": str(png)}))
+    else:
+        print(f"figure: {png}")
+    if show and (refusal := figures.show([image])):
+        display.note(refusal)
+    return 0
+
+
+def _chosen(text: str, count: int) -> list[int]:
+    """Read 0,5,10-19; each unit once, in the order given."""
+    units: dict[int, None] = {}
+    for part in text.split(","):
+        match = _UNITS.fullmatch(part)
+        if match is None:
+            raise UsageError(f"--units {text}: expected numbers and ranges such as 0,5,10-19")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if first > last:
+            raise UsageError(f"--units {text}: {part.strip()} runs backwards; type {last}-{first}")
+        if last >= count:
+            raise UsageError(
+                f"--units {text}: there is no unit {last}; the first layer has 0 to {count - 1}"
+            )
+        units |= dict.fromkeys(range(first, last + 1))
+    return list(units)
+
+
+def _what(trained: TrainedRun, drawn: int) -> str:
+    sizes = trained.model.sizes
+    kind = "hidden units" if len(sizes) > 2 else "outputs, as it has no hidden layer"
+    height, width = trained.image_shape or (0, 0)
+    return f"the {height}×{width} weights into {drawn:,} of the first layer's {sizes[1]:,} {kind}"

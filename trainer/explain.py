@@ -1,0 +1,504 @@
+"""What a network does, made visible: one sample's way through it, its answers run backwards.
+
+`trace` walks one sample forward, its error back and one update through the backend's own
+operations; `backquery` runs a label backwards to the inputs it stands for; `incoming_weights`
+gives what each unit of the first layer looks at. All hand out plain results, NumPy arrays on the
+host, and leave the model as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from backends.functions import LOSSES, Array
+
+from .network import MLP
+
+_LOW, _HIGH = 0.01, 0.99  # the book's, of targets and of every rescaled signal
+_REACH = 2.0  # standard deviations, of inputs that have one of 1
+_CURVE_POINTS = 201
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+
+
+@dataclass(frozen=True, eq=False)
+class LayerTrace:
+    """One sample in one layer l: a_(l-1) → z_l → a_l, the error that came back, the update.
+
+    Attributes
+    ----------
+    number : int
+        From 1; the last is the output layer.
+    function : str
+        Its activation, or its output function: "sigmoid", "tanh", "relu" or "softmax".
+    inputs : array, shape (fan_in,)
+        a_(l-1), for the first layer the scaled inputs x.
+    sums : array, shape (fan_out,)
+        z_l = a_(l-1) W_l + b_l.
+    outputs : array, shape (fan_out,)
+        a_l = f(z_l).
+    errors : array, shape (fan_out,)
+        In the output layer t - o. In a hidden layer what the next layer hands back along its
+        weights: by Rashid's rule its raw errors, e_l = e_(l+1) W_(l+1)ᵀ, by every true gradient
+        its deltas, e_l = -δ_(l+1) W_(l+1)ᵀ.
+    deltas : array, shape (fan_out,)
+        δ_l as the backend has it, what the update takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden
+        layer δ_l = -e_l ∘ f'(z_l).
+    W, W_after : array, shape (fan_in, fan_out)
+        Before and after the one update; rows are inputs, columns units.
+    b, b_after : array, shape (fan_out,), or None
+        Likewise, None without biases.
+    curve : array, shape (2, points)
+        The function itself, z and f(z), over a range that holds this sample's sums; for softmax
+        e^z over this sample's Σe^z.
+    """
+
+    number: int
+    function: str
+    inputs: np.ndarray
+    sums: np.ndarray
+    outputs: np.ndarray
+    errors: np.ndarray
+    deltas: np.ndarray
+    W: np.ndarray
+    W_after: np.ndarray
+    b: np.ndarray | None
+    b_after: np.ndarray | None
+    curve: np.ndarray
+
+    @property
+    def sub(self) -> str:
+        """The number, small and low: "₂"."""
+        return _sub(self.number)
+
+    @property
+    def inputs_name(self) -> str:
+        """What the inputs are called: "x" or "a₁"."""
+        return "x" if self.number == 1 else f"a{_sub(self.number - 1)}"
+
+    @property
+    def sums_formula(self) -> str:
+        """What the sums are: "a₁ W₂ + b₂"."""
+        bias = "" if self.b is None else f" + b{self.sub}"
+        return f"{self.inputs_name} W{self.sub}{bias}"
+
+    @property
+    def W_change(self) -> np.ndarray:
+        """What the update added to W, shape (fan_in, fan_out)."""
+        return self.W_after - self.W
+
+    @property
+    def b_change(self) -> np.ndarray | None:
+        """What the update added to b, shape (fan_out,), or None without biases."""
+        return None if self.b is None or self.b_after is None else self.b_after - self.b
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """One sample's way through a network and back, and one update by it.
+
+    Attributes
+    ----------
+    values, inputs : array, shape (fan_in,)
+        The sample as it stands in the data, and x = values * scale + shift.
+    label : int
+        The class's code.
+    targets, outputs, outputs_after : array, shape (classes,)
+        Wanted, answered, and what would be answered after the update.
+    layers : tuple of LayerTrace
+        From the first to the last.
+    loss_name : str
+    splits_raw_errors : bool
+        Whether this is Rashid's rule; see `LayerTrace.errors`.
+    loss, loss_after : float
+        Of this sample, before and after the update, without the l2 penalty.
+    learning_rate : float
+    penalty : float
+        λ/m, by which the update also shrinks the weights.
+    """
+
+    values: np.ndarray
+    inputs: np.ndarray
+    label: int
+    targets: np.ndarray
+    outputs: np.ndarray
+    outputs_after: np.ndarray
+    layers: tuple[LayerTrace, ...]
+    loss_name: str
+    splits_raw_errors: bool
+    loss: float
+    loss_after: float
+    learning_rate: float
+    penalty: float
+
+    def error_formula(self, number: int) -> str:
+        """Say what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
+        if number == len(self.layers):
+            return f"e{_sub(number)} = t − o"
+        above = _sub(number + 1)
+        carried = f"e{above}" if self.splits_raw_errors else f"−δ{above}"
+        return f"e{_sub(number)} = {carried} W{above}ᵀ"
+
+    @property
+    def answer(self) -> int:
+        """The likeliest class's code."""
+        return int(np.argmax(self.outputs))
+
+    @property
+    def answer_after(self) -> int:
+        """Likewise after the update."""
+        return int(np.argmax(self.outputs_after))
+
+
+def trace(
+    model: MLP, values: Any, label: int, *, learning_rate: float, training_samples: int = 1
+) -> Trace:
+    """Follow one sample forward, its error back, and one update of plain SGD.
+
+    All of it is computed by the backend operations that training uses, on a copy of the weights.
+    The formulas stand in `backends/base.py`; the walk is that of Rashid, *Make Your Own Neural
+    Network* (2016), part 1.
+
+    Parameters
+    ----------
+    model : MLP
+        Left as it is.
+    values : array, shape (fan_in,)
+        One sample, unscaled.
+    label : int
+        Its class's code, from 0.
+    learning_rate : float
+        η of the update.
+    training_samples : int
+        m of the l2 penalty λ/(2m) ΣW².
+
+    Returns
+    -------
+    Trace
+
+    Raises
+    ------
+    ValueError
+        If the sample is no sample of this network, or its label none of its classes.
+    """
+    backend, spec, xp = model.backend, model.spec, model.backend.xp
+    values = np.asarray(values)
+    sample = backend.asarray(model.samples(values.reshape(1, -1), "values"))
+    code = model.labels(np.asarray([label]), 1, "label")
+    layers = spec.layers(model.weights)
+    loss = LOSSES[spec.loss]
+
+    x = backend.inputs(spec, sample)
+    z = backend.first_affine(spec, sample, *layers[0])
+    hidden, logits, outputs = backend.forward(spec, layers[1:], z)
+    # forward keeps the activations alone; the sums between the first and the last are made again
+    between = [backend.affine(a, *layer) for a, layer in zip(hidden, layers[1:], strict=True)]
+    sums = [z, *between[:-1], logits] if hidden else [logits]
+    targets = backend.targets(spec, code)
+    deltas = backend.backward(spec, layers[1:], hidden, outputs, targets)
+    errors = [targets - outputs]
+    for (W, _), delta in zip(reversed(layers[1:]), reversed(deltas[1:]), strict=True):
+        errors.insert(0, backend.product(errors[0] if loss.splits_raw_errors else -delta, W.T))
+
+    weights = [xp.asarray(w, copy=True) for w in model.weights]
+    penalty = model.l2 / training_samples
+    backend.sgd(spec, weights, [], sample, code, [learning_rate], 1, 0.0, penalty)
+    [(_, _, logits_after, outputs_after)] = backend.propagate(spec, weights, sample)
+    losses, losses_after = (
+        backend.losses(spec, *answer, targets)
+        for answer in ((logits, outputs), (logits_after, outputs_after))
+    )
+
+    def host(a: Array | None) -> Any:
+        return None if a is None else backend.to_numpy(a)
+
+    activations = [x, *hidden, outputs]
+    traced = []
+    for i, ((W, b), (W_after, b_after)) in enumerate(
+        zip(layers, spec.layers(weights), strict=True)
+    ):
+        traced.append(
+            LayerTrace(
+                number=i + 1,
+                function=spec.activation if i < len(hidden) else spec.output,
+                inputs=host(activations[i])[0],
+                sums=host(sums[i])[0],
+                outputs=host(activations[i + 1])[0],
+                errors=host(errors[i])[0],
+                deltas=host(deltas[i])[0],
+                W=host(W),
+                W_after=host(W_after),
+                b=host(b),
+                b_after=host(b_after),
+                curve=_curve(model, host(sums[i])[0], is_output=i == len(hidden)),
+            )
+        )
+    return Trace(
+        values=values.reshape(-1),
+        inputs=host(x)[0],
+        label=int(code[0]),
+        targets=host(targets)[0],
+        outputs=host(outputs)[0],
+        outputs_after=host(outputs_after)[0],
+        layers=tuple(traced),
+        loss_name=spec.loss,
+        splits_raw_errors=loss.splits_raw_errors,
+        loss=float(losses[0]),
+        loss_after=float(losses_after[0]),
+        learning_rate=float(learning_rate),
+        penalty=penalty,
+    )
+
+
+def _sub(number: int) -> str:
+    return str(number).translate(_SUBSCRIPTS)
+
+
+def _curve(model: MLP, sums: np.ndarray, *, is_output: bool) -> np.ndarray:
+    """Compute a layer's function around a sample's sums; z and f(z), shape (2, points)."""
+    backend, spec = model.backend, model.spec
+    sums = sums.astype(np.float64)
+    if is_output and spec.output == "softmax":
+        most = sums.max()
+        z = np.linspace(sums.min() - 1, most, _CURVE_POINTS)
+        return np.stack([z, np.exp(z - most) / np.exp(sums - most).sum()])
+    reach = max(4.0, 1.05 * float(np.abs(sums).max()))
+    z = np.linspace(-reach, reach, _CURVE_POINTS)
+    on_device = backend.asarray(z.reshape(1, -1), dtype=spec.dtype)
+    if is_output:
+        a = backend.output(spec.output, on_device)
+    else:
+        a = backend.activate(spec.activation, on_device)
+    return np.stack([z, backend.to_numpy(a)[0].astype(np.float64)])
+
+
+def untrained(model: MLP) -> MLP:
+    """Make the same network with fresh weights, drawn by its own initialiser and seed.
+
+    Raises
+    ------
+    ValueError
+        If the network has no seed, so that nobody knows what it began with.
+    """
+    if model.seed is None:
+        raise ValueError("seed=None: these initial weights were drawn once and are gone")
+    settings = model.settings()
+    return MLP(
+        settings.pop("sizes"),
+        backend=model.backend,
+        scale=model.spec.scale,
+        shift=model.spec.shift,
+        **settings,
+    )
+
+
+# --- backwards ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Backquery:
+    """Labels run backwards through a network, a row a label.
+
+    Attributes
+    ----------
+    labels : array of int, shape (n,)
+        The classes' codes.
+    targets : array, shape (n, classes)
+        0.99 at the label, 0.01 elsewhere.
+    hidden : tuple of arrays, each of shape (n, units)
+        The rescaled outputs of every hidden layer, from the first to the last.
+    inputs : array, shape (n, fan_in)
+        The rescaled inputs.
+    values : array, shape (n, fan_in)
+        The inputs with the network's input map undone, on the scale of the data and, where they
+        were to, within its range; NaN for a feature of scale 0.
+    outputs : array, shape (n, classes)
+        What the network answers to these values, asked forwards.
+    """
+
+    labels: np.ndarray
+    targets: np.ndarray
+    hidden: tuple[np.ndarray, ...]
+    inputs: np.ndarray
+    values: np.ndarray
+    outputs: np.ndarray
+
+
+def backquery(
+    model: MLP,
+    labels: Sequence[int] | None = None,
+    *,
+    value_range: tuple[float, float] | None = None,
+) -> Backquery:
+    """Run labels backwards through a network: what does it take a "7" to look like?
+
+    The procedure is the "backwards query" of Rashid, *Make Your Own Neural Network* (2016),
+    part 3: the targets, 0.99 for the label and 0.01 for the others, go through the logit, the
+    inverse of the sigmoid; then back along the weights, z_l W_lᵀ; the signal is rescaled to
+    0.01…0.99, whatever it was; and so on through every layer down to the inputs.
+
+    What the book has no case of is done likewise:
+
+    - biases are subtracted before the weights, (z_l - b_l) W_lᵀ;
+    - a tanh layer's signal is rescaled to -0.99…0.99 and goes through artanh;
+    - a relu layer hands out nothing negative, so what is negative in its signal becomes 0 and the
+      rest is scaled to 0…0.99; where it is not negative, relu is the identity;
+    - softmax has no inverse, as it sees no constant added to all its sums; the logarithm of the
+      targets is taken with the constant that makes its mean zero;
+    - a signal that is the same everywhere is rescaled to the middle.
+
+    The rescaled inputs are those that the network computes with, so in the end its input map is
+    undone: ``values = (inputs - shift) / scale``, feature by feature; the lessons' map takes
+    0.01…0.99 to 0…252.4 of 255. A map with a scale or shift for each feature standardises them,
+    so that inputs lie around 0 with a deviation of 1 instead of in 0.01…1; there the inputs are
+    rescaled to -2…2. A feature of scale 0 (one that was constant in training) never reached the
+    network: no value of it can be told, and its signal, which is that of untrained weights, does
+    not take part in the rescaling.
+
+    All is computed in float64 on the host but for the answers, which the network gives.
+
+    Parameters
+    ----------
+    model : MLP
+        Of any depth.
+    labels : sequence of int, optional
+        Codes of classes, from 0; all of them if not given.
+    value_range : tuple of float, optional
+        Smallest and largest value that the data can have, to which the values are limited.
+
+    Returns
+    -------
+    Backquery
+
+    Raises
+    ------
+    ValueError
+        If a label is none of the network's classes.
+    """
+    spec = model.spec
+    classes = model.sizes[-1]
+    codes = np.arange(classes) if labels is None else np.asarray(labels, dtype=np.int64)
+    wrong = [int(code) for code in codes if not 0 <= code < classes]
+    if wrong:
+        raise ValueError(f"label {wrong[0]}: expected a whole number from 0 to {classes - 1}")
+    scale, shift = (
+        np.broadcast_to(model.backend.to_numpy(a).astype(np.float64), (model.sizes[0],))
+        for a in (spec.scale, spec.shift)
+    )
+    reached = scale != 0
+    targets = np.where(np.arange(classes) == codes[:, None], _HIGH, _LOW)
+    sums = _logit(targets)
+    if spec.output == "softmax":
+        sums = np.log(targets)
+        sums -= sums.mean(axis=1, keepdims=True)
+    hidden: list[np.ndarray] = []
+    layers = spec.layers([w.astype(np.float64) for w in model.get_weights()])
+    for W, b in reversed(layers[1:]):
+        signal = (sums if b is None else sums - b) @ W.T
+        outputs, sums = _INVERSES[spec.activation](signal)
+        hidden.insert(0, outputs)
+    W, b = layers[0]
+    signal = (sums if b is None else sums - b) @ W.T
+    inputs = np.broadcast_to(shift, signal.shape).copy()
+    if reached.any():
+        ends = (-_REACH, _REACH) if spec.scale.ndim or spec.shift.ndim else (_LOW, _HIGH)
+        inputs[:, reached] = _rescaled(signal[:, reached], *ends)
+    values = np.full(signal.shape, np.nan)
+    values[:, reached] = (inputs[:, reached] - shift[reached]) / scale[reached]
+    if value_range is not None:
+        values = np.clip(values, *value_range)
+    answered = np.where(reached, values, 0.0)
+    return Backquery(
+        labels=codes,
+        targets=targets,
+        hidden=tuple(hidden),
+        inputs=inputs,
+        values=values,
+        outputs=model.backend.to_numpy(model.predict_proba(answered)),
+    )
+
+
+def _logit(p: np.ndarray) -> np.ndarray:
+    """The inverse of the sigmoid; SciPy's would cost every start of the program 0.2 s."""
+    return np.log(p) - np.log1p(-p)
+
+
+def _rescaled(signal: np.ndarray, low: float, high: float) -> np.ndarray:
+    """Take each row's smallest value to low and its largest to high; shape (n, units)."""
+    least = signal.min(axis=1, keepdims=True)
+    span = signal.max(axis=1, keepdims=True) - least
+    share = np.where(span > 0, (signal - least) / np.where(span > 0, span, 1.0), 0.5)
+    return low + (high - low) * share
+
+
+def _through_sigmoid(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs = _rescaled(signal, _LOW, _HIGH)
+    return outputs, _logit(outputs)
+
+
+def _through_tanh(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs = _rescaled(signal, -_HIGH, _HIGH)
+    return outputs, np.arctanh(outputs)
+
+
+def _through_relu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs = np.maximum(signal, 0)
+    most = outputs.max(axis=1, keepdims=True)
+    outputs *= _HIGH / np.where(most > 0, most, 1)
+    return outputs, outputs
+
+
+# A layer's signal made into outputs that it can have, and the sums that would give them.
+_INVERSES = {"sigmoid": _through_sigmoid, "tanh": _through_tanh, "relu": _through_relu}
+
+
+# --- the first layer ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class IncomingWeights:
+    """What units of the first layer look at.
+
+    Attributes
+    ----------
+    units : array of int, shape (n,)
+        Their numbers, from 0.
+    weights : array, shape (n, fan_in)
+        A unit's incoming weights a row, without its bias.
+    """
+
+    units: np.ndarray
+    weights: np.ndarray
+
+    @property
+    def norms(self) -> np.ndarray:
+        """The Euclidean length of each unit's weights, shape (n,)."""
+        return np.sqrt(np.square(self.weights.astype(np.float64)).sum(axis=1))
+
+    @property
+    def scaled(self) -> np.ndarray:
+        """Each unit's weights over their own largest absolute value, shape (n, fan_in).
+
+        So does ``displayData`` of Ng, *Machine Learning* (2011), programming exercises 3 and 4.
+        """
+        largest = np.abs(self.weights).max(axis=1, keepdims=True)
+        return self.weights / np.where(largest > 0, largest, 1)
+
+
+def incoming_weights(model: MLP, units: Sequence[int] | None = None) -> IncomingWeights:
+    """Take the weights that come into units of the first layer; into all if none are named.
+
+    Raises
+    ------
+    ValueError
+        If there is no such unit.
+    """
+    count = model.sizes[1]
+    chosen = np.arange(count) if units is None else np.asarray(units, dtype=np.int64)
+    wrong = [int(unit) for unit in chosen if not 0 <= unit < count]
+    if wrong:
+        raise ValueError(f"unit {wrong[0]}: expected 0 to {count - 1}, the units of layer 1")
+    return IncomingWeights(chosen, np.ascontiguousarray(model.get_weights()[0].T[chosen]))
