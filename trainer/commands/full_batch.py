@@ -1,0 +1,120 @@
+"""`train` with an optimizer that sees all samples at every step."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import asdict
+from typing import Any
+
+from .. import display
+from ..data import Dataset
+from ..data.dataset import Samples
+from ..metrics import evaluate
+from ..minimizing import IterationReport, Minimum, NotFinite, minimize
+from ..network import MLP
+from ..recipes import Recipe
+from ..runs import Run
+from . import interruptible
+from .plot import draw_curves
+
+
+def train(
+    view: display.QuietView,
+    model: MLP,
+    folder: Run,
+    recipe: Recipe,
+    data: Dataset,
+    held_out: Samples | None,
+    figures: bool,
+) -> int:
+    """Minimise, show it and keep it; an iteration is what elsewhere is an epoch."""
+    done = 0
+
+    def keep(report: IterationReport) -> None:
+        nonlocal done
+        model.save(folder.model_file)
+        folder.add_epoch(_metrics(report))
+        view.iteration(report)
+        done = report.iteration
+
+    with interruptible() as was_interrupted, warnings.catch_warnings():
+        # NumPy's warnings of overflow; minimize itself ends a training that diverges
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            minimum = minimize(
+                model,
+                data.train_x,
+                data.train_y,
+                recipe.optimizer,
+                recipe.max_iterations,
+                keep,
+                test=(data.test_x, data.test_y),
+                validation=held_out,
+                stop=was_interrupted,
+            )
+        except NotFinite as error:
+            model.save(folder.model_file)
+            view.failed(str(error), {"run": str(folder.path), "epoch": error.iteration})
+            kept = f"those after iteration {done}" if done else "the initial ones"
+            display.error(f"{error}. The weights in {folder.path} are {kept}")
+            return 1
+    model.save(folder.model_file)
+    if not minimum.stopped:
+        to_numpy = model.backend.to_numpy
+        answers = to_numpy(model.predict(data.train_x))
+        labels = to_numpy(model.backend.asarray(data.train_y))
+        view.training_report(evaluate(labels, answers, data.classes))
+    result = _result(folder, minimum)
+    lines = _lines(folder, minimum, recipe, len(data.train_y), len(data.test_y))
+    if figures and done:
+        drawn = draw_curves(folder)
+        lines.append(f"figure: {drawn}")
+        result["figure"] = str(drawn)
+    view.end(lines, result)
+    return 130 if minimum.stopped else 0
+
+
+def _metrics(report: IterationReport) -> dict[str, Any]:
+    fields = asdict(report)
+    del fields["iterations"]
+    return {
+        "epoch": fields.pop("iteration"),
+        "epoch_seconds": fields.pop("seconds"),
+        **fields,
+    }
+
+
+def _result(folder: Run, minimum: Minimum) -> dict[str, Any]:
+    fields = asdict(minimum)
+    return {
+        "run": str(folder.path),
+        "epochs": fields.pop("iterations"),
+        "interrupted": fields.pop("stopped"),
+        **fields,
+    }
+
+
+def _lines(
+    folder: Run, minimum: Minimum, recipe: Recipe, train_samples: int, test_samples: int
+) -> list[str]:
+    if minimum.stopped:
+        return [
+            f"stopped by Ctrl-C in iteration {minimum.iterations + 1} of {recipe.max_iterations}",
+            f"the weights after iteration {minimum.iterations} are in {folder.path}",
+            f"try them:    python -m trainer evaluate {folder.path}",
+            "start over:  the same command, into another folder",
+        ]
+    total = minimum.seconds + minimum.evaluation_seconds + minimum.compile_seconds
+    lines = [
+        f"{display.percent(minimum.train_accuracy)} of {train_samples:,} training samples right,"
+        f" {display.percent(minimum.test_accuracy or 0)} of {test_samples:,} test samples",
+        f"{minimum.iterations} iterations of {recipe.optimizer},"
+        f" {minimum.evaluations} evaluations of loss and gradient",
+        f"{display.three_digits(minimum.seconds)} s of training, {total:.2f} s in all",
+        f"run:  {folder.path}",
+        f"next: python -m trainer predict {folder.path} --index 0",
+        f"      python -m trainer evaluate {folder.path}",
+    ]
+    if minimum.iterations < recipe.max_iterations:
+        lines.insert(3, f"it ended itself: {minimum.message}")
+    return lines
