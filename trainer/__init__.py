@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from .data import DataError, Dataset, load
 from .fitting import BatchProgress, Diverged, EpochReport, fit
+from .minimizing import IterationReport, Minimum, minimize
 from .network import MLP
 
 __version__ = "0.1.0"
@@ -23,6 +24,9 @@ __all__ = [
     "Dataset",
     "Diverged",
     "EpochReport",
+    "IterationReport",
+    "Minimum",
     "fit",
     "load",
+    "minimize",
 ]

@@ -19,12 +19,30 @@ from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from . import __version__, display
 from .benchmarking import BATCH_SIZES, HIDDEN
-from .commands import UsageError, bench, devices, evaluate, predict, recipes, train
+from .commands import (
+    UsageError,
+    backquery,
+    bench,
+    devices,
+    evaluate,
+    export,
+    gradcheck,
+    import_weights,
+    inspect,
+    plot,
+    predict,
+    recipes,
+    sweep,
+    train,
+    weights,
+)
 from .data import DataError
+from .fitting import SAMPLINGS
+from .gradients import PARAMETERS, SAMPLES, STEP
 from .network import DTYPES
-from .optimizers import OPTIMIZERS
+from .optimizers import METHODS, OPTIMIZERS
 from .runs import RunError
-from .weight_files import WeightFileError
+from .weight_files import FORMATS, WeightFileError
 
 app = App(
     name="python -m trainer",
@@ -41,7 +59,11 @@ Start here:
 
     python -m trainer predict runs/r1            see the trained network answer
 
+    python -m trainer inspect runs/r1            follow one sample through it
+
     python -m trainer bench                      measure which device pays from which batch on
+
+    python -m trainer sweep --learning-rate 0.1:0.9:0.1     try them all, side by side
 
     python -m trainer COMMAND --help             what a command takes
 """,
@@ -93,9 +115,10 @@ def train_command(
         str,
         Parameter(
             group=_WHAT,
-            help="auto (MNIST, else digits), mnist, digits, or a path: a folder of IDX files, a CSV"
-            " (label first), a folder with a train and a test CSV, an .npz, a .mat, or a folder"
-            " with one sub-folder of images a class.",
+            help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
+            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first), a"
+            " folder with a train and a test CSV, an .npz, a .mat, or a folder with one sub-folder"
+            " of images a class.",
         ),
     ] = "auto",
     test_data: Annotated[
@@ -198,7 +221,21 @@ def train_command(
         ),
     ] = None,
     optimizer: Annotated[
-        str | None, Parameter(choices=tuple(OPTIMIZERS), group=_TRAINING, help="How to step.")
+        str | None,
+        Parameter(
+            choices=(*OPTIMIZERS, *METHODS),
+            group=_TRAINING,
+            help="How to step: by batches, or with cg, tnc and l-bfgs by all samples at once.",
+        ),
+    ] = None,
+    max_iterations: Annotated[
+        int | None,
+        Parameter(
+            converter=_whole,
+            group=_TRAINING,
+            help="Of cg, tnc and l-bfgs; the other options of the training are not theirs.",
+            validator=Number(gte=1),
+        ),
     ] = None,
     momentum: Annotated[
         float | None,
@@ -207,6 +244,39 @@ def train_command(
     shuffle: Annotated[
         bool | None,
         Parameter(group=_TRAINING, help="A new order every epoch, or the file's own."),
+    ] = None,
+    sampling: Annotated[
+        str | None,
+        Parameter(
+            choices=SAMPLINGS,
+            group=_TRAINING,
+            help="Every sample once an epoch, or each drawn from all, some again before others.",
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        Parameter(
+            converter=_whole,
+            group=_TRAINING,
+            help="Updates, in place of epochs, with --sampling with-replacement.",
+            validator=Number(gte=1),
+        ),
+    ] = None,
+    augment: Annotated[
+        list[str] | None,
+        Parameter(
+            group=_TRAINING,
+            negative="",
+            help="copies:10 trains on each image and on two copies of it, turned by ±10 degrees.",
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        Parameter(
+            group=_TRAINING,
+            help="Start with the weights of a run or of a file, see import-weights; hidden layers"
+            " and biases are theirs.",
+        ),
     ] = None,
     seed: Annotated[
         int,
@@ -224,6 +294,15 @@ def train_command(
             help="The run's folder, new or empty. [default: the next free name under runs/]",
         ),
     ] = None,
+    figures: Annotated[
+        bool,
+        Parameter(
+            group=_RESULT,
+            negative="",
+            show_default=False,
+            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png.",
+        ),
+    ] = False,
     json: Annotated[
         bool,
         Parameter(
@@ -256,6 +335,9 @@ def train_command(
         "optimizer": optimizer,
         "momentum": momentum,
         "shuffle": shuffle,
+        "sampling": sampling,
+        "steps": steps,
+        "max_iterations": max_iterations,
     }
     return train.run(
         device=device,
@@ -270,30 +352,172 @@ def train_command(
         out=out,
         as_json=json,
         quiet=quiet,
+        augment=augment or [],
+        init_from=init_from,
+        figures=figures,
     )
 
 
 _RunFolder = Annotated[Path, Parameter(help="A folder that train wrote, such as runs/r1.")]
 
 
+_Json = Annotated[
+    bool,
+    Parameter(negative="", show_default=False, help="One JSON object on stdout, nothing else."),
+]
+_Show = Annotated[
+    bool, Parameter(negative="", show_default=False, help="Open a window, where there is one.")
+]
+_RunOrWeights = Annotated[
+    Path,
+    Parameter(
+        help="A folder that train wrote, such as runs/r1; or with --recipe weights of another"
+        " program's, see import-weights."
+    ),
+]
+_WeightsRecipe = Annotated[
+    str | None,
+    Parameter(help="What weights that are no run belong to, see the command recipes."),
+]
+
+
 @app.command(name="evaluate")
 def evaluate_command(
-    run: _RunFolder,
+    run: _RunOrWeights,
     /,
     *,
     data: Annotated[
         str | None,
         Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
     ] = None,
+    recipe: _WeightsRecipe = None,
     device: _Device = "auto",
+    figures: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Draw the confusion matrix and the mistakes that it was surest of into the run's"
+            " folder, under figures/.",
+        ),
+    ] = False,
+    show: _Show = False,
+    json: _Json = False,
 ) -> int:
     """Test a run: accuracy, confusion matrix, precision, recall and F1."""
-    return evaluate.run(run, device=device, data=data)
+    return evaluate.run(
+        run, device=device, data=data, recipe=recipe, draw=figures, show=show, as_json=json
+    )
+
+
+@app.command(name="plot")
+def plot_command(
+    *runs: Annotated[Path, Parameter(help="One or several folders that train wrote.")],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The figure, a PNG image; replaced if it is there. [default: figures/curves.png in"
+            " the folder of a single run, else curves.png]"
+        ),
+    ] = None,
+    show: _Show = False,
+    json: _Json = False,
+) -> int:
+    """Draw loss and accuracy by epoch, of several runs over each other."""
+    if not runs:
+        raise UsageError("plot: no run is named; type for instance: python -m trainer plot runs/r1")
+    return plot.run(runs, out=out, as_json=json, show=show)
+
+
+@app.command(name="import-weights")
+def import_weights_command(
+    *files: Annotated[
+        Path,
+        Parameter(
+            help="Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat"
+            " or .safetensors file; or a folder of one of these."
+        ),
+    ],
+    recipe: Annotated[
+        str | None,
+        Parameter(
+            help="What the units compute and how inputs are scaled, see the command recipes."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(help="What the weights are for, as train takes it. [default: the recipe's]"),
+    ] = None,
+    test_data: Annotated[
+        str | None, Parameter(help="Test on this instead of a part of --data; same kinds.")
+    ] = None,
+    transposed: Annotated[
+        bool | None,
+        Parameter(
+            show_default=False,
+            help="Whether a row is a unit, as in the lessons. Found out, where shapes tell.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(help="The run's folder, new or empty. [default: the next free name under runs/]"),
+    ] = None,
+    device: _Device = "auto",
+    json: _Json = False,
+) -> int:
+    """Make a run of weights that another program has trained.
+
+    The lesson's pair, Ng's Theta1 and Theta2, arrays W1, b1, W2, …: which is which and which way
+    round it is stored is found out by the shapes. Nothing is ever unpickled.
+
+    python -m trainer import-weights wih.npy who.npy --recipe book --data mnist
+    """
+    if not files:
+        raise UsageError(
+            "import-weights: no file is named; type for instance: python -m trainer import-weights"
+            " wih.npy who.npy --recipe book"
+        )
+    return import_weights.run(
+        files,
+        recipe=recipe,
+        data=data,
+        test_data=test_data,
+        transposed=transposed,
+        out=out,
+        device=device,
+        as_json=json,
+    )
+
+
+@app.command(name="export")
+def export_command(
+    run: _RunFolder,
+    /,
+    *,
+    format: Annotated[
+        str,
+        Parameter(
+            choices=FORMATS,
+            help="npz: W1, b1, …; npy-pair: the lesson's weights.npy and weights02.npy; mat:"
+            " Theta1, Theta2, …; csv: a file a matrix.",
+        ),
+    ] = "npz",
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The file, replaced if it is there; for npy-pair and csv a folder, new or empty."
+            " [default: weights.npz, weights.mat or weights]"
+        ),
+    ] = None,
+    json: _Json = False,
+) -> int:
+    """Write a run's weights into files that other programs read."""
+    return export.run(run, format=format, out=out, as_json=json)
 
 
 @app.command(name="predict")
 def predict_command(
-    run: _RunFolder,
+    run: _RunOrWeights,
     /,
     *images: Annotated[
         Path,
@@ -313,10 +537,152 @@ def predict_command(
     out: Annotated[
         Path | None, Parameter(help="Write the answers to all of --data into this CSV file.")
     ] = None,
+    recipe: _WeightsRecipe = None,
     device: _Device = "auto",
 ) -> int:
     """Show what a run answers, to a test sample, to your own pictures or to a whole file."""
-    return predict.run(run, images, device=device, data=data, index=index, out=out)
+    return predict.run(run, images, device=device, data=data, index=index, out=out, recipe=recipe)
+
+
+_WeightsData = Annotated[
+    str | None,
+    Parameter(help="Of weights that are no run: what they are for, as train takes it."),
+]
+
+
+def _figure(name: str) -> Parameter:
+    return Parameter(
+        help="The figure, a PNG image; replaced if it is there. [default: "
+        f"{name} in the run's folder, under figures/]"
+    )
+
+
+@app.command(name="inspect")
+def inspect_command(
+    run: _RunOrWeights,
+    /,
+    *,
+    index: Annotated[
+        int,
+        Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data."),
+    ] = 0,
+    untrained: Annotated[
+        bool,
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Take fresh weights, drawn by the run's own init and seed.",
+        ),
+    ] = False,
+    data: Annotated[
+        str | None,
+        Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
+    ] = None,
+    recipe: _WeightsRecipe = None,
+    out: Annotated[Path | None, _figure("inspect-N.png")] = None,
+    show: _Show = False,
+    json: _Json = False,
+    device: _Device = "auto",
+) -> int:
+    """Follow one sample through a run's network, its error back, and one update by it.
+
+    Every stage is a table and a row of figures: the sample, what goes into each layer and comes
+    out, the errors and how they are split, the weights before and after. The figures become a PNG
+    image, and beside it a PDF with a page a stage. The run's own weights are not changed.
+
+    python -m trainer inspect runs/r1 --index 7
+
+    python -m trainer inspect runs/r1 --index 7 --untrained
+    """
+    return inspect.run(
+        run,
+        index=index,
+        fresh=untrained,
+        device=device,
+        data=data,
+        recipe=recipe,
+        out=out,
+        show=show,
+        as_json=json,
+    )
+
+
+@app.command(name="backquery")
+def backquery_command(
+    run: _RunOrWeights,
+    /,
+    *,
+    label: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            help="Only this class; again for another. [default: all of them]",
+        ),
+    ] = (),
+    data: _WeightsData = None,
+    recipe: _WeightsRecipe = None,
+    out: Annotated[Path | None, _figure("backquery.png")] = None,
+    show: _Show = False,
+    json: _Json = False,
+    device: _Device = "auto",
+) -> int:
+    """Run a network backwards: give it a label and see what it takes that to look like.
+
+    The targets go backwards through each layer's activation and weights down to the inputs, and
+    are rescaled to 0.01…0.99 on the way, as in the third part of Rashid's book. The last columns
+    of the table are what the network answers to its own picture, asked forwards.
+
+    python -m trainer backquery runs/r1
+
+    python -m trainer backquery runs/r1 --label 3 --label 8
+    """
+    return backquery.run(
+        run,
+        labels=label,
+        device=device,
+        data=data,
+        recipe=recipe,
+        out=out,
+        show=show,
+        as_json=json,
+    )
+
+
+@app.command(name="weights")
+def weights_command(
+    run: _RunOrWeights,
+    /,
+    *,
+    units: Annotated[
+        str | None,
+        Parameter(help="Only these units of the first layer: 0,5,10-19. [default: all of them]"),
+    ] = None,
+    data: _WeightsData = None,
+    recipe: _WeightsRecipe = None,
+    out: Annotated[Path | None, _figure("weights.png")] = None,
+    show: _Show = False,
+    json: _Json = False,
+    device: _Device = "auto",
+) -> int:
+    """Draw what each unit of the first layer looks at: its incoming weights as an image.
+
+    Grey is 0; black and white are minus and plus the unit's own largest weight.
+
+    python -m trainer weights runs/r1
+
+    python -m trainer weights runs/r1 --units 0,5,10-19
+    """
+    return weights.run(
+        run,
+        units=units,
+        device=device,
+        data=data,
+        recipe=recipe,
+        out=out,
+        show=show,
+        as_json=json,
+    )
 
 
 @app.command(name="bench")
@@ -370,6 +736,306 @@ def bench_command(
         batch_sizes=_counts("--batch-size", batch_size, "128 or 1,32,128"),
         seconds=seconds,
         out=out,
+        as_json=json,
+    )
+
+
+_SWEPT_NETWORK = Group("The network, all of them values to try", sort_key=2)
+_SWEPT_TRAINING = Group("The training, likewise", sort_key=3)
+
+
+@app.command(name="sweep")
+def sweep_command(
+    *,
+    device: Annotated[
+        str | None,
+        Parameter(
+            group=_WHAT,
+            help="auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, Parameter(group=_WHAT, help="What train takes. [default: auto]")
+    ] = None,
+    test_data: Annotated[str | None, Parameter(group=_WHAT, help="Likewise, to test on.")] = None,
+    recipe: Annotated[
+        str | None, Parameter(group=_WHAT, help="What is trained where no option says otherwise.")
+    ] = None,
+    limit: Annotated[
+        str | None, Parameter(group=_WHAT, help="Only the first N training samples: 100,1000.")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        Parameter(
+            group=_WHAT,
+            help="none,copies:5,copies:10, …; + joins those of one run: copies:5+copies:10.",
+        ),
+    ] = None,
+    validation: Annotated[
+        int,
+        Parameter(
+            converter=_whole,
+            group=_WHAT,
+            help="Hold N training samples out (before --limit) and rank by them; else the test"
+            " samples rank.",
+            validator=Number(gte=0),
+        ),
+    ] = 0,
+    hidden: Annotated[
+        str | None,
+        Parameter(
+            group=_SWEPT_NETWORK,
+            help="50,100,200 are three networks; - joins the layers of one: 200-100,50,none.",
+        ),
+    ] = None,
+    activation: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help=f"Some of {', '.join(ACTIVATIONS)}.")
+    ] = None,
+    output: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help=f"Some of {', '.join(OUTPUTS)}.")
+    ] = None,
+    loss: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help=f"Some of {', '.join(LOSSES)}.")
+    ] = None,
+    bias: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help="yes, no, or both: yes,no.")
+    ] = None,
+    init: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help="hidden,fan_in,uniform:0.12, …")
+    ] = None,
+    l2: Annotated[str | None, Parameter(group=_SWEPT_NETWORK, help="0,0.1,1, …")] = None,
+    dtype: Annotated[
+        str | None, Parameter(group=_SWEPT_NETWORK, help=f"Some of {', '.join(DTYPES)}.")
+    ] = None,
+    epochs: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="1:10:1, or just one number.")
+    ] = None,
+    batch_size: Annotated[str | None, Parameter(group=_SWEPT_TRAINING, help="1,8,64, …")] = None,
+    learning_rate: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="0.1:0.9:0.1 or 0.001,0.003,0.01.")
+    ] = None,
+    optimizer: Annotated[
+        str | None,
+        Parameter(group=_SWEPT_TRAINING, help=f"Some of {', '.join([*OPTIMIZERS, *METHODS])}."),
+    ] = None,
+    max_iterations: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Of cg, tnc and l-bfgs: 50,100, …")
+    ] = None,
+    momentum: Annotated[str | None, Parameter(group=_SWEPT_TRAINING, help="0,0.5,0.9, …")] = None,
+    shuffle: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="yes, no, or both: yes,no.")
+    ] = None,
+    sampling: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help=f"Some of {', '.join(SAMPLINGS)}.")
+    ] = None,
+    steps: Annotated[str | None, Parameter(group=_SWEPT_TRAINING, help="1000,10000, …")] = None,
+    seeds: Annotated[
+        int | None,
+        Parameter(
+            converter=_whole,
+            group=_SWEPT_TRAINING,
+            help="Train everything with seeds 0 to N−1; means and deviations are over them.",
+            validator=Number(gte=1),
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Or with these: 7,8,9. [default: 0]")
+    ] = None,
+    jobs: Annotated[
+        int | None,
+        Parameter(
+            converter=_whole,
+            group=_RESULT,
+            help="Runs at a time, each in a process with its share of the cores. [default: one a"
+            " core]",
+            validator=Number(gte=1),
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            group=_RESULT,
+            help="The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png,"
+            " config.json. [default: the next free name under sweeps/]",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=_RESULT,
+            help="Go on with the sweep in this folder; it needs no other option.",
+        ),
+    ] = None,
+    show: Annotated[
+        bool,
+        Parameter(
+            group=_RESULT, negative="", show_default=False, help="Open the figure in a window."
+        ),
+    ] = False,
+    json: Annotated[
+        bool,
+        Parameter(
+            group=_RESULT,
+            negative="",
+            show_default=False,
+            help="One JSON object an event on stdout, nothing else.",
+        ),
+    ] = False,
+) -> int:
+    """Train a recipe with every combination of some options, side by side, and rank them.
+
+    Every option of the network and of the training takes one value or several: 0.001,0.003,0.01,
+    or a range of numbers as start:stop:step with both ends in it, as in 0.1:0.9:0.1. Several
+    options with several values are a grid. Ctrl-C ends it; --resume goes on.
+
+    The book's curve: python -m trainer sweep --recipe book --learning-rate 0.1:0.9:0.1 --epochs 1
+    """
+    options = {
+        "limit": limit,
+        "augment": augment,
+        "hidden": hidden,
+        "activation": activation,
+        "output": output,
+        "loss": loss,
+        "bias": bias,
+        "init": init,
+        "l2": l2,
+        "dtype": dtype,
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "optimizer": optimizer,
+        "max_iterations": max_iterations,
+        "momentum": momentum,
+        "shuffle": shuffle,
+        "sampling": sampling,
+        "steps": steps,
+        "seed": seed,
+    }
+    return sweep.run(
+        device=device,
+        data=data,
+        test_data=test_data,
+        recipe=recipe,
+        options={name: text for name, text in options.items() if text is not None},
+        seeds=seeds,
+        validation=validation,
+        jobs=jobs,
+        out=out,
+        resume=resume,
+        as_json=json,
+        show=show,
+    )
+
+
+_CHECKED = Group("What to check", sort_key=1)
+_CHECKED_NETWORK = Group("The network of a recipe (an option given wins)", sort_key=2)
+_CHECK = Group("The check", sort_key=3)
+
+
+@app.command(name="gradcheck")
+def gradcheck_command(
+    run: Annotated[
+        Path | None,
+        Parameter(group=_CHECKED, help="A folder that train wrote; without, a recipe is checked."),
+    ] = None,
+    /,
+    *,
+    recipe: Annotated[
+        str | None,
+        Parameter(group=_CHECKED, help="See the command recipes. [default: rashid, or the data's]"),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            group=_CHECKED,
+            help="Draw the samples from this, as train takes it. [default: the run's test part, or"
+            " random numbers in the shape of the recipe's data]",
+        ),
+    ] = None,
+    device: Annotated[_Device, Parameter(group=_CHECKED)] = "auto",
+    hidden: Annotated[
+        str | None, Parameter(group=_CHECKED_NETWORK, help="200 or 200,100, or none.")
+    ] = None,
+    activation: Annotated[
+        str | None, Parameter(choices=tuple(ACTIVATIONS), group=_CHECKED_NETWORK)
+    ] = None,
+    output: Annotated[str | None, Parameter(choices=tuple(OUTPUTS), group=_CHECKED_NETWORK)] = None,
+    loss: Annotated[str | None, Parameter(choices=tuple(LOSSES), group=_CHECKED_NETWORK)] = None,
+    bias: Annotated[bool | None, Parameter(group=_CHECKED_NETWORK)] = None,
+    init: Annotated[
+        str | None,
+        Parameter(group=_CHECKED_NETWORK, help="hidden, fan_in, glorot, he, or uniform:R."),
+    ] = None,
+    l2: Annotated[float | None, Parameter(group=_CHECKED_NETWORK, validator=Number(gte=0))] = None,
+    samples: Annotated[
+        int,
+        Parameter(
+            converter=_whole,
+            group=_CHECK,
+            help="The loss is the mean of so many.",
+            validator=Number(gte=1),
+        ),
+    ] = SAMPLES,
+    parameters: Annotated[
+        int,
+        Parameter(
+            converter=_whole,
+            group=_CHECK,
+            help="Vary so many numbers of each array, drawn at random.",
+            validator=Number(gte=1),
+        ),
+    ] = PARAMETERS,
+    all: Annotated[
+        bool,
+        Parameter(
+            group=_CHECK,
+            negative="",
+            show_default=False,
+            help="Vary every number; twice the loss for each.",
+        ),
+    ] = False,
+    step: Annotated[
+        float,
+        Parameter(group=_CHECK, help="Of the differences.", validator=Number(gt=0, lt=1)),
+    ] = STEP,
+    seed: Annotated[
+        int,
+        Parameter(
+            converter=_whole,
+            group=_CHECK,
+            help="Of a recipe's weights, and of what is drawn.",
+            validator=Number(gte=0),
+        ),
+    ] = 0,
+    json: Annotated[_Json, Parameter(group=_CHECK)] = False,
+) -> int:
+    """Check the gradient against differences of the loss, in float64 (Ng's exercise 4).
+
+    The table has ‖a−n‖ / max(‖a‖, ‖n‖) of every array of weights, a being what back-propagation
+    computes and n the slopes (loss(w+h) − loss(w−h)) / 2h. Below 1e-6 it is a gradient. The exit
+    code is 0 if it is where it should be: everywhere, but for the hidden layers of rashid, whose
+    rule is none there.
+    """
+    options = {
+        "hidden": None if hidden is None else _widths(hidden),
+        "activation": activation,
+        "output": output,
+        "loss": loss,
+        "bias": bias,
+        "init": init,
+        "l2": l2,
+    }
+    return gradcheck.run(
+        run,
+        device=device,
+        recipe=recipe,
+        data=data,
+        changes={name: value for name, value in options.items() if value is not None},
+        seed=seed,
+        samples=samples,
+        parameters=None if all else parameters,
+        step=step,
         as_json=json,
     )
 

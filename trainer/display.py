@@ -2,7 +2,7 @@
 
 A training is shown by one of four views with the same methods: `TerminalView` (rich, live),
 `PlainView` (a pipe or a file: plain lines), `JsonView` (one object an event) and `QuietView`.
-A benchmark is shown by `JsonView` or by the other two's variants with a table.
+A benchmark and a sweep are shown by `JsonView` or by the other two's variants with a table.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,10 +25,17 @@ from rich.text import Text
 
 if TYPE_CHECKING:
     from .benchmarking import Measurement
+    from .explain import Backquery, IncomingWeights, Trace
     from .fitting import BatchProgress, EpochReport
+    from .gradients import GradientCheck
     from .metrics import ClassScore, Evaluation
+    from .minimizing import IterationReport
+    from .sweeping import Outcome, Standing
 
 _WIDEST_CONFUSION = 12  # classes that fit 80 columns
+_MOST_UNITS = 20  # of a layer that get a row each
+_MOST_LABELS = 6  # run backwards that get a column each
+_LONGEST_STANDINGS = 20
 
 
 def console() -> Console:
@@ -39,6 +47,11 @@ def error(message: str) -> None:
     """One line on stderr."""
     text = Text.assemble(("error: ", "bold red"), message)
     Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+
+
+def note(message: str) -> None:
+    """One line on stderr that is no error."""
+    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(message))
 
 
 # --- a training ---------------------------------------------------------------------------
@@ -62,8 +75,23 @@ class QuietView:
     def epoch(self, report: EpochReport) -> None:
         """An epoch is over."""
 
+    def iteration(self, report: IterationReport) -> None:
+        """An iteration of a full-batch training is over."""
+
+    def training_report(self, result: Evaluation) -> None:
+        """What a full-batch training has made of its training samples."""
+
     def measurement(self, measurement: Measurement) -> None:
         """A case of a benchmark has a new median."""
+
+    def preparing(self) -> None:
+        """It takes a moment until the start."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """A run of a sweep is over."""
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        """What all runs of a sweep have come to, the best first; not after each."""
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         """All is over, or was stopped."""
@@ -97,8 +125,18 @@ class JsonView(QuietView):
     def epoch(self, report: EpochReport) -> None:
         self._event("epoch", dataclasses.asdict(report))
 
+    def iteration(self, report: IterationReport) -> None:
+        self._event("iteration", dataclasses.asdict(report))
+
+    def training_report(self, result: Evaluation) -> None:
+        scores = [dataclasses.asdict(score) for score in [*result.classes, *result.averages]]
+        self._event("training_report", {"accuracy": result.accuracy, "classes": scores})
+
     def measurement(self, measurement: Measurement) -> None:
         self._event("measurement", dataclasses.asdict(measurement))
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._event("run", dataclasses.asdict(outcome))
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self._event("end", result)
@@ -126,6 +164,19 @@ class PlainView(QuietView):
             print(_epoch_header(report))
             self._header = True
         print(_epoch_row(report), flush=True)
+
+    def iteration(self, report: IterationReport) -> None:
+        if not self._header:
+            print(_iteration_header(report))
+            self._header = True
+        print(_iteration_row(report), flush=True)
+
+    def training_report(self, result: Evaluation) -> None:
+        out = console()
+        out.print()
+        out.print(Text("classification report on the training samples", style="cyan"))
+        out.print(_report(result.classes, result.averages))
+        out.print()
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         print("\n".join(lines), flush=True)
@@ -201,6 +252,18 @@ class TerminalView(PlainView):
                 )
             )
 
+    def iteration(self, report: IterationReport) -> None:
+        if not self._header:
+            self._console.print(Text(_iteration_header(report), style="bold"))
+            self._header = True
+        self._console.print(Text(_iteration_row(report)))
+        done, total = report.iteration, report.iterations
+        self._show(f"iteration {done}/{total}", done, total, f"loss {report.train_loss:.4f}")
+
+    def training_report(self, result: Evaluation) -> None:
+        self._bar.stop()
+        super().training_report(result)
+
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self.close()
         self._console.print()
@@ -233,6 +296,26 @@ def _epoch_row(report: EpochReport) -> str:
     return (
         f"{report.epoch:>7}  {report.train_loss:>9.6f}  {test:>9}{validation}"
         f"  {three_digits(report.seconds):>8}  {report.samples_per_second:>10,.0f}"
+    )
+
+
+def _iteration_header(report: IterationReport) -> str:
+    validation = "  validation" if report.validation_accuracy is not None else ""
+    return (
+        f"{'iteration':>9}  {'evaluations':>11}  {'loss':>9}  {'training':>9}  {'test':>9}"
+        f"{validation}  {'seconds':>8}"
+    )
+
+
+def _iteration_row(report: IterationReport) -> str:
+    test = "-" if report.test_accuracy is None else percent(report.test_accuracy)
+    validation = (
+        "" if report.validation_accuracy is None else f"  {percent(report.validation_accuracy):>10}"
+    )
+    return (
+        f"{report.iteration:>9}  {report.evaluations:>11}  {report.train_loss:>9.6f}"
+        f"  {percent(report.train_accuracy):>9}  {test:>9}{validation}"
+        f"  {three_digits(report.seconds):>8}"
     )
 
 
@@ -341,6 +424,136 @@ def _measurements(measurements: Sequence[Measurement]) -> Table:
 def three_digits(value: float) -> str:
     """0.0123, 1.23, 1,234."""
     return f"{value:,.{max(0, 2 - math.floor(math.log10(value)))}f}"
+
+
+# --- a sweep ------------------------------------------------------------------------------
+
+
+class PlainSweepView(PlainView):
+    """Plain lines, one a run, and the table at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._runs = self._finished = 0
+        self._ranked_by = ""
+        self._standings: Sequence[Standing] = ()
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        self._runs, self._finished = config["runs"], config["finished"]
+        self._ranked_by = config["ranked_by"]
+        super().start(facts, config)
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._finished += 1
+        where = [f"{_option(name)} {_plain(value)}" for name, value in outcome.values.items()]
+        accuracy = getattr(outcome, self._ranked_by)
+        text = outcome.status if accuracy is None else percent(accuracy)
+        counted = f"{self._finished:>{len(str(self._runs))}}/{self._runs}"
+        print(f"{counted}  {', '.join([*where, f'seed {outcome.seed}'])}: {text}", flush=True)
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        self._standings = standings
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        if self._standings:
+            out = console()
+            out.print()
+            out.print(_standings(self._standings, self._ranked_by))
+            out.print()
+        super().end(lines, result)
+
+
+class TerminalSweepView(TerminalView):
+    """Rich: a table of the best and a bar, while it runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._live: Live | None = None
+        self._runs = self._before = self._finished = 0
+        self._ranked_by = ""
+        self._standings: Sequence[Standing] = ()
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        super().start(facts, config)
+        self._runs = config["runs"]
+        self._before = self._finished = config["finished"]
+        self._ranked_by = config["ranked_by"]
+        self._since = perf_counter()
+        self._show("running", self._finished, self._runs, "processes are being started")
+
+    def preparing(self) -> None:
+        self._show("preparing", 0, None, "kernels are compiled on the first start")
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._finished += 1
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        self._standings = standings
+        if self._live is None:
+            self._bar.stop()
+            self._live = Live(console=self._console, auto_refresh=False, transient=True)
+            self._live.start()
+        fitting = max(1, min(_LONGEST_STANDINGS, self._console.height - 6))
+        now, left = self._finished - self._before, self._runs - self._finished
+        text = f"{self._finished:,} of {self._runs:,} runs"
+        if now and left:
+            text += f"  {_duration((perf_counter() - self._since) / now * left)} left"
+        self._bar.update(
+            self._task, description="running", completed=self._finished, total=self._runs, text=text
+        )
+        table = _standings(standings, self._ranked_by, fitting)
+        self._live.update(Group(table, Text(), self._bar.get_renderable()), refresh=True)
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        self.close()
+        if self._standings:
+            self._console.print(_standings(self._standings, self._ranked_by))
+        super().end(lines, result)
+
+    def close(self) -> None:
+        super().close()
+        if self._live is not None:
+            self._live.stop()
+
+
+def sweep_view(*, as_json: bool) -> QuietView:
+    """Choose how a sweep is shown: as asked for, else by what stdout is."""
+    if as_json:
+        return JsonView()
+    return TerminalSweepView() if sys.stdout.isatty() else PlainSweepView()
+
+
+def _standings(
+    standings: Sequence[Standing], ranked_by: str, most: int = _LONGEST_STANDINGS
+) -> Table:
+    held_out = ranked_by == "validation_accuracy"
+    headers = [_option(name) for name in standings[0].values]
+    several = any(s.runs > 1 for s in standings)
+    headers += ["held-out" if held_out else "test", *["±"] * several, *["test"] * held_out]
+    table = _table(*headers, "loss", "seconds", "runs")
+    for place, s in enumerate(standings[:most]):
+        style = "bold green" if place == 0 else ""
+        cells = [_plain(value) for value in s.values.values()]
+        cells.append("diverged" if s.accuracy is None else percent(s.accuracy))
+        if several:
+            cells.append("" if s.deviation is None else f"{100 * s.deviation:.2f}")
+        if held_out:
+            cells.append("" if s.test_accuracy is None else percent(s.test_accuracy))
+        cells.append("" if s.train_loss is None else _loss(s.train_loss))
+        runs = f"{s.runs - s.diverged} of {s.runs}" if s.diverged else str(s.runs)
+        cells += [three_digits(s.seconds) if s.seconds else "", runs]
+        table.add_row(*(Text(cell, style=style) for cell in cells))
+    if len(standings) > most:
+        table.add_row("…", *[""] * (len(table.columns) - 2), f"{len(standings) - most:,} more")
+    return table
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.6f}" if loss < 1000 else f"{loss:.3g}"
+
+
+def _option(name: str) -> str:
+    return name.replace("_", " ")
 
 
 # --- answers ------------------------------------------------------------------------------
@@ -471,22 +684,296 @@ def half_blocks(image: np.ndarray, *, coloured: bool) -> Text:
     return text
 
 
+# --- inside a network -----------------------------------------------------------------------
+
+
+def walk(
+    title: str,
+    about: dict[str, str],
+    trace: Trace,
+    image: np.ndarray | None,
+    classes: Sequence[str],
+) -> None:
+    """One sample's way through a network and one update by it, a table a stage.
+
+    Parameters
+    ----------
+    about : dict
+        What it is a walk through, a line each.
+    image : array, shape (height, width), or None
+        Grey values from 0 to 1.
+    classes : sequence of str
+        The labels, in the order of their codes.
+    """
+    out = console()
+    out.print(Text(title, style="cyan"))
+    facts(about)
+    _heading(out, f"the sample: {classes[trace.label]}")
+    vectors = {"value": trace.values, "input x": trace.inputs}
+    if image is None and len(trace.values) <= _MOST_UNITS:
+        _units(out, vectors, [str(feature) for feature in range(len(trace.values))], head="feature")
+        out.print()
+        vectors = {}
+    table = _vectors(vectors | {"target t": trace.targets})
+    if image is not None and image.shape[1] + 52 <= out.width:
+        grid = Table.grid(padding=(0, 2))
+        grid.add_row(half_blocks(image, coloured=_is_coloured(out)), table)
+        out.print(grid)
+    else:
+        out.print(table)
+    last = trace.layers[-1]
+    for layer in trace.layers:
+        n, names = layer.sub, classes if layer is last else None
+        formula = f"z{n} = {layer.sums_formula}, a{n} = {layer.function}(z{n})"
+        _heading(out, f"layer {layer.number} forward: {formula}")
+        inputs = {f"input {layer.inputs_name}": layer.inputs}
+        outputs = {f"sum z{n}": layer.sums, f"output a{n}": layer.outputs}
+        if layer is last:
+            outputs["target t"] = trace.targets
+        _units(out, outputs, names, inputs)
+    verdict = Text(f"answer: {classes[trace.answer]}", style="bold")
+    right = trace.answer == trace.label
+    verdict.append(f"  (truth: {classes[trace.label]})", style="green" if right else "red")
+    out.print(verdict)
+    for layer in reversed(trace.layers):
+        formula = trace.error_formula(layer.number)
+        _heading(out, f"layer {layer.number} backward: {formula}")
+        n, names = layer.sub, classes if layer is last else None
+        _units(out, {f"error e{n}": layer.errors, f"δ{n}": layer.deltas}, names)
+    _heading(out, f"one update: W ← W − {trace.learning_rate:g} aᵀ δ")
+    arrays = {}
+    for layer in trace.layers:
+        arrays[f"W{layer.sub}"] = (layer.W, layer.W_after, layer.W_change)
+        if layer.b is not None and layer.b_after is not None and layer.b_change is not None:
+            arrays[f"b{layer.sub}"] = (layer.b, layer.b_after, layer.b_change)
+    table = _table("weights", "shape", "smallest", "mean", "largest", "deviation", "histogram")
+    for name, arrays_of in arrays.items():
+        for when, array in zip(("before", "after", "change"), arrays_of, strict=True):
+            first = when == "before"
+            table.add_row(
+                f"{name} {when}" if first else when,
+                "×".join(map(str, array.shape)) if first else "",
+                *_numbers(
+                    array.min(),
+                    array.mean(dtype=np.float64),
+                    array.max(),
+                    array.std(dtype=np.float64),
+                    digits=3,
+                ),
+                _histogram(array),
+            )
+    out.print(table)
+    _heading(out, f"after the update: loss {trace.loss:.4g} → {trace.loss_after:.4g}")
+    answers = {
+        "before": trace.outputs,
+        "after": trace.outputs_after,
+        "change": trace.outputs_after - trace.outputs,
+        "target t": trace.targets,
+    }
+    _units(out, answers, classes)
+    out.print(Text("the run's own weights are as they were", style="dim"))
+    out.print()
+
+
+def _heading(out: Console, text: str) -> None:
+    out.print()
+    out.print(Text(text, style="bold cyan"))
+
+
+def _is_coloured(out: Console) -> bool:
+    return out.color_system is not None and not out.no_color
+
+
+def _numbers(*values: float, digits: int = 4) -> list[str]:
+    return [f"{float(value):.{digits}g}" for value in values]
+
+
+def _vectors(vectors: dict[str, np.ndarray]) -> Table:
+    """How many numbers a vector has and where they lie."""
+    table = _table("", "numbers", "smallest", "mean", "largest")
+    for name, vector in vectors.items():
+        wide = vector.astype(np.float64)
+        table.add_row(name, f"{wide.size:,}", *_numbers(wide.min(), wide.mean(), wide.max()))
+    return table
+
+
+def _units(
+    out: Console,
+    vectors: dict[str, np.ndarray],
+    names: Sequence[str] | None,
+    whole: dict[str, np.ndarray] | None = None,
+    *,
+    head: str = "class",
+) -> None:
+    """Print vectors of one layer, a row a unit where there are few; `whole` in one row anyway."""
+    units = len(next(iter(vectors.values())))
+    if units > _MOST_UNITS:
+        out.print(_vectors((whole or {}) | vectors))
+        return
+    if whole:
+        out.print(_vectors(whole))
+        out.print()
+    table = _table("unit" if names is None else head, *vectors)
+    for unit in range(units):
+        numbers = _numbers(*(vector[unit] for vector in vectors.values()))
+        table.add_row(str(unit) if names is None else names[unit], *numbers)
+    out.print(table)
+
+
+def _histogram(array: np.ndarray, bins: int = 12) -> str:
+    """How many of the numbers lie where, between the smallest and the largest."""
+    counts, _ = np.histogram(array, bins)
+    levels = np.ceil(8 * counts / max(counts.max(), 1)).astype(int)
+    return "".join(" ▁▂▃▄▅▆▇█"[level] for level in levels)
+
+
+def backquery(
+    title: str,
+    result: Backquery,
+    pictures: Sequence[np.ndarray | None],
+    classes: Sequence[str],
+) -> None:
+    """What labels look like to a network, and what it answers to these looks.
+
+    Parameters
+    ----------
+    pictures : sequence of arrays, shape (height, width), or None
+        One a label; grey values from 0 to 1, None where the features are no image.
+    classes : sequence of str
+        The labels, in the order of their codes.
+    """
+    out = console()
+    out.print(Text(title, style="cyan"))
+    names = [classes[code] for code in result.labels]
+    _gallery(out, names, pictures)
+    features = result.values.shape[1]
+    if pictures[0] is None and features <= _MOST_UNITS and len(names) <= _MOST_LABELS:
+        rows = [str(feature) for feature in range(features)]
+        _units(out, dict(zip(names, result.values, strict=True)), rows, head="feature of")
+        out.print()
+    table = _table("label", "smallest", "mean", "largest value", "asked forwards", "output")
+    for name, values, outputs in zip(names, result.values, result.outputs, strict=True):
+        known = values[np.isfinite(values)]
+        # what is but rounding beside the largest is 0
+        known = np.where(np.abs(known) < 1e-6 * np.abs(known).max(initial=0), 0, known)
+        numbers = _numbers(known.min(), known.mean(), known.max()) if known.size else ["–"] * 3
+        answer = int(np.argmax(outputs))
+        table.add_row(name, *numbers, classes[answer], f"{outputs[answer]:.3f}")
+    out.print(table)
+    out.print()
+
+
+def incoming_weights(
+    title: str, result: IncomingWeights, pictures: Sequence[np.ndarray | None]
+) -> None:
+    """How long the incoming weights of units are, and as many units as fit in a row.
+
+    Parameters
+    ----------
+    pictures : sequence of arrays, shape (height, width)
+        One a unit; grey values from 0 to 1, the middle for zero.
+    """
+    out = console()
+    out.print(Text(title, style="cyan"))
+    order = np.argsort(-result.norms, kind="stable")
+    ends = order if len(order) <= 6 else np.concatenate([order[:3], order[-3:]])
+    fitting = max(1, out.width // (pictures[0].shape[1] + 2)) if pictures[0] is not None else 0
+    if _is_coloured(out):
+        names = [f"unit {result.units[i]}" for i in ends]
+        _gallery(out, names[:fitting], [pictures[i] for i in ends[:fitting]])
+    table = _table("unit", "norm", "smallest", "mean", "largest", "histogram")
+    for place, i in enumerate(ends):
+        if place == 3 and len(order) > 6:
+            table.add_row("…")
+        weights = result.weights[i]
+        table.add_row(
+            str(result.units[i]),
+            *_numbers(result.norms[i], weights.min(), weights.mean(), weights.max()),
+            _histogram(weights),
+        )
+    out.print(table)
+    out.print(Text("norm: the Euclidean length; longest first", style="dim"))
+    out.print()
+
+
+def _gallery(out: Console, names: Sequence[str], pictures: Sequence[np.ndarray | None]) -> None:
+    """Pictures with their names, as many in a row as fit; none where not even one fits."""
+    drawn = [(name, picture) for name, picture in zip(names, pictures, strict=True)]
+    widest = max((p.shape[1] for _, p in drawn if p is not None), default=0)
+    columns = out.width // (widest + 2) if widest else 0
+    if not columns:
+        return
+    coloured = _is_coloured(out)
+    for start in range(0, len(drawn), columns):
+        grid = Table.grid(padding=(0, 2))
+        row = [(name, p) for name, p in drawn[start : start + columns] if p is not None]
+        grid.add_row(*(Text(name, style="bold") for name, _ in row))
+        # in two shades only, what stands out is drawn and not the noise around it
+        grid.add_row(
+            *(
+                half_blocks(p if coloured else p > p.mean() + p.std(), coloured=coloured)
+                for _, p in row
+            )
+        )
+        out.print(grid)
+        out.print()
+
+
+# --- a gradient check ---------------------------------------------------------------------
+
+
+def gradient_check(
+    title: str, source: str, result: GradientCheck, tolerance: float, verdict: str
+) -> None:
+    """Show each array's difference from the central differences, and what it means."""
+    out = console()
+    out.print(Text(title, style="cyan"))
+    redrawn = f", {result.redrawn:,} more passed over at a kink" if result.redrawn else ""
+    out.print(Text(f"float64, step {result.step:g}, {result.samples:,} {source}{redrawn}"))
+    out.print()
+    table = _table("layer", "array", "shape", "checked", "‖a−n‖/max(‖a‖,‖n‖)", "")
+    last = result.arrays[-1].layer
+    for array in result.arrays:
+        total = math.prod(array.shape)
+        right = array.is_gradient == array.expected
+        table.add_row(
+            f"{'output' if array.layer == last else 'hidden'} {array.layer}",
+            array.name,
+            "×".join(map(str, array.shape)),
+            f"all {total:,}" if array.checked == total else f"{array.checked:,} of {total:,}",
+            Text(f"{array.difference:.2e}", style="bold"),
+            Text(
+                f"{'a' if array.is_gradient else 'no'} gradient{'' if right else ', wrongly'}",
+                style="green" if right else "red",
+            ),
+        )
+    out.print(table)
+    out.print()
+    style = "bold green" if result.as_expected else "bold red"
+    out.print(Text(f"{verdict}.", style=style))
+    if any(array.checked < math.prod(array.shape) for array in result.arrays):
+        out.print(Text("Varied are numbers drawn at random; --all varies every one.", style="dim"))
+
+
 # --- tables -------------------------------------------------------------------------------
 
 
 def recipes(settings: dict[str, dict[str, Any]], abouts: dict[str, str]) -> None:
-    """Every recipe's settings, a column a recipe."""
+    """Every recipe's settings: all of the first one's, and of the others what is different."""
     out = console()
-    table = Table(box=None, pad_edge=False)
-    table.add_column("setting", style="cyan")
-    for name in settings:
-        table.add_column(name, justify="right")
-    for key in next(iter(settings.values())):
-        table.add_row(key, *(_plain(columns[key]) for columns in settings.values()))
-    out.print(table)
-    out.print()
+    first = next(iter(settings))
     for name, about in abouts.items():
-        out.print(Text.assemble((f"{name:>8}", "bold"), f"  {about}"))
+        grid = Table.grid(padding=(0, 2))
+        grid.add_column(style="cyan", no_wrap=True, min_width=17)
+        grid.add_column(overflow="fold")
+        for key, value in settings[name].items():
+            if name == first or value != settings[first][key]:
+                grid.add_row(f"  {key}", Text(_plain(value)))
+        out.print(Text.assemble((name, "bold"), f"\n  {about}"))
+        if name != first:
+            out.print(Text(f"  as {first}, but for", style="dim"))
+        out.print(grid)
+        out.print()
 
 
 def _plain(value: Any) -> str:
@@ -494,7 +981,42 @@ def _plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
+    if isinstance(value, tuple):
+        return "-".join(map(str, value)) or "none"
+    if value is None:
+        return "–"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def facts(lines: dict[str, str]) -> None:
+    """What there is to say, a line each."""
+    out = console()
+    if not out.is_terminal:
+        for name, text in lines.items():
+            print(f"{name:>8}  {text}")
+        return
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(justify="right", style="cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in lines.items():
+        grid.add_row(name, Text(text))
+    out.print(grid)
+
+
+def curves(runs: Sequence[tuple[str, str, Sequence[dict[str, Any]]]]) -> None:
+    """How each run ended: its folder, what it does not share with the others, its metrics."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("run", style="cyan", overflow="fold")
+    for name in ("epochs", "loss", "test"):
+        table.add_column(name, justify="right", no_wrap=True)
+    if len(runs) > 1:
+        table.add_column("what differs", overflow="fold")
+    for path, label, metrics in runs:
+        last = metrics[-1]
+        accuracy = last.get("test_accuracy")
+        test = "-" if accuracy is None else percent(accuracy)
+        table.add_row(path, str(len(metrics)), f"{last['train_loss']:.6f}", test, Text(label))
+    console().print(table)
 
 
 def devices(rows: Sequence[tuple[str, Sequence[str]]]) -> None:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 from backends import Backend, select
 
 
@@ -16,3 +22,33 @@ def choose(device: str, matmul: str = "float32") -> Backend:
     except ValueError as error:
         option = f"--device {device}" + (f" --matmul {matmul}" if matmul != "float32" else "")
         raise UsageError(f"{option}: {error}") from error
+
+
+def in_options(message: str) -> str:
+    """Write settings as they are typed: `init='foo'` as `--init foo`, `bias=False` as --no-bias."""
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match[1].replace("_", "-"), match[2]
+        if value in ("True", "False"):
+            return f"--{'no-' * (value == 'False')}{name}"
+        return f"--{name} {value}"
+
+    return re.sub(r"\b([a-z][a-z_0-9]*)='?([^\s',:]+)'?", option, message)
+
+
+@contextmanager
+def interruptible() -> Iterator[Any]:
+    """Turn the first Ctrl-C into a question that the loop asks; the second ends at once."""
+    pressed = False
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal pressed
+        if pressed:
+            raise KeyboardInterrupt
+        pressed = True
+
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -23,6 +23,7 @@ def run(
     data: str | None,
     index: int | None,
     out: Path | None,
+    recipe: str | None = None,
 ) -> int:
     """Show the answers, or with `out` write them to a CSV file."""
     if images and (data is not None or index is not None or out is not None):
@@ -31,7 +32,9 @@ def run(
         raise UsageError("--out goes with --data FILE: predict RUN --data FILE --out answers.csv")
     if data is not None and out is None and index is None:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
-    trained = TrainedRun(path, device)
+    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    if data is not None:
+        data = trained.source(data)
     if images:
         return _show_images(trained, images)
     if out is not None and data is not None:
@@ -89,12 +92,9 @@ def _read(trained: TrainedRun, image: Path) -> np.ndarray:
 
 
 def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None) -> None:
-    picture = None
-    if trained.image_shape is not None:
-        _, low, high = trained.scale
-        picture = (values.reshape(trained.image_shape).astype(float) - low) / ((high - low) or 1.0)
     labels = [str(label) for label in trained.classes]
-    display.prediction(title, picture, labels, trained.outputs(values[None, :])[0], truth)
+    outputs = trained.outputs(values[None, :])[0]
+    display.prediction(title, trained.picture(values), labels, outputs, truth)
 
 
 def _write(trained: TrainedRun, data: str, out: Path) -> None:

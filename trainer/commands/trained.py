@@ -9,10 +9,14 @@ import numpy as np
 
 from backends import Backend
 
-from ..data import DataError, Scale, load
+from ..data import DataError, Dataset, Scale, load, load_labelled
 from ..network import MLP
+from ..recipes import Recipe, source_for
 from ..runs import Run, RunError
+from ..weight_files import MODEL_FILE
 from . import UsageError, choose
+from .train import config_of
+from .weights_given import are_weights, files_of, network_of, recipe_of
 
 
 class TrainedRun:
@@ -21,9 +25,20 @@ class TrainedRun:
     Parameters
     ----------
     path : Path
-        The run's folder.
+        The run's folder; or with a recipe weights of another program's, in a file or a folder.
     device : str
         As `backends.select` takes it.
+    recipe : str, optional
+        Of weights; its name.
+    data : str, optional
+        Of weights: what they are for, as `load` takes it.
+
+    Attributes
+    ----------
+    run : Run or None
+        None of weights.
+    config, data : dict
+        What the run's `config.json` says, or would say of weights; and what it says of the data.
 
     Raises
     ------
@@ -31,19 +46,38 @@ class TrainedRun:
         If one of them cannot be had, or they do not belong together.
     """
 
-    def __init__(self, path: Path, device: str) -> None:
-        folder = Run.open(path)
+    def __init__(
+        self, path: Path, device: str, *, recipe: str | None = None, data: str | None = None
+    ) -> None:
         self.path = path
-        self.data: dict[str, Any] = folder.config["data"]
-        self.backend: Backend = choose(device)
-        self.model = MLP.load(folder.model_file, backend=self.backend)
+        self.run: Run | None = None
+        self._dataset: Dataset | None = None
+        self._recipe: Recipe | None = None
+        if are_weights(path):
+            files = files_of([path])
+            self._recipe = recipe_of(recipe, files)
+            self.backend: Backend = choose(device)
+            self.model, self._dataset, self.config = _of_weights(
+                files, self._recipe, data, self.backend
+            )
+        elif recipe is not None:
+            raise UsageError(
+                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
+                " to; a run has a recipe of its own, so leave --recipe away"
+            )
+        else:
+            self.run = Run.open(path)
+            self.config = self.run.config
+            self.backend = choose(device)
+            self.model = MLP.load(self.run.model_file, backend=self.backend)
+        self.data: dict[str, Any] = self.config["data"]
         self.classes = tuple(self.data["classes"])
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
         pixels = self.features if shape is None else shape[0] * shape[1]
         if (len(self.classes), pixels) != (self.model.sizes[-1], self.features):
             raise RunError(
-                f"{folder.model_file}: a network of {self.features} inputs and "
+                f"{self.path / MODEL_FILE}: a network of {self.features} inputs and "
                 f"{self.model.sizes[-1]} outputs; config.json speaks of {pixels} and "
                 f"{len(self.classes)}: they are not of one run"
             )
@@ -67,6 +101,8 @@ class TrainedRun:
             If the data is gone or is not what it was.
         """
         recorded = self.data
+        if self._dataset is not None:
+            return self._dataset.test_x, self._dataset.test_y, self._dataset.name
         try:
             data = load(recorded["source"], recorded["test_source"])
         except DataError as error:
@@ -84,6 +120,49 @@ class TrainedRun:
             )
         return data.test_x, data.test_y, data.name
 
+    def source(self, data: str) -> str:
+        """Name the source to load where such data is asked for."""
+        return source_for(self._recipe, data)
+
+    def labelled(self, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
+        """Load the test part, or other labelled samples; their codes, and what they are."""
+        if data is None:
+            x, y, name = self.test_part()
+            return x, y, f"test samples of {name}"
+        x, y = load_labelled(self.source(data), self.classes, self.features, self.scale)
+        return x, y, f"samples of {data}"
+
+    def picture(
+        self, values: np.ndarray, value_range: tuple[float, float] | None = None
+    ) -> np.ndarray | None:
+        """Make a picture for the terminal of a sample, or of numbers in its place.
+
+        Parameters
+        ----------
+        values : array, shape (features,)
+        value_range : tuple of float, optional
+            Dark and bright; that of the training's data if not given.
+
+        Returns
+        -------
+        array, shape (height, width), or None
+            Grey values from 0 to 1; None where the data is no images.
+        """
+        if self.image_shape is None:
+            return None
+        low, high = value_range or (self.scale.low, self.scale.high)
+        return (values.reshape(self.image_shape).astype(float) - low) / ((high - low) or 1.0)
+
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Answer samples (n, features) with one output a class, on the host."""
         return self.backend.to_numpy(self.model.predict_proba(x))
+
+
+def _of_weights(
+    files: list[Path], recipe: Recipe | None, data: str | None, backend: Backend
+) -> tuple[MLP, Dataset, dict[str, Any]]:
+    """Make the network of weights, and what a run's config would say."""
+    wanted = data or ("auto" if recipe is None else recipe.data)
+    dataset = load(source_for(recipe, wanted))
+    model, recipe, dataset = network_of(files, recipe, dataset, backend=backend, few_classes=True)
+    return model, dataset, config_of(recipe, dataset, None, 0, 0, model)

@@ -1,0 +1,115 @@
+"""`plot`: the training curves of runs, over each other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from .. import display
+from ..files import write_whole
+from ..recipes import RECIPES
+from ..runs import Run
+from . import UsageError
+
+CURVES = "curves.png"
+
+
+def run(paths: Sequence[Path], *, out: Path | None, as_json: bool, show: bool) -> int:
+    """Draw the curves and say how each run ended."""
+    from .. import figures  # matplotlib takes its time to import
+
+    runs = [Run.open(path) for path in dict.fromkeys(paths)]
+    metrics = [folder.metrics() for folder in runs]
+    if out is None:
+        out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
+    out = out.expanduser()
+    _check_out(out)
+    labels = _labels(runs)
+    image = figures.curves(list(zip(labels, metrics, strict=True)))
+    write_whole(out, image)
+    if as_json:
+        fields = [
+            {"run": str(folder.path), "label": label, "epochs": lines}
+            for folder, label, lines in zip(runs, labels, metrics, strict=True)
+        ]
+        print(json.dumps({"runs": fields, "figure": str(out)}))
+    else:
+        names = [str(folder.path) for folder in runs]
+        display.curves(list(zip(names, labels, metrics, strict=True)))
+        print(f"\nfigure: {out}")
+    if show and (refusal := figures.show([image])):
+        display.note(refusal)
+    return 0
+
+
+def draw_curves(folder: Run) -> Path:
+    """Draw a run's curves into its folder of figures."""
+    from .. import figures
+
+    file = folder.figure_file(CURVES)
+    write_whole(file, figures.curves([("", folder.metrics())]))
+    return file
+
+
+def _check_out(out: Path) -> None:
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {CURVES}")
+    if out.is_dir() or not out.parent.is_dir():
+        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
+        raise UsageError(f"--out {out}: {what}; expected a file's name in a folder that exists")
+
+
+def _labels(runs: Sequence[Run]) -> list[str]:
+    """Name each run by what it does not share with all others, else by its folder."""
+    settings = [_settings(run.config) for run in runs]
+    names = dict.fromkeys(name for part in settings for name in part)
+    differing = [
+        name for name in names if len({json.dumps(part.get(name)) for part in settings}) > 1
+    ]
+    if "recipe" in differing:  # what goes with the recipe goes without saying
+        differing = [
+            name
+            for name in differing
+            if any(part.get(name) != _of_recipe(part).get(name) for part in settings)
+        ]
+    labels = [", ".join(_words(name, part.get(name)) for name in differing) for part in settings]
+    folders = [folder.path.resolve().name for folder in runs]
+    if len(set(folders)) < len(runs):
+        folders = [str(folder.path) for folder in runs]
+    return [
+        label if label and labels.count(label) == 1 else ", ".join(filter(None, (label, folder)))
+        for label, folder in zip(labels, folders, strict=True)
+    ]
+
+
+def _settings(config: dict[str, Any]) -> dict[str, Any]:
+    data, device = config["data"], config.get("device")
+    return {
+        "data": data["name"],
+        "recipe": config.get("recipe"),
+        **config.get("settings", {}),
+        "augment": config.get("augment") or None,
+        "init_from": config.get("init_from"),
+        "seed": config.get("seed"),
+        "limit": data.get("limit"),
+        "validation": data.get("validation_samples"),
+        "device": device["name"] if isinstance(device, dict) else None,
+    }
+
+
+def _of_recipe(settings: dict[str, Any]) -> dict[str, Any]:
+    recipe = RECIPES.get(settings["recipe"])
+    return {} if recipe is None else recipe.settings()
+
+
+def _words(name: str, value: Any) -> str:
+    name = name.replace("_", " ")
+    if value is True:
+        return name
+    if value in (None, False, []):
+        return f"no {name}"
+    if isinstance(value, list):
+        return f"{name} {','.join(map(str, value))}"
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
