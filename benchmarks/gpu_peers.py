@@ -74,9 +74,10 @@ class OnDevice:
             return len(self.data.test_x)
         if self.steps is not None:
             return _whole_batches(self.steps * batch, batch, every)
+        most = _whole_batches(every, batch, every)
         n = _whole_batches(max(64, 2 * batch), batch, every)
         self.two_passes(hidden, batch, n)  # what is compiled is compiled now
-        while (took := self._pass_seconds(hidden, batch, n)) < seconds / 4 and n < every:
+        while (took := self._pass_seconds(hidden, batch, n)) < seconds / 4 and n < most:
             n = _whole_batches(4 * n, batch, every)
         return _whole_batches(n * seconds / took, batch, every)
 

@@ -221,11 +221,18 @@ def check(
     return rows
 
 
-def largest_difference(weights: Weights, wanted: Weights, start: Weights) -> float:
-    """Largest difference of a weight, as a share of its array's largest change."""
-    triples = zip(weights, wanted, start, strict=True)
-    # by NumPy, since Python's max may lose a NaN
-    return float(np.max([abs(w - v).max() / abs(v - s).max() for w, v, s in triples]))
+def largest_difference(
+    weights: Weights, wanted: Weights, start: Weights, blur: float = 0.0
+) -> float:
+    """Largest difference of a weight, as a share of its array's largest change.
+
+    That share of its array's largest weight counts as changed besides.
+    """
+    shares = [
+        abs(w - v).max() / (abs(v - s).max() + blur * abs(v).max())
+        for w, v, s in zip(weights, wanted, start, strict=True)
+    ]
+    return float(np.max(shares))  # Python's max may lose a NaN
 
 
 def in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -195,6 +195,7 @@ class TestContenders:
     @pytest.mark.parametrize("name", ["ours", "cupy"])
     def test_time_two_passes(self, mnist, name):
         process = Process(mnist, "cpu", 0)
+        assert process.do(name, "samples_of_run", 8, 32, 1e9) == 288  # of 300, in whole batches
         n = process.do(name, "samples_of_run", 8, 32, 1e-9)
         assert n == 32
         for batch in (32, ANSWERS):
@@ -235,7 +236,9 @@ class TestRace:
     def test_takes_turns_and_goes_on_without_what_broke(self):
         team, plan = StandStill(), replace(ON_CPU, rounds=3)
         race = Race(team, (16, 32, "float32"), ["ours", "cupy", "torch"], plan)
-        race.run(Deadline(60), Deadline(60))
+        race.run(1, Deadline(60), Deadline(60))
+        assert len(team.calls) == 6
+        race.run(3, Deadline(60), Deadline(60))
         assert team.calls[:7] == ["ours", "cupy", "torch", "cupy", "torch", "ours", "torch"]
         assert race.done
         rows = {row["contender"]: row for row in race.rows()}
@@ -247,11 +250,18 @@ class TestRace:
             "cupy": "batch size 32, 16 hidden units, float32: cupy: out of memory"
         }
 
+    def test_leaves_out_what_hung_elsewhere(self):
+        team = StandStill()
+        race = Race(team, (16, 32, "float32"), ["ours", "cupy"], ON_CPU)
+        race.leave_out({"cupy"})
+        race.run(3, Deadline(60), Deadline(60))
+        assert set(team.calls) == {"ours"}
+
     def test_begins_nothing_after_the_time(self):
         race = Race(StandStill(), (16, 32, "float32"), ["ours"], ON_CPU)
-        race.run(Deadline(0), Deadline(0))
+        race.run(3, Deadline(0), Deadline(0))
         assert race.rows() == []
-        race.run(Deadline(0), Deadline(60))  # a counted round there is in any case
+        race.run(3, Deadline(0), Deadline(60))  # a counted round there is in any case
         assert len(race.rows()[0]["second"]["runs"]) == 1
         assert not race.done
 
@@ -295,7 +305,7 @@ class TestMeasuring:
         plan = replace(plan, rounds=3, run_seconds=1e-3, side=64, mebibytes=1)
         report = a_report(gpu=False)
         report["data"] |= {"train": 300, "test": 60, "features": 36}
-        report |= {"times": [], "memory": [], "cut": [], "problems": []}
+        report |= {"times": [], "memory": [], "cut": [], "problems": [], "limits": {}}
         save = partial(saved.append, 1)
         until = Deadline(60)
         gpu_check.measure(team, Local(team.machine), plan, "cpu", report, until, save)
