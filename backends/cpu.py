@@ -31,6 +31,9 @@ from .kernels.workers import work, worker_count
 _COMPILED_WEIGHTS = 100_000
 # Batches below this size leave BLAS too little to gain: twice the weights at half of it.
 _FULL_BATCH = 16
+# The steps of larger batches are summed up by themselves: added to W one by one, each would lose
+# what is below W's last bit. Of smaller ones the loss is small beside the step.
+_SUMMED_BATCH = 256
 # At most, the parts of a batch that workers take; each sums up its steps by itself.
 _PARTS = 16
 
@@ -136,6 +139,8 @@ class CpuBackend(Backend):
         penalty: float = 0.0,
     ) -> Array:
         states = [weights, velocities] if momentum else [weights]
+        if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
+            states = [weights, [np.zeros_like(w) for w in weights]]
         compiled = batch_size == 1 or _is_small(spec, batch_size)
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=compiled) as workers:
@@ -231,7 +236,7 @@ class CpuBackend(Backend):
     ) -> Array:
         """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
         first, units = (2 if spec.bias else 1), spec.sizes[1]
-        weights, speeds = states[0], states[-1]
+        weights, speeds, has_speed = states[0], states[-1], len(states) > 1
         deeper = spec.layers(weights)[1:]
         W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
         b, v = layer.b[0], layer.b[-1]
@@ -260,7 +265,7 @@ class CpuBackend(Backend):
                 gradients = list(map(np.add, gradients, parts)) if gradients else parts
 
             d_sum = d[: stop - start].sum(axis=0)
-            if momentum:
+            if has_speed:
                 T *= real(momentum)
                 v *= real(momentum)
             if penalty:
@@ -268,11 +273,11 @@ class CpuBackend(Backend):
             layer.update(samples.x[start:stop], d[: stop - start], d_sum)
             if spec.bias:
                 v += d_sum
-            if momentum:
+            if has_speed:
                 W += T
                 b += v
             for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
-                self.sgd_step(w, speed if momentum else None, gradient, rate, momentum)
+                self.sgd_step(w, speed if has_speed else None, gradient, rate, momentum)
         return losses
 
 

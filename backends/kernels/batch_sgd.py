@@ -106,7 +106,7 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
         _clear(d_sum)
         for p in range(parts):
             add(one, room.d_sum[p], d_sum)
-        if network.momentum != 0 or network.penalty != 0:
+        if states == 2 or network.penalty != 0:
             _decay(low, high, network.momentum, rate * network.penalty, W)
         products.update_rows(
             tile,

@@ -43,6 +43,21 @@ class TestSgd:
         assert {a.dtype for a in actual} == {np.dtype("float32")}
         assert_weights(actual, learn(base_on_numpy, network, x, y, step, "float32"), 2e-6)
 
+    @pytest.mark.parametrize("sizes", [[90, 40, 4], [90, 400, 300, 4]])
+    def test_loses_nothing_of_the_small_steps_of_large_batches(self, base_on_numpy, sizes):
+        rng = np.random.default_rng(3)
+        x, y = rng.integers(0, 256, (4096, 90), dtype=np.uint8), rng.integers(0, 4, 4096)
+        step = {"batch_size": 4096, "momentum": 0.0, "penalty": 0.0}
+        found, exact, start = (
+            learn(backend, {"sizes": sizes}, x, y, step | {"rates": [rate]}, dtype)[1]
+            for backend, rate, dtype in (
+                (select("cpu"), 0.1, "float32"),
+                (base_on_numpy, 0.1, "float64"),
+                (base_on_numpy, 0.0, "float64"),
+            )
+        )
+        assert np.abs(found - exact).max() < 2e-4 * np.abs(exact - start).max()
+
     @pytest.mark.parametrize("batch_size", [1, 3, 100])
     @pytest.mark.parametrize("count", [2, 3])
     def test_does_not_depend_on_the_workers(self, monkeypatch, batch_size, count):
