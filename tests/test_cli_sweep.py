@@ -239,6 +239,8 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
     out, err = process.communicate(timeout=60)
+    # a worker of joblib's that is ended may get no further than the first words of its last line
+    err = re.sub(r"Process LokyProcess-\d+:\n", "", err)
     assert (process.returncode, err) == (130, "")
     done = rows("s")
     assert 2 <= len(done) < 20
