@@ -1,6 +1,8 @@
 import gzip
 import inspect
+import json
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,6 +134,129 @@ def test_fit_is_a_plain_loop(
     assert [report.train_loss for report in reports] == pytest.approx(losses, rel=1e-7)
 
 
+class TestStates:
+    """A training goes on from a state to the very bits of one never interrupted."""
+
+    @given(
+        network=networks(),
+        batch_size=st.one_of(st.just(1), st.integers(1, 12)),
+        optimizer=st.sampled_from(["sgd", "sgd", "adam"]),
+        momentum=st.sampled_from([0.0, 0.9]),
+        course=st.sampled_from(
+            [
+                {"epochs": 2},
+                {"epochs": 3, "shuffle": True},
+                {"epochs": 2, "sampling": "with-replacement"},
+                {"sampling": "with-replacement", "steps": 7},
+            ]
+        ),
+        cut=st.integers(0, 40),
+    )
+    def test_wherever_it_is_cut(
+        self, backend, network, batch_size, optimizer, momentum, course, cut
+    ):
+        x, y = samples(23, 4, 3)
+        settings = {
+            "batch_size": batch_size,
+            "learning_rate": lambda step: 0.2 / (1 + 0.3 * step),
+            "optimizer": optimizer,
+            "momentum": 0.0 if optimizer == "adam" else momentum,
+            "seed": 5,
+            "test": (x, y),
+            **course,
+        }
+
+        def going_on(seed, state):
+            """Train with blocks of 4; every report and the weights and the state after it."""
+            model = MLP(**network, backend=backend, seed=seed)
+            training = fit(model, x, y, **settings, state=state)
+            after = [(None, model.get_weights(), training.state())]
+            after += [(report, model.get_weights(), training.state()) for report in training]
+            return after
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(backend, "block_size", 4)
+            patch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)  # after every block or batch
+            whole = going_on(0, None)
+            at = cut % len(whole)
+            rest = going_on(1, copied(whole[at][2]))
+        assert len(rest) == len(whole) - at
+        for (report, weights, _), (same_report, same_weights, _) in zip(
+            rest[1:], whole[at + 1 :], strict=True
+        ):
+            assert without_times(report) == without_times(same_report)
+            assert_weights(weights, same_weights, 0)
+
+    def test_more_epochs_may_follow(self, backend):
+        x, y = samples(20, 4, 3)
+        network = {"sizes": [4, 3, 3], "backend": backend}
+        model, at_once = MLP(**network), MLP(**network)
+        first = fit(model, x, y, epochs=2, shuffle=True, seed=1)
+        assert len(list(first)) >= 2
+        train(model, x, y, epochs=4, shuffle=True, seed=1, state=first.state())
+        train(at_once, x, y, epochs=4, shuffle=True, seed=1)
+        assert_weights(model.get_weights(), at_once.get_weights(), 0)
+
+    def test_a_divergence_leaves_what_the_epoch_began_with(self, backend, monkeypatch):
+        x, y = samples(40, 4, 3)
+        x[30] = 1e200
+        network = {"sizes": [4, 3], "backend": backend}
+        settings = {"loss": "cross_entropy", "dtype": "float64"}
+
+        def rate(step):
+            return 0.001 if step < 20 else 1e300
+
+        monkeypatch.setattr(backend, "block_size", 4)
+        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        model = MLP(**network, **settings)
+        training = fit(model, x, y, epochs=1, learning_rate=rate)
+        start = model.get_weights()
+        assert next(training).samples < 20
+        state = copied(training.state())
+        other = MLP(**network, **settings, seed=1)
+        with pytest.raises(Diverged), np.errstate(all="ignore"):
+            list(fit(other, x, y, epochs=1, learning_rate=rate, state=state))
+        assert_weights(other.get_weights(), start, 0)
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"arrays": {}}, r"weight\.0 has shape None, expected \(4, 3\)"),
+            ({"samples": 3}, "expected"),
+            ({"epoch": 0}, "before its start"),
+            ({"order": {"bit_generator": "PCG64"}}, "no generator's state"),
+            ({"order": {"bit_generator": "MT19937"}}, "no generator's state"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused(self, backend, change, message):
+        x, y = samples(20, 4, 3)
+        state = fit(MLP([4, 3, 3], backend=backend), x, y).state()
+        with pytest.raises(ValueError, match=message):
+            fit(MLP([4, 3, 3], backend=backend), x, y, state=replace(state, **change))
+
+    def test_another_optimiser_is_refused(self, backend):
+        x, y = samples(20, 4, 3)
+        state = fit(MLP([4, 3, 3], backend=backend), x, y, optimizer="adam").state()
+        with pytest.raises(ValueError, match=r"mean\.0 has shape \(4, 3\), expected None"):
+            fit(MLP([4, 3, 3], backend=backend), x, y, state=state)
+
+
+def copied(state):
+    """The state after a way through a file."""
+    arrays = {name: a.copy() for name, a in state.arrays.items()}
+    return replace(state, arrays=arrays, order=json.loads(json.dumps(state.order)))
+
+
+def without_times(report):
+    times = ("seconds", "evaluation_seconds", "compile_seconds", "samples_per_second")
+    # the running loss is rounded as the reports fall
+    return {
+        name: pytest.approx(value, rel=1e-9) if name == "train_loss" else value
+        for name, value in vars(report).items()
+        if name not in times
+    }
+
+
 def test_defaults_are_the_lessons():
     parameters = inspect.signature(fit).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
@@ -147,6 +272,7 @@ def test_defaults_are_the_lessons():
         "seed": None,
         "test": None,
         "validation": None,
+        "state": None,
     }
 
 
@@ -279,7 +405,7 @@ class TestReports:
         accuracy = model.accuracy
         told = []
         prepare = lambda *args: told.append(args[1]) or time.sleep(0.4)  # noqa: E731
-        monkeypatch.setattr("trainer.fitting._Training.prepare", prepare)
+        monkeypatch.setattr("trainer.fitting.Training._prepare", prepare)
         monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
         assert told == [backend.xp.float64]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
 from time import perf_counter
@@ -80,6 +80,37 @@ class EpochReport:
     validation_accuracy: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """Where a training stands, whole: `fit` goes on from it as if it had never stopped.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch that runs or comes next, from 1.
+    samples : int
+        Learned in that epoch so far.
+    steps : int
+        Updates made since the very start.
+    order : dict
+        State of the order's generator before that epoch's order was drawn, fit for JSON.
+    seconds, evaluation_seconds, compile_seconds : float
+        Spent on that epoch so far; `EpochReport` has what they mean.
+    arrays : dict of str to numpy.ndarray
+        The weights, what the optimiser remembers of them, and, inside an epoch, the weights that
+        it began with and the loss of every sample learned in it.
+    """
+
+    epoch: int
+    samples: int
+    steps: int
+    order: dict[str, Any]
+    seconds: float
+    evaluation_seconds: float
+    compile_seconds: float
+    arrays: dict[str, Any] = field(repr=False)
+
+
 class Diverged(ArithmeticError):
     """The loss or a weight became NaN or infinite; the model holds the last good epoch's weights.
 
@@ -131,7 +162,8 @@ def fit(
     seed: int | None = None,
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
-) -> Iterator[BatchProgress | EpochReport]:
+    state: TrainingState | None = None,
+) -> Training:
     """Train a network, yielding reports.
 
     Parameters
@@ -164,16 +196,21 @@ def fit(
         Of the orders, drawn on the host: the same on every device.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
+    state : TrainingState, optional
+        Go on from there; with the same model settings, samples and arguments, on the same device
+        with as many threads, to the very bits of a training never interrupted. `epochs` counts
+        from the very start, and may be more than it was.
 
-    Yields
-    ------
-    BatchProgress or EpochReport
-        Some of the first while an epoch runs, one of the second at its end.
+    Returns
+    -------
+    Training
+        An iterator of `BatchProgress`, some while an epoch runs, and one `EpochReport` at its end;
+        between two of them its `state()` can be taken.
 
     Raises
     ------
     ValueError
-        If an argument is out of range or the samples do not fit the network.
+        If an argument is out of range, or the samples or the state do not fit the network.
     Diverged
         If the loss or a weight becomes NaN or infinite.
     """
@@ -192,8 +229,6 @@ def fit(
         raise ValueError(f"steps={steps}: only with sampling='with-replacement'")
     if steps is not None and (not isinstance(steps, Real) or steps < 1 or steps % 1 != 0):
         raise ValueError(f"steps={steps}: expected a whole number, one or more")
-    remember = partial(OPTIMIZERS[optimizer], model.backend, momentum=float(momentum))
-    training = _Training(model, remember, learning_rate, int(batch_size))
     course = Course(
         epochs=int(epochs),
         batch_size=int(batch_size),
@@ -201,7 +236,9 @@ def fit(
         sampling=sampling,
         steps=None if steps is None else int(steps),
     )
-    return _epochs(training, train_x, train_y, course, seed, test, validation)
+    remember = partial(OPTIMIZERS[optimizer], model.backend, momentum=float(momentum))
+    held_out = {"test": test, "validation": validation}
+    return Training(model, train_x, train_y, course, remember, learning_rate, seed, held_out, state)
 
 
 @dataclass(frozen=True)
@@ -234,37 +271,206 @@ class Course:
         return max(1, n // self.batch_size) * self.batch_size
 
 
-class _Training:
-    """The model, its optimiser and how many updates they have made."""
+class Training(Iterator[BatchProgress | EpochReport]):
+    """A training that runs as its reports are asked for; `fit` makes one."""
 
     def __init__(
         self,
         model: MLP,
+        train_x: Any,
+        train_y: Any,
+        course: Course,
         remember: Callable[[Sequence[Array]], Optimizer],
         learning_rate: float | Callable[[int], float],
-        batch_size: int,
+        seed: int | None,
+        held_out: dict[str, tuple[Any, Any] | None],
+        state: TrainingState | None,
     ) -> None:
         self.model = model
         self._remember = remember
-        self.optimizer = remember(model.weights)
-        self.batch_size = batch_size
+        self._optimizer = remember(model.weights)
+        self._course = course
         self._learning_rate = learning_rate
-        self.steps = 0
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
-        self.unit = self.optimizer.block(batch_size)
+        self._unit = self._optimizer.block(course.batch_size)
         self._units = 1
+        self._rng = model.backend.rng(seed)
+        self._order = self._rng.bit_generator.state
+        self._epoch, self._samples = 1, 0
+        self._losses: list[Array] = []
+        self._good: list[Array] = []
+        self._clock = _Stopwatch(model.backend.synchronize)
+        self._evaluation_seconds = self._compile_seconds = 0.0
+        if state is not None:
+            self._restore(state)
+        self._reports = self._run(train_x, train_y, held_out)
 
-    @property
-    def stride(self) -> int:
-        """Samples to learn before the next report."""
-        return self._units * self.unit
+    def __iter__(self) -> Training:
+        return self
 
-    def aim(self, seconds: float) -> None:
-        """Set the stride by what the last one took."""
+    def __next__(self) -> BatchProgress | EpochReport:
+        return next(self._reports)
+
+    def state(self) -> TrainingState:
+        """Copy where the training stands to the host: before the first report, or after any."""
+        to_numpy = self.model.backend.to_numpy
+        named = self._named()
+        if self._samples:
+            named |= {f"epoch_start.{i}": w for i, w in enumerate(self._good)}
+            named["losses"] = self.model.backend.xp.concat(self._losses)
+        return TrainingState(
+            epoch=self._epoch,
+            samples=self._samples,
+            steps=self._optimizer.steps,
+            order=self._order,
+            seconds=self._clock.seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            compile_seconds=self._compile_seconds,
+            arrays={name: to_numpy(a) for name, a in named.items()},
+        )
+
+    def _restore(self, state: TrainingState) -> None:
+        """Put model, optimiser and order where they stood; ValueError if they are not like it."""
+        backend, dtype = self.model.backend, self.model.spec.dtype
+        named = self._named()
+        good = [f"epoch_start.{i}" for i in range(len(self.model.weights))]
+        wanted = {name: tuple(a.shape) for name, a in named.items()}
+        if state.samples:
+            wanted |= {
+                name: tuple(w.shape) for name, w in zip(good, self.model.weights, strict=True)
+            }
+            wanted["losses"] = (state.samples,)
+        found = {name: tuple(a.shape) for name, a in state.arrays.items()}
+        if found != wanted:
+            differ = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+            raise ValueError(
+                f"the state does not fit this training: {differ[0]} has shape"
+                f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
+            )
+        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
+            raise ValueError("the state does not fit this training: it stands before its start")
+        given = {name: backend.asarray(a, dtype=dtype) for name, a in state.arrays.items()}
+        for name, a in named.items():
+            a[...] = given[name]
+        if state.samples:
+            self._good = [given[name] for name in good]
+            self._losses = [given["losses"]]
+        self._optimizer.steps = state.steps
+        try:
+            self._rng.bit_generator.state = state.order
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise ValueError(f"the state's order is no generator's state ({error})") from error
+        self._order = self._rng.bit_generator.state
+        self._epoch, self._samples = state.epoch, state.samples
+        self._clock.seconds += state.seconds
+        self._evaluation_seconds = state.evaluation_seconds
+        self._compile_seconds = state.compile_seconds
+
+    def _named(self) -> dict[str, Array]:
+        memory = {"weight": self.model.weights} | self._optimizer.memory()
+        return {f"{name}.{i}": a for name, arrays in memory.items() for i, a in enumerate(arrays)}
+
+    def _run(
+        self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
+    ) -> Iterator[BatchProgress | EpochReport]:
+        clock, model, backend = self._clock, self.model, self.model.backend
+        xp = backend.xp
+        clock.resume()
+        x = model.samples(train_x, "train_x")
+        n = x.shape[0]
+        y = model.labels(train_y, n, "train_y")
+        if not n:
+            raise ValueError("train_x has no samples: expected at least one")
+        dtype = backend.asarray(x[:1, :]).dtype
+        for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
+            if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
+                raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+        feed = backend.feed(x, y, self._unit)
+        clock.pause()
+        started = perf_counter()
+        parts = {
+            name: _labelled(model, name, part)
+            for name, part in held_out.items()
+            if part is not None
+        }
+        self._evaluation_seconds += perf_counter() - started
+        started = perf_counter()
+        self._prepare(dtype)
+        self._compile_seconds += perf_counter() - started
+
+        epochs = self._course.count(n)
+        while self._epoch <= epochs:
+            clock.resume()
+            if not self._samples:
+                self._good = [xp.asarray(w, copy=True) for w in model.weights]
+            order = self._course.order(self._rng, n, self._epoch)
+            feed.start(order)
+            size = n if order is None else len(order)
+            try:
+                train_loss = yield from self._walk(feed, n, size, epochs)
+            except Diverged:
+                for w, last_good in zip(model.weights, self._good, strict=True):
+                    w[...] = last_good
+                raise
+            clock.pause()
+            started = perf_counter()
+            accuracy = {name: model.accuracy(*part) for name, part in parts.items()}
+            self._evaluation_seconds += perf_counter() - started
+            report = EpochReport(
+                epoch=self._epoch,
+                train_loss=train_loss,
+                test_accuracy=accuracy.get("test"),
+                seconds=clock.seconds,
+                evaluation_seconds=self._evaluation_seconds,
+                compile_seconds=self._compile_seconds,
+                samples_per_second=size / clock.seconds,
+                validation_accuracy=accuracy.get("validation"),
+            )
+            clock.seconds = self._evaluation_seconds = self._compile_seconds = 0.0
+            self._order = self._rng.bit_generator.state
+            self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
+            yield report
+
+    def _walk(
+        self, feed: Feed, m: int, size: int, epochs: int
+    ) -> Generator[BatchProgress, None, float]:
+        """Walk to the epoch's end; yields its progress with the clock paused, returns its loss."""
+        xp, clock = self.model.backend.xp, self._clock
+        done = self._samples
+        loss_sum = sum(float(xp.sum(part, dtype=xp.float64)) for part in self._losses)
+        rates = [0.0]
+        while done < size:
+            stop = min(done + self._units * self._unit, feed.stop(done))
+            losses, rates = self._learn(*feed.rows(done, stop), m)
+            part_sum = float(xp.sum(losses, dtype=xp.float64))
+            if not math.isfinite(part_sum):
+                first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
+                rate = rates[first // self._course.batch_size]
+                raise Diverged(self._epoch, done + first + 1, size, rate)
+            loss_sum += part_sum
+            self._losses.append(losses)
+            done += losses.shape[0]
+            before = clock.seconds
+            clock.pause()
+            seconds = clock.seconds
+            self._aim(seconds - before)
+            if done < size:
+                self._samples = done
+                yield BatchProgress(
+                    self._epoch, epochs, done, size, loss_sum / done, seconds, done / seconds
+                )
+            clock.resume()
+        if not all(_finite(xp, w) for w in self.model.weights):
+            raise Diverged(self._epoch, size, size, rates[-1])
+        # summed at once: the running sum's rounding depends on when the reports fell
+        return float(xp.sum(xp.concat(self._losses), dtype=xp.float64)) / size
+
+    def _aim(self, seconds: float) -> None:
+        """Set how much to learn until the next report by what the last one took."""
         wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
         self._units = max(1, min(4 * self._units, int(wanted)))
 
-    def prepare(self, dtype: Any) -> None:
+    def _prepare(self, dtype: Any) -> None:
         """Have the backend compile what learning and answering samples of a dtype needs.
 
         Kernels are compiled at their first use: use them on a network of zeros.
@@ -275,18 +481,18 @@ class _Training:
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
         self._remember(weights).learn(
-            spec, weights, values, labels, [0.0], self.batch_size, penalty
+            spec, weights, values, labels, [0.0], self._course.batch_size, penalty
         )
         for _ in backend.propagate(spec, weights, values):
             pass
         backend.synchronize()
 
-    def rates(self, updates: int) -> list[float]:
+    def _rates(self, updates: int) -> list[float]:
         """Learning rates of the next updates."""
-        first, self.steps = self.steps, self.steps + updates
         if not callable(self._learning_rate):
             return [float(self._learning_rate)] * updates
-        rates = [float(self._learning_rate(step)) for step in range(first, self.steps)]
+        first = self._optimizer.steps
+        rates = [float(self._learning_rate(step)) for step in range(first, first + updates)]
         for step, rate in enumerate(rates, first):
             if not 0 <= rate < math.inf:
                 raise ValueError(
@@ -294,7 +500,7 @@ class _Training:
                 )
         return rates
 
-    def learn(self, values: Array, labels: Array, m: int) -> tuple[Array, list[float]]:
+    def _learn(self, values: Array, labels: Array, m: int) -> tuple[Array, list[float]]:
         """Learn the next samples of a training set of m.
 
         Returns
@@ -303,113 +509,12 @@ class _Training:
         rates : list of float
             The learning rate of each update.
         """
-        model = self.model
-        rates = self.rates(-(-labels.shape[0] // self.batch_size))
-        losses = self.optimizer.learn(
-            model.spec, model.weights, values, labels, rates, self.batch_size, model.l2 / m
+        model, batch_size = self.model, self._course.batch_size
+        rates = self._rates(-(-labels.shape[0] // batch_size))
+        losses = self._optimizer.learn(
+            model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m
         )
         return losses, rates
-
-
-def _epochs(
-    training: _Training,
-    train_x: Any,
-    train_y: Any,
-    course: Course,
-    seed: int | None,
-    test: tuple[Any, Any] | None,
-    validation: tuple[Any, Any] | None,
-) -> Iterator[BatchProgress | EpochReport]:
-    clock = _Stopwatch(training.model.backend.synchronize)
-    model, backend = training.model, training.model.backend
-    xp = backend.xp
-    x = model.samples(train_x, "train_x")
-    n = x.shape[0]
-    y = model.labels(train_y, n, "train_y")
-    if not n:
-        raise ValueError("train_x has no samples: expected at least one")
-    dtype = backend.asarray(x[:1, :]).dtype
-    for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
-        if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
-            raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
-    feed = backend.feed(x, y, training.unit)
-    rng = backend.rng(seed)
-    clock.pause()
-    started = perf_counter()
-    held_out = {
-        name: _labelled(model, name, part)
-        for name, part in (("test", test), ("validation", validation))
-        if part is not None
-    }
-    evaluation_seconds = perf_counter() - started
-    started = perf_counter()
-    training.prepare(dtype)
-    compile_seconds = perf_counter() - started
-
-    epochs = course.count(n)
-    for epoch in range(1, epochs + 1):
-        clock.resume()
-        good = [xp.asarray(w, copy=True) for w in model.weights]
-        order = course.order(rng, n, epoch)
-        feed.start(order)
-        size = n if order is None else len(order)
-        try:
-            train_loss = yield from _walk(training, clock, feed, n, size, epoch, epochs)
-        except Diverged:
-            for w, last_good in zip(model.weights, good, strict=True):
-                w[...] = last_good
-            raise
-        clock.pause()
-        started = perf_counter()
-        accuracy = {name: model.accuracy(*part) for name, part in held_out.items()}
-        evaluation_seconds += perf_counter() - started
-        yield EpochReport(
-            epoch=epoch,
-            train_loss=train_loss,
-            test_accuracy=accuracy.get("test"),
-            seconds=clock.seconds,
-            evaluation_seconds=evaluation_seconds,
-            compile_seconds=compile_seconds,
-            samples_per_second=size / clock.seconds,
-            validation_accuracy=accuracy.get("validation"),
-        )
-        clock.seconds = evaluation_seconds = compile_seconds = 0.0
-
-
-def _walk(
-    training: _Training,
-    clock: _Stopwatch,
-    feed: Feed,
-    m: int,
-    size: int,
-    epoch: int,
-    epochs: int,
-) -> Generator[BatchProgress, None, float]:
-    """Walk through one epoch; yields its progress with the clock paused, returns its loss."""
-    xp = training.model.backend.xp
-    done, loss_sum, all_losses = 0, 0.0, []
-    rates = [0.0]
-    while done < size:
-        stop = min(done + training.stride, feed.stop(done))
-        losses, rates = training.learn(*feed.rows(done, stop), m)
-        part_sum = float(xp.sum(losses, dtype=xp.float64))
-        if not math.isfinite(part_sum):
-            first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-            raise Diverged(epoch, done + first + 1, size, rates[first // training.batch_size])
-        loss_sum += part_sum
-        all_losses.append(losses)
-        done += losses.shape[0]
-        before = clock.seconds
-        clock.pause()
-        seconds = clock.seconds
-        training.aim(seconds - before)
-        if done < size:
-            yield BatchProgress(epoch, epochs, done, size, loss_sum / done, seconds, done / seconds)
-        clock.resume()
-    if not all(_finite(xp, w) for w in training.model.weights):
-        raise Diverged(epoch, size, size, rates[-1])
-    # summed at once: the running sum's rounding depends on when the reports fell
-    return float(xp.sum(xp.concat(all_losses), dtype=xp.float64)) / size
 
 
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:

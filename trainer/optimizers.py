@@ -10,10 +10,21 @@ from backends.functions import Array
 
 
 class Optimizer(Protocol):
-    """What `fit` asks of an optimiser."""
+    """What `fit` asks of an optimiser.
+
+    Attributes
+    ----------
+    steps : int
+        Updates made so far.
+    """
+
+    steps: int
 
     def __init__(self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0) -> None:
         """Begin without a memory."""
+
+    def memory(self) -> dict[str, Sequence[Array]]:
+        """Name what it remembers: arrays shaped like the weights, to look at or to change."""
 
     def block(self, batch_size: int) -> int:
         """Give the samples after which a call of `learn` may end without changing a number."""
@@ -38,6 +49,10 @@ class SGD:
         self.backend = backend
         self.momentum = momentum
         self.velocities = [backend.xp.zeros_like(w) for w in weights] if momentum else []
+        self.steps = 0
+
+    def memory(self) -> dict[str, Sequence[Array]]:
+        return {"velocity": self.velocities}
 
     def block(self, batch_size: int) -> int:
         return self.backend.block(batch_size)
@@ -52,6 +67,7 @@ class SGD:
         batch_size: int,
         penalty: float,
     ) -> Array:
+        self.steps += len(rates)
         return self.backend.sgd(
             spec,
             weights,
@@ -75,6 +91,9 @@ class Adam:
         self.means = [backend.xp.zeros_like(w) for w in weights]
         self.squares = [backend.xp.zeros_like(w) for w in weights]
         self.steps = 0
+
+    def memory(self) -> dict[str, Sequence[Array]]:
+        return {"mean": self.means, "square": self.squares}
 
     def block(self, batch_size: int) -> int:
         return batch_size
