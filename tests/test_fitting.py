@@ -221,7 +221,7 @@ class TestStates:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"arrays": {}}, r"weight\.0 has shape None, expected \(4, 3\)"),
+            ({"arrays": {}}, r"W1 has shape None, expected \(4, 3\)"),
             ({"samples": 3}, "expected"),
             ({"epoch": 0}, "before its start"),
             ({"order": {"bit_generator": "PCG64"}}, "no generator's state"),
@@ -237,7 +237,7 @@ class TestStates:
     def test_another_optimiser_is_refused(self, backend):
         x, y = samples(20, 4, 3)
         state = fit(MLP([4, 3, 3], backend=backend), x, y, optimizer="adam").state()
-        with pytest.raises(ValueError, match=r"mean\.0 has shape \(4, 3\), expected None"):
+        with pytest.raises(ValueError, match=r"mean\.W1 has shape \(4, 3\), expected None"):
             fit(MLP([4, 3, 3], backend=backend), x, y, state=state)
 
 

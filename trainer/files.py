@@ -6,11 +6,14 @@ import os
 import tempfile
 from pathlib import Path
 
+_TEMPORARY = ".tmp"
 
-def write_whole(path: str | Path, content: bytes) -> None:
+
+def write_whole(path: str | Path, content: bytes | bytearray) -> None:
     """Write a file so that under its name there is the old content or the new, never a part.
 
     A link is followed; into what is no regular file (a pipe, a terminal) the content just goes.
+    When it returns, the file and its name are on the disk.
 
     Raises
     ------
@@ -27,8 +30,8 @@ def write_whole(path: str | Path, content: bytes) -> None:
         raise OSError(error.errno or 0, error.strerror or str(error), str(path)) from error
 
 
-def _replace(path: Path, content: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def _replace(path: Path, content: bytes | bytearray) -> None:
+    handle, temporary = tempfile.mkstemp(_TEMPORARY, f".{path.name}.", path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content)
@@ -41,3 +44,20 @@ def _replace(path: Path, content: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk, where the system lets a program ask."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a process that was killed while it wrote has left in a folder."""
+    for path in folder.glob(f".*.*{_TEMPORARY}"):
+        path.unlink(missing_ok=True)

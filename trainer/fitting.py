@@ -316,7 +316,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         to_numpy = self.model.backend.to_numpy
         named = self._named()
         if self._samples:
-            named |= {f"epoch_start.{i}": w for i, w in enumerate(self._good)}
+            named |= dict(zip(self._good_names(), self._good, strict=True))
             named["losses"] = self.model.backend.xp.concat(self._losses)
         return TrainingState(
             epoch=self._epoch,
@@ -333,12 +333,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """Put model, optimiser and order where they stood; ValueError if they are not like it."""
         backend, dtype = self.model.backend, self.model.spec.dtype
         named = self._named()
-        good = [f"epoch_start.{i}" for i in range(len(self.model.weights))]
+        good = self._good_names() if state.samples else []
         wanted = {name: tuple(a.shape) for name, a in named.items()}
         if state.samples:
-            wanted |= {
-                name: tuple(w.shape) for name, w in zip(good, self.model.weights, strict=True)
-            }
+            wanted |= dict(zip(good, self.model.spec.shapes, strict=True))
             wanted["losses"] = (state.samples,)
         found = {name: tuple(a.shape) for name, a in state.arrays.items()}
         if found != wanted:
@@ -367,8 +365,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._compile_seconds = state.compile_seconds
 
     def _named(self) -> dict[str, Array]:
-        memory = {"weight": self.model.weights} | self._optimizer.memory()
-        return {f"{name}.{i}": a for name, arrays in memory.items() for i, a in enumerate(arrays)}
+        names, memory = self.model.names, self._optimizer.memory()
+        named = dict(zip(names, self.model.weights, strict=True))
+        for kind, arrays in memory.items():
+            named |= {f"{kind}.{name}": a for name, a in zip(names, arrays, strict=False)}
+        return named
+
+    def _good_names(self) -> list[str]:
+        return [f"epoch_start.{name}" for name in self.model.names]
 
     def _run(
         self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]

@@ -320,12 +320,21 @@ class MLP:
             "l2": self.l2,
         }
 
+    @property
+    def names(self) -> list[str]:
+        """Of the weights: W1[, b1], W2, …."""
+        per_layer = ("W", "b") if self.spec.bias else ("W",)
+        return [f"{kind}{layer}" for layer in range(1, len(self.sizes)) for kind in per_layer]
+
+    def input_map(self) -> dict[str, Any]:
+        """Copy scale and shift to the host, by name."""
+        spec, to_numpy = self.spec, self.backend.to_numpy
+        return {"scale": to_numpy(spec.scale), "shift": to_numpy(spec.shift)}
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, input map and settings to one safetensors file, whole or not at all."""
-        arrays = dict(zip(self._names(), self.get_weights(), strict=True))
-        arrays["scale"] = self.backend.to_numpy(self.spec.scale)
-        arrays["shift"] = self.backend.to_numpy(self.spec.shift)
-        write_safetensors(Path(path), arrays, self.settings())
+        weights = dict(zip(self.names, self.get_weights(), strict=True))
+        write_safetensors(Path(path), weights | self.input_map(), self.settings())
 
     @classmethod
     def load(cls, run_or_file: str | os.PathLike[str], *, backend: Backend) -> MLP:
@@ -341,21 +350,28 @@ class MLP:
             path = path / MODEL_FILE
         arrays, settings = read_safetensors(path)
         try:
-            model = cls(
-                settings.pop("sizes"),
-                backend=backend,
-                scale=arrays["scale"],
-                shift=arrays["shift"],
-                **settings,
-            )
-            model.set_weights([arrays[name] for name in model._names()])
-        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+            return cls.of(arrays, settings, backend=backend)
+        except ValueError as error:
             raise WeightFileError(f"{path}: does not hold a whole network ({error})") from error
-        return model
 
-    def _names(self) -> list[str]:
-        per_layer = ("W", "b") if self.spec.bias else ("W",)
-        return [f"{kind}{layer}" for layer in range(1, len(self.sizes)) for kind in per_layer]
+    @classmethod
+    def of(cls, arrays: dict[str, Any], settings: dict[str, Any], *, backend: Backend) -> MLP:
+        """Make a network of its named weights, its input map and its `settings`.
+
+        Raises
+        ------
+        ValueError
+            If something is missing or does not go together.
+        """
+        try:
+            maps = {name: arrays[name] for name in ("scale", "shift")}
+            model = cls(backend=backend, **settings, **maps)
+            model.set_weights([arrays[name] for name in model.names])
+        except KeyError as error:
+            raise ValueError(f"{error} is missing") from error
+        except (ArithmeticError, AttributeError, TypeError) as error:
+            raise ValueError(str(error)) from error
+        return model
 
 
 def _expect(name: str, given: str, known: Any) -> None:

@@ -6,6 +6,7 @@ is which and which way round it is stored, `write_weights` writes them as others
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -27,7 +28,9 @@ MODEL_FILE = "model.safetensors"  # in a run folder
 FORMATS = ("npz", "npy-pair", "mat", "csv")
 SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".safetensors")
 PAIR = ("weights.npy", "weights02.npy")  # the lesson's names: the output layer's come first
-_KEY = "xptrainer"
+# of the metadata: the settings, the training's state, and the sum of all with zeros in its place
+_KEY, _STATE, _CHECKSUM = "xptrainer", "checkpoint", "sha256"
+_NO_SUM = "0" * 64
 _INPUT_MAP = ("scale", "shift")
 _LARGEST = 1 << 31  # bytes of weights
 _NUMBERED = re.compile(
@@ -45,43 +48,101 @@ class ShapeError(WeightFileError):
 
 
 def write_safetensors(
-    path: str | Path, arrays: dict[str, np.ndarray], settings: dict[str, Any]
+    path: str | Path,
+    arrays: dict[str, np.ndarray],
+    settings: dict[str, Any],
+    state: dict[str, Any] | None = None,
 ) -> None:
-    """Write named arrays and JSON settings into one safetensors file, whole or not at all."""
+    """Write one safetensors file, whole or not at all, with a checksum over all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+    arrays : dict of str to numpy.ndarray
+    settings : dict
+        The network's, fit for JSON.
+    state : dict, optional
+        Likewise, of the training: then it is a checkpoint, and still a network's file.
+    """
     from safetensors.numpy import save
 
     # not ascontiguousarray, which makes a single number an array of one
     contiguous = {name: np.asarray(a, order="C") for name, a in arrays.items()}
-    write_whole(path, save(contiguous, metadata={_KEY: json.dumps(settings)}))
+    metadata = {_KEY: json.dumps(settings), _CHECKSUM: _NO_SUM}
+    if state is not None:
+        metadata[_STATE] = json.dumps(state)
+    content = bytearray(save(contiguous, metadata=metadata))
+    place = content.index(_sum_entry(_NO_SUM))
+    entry = _sum_entry(hashlib.sha256(content).hexdigest())
+    content[place : place + len(entry)] = entry
+    write_whole(path, content)
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read what `write_safetensors` wrote.
+    """Read the arrays and settings that `write_safetensors` wrote.
 
     Raises
     ------
     WeightFileError
         If the file is missing, damaged or not one of this program's.
     """
-    from safetensors import SafetensorError, safe_open
+    arrays, settings, _ = _read_ours(Path(path))
+    return arrays, settings
 
-    path = Path(path)
+
+def read_checkpoint(
+    path: str | Path,
+) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
+    """Read the arrays, settings and state that `write_safetensors` wrote.
+
+    Raises
+    ------
+    WeightFileError
+        If the file is missing, damaged or no checkpoint.
+    """
+    arrays, settings, state = _read_ours(Path(path))
+    if not isinstance(state, dict):
+        raise WeightFileError(f"{path}: weights alone; expected a checkpoint that `train` wrote")
+    return arrays, settings, state
+
+
+def _read_ours(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Any]:
+    from safetensors.numpy import load
+
     if not path.is_file():
         raise WeightFileError(f"{path}: no such file; expected weights saved by this program")
     try:
-        with safe_open(path, framework="numpy") as file:
-            settings = json.loads((file.metadata() or {})[_KEY])
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except KeyError as error:
-        raise WeightFileError(
-            f"{path}: a safetensors file without this program's settings; expected one that "
-            "`train` or MLP.save wrote"
-        ) from error
-    except (SafetensorError, OSError, ValueError) as error:
-        raise WeightFileError(f"{path}: not a whole safetensors file ({error})") from error
+        with parsing(path, "safetensors file"):
+            content = path.read_bytes()
+            arrays = load(content)  # which checks the header
+            size = 8 + int.from_bytes(content[:8], "little")
+            metadata = json.loads(content[8:size]).get("__metadata__") or {}
+            if _CHECKSUM in metadata:  # else from before there were sums
+                _check_sum(content, size, metadata[_CHECKSUM])
+            if _KEY not in metadata:
+                raise ArrayFileError(
+                    f"{path}: a safetensors file without this program's settings; expected one"
+                    " that `train` or MLP.save wrote"
+                )
+            settings = json.loads(metadata[_KEY])
+            state = json.loads(metadata.get(_STATE, "null")) if _CHECKSUM in metadata else None
+    except ArrayFileError as error:
+        raise WeightFileError(str(error)) from error
     if not isinstance(settings, dict):
         raise WeightFileError(f"{path}: its settings are no JSON object")
-    return arrays, settings
+    return arrays, settings, state
+
+
+def _check_sum(content: bytes, header: int, promised: str) -> None:
+    was = content[:header].replace(_sum_entry(promised), _sum_entry(_NO_SUM), 1)
+    found = hashlib.sha256(was)
+    found.update(memoryview(content)[header:])
+    if found.hexdigest() != promised:
+        raise ValueError("its bytes have the wrong SHA-256, so it is damaged")
+
+
+def _sum_entry(digits: str) -> bytes:
+    return f'"{_CHECKSUM}":"{digits}"'.encode()
 
 
 # --- everybody else's files -----------------------------------------------------------------
