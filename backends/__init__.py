@@ -24,6 +24,7 @@ __all__ = [
     "NetworkSpec",
     "describe_cpu",
     "describe_gpus",
+    "device_failure",
     "memory_shortage",
     "select",
 ]
@@ -85,6 +86,15 @@ def memory_shortage(error: MemoryError) -> str:
 
         return gpu.memory_shortage(error)
     return str(error)
+
+
+def device_failure(error: Exception) -> str | None:
+    """Say in one line how a device failed, if that is what an exception is about."""
+    if "cupy" in sys.modules:
+        from . import gpu
+
+        return gpu.device_failure(error)
+    return None
 
 
 def describe_cpu() -> dict[str, Any]:

@@ -134,6 +134,8 @@ class Backend:
         Why `select("auto")` chose this backend; empty where it was asked for by name.
     matmul : str
         As `select` takes it: what the factors of float32 matrix products are rounded to.
+    threads : int
+        Of the host that compute; with another number sums may be rounded otherwise.
     block_size : int
         Samples a block of online training. Any value gives the same result up to
         rounding; it only moves work between the block's matrix products and the recurrence.
@@ -143,6 +145,7 @@ class Backend:
 
     reason = ""
     matmul = "float32"
+    threads = 1
     block_size = 32
     chunk_size = 4096
 

@@ -81,6 +81,7 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
+        self.threads = worker_count()
 
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size

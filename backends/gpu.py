@@ -19,7 +19,7 @@ from .base import Backend, BackendUnavailable, NetworkSpec
 from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
-from .kernels.cuda import Kernels, Products
+from .kernels.cuda import CublasError, Kernels, Products
 from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
@@ -286,6 +286,15 @@ def memory_shortage(error: MemoryError) -> str:
     asked = re.search(r"allocating ([\d,]+) bytes", str(error))
     needed = _size(int(asked[1].replace(",", ""))) if asked else "more"
     return f"the GPU was asked for {needed}, {_size(free)} of its {_size(total)} are free"
+
+
+def device_failure(error: Exception) -> str | None:
+    """See `backends.device_failure`."""
+    cuda = _import_cupy().cuda
+    theirs = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.cublas.CUBLASError
+    if not isinstance(error, (*theirs, CublasError)):
+        return None
+    return f"the GPU failed ({_first_line(error)}); does nvidia-smi still show it?"
 
 
 def _size(count: int) -> str:

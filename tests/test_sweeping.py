@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import statistics
 from concurrent.futures import BrokenExecutor
 from dataclasses import fields, replace
@@ -32,7 +33,6 @@ from trainer.sweeping import (
     Workers,
     as_text,
     estimate,
-    fingerprint,
     rank,
     share_out,
     sweep,
@@ -408,6 +408,11 @@ def folder(tmp_path):
     return SweepFolder.start(tmp_path / "s", plan, CONFIG)
 
 
+def reopened(folder):
+    folder.close()
+    return SweepFolder.open(folder.path)
+
+
 def filled(folder, count):
     for number, trial in enumerate(list(folder.plan.trials())[:count]):
         if number % 3:
@@ -420,7 +425,7 @@ def filled(folder, count):
 
 def test_a_folder_is_read_as_it_was_written(folder):
     written = filled(folder, 7)
-    again = SweepFolder.open(folder.path)
+    again = reopened(folder)
     assert again.plan == replace(folder.plan, recipe=replace(DIGITS, about=""))
     assert json.loads((folder.path / "config.json").read_text()) == again.config
     assert again.outcomes == written
@@ -442,7 +447,7 @@ def test_a_torn_last_line_is_dropped_wherever_it_is_torn(folder):
     kept = whole[: whole.rstrip(b"\n").rindex(b"\n") + 1]
     for end in range(len(kept), len(whole)):
         folder.table.write_bytes(whole[:end])
-        assert len(SweepFolder.open(folder.path).outcomes) == 2
+        assert len(reopened(folder).outcomes) == 2
         assert folder.table.read_bytes() == kept
 
 
@@ -452,10 +457,10 @@ def test_a_table_without_a_line_is_begun_again(folder, content):
         folder.table.unlink()
     else:
         folder.table.write_text(content)
-    again = SweepFolder.open(folder.path)
+    again = reopened(folder)
     assert len(again.left()) == len(folder.plan)
     filled(again, 1)
-    assert len(SweepFolder.open(folder.path).outcomes) == 1
+    assert len(reopened(again).outcomes) == 1
 
 
 @pytest.mark.parametrize(
@@ -471,7 +476,7 @@ def test_a_table_of_another_sweep_is_refused(folder, change, words):
     filled(folder, 2)
     folder.table.write_text("\n".join(change(folder.table.read_text().splitlines())) + "\n")
     with pytest.raises(RunError, match=words):
-        SweepFolder.open(folder.path)
+        reopened(folder)
 
 
 @pytest.mark.parametrize(
@@ -504,7 +509,7 @@ def test_a_damaged_config_is_one_line(folder, damage):
         damage = json.dumps(changed)
     config.write_text(damage)
     with pytest.raises(RunError, match="not a sweep's config") as error:
-        SweepFolder.open(folder.path)
+        reopened(folder)
     assert "\n" not in str(error.value)
 
 
@@ -514,6 +519,13 @@ def test_a_folder_of_something_else_is_refused(tmp_path):
     Run.start(tmp_path / "r", CONFIG)
     with pytest.raises(RunError, match="'sweep' is missing"):
         SweepFolder.open(tmp_path / "r")
+
+
+def test_one_process_at_a_time_sweeps_into_a_folder(folder):
+    here = f"process {os.getpid()} on {socket.gethostname()}, since 2"
+    with pytest.raises(RunError, match=f"{here}.*is training into it"):
+        SweepFolder.open(folder.path)
+    assert not (reopened(folder).path / ".lock").stat().st_size
 
 
 def test_a_sweep_takes_the_next_free_name(tmp_path, monkeypatch):
@@ -528,8 +540,8 @@ def test_a_sweep_takes_the_next_free_name(tmp_path, monkeypatch):
 def test_a_fingerprint_is_the_datas(digits):
     changed = digits.test_x.copy()
     changed[-1, -1] += 1
-    assert fingerprint(digits) == fingerprint(replace(digits, train_x=np.array(digits.train_x)))
-    assert fingerprint(digits) != fingerprint(replace(digits, test_x=changed))
+    assert digits.fingerprint() == replace(digits, train_x=np.array(digits.train_x)).fingerprint()
+    assert digits.fingerprint() != replace(digits, test_x=changed).fingerprint()
 
 
 def test_a_range_ends_at_the_most_runs_there_may_be():

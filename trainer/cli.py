@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import io
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from .commands import (
     train,
     weights,
 )
+from .commands.keeping import DEFAULT_INTERVAL
 from .data import DataError
 from .fitting import SAMPLINGS
 from .gradients import PARAMETERS, SAMPLES, STEP
@@ -110,17 +110,24 @@ def _counts(option: str, text: str, example: str) -> list[int]:
 @app.command(name="train")
 def train_command(
     *,
-    device: Annotated[_Device, Parameter(group=_WHAT)] = "auto",
+    device: Annotated[
+        str | None,
+        Parameter(
+            group=_WHAT,
+            help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
+            " [default: auto, or the resumed run's]",
+        ),
+    ] = None,
     data: Annotated[
-        str,
+        str | None,
         Parameter(
             group=_WHAT,
             help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
             " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first), a"
             " folder with a train and a test CSV, an .npz, a .mat, or a folder with one sub-folder"
-            " of images a class.",
+            " of images a class. [default: auto]",
         ),
-    ] = "auto",
+    ] = None,
     test_data: Annotated[
         str | None,
         Parameter(group=_WHAT, help="Test on this instead of a part of --data; same kinds."),
@@ -143,14 +150,15 @@ def train_command(
         ),
     ] = None,
     validation: Annotated[
-        int,
+        int | None,
         Parameter(
             converter=_whole,
             group=_WHAT,
-            help="Hold N training samples out (before --limit) and report accuracy on them too.",
+            help="Hold N training samples out (before --limit), report accuracy on them too, and"
+            " keep the checkpoint that is best by it.",
             validator=Number(gte=0),
         ),
-    ] = 0,
+    ] = None,
     hidden: Annotated[
         str | None,
         Parameter(group=_NETWORK, help="Widths of the hidden layers: 200 or 200,100, or none."),
@@ -190,14 +198,14 @@ def train_command(
         Parameter(choices=DTYPES, group=_NETWORK, help="Of weights and arithmetic."),
     ] = None,
     matmul: Annotated[
-        str,
+        str | None,
         Parameter(
             choices=MATMULS,
             group=_NETWORK,
             help="What a GPU rounds the factors of float32 matrix products to, in batches and"
-            " answers; sums are float32.",
+            " answers; sums are float32. [default: float32]",
         ),
-    ] = "float32",
+    ] = None,
     epochs: Annotated[
         int | None,
         Parameter(
@@ -279,14 +287,32 @@ def train_command(
         ),
     ] = None,
     seed: Annotated[
-        int,
+        int | None,
         Parameter(
             converter=_whole,
             group=_TRAINING,
-            help="Of weights and order, the same on every device.",
+            help="Of weights and order, the same on every device. [default: 0]",
             validator=Number(gte=0),
         ),
-    ] = 0,
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=_RESULT,
+            help="Go on with the run in this folder where its newest whole checkpoint stands, to"
+            " the same bits as if it had never stopped. It needs no other option; more --epochs may"
+            " be given.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        Parameter(
+            group=_RESULT,
+            help="Write all that --resume needs every so many epochs (3), or every so often (30s,"
+            " 5m, 1h), besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last"
+            f" three are kept. [default: {DEFAULT_INTERVAL}]",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         Parameter(
@@ -355,6 +381,8 @@ def train_command(
         augment=augment or [],
         init_from=init_from,
         figures=figures,
+        checkpoint_every=checkpoint_every,
+        resume=resume,
     )
 
 
@@ -1078,7 +1106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         display.error("stopped by Ctrl-C")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        display.abandon_stdout()
         return 1
     except MemoryError as error:
         display.error(

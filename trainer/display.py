@@ -7,9 +7,11 @@ A benchmark and a sweep are shown by `JsonView` or by the other two's variants w
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
+import os
 import sys
 from collections.abc import Sequence
 from time import perf_counter
@@ -38,15 +40,27 @@ _MOST_LABELS = 6  # run backwards that get a column each
 _LONGEST_STANDINGS = 20
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        raise  # rich would end the program with a training unsaved
+
+
 def console() -> Console:
     """The terminal on stdout, or plain text where it is none."""
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def abandon_stdout() -> None:
+    """Send what is yet to be shown nowhere, because nobody reads it any more."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def error(message: str) -> None:
-    """One line on stderr."""
+    """One line on stderr, if anybody reads that."""
     text = Text.assemble(("error: ", "bold red"), message)
-    Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+    with contextlib.suppress(OSError):
+        _Console(stderr=True, highlight=False, soft_wrap=True).print(text)
 
 
 def note(message: str) -> None:

@@ -322,7 +322,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             epoch=self._epoch,
             samples=self._samples,
             steps=self._optimizer.steps,
-            order=self._order,
+            order=dict(self._order),
             seconds=self._clock.seconds,
             evaluation_seconds=self._evaluation_seconds,
             compile_seconds=self._compile_seconds,

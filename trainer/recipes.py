@@ -132,6 +132,35 @@ RECIPES = {
 }
 
 
+_KINDS: dict[str, Any] = {
+    "str": str,
+    "int": int,
+    "float": (int, float),
+    "bool": bool,
+    "tuple[int, ...]": (list, tuple),
+}
+
+
+def recorded(name: str, settings: dict[str, Any]) -> Recipe:
+    """Make a recipe again of its name and its `settings`.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown or of another kind.
+    """
+    fields = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    given = {key: value for key, value in settings.items() if value is not None}
+    for key, value in given.items():
+        kind = _KINDS.get(fields.get(key, "").removesuffix(" | None"))
+        # to Python, true and false are numbers
+        if kind is None or not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+            raise ValueError(f"the setting {key} is {value!r}")
+    if not all(isinstance(width, int) for width in given["hidden"]):
+        raise ValueError(f"the setting hidden is {given['hidden']!r}")
+    return Recipe(name, "", **given | {"hidden": tuple(given["hidden"])})
+
+
 def _unused(optimizer: str) -> tuple[str, ...]:
     """Name the settings that an optimizer makes no use of."""
     if optimizer not in METHODS:

@@ -1,17 +1,26 @@
-"""The run folder: config.json, metrics.jsonl and model.safetensors, each written whole."""
+"""The run folder: config.json, metrics.jsonl, model.safetensors and checkpoints, written whole."""
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import socket
+import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .files import write_whole
+from .checkpoints import FOLDER, Checkpoints
+from .files import remove_leftovers, write_whole
 from .weight_files import MODEL_FILE
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 _PARTS = ("test", "validation", "train")
+_LOCK = ".lock"
 
 
 class RunError(ValueError):
@@ -20,27 +29,79 @@ class RunError(ValueError):
 
 def check_free(out: Path, *, under: str = "runs") -> None:
     """Raise RunError unless `out` is a folder that is empty or can be made."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        kind = "is not empty" if out.is_dir() else "is a file"
+    if not out.exists():
+        return
+    if out.is_dir():
+        if all(path.name == _LOCK for path in out.iterdir()):
+            return
+        if (out / _LOCK).exists():
+            claim(out).release()
+    kind = "is not empty" if out.is_dir() else "is a file"
+    raise RunError(
+        f"--out {out}: {kind}; expected a new or empty folder. Name another, or leave --out"
+        f" away and the next free name under {under}/ is taken"
+    )
+
+
+class Claim:
+    """What keeps other processes from training into a folder, while this one lives."""
+
+    def __init__(self, lock: BaseFileLock) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let others train into the folder; a second time it does nothing."""
+        if self._lock.is_locked:
+            Path(self._lock.lock_file).unlink(missing_ok=True)
+            self._lock.release()
+
+
+def claim(folder: Path) -> Claim:
+    """Keep other processes from training into a folder, however this one ends.
+
+    Raises
+    ------
+    RunError
+        If another process does; says which.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / _LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
         raise RunError(
-            f"--out {out}: {kind}; expected a new or empty folder. Name another, or leave --out"
-            f" away and the next free name under {under}/ is taken"
-        )
+            f"{folder}: {_holder(folder)} is training into it; wait for its end, or name another"
+            " folder with --out"
+        ) from None
+    return Claim(lock)
+
+
+def _holder(folder: Path) -> str:
+    try:
+        process = json.loads((folder / "config.json").read_bytes())["process"]
+        return f"process {process['pid']} on {process['host']}, since {process['since']},"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"
 
 
 class Run:
-    """One training's folder.
+    """One training's folder; closed, others may train into it.
 
     Parameters
     ----------
     path : Path
     config : dict
         What `config.json` holds.
+    lock : Claim, optional
+        Without one the folder is only read.
     """
 
-    def __init__(self, path: Path, config: dict[str, Any]) -> None:
+    def __init__(self, path: Path, config: dict[str, Any], lock: Claim | None = None) -> None:
         self.path = path
         self.config = config
+        self.checkpoints = Checkpoints(path / FOLDER)
+        self._lock = lock
         self._metrics: list[str] = []
 
     @classmethod
@@ -50,7 +111,7 @@ class Run:
         Raises
         ------
         RunError
-            If `out` is not empty.
+            If `out` is not empty, or another process trains into it.
         OSError
             If the folder cannot be made or written.
         """
@@ -59,9 +120,64 @@ class Run:
         else:
             check_free(out, under=under)
             out.mkdir(parents=True, exist_ok=True)
-        run = cls(out, config | {"versions": _versions()})
-        write_whole(out / "config.json", (json.dumps(run.config, indent=2) + "\n").encode())
+        lock = claim(out)
+        try:
+            check_free(out, under=under)  # another process may have been quicker, and have ended
+            run = cls(out, config | {"versions": versions()}, lock)
+            run.write_config()
+        except BaseException:
+            lock.release()
+            raise
         return run
+
+    @classmethod
+    def resume(cls, path: Path) -> Run:
+        """Open a run to go on with it, and remove what a killed process has left half written.
+
+        A config that is damaged is that of the newest checkpoint.
+
+        Raises
+        ------
+        RunError
+            If there is no run, another process trains into it, or a link leads out of it.
+        OSError
+            If the folder cannot be written.
+        """
+        if not (path / "config.json").exists():
+            return cls.open(path)
+        lock = claim(path)
+        try:
+            try:
+                run = cls.open(path)
+            except RunError:
+                newest, _ = Checkpoints(path / FOLDER).newest()
+                if newest is None or "config" not in newest.state:
+                    raise
+                run = cls(path, newest.state["config"])
+            for name in ("config.json", "metrics.jsonl", MODEL_FILE, FOLDER):
+                run._inside(name)
+        except BaseException:
+            lock.release()
+            raise
+        run._lock = lock
+        remove_leftovers(path)
+        run.checkpoints.clean()
+        return run
+
+    def close(self) -> None:
+        """Let other processes train into the folder."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def write_config(self) -> None:
+        """Write config.json, and into it which process this is."""
+        self.config["process"] = {
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        }
+        content = json.dumps(self.config, indent=2) + "\n"
+        write_whole(self.path / "config.json", content.encode())
 
     @classmethod
     def open(cls, path: Path) -> Run:
@@ -83,7 +199,7 @@ class Run:
             ) from error
         except KeyError as error:
             raise RunError(f"{file}: not a run's config, {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{file}: not a run's config ({error})") from error
         return cls(path, config)
 
@@ -94,9 +210,9 @@ class Run:
 
     def figure_file(self, name: str) -> Path:
         """Where a figure goes; the folder of figures is made."""
-        folder = self.path / "figures"
+        folder = self._inside("figures")
         folder.mkdir(exist_ok=True)
-        return folder / name
+        return self._inside(f"figures/{name}")
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl, an epoch a line.
@@ -121,7 +237,7 @@ class Run:
             lines = []
         except KeyError as error:
             raise RunError(f"{file}: not a run's metrics, {error} is missing") from error
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise RunError(f"{file}: not a run's metrics ({error})") from error
         if not lines:
             raise RunError(f"{self.path}: no epoch of this run has ended; expected one that has")
@@ -130,7 +246,27 @@ class Run:
     def add_epoch(self, metrics: dict[str, Any]) -> None:
         """Write one more line of metrics.jsonl."""
         self._metrics.append(json.dumps(metrics) + "\n")
+        self._write_metrics()
+
+    def set_epochs(self, metrics: Sequence[dict[str, Any]]) -> None:
+        """Write all of metrics.jsonl; without an epoch there is none."""
+        self._metrics = [json.dumps(epoch) + "\n" for epoch in metrics]
+        if self._metrics:
+            self._write_metrics()
+        else:
+            (self.path / "metrics.jsonl").unlink(missing_ok=True)
+
+    def _write_metrics(self) -> None:
         write_whole(self.path / "metrics.jsonl", "".join(self._metrics).encode())
+
+    def _inside(self, name: str) -> Path:
+        path = self.path / name
+        target = path.resolve()
+        if not target.is_relative_to(self.path.resolve()):
+            raise RunError(
+                f"{path}: leads out of the run's folder, to {target}; expected a file in it"
+            )
+        return path
 
 
 def _check(data: dict[str, Any]) -> None:
@@ -179,11 +315,12 @@ def _latest() -> str:
     return f" The newest here is {newest}"
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
+def versions() -> dict[str, str]:
+    """Say what a training's numbers come from, besides this program."""
+    found = {"python": platform.python_version()}
     for name in ("numpy", "scipy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
         try:
-            versions[name] = version(name)
+            found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return versions
+    return found

@@ -14,7 +14,6 @@ import signal
 import statistics
 import threading
 import warnings
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -37,8 +36,8 @@ from .fitting import BatchProgress, Diverged, EpochReport, fit
 from .minimizing import NotFinite, check, minimize
 from .network import MLP
 from .optimizers import METHODS
-from .recipes import Recipe, build, changed
-from .runs import Run, RunError
+from .recipes import Recipe, build, changed, recorded
+from .runs import Run, RunError, claim
 
 MOST_RUNS = 100_000
 FIGURE = "sweep.png"
@@ -695,17 +694,23 @@ class SweepFolder:
     config : dict
         What `config.json` holds.
     plan : Plan
+    close : callable
+        Lets other processes sweep into the folder.
+
+    Attributes
+    ----------
     outcomes : list of Outcome
         Of the runs that are in sweep.csv.
     """
 
     def __init__(
-        self, path: Path, config: dict[str, Any], plan: Plan, outcomes: list[Outcome]
+        self, path: Path, config: dict[str, Any], plan: Plan, close: Callable[[], None]
     ) -> None:
         self.path = path
         self.config = config
         self.plan = plan
-        self.outcomes = outcomes
+        self.outcomes: list[Outcome] = []
+        self.close = close
 
     @classmethod
     def start(cls, out: Path | None, plan: Plan, config: dict[str, Any]) -> SweepFolder:
@@ -726,7 +731,7 @@ class SweepFolder:
             "seeds": list(plan.seeds),
         }
         run = Run.start(out, config | {"sweep": recorded}, under="sweeps")
-        folder = cls(run.path, run.config, plan, [])
+        folder = cls(run.path, run.config, plan, run.close)
         write_whole(folder.table, folder._lines([]).encode())
         return folder
 
@@ -742,16 +747,15 @@ class SweepFolder:
         file = path / "config.json"
         try:
             config = json.loads(file.read_bytes())
-            recorded = config["sweep"]
-            settings = recorded["settings"] | {"hidden": tuple(recorded["settings"]["hidden"])}
+            asked = config["sweep"]
             plan = Plan(
-                recipe=Recipe(recorded["recipe"], "", **settings),
-                changes={name: values_of(name, v)[0] for name, v in recorded["changes"].items()},
+                recipe=recorded(asked["recipe"], asked["settings"]),
+                changes={name: values_of(name, v)[0] for name, v in asked["changes"].items()},
                 grid={
                     name: values_of(name, ",".join(values))
-                    for name, values in recorded["grid"].items()
+                    for name, values in asked["grid"].items()
                 },
-                seeds=tuple(map(int, recorded["seeds"])),
+                seeds=tuple(map(int, asked["seeds"])),
             )
             data = config["data"]
             texts = (config["device"]["name"], data["source"], data["crc32"])
@@ -769,8 +773,14 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
             cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise RunError(f"{file}: not a sweep's config ({cause})") from error
-        folder = cls(path, config, plan, [])
-        folder.outcomes = folder._read()
+        run = Run(path, config, claim(path))
+        folder = cls(path, config, plan, run.close)
+        try:
+            run.write_config()  # which process it is now
+            folder.outcomes = folder._read()
+        except BaseException:
+            folder.close()
+            raise
         return folder
 
     @property
@@ -866,11 +876,3 @@ class SweepFolder:
             status=status,
             **numbers,
         )
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """Eight digits that differ where the data do, so that a sweep goes on with what it began on."""
-    crc = 0
-    for name in _ARRAYS:
-        crc = zlib.crc32(np.ascontiguousarray(getattr(dataset, name)).data, crc)
-    return f"{crc:08x}"

@@ -28,8 +28,9 @@ MODEL_FILE = "model.safetensors"  # in a run folder
 FORMATS = ("npz", "npy-pair", "mat", "csv")
 SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".safetensors")
 PAIR = ("weights.npy", "weights02.npy")  # the lesson's names: the output layer's come first
-# of the metadata: the settings, the training's state, and the sum of all with zeros in its place
-_KEY, _STATE, _CHECKSUM = "xptrainer", "checkpoint", "sha256"
+# of the metadata: the settings, and the sum of the file with zeros in its place
+_KEY, _CHECKSUM = "xptrainer", "sha256"
+_STATE = "training"  # of the arrays: a checkpoint's JSON
 _NO_SUM = "0" * 64
 _INPUT_MAP = ("scale", "shift")
 _LARGEST = 1 << 31  # bytes of weights
@@ -68,14 +69,22 @@ def write_safetensors(
 
     # not ascontiguousarray, which makes a single number an array of one
     contiguous = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    if state is not None:  # as an array, for the length of the metadata has a limit
+        contiguous[_STATE] = np.frombuffer(json.dumps(state).encode(), np.uint8)
     metadata = {_KEY: json.dumps(settings), _CHECKSUM: _NO_SUM}
-    if state is not None:
-        metadata[_STATE] = json.dumps(state)
-    content = bytearray(save(contiguous, metadata=metadata))
+    content = _in_one_order(save(contiguous, metadata=metadata))
     place = content.index(_sum_entry(_NO_SUM))
     entry = _sum_entry(hashlib.sha256(content).hexdigest())
     content[place : place + len(entry)] = entry
     write_whole(path, content)
+
+
+def _in_one_order(content: bytes) -> bytearray:
+    """Sort the header, so that equal contents make equal files."""
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return bytearray(len(header).to_bytes(8, "little") + header + content[end:])
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -117,7 +126,7 @@ def _read_ours(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Any]:
             arrays = load(content)  # which checks the header
             size = 8 + int.from_bytes(content[:8], "little")
             metadata = json.loads(content[8:size]).get("__metadata__") or {}
-            if _CHECKSUM in metadata:  # else from before there were sums
+            if _CHECKSUM in metadata or _STATE in arrays:  # else from before there were sums
                 _check_sum(content, size, metadata[_CHECKSUM])
             if _KEY not in metadata:
                 raise ArrayFileError(
@@ -125,7 +134,7 @@ def _read_ours(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Any]:
                     " that `train` or MLP.save wrote"
                 )
             settings = json.loads(metadata[_KEY])
-            state = json.loads(metadata.get(_STATE, "null")) if _CHECKSUM in metadata else None
+            state = json.loads(arrays.pop(_STATE, np.frombuffer(b"null", np.uint8)).tobytes())
     except ArrayFileError as error:
         raise WeightFileError(str(error)) from error
     if not isinstance(settings, dict):

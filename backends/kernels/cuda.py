@@ -88,6 +88,10 @@ def _argument(a: Any) -> Any:
     return np.int32(a) if isinstance(a, int) else a
 
 
+class CublasError(RuntimeError):
+    """What cuBLAS answered where it should have multiplied."""
+
+
 class Products:
     """Matrix products out = keep · out + share · a b, whose factors lie on the device.
 
@@ -182,7 +186,7 @@ class Products:
 
 def _check(status: int | None) -> None:
     if status:
-        raise RuntimeError(f"cuBLAS refused with status {status}")
+        raise CublasError(f"cuBLAS refused with status {status}")
 
 
 def cublas_library(major: int) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -36,19 +36,35 @@ def in_options(message: str) -> str:
     return re.sub(r"\b([a-z][a-z_0-9]*)='?([^\s',:]+)'?", option, message)
 
 
+STOPS = {
+    number: name
+    for number, name in (
+        (signal.SIGINT, "Ctrl-C"),
+        (signal.SIGTERM, "SIGTERM"),
+        (getattr(signal, "SIGHUP", None), "SIGHUP, as when a terminal closes"),
+    )
+    if number is not None
+}
+
+
 @contextmanager
-def interruptible() -> Iterator[Any]:
-    """Turn the first Ctrl-C into a question that the loop asks; the second ends at once."""
-    pressed = False
+def interruptible() -> Iterator[Callable[[], int]]:
+    """Turn the first of `STOPS` into an answer to a question that the loop asks: its number, or 0.
+
+    A second Ctrl-C ends at once. What is ignored, as SIGHUP after nohup, stays so.
+    """
+    came = 0
 
     def handler(number: int, frame: Any) -> None:
-        nonlocal pressed
-        if pressed:
+        nonlocal came
+        if came and number == signal.SIGINT:
             raise KeyboardInterrupt
-        pressed = True
+        came = came or number
 
-    before = signal.signal(signal.SIGINT, handler)
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
     try:
-        yield lambda: pressed
+        yield lambda: came
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, was in before.items():
+            signal.signal(number, was)

@@ -44,6 +44,7 @@ def run(
     sources = [str(file.absolute()) for file in files]
     folder = Run.start(out, config | {"weights_of": sources})
     model.save(folder.model_file)
+    folder.close()
     if as_json:
         print(json.dumps({"run": str(folder.path), "files": sources, "network": model.settings()}))
     else:

@@ -30,7 +30,6 @@ from ..sweeping import (
     Workers,
     as_text,
     estimate,
-    fingerprint,
     rank,
     share_out,
     sweep,
@@ -58,6 +57,7 @@ def run(
 ) -> int:
     """Sweep, show it, draw it and keep it; `options` are the texts that were typed."""
     view = display.sweep_view(as_json=as_json)
+    folder: SweepFolder | None = None
     try:
         if resume is not None:
             given = {
@@ -98,6 +98,8 @@ def run(
             view.note(dataset.note)
         return _sweep(view, folder, dataset, validation, backend, jobs, show)
     finally:
+        if folder is not None:
+            folder.close()
         view.close()
 
 
@@ -152,7 +154,7 @@ def _same_data(folder: SweepFolder, view: display.QuietView) -> Dataset:
         raise UsageError(
             f"--resume {folder.path}: the data it began on cannot be read again ({error})"
         ) from error
-    if fingerprint(dataset) != recorded["crc32"]:
+    if dataset.fingerprint() != recorded["crc32"]:
         raise RunError(
             f"--resume {folder.path}: {recorded['source']} has changed since the sweep began;"
             " begin a new one"
@@ -347,7 +349,7 @@ def _config(dataset: Dataset, validation: int, backend: Backend) -> dict[str, An
             "train_samples": len(dataset.train_y) - validation,
             "test_samples": len(dataset.test_y),
             "validation_samples": validation,
-            "crc32": fingerprint(dataset),
+            "crc32": dataset.fingerprint(),
         },
         "device": {"name": backend.name, "device_name": backend.device_name},
     }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,20 +14,137 @@ from backends import Backend
 
 from .. import __version__, display
 from ..augmentation import parse_augment, with_turned_copies
+from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, load
-from ..fitting import Course, Diverged, EpochReport, fit
+from ..data.dataset import Samples
+from ..fitting import Course, Diverged, EpochReport, Training, fit
 from ..minimizing import check
 from ..network import MLP
 from ..optimizers import METHODS
 from ..recipes import RECIPES, Recipe, build, changed, default_recipe, source_for
-from ..runs import Run, check_free
+from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
-from . import UsageError, choose, full_batch, in_options, interruptible
+from . import STOPS, UsageError, choose, full_batch, in_options, interruptible
+from .begun import Begun, changes_since
+from .keeping import DEFAULT_INTERVAL, Interval, Keeper, training_state
 from .plot import draw_curves
 from .weights_given import files_of, network_of
 
 
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """All that a training is made of, on its device."""
+
+    recipe: Recipe
+    model: MLP
+    data: Dataset
+    held_out: Samples | None
+    training: Training | None
+    turned: str
+
+
 def run(
+    *,
+    device: str | None,
+    matmul: str | None,
+    data: str | None,
+    test_data: str | None,
+    recipe: str | None,
+    changes: dict[str, Any],
+    seed: int | None,
+    limit: int | None,
+    validation: int | None,
+    out: Path | None,
+    as_json: bool,
+    quiet: bool,
+    augment: Sequence[str] = (),
+    init_from: Path | None = None,
+    figures: bool = False,
+    checkpoint_every: str | None = None,
+    resume: Path | None = None,
+) -> int:
+    """Train, show it and keep it; `changes` are the options that win over the recipe's.
+
+    With `resume` a run goes on, and what is not None is only compared with what it began with.
+    """
+    view = display.training_view(as_json=as_json, quiet=quiet)
+    with ExitStack() as cleanup:
+        # a terminal that is gone cannot be left as it was
+        cleanup.enter_context(suppress(OSError))
+        cleanup.callback(view.close)
+        every = Interval.of(checkpoint_every or DEFAULT_INTERVAL)
+        if resume is not None:
+            if out is not None:
+                raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
+            given = {
+                "data": data,
+                "test_data": test_data,
+                "recipe": recipe,
+                **changes,
+                "seed": seed,
+                "limit": limit,
+                "validation": validation,
+                "matmul": matmul,
+                "augment": list(augment) or None,
+                "init_from": init_from and str(init_from),
+            }
+            begun = Begun(resume.expanduser(), {k: v for k, v in given.items() if v is not None})
+            cleanup.callback(begun.folder.close)
+            for line in begun.notes:
+                view.note(line)
+            if begun.is_finished:
+                view.end(*begun.finished())
+                return 0
+            if checkpoint_every is None:
+                every = Interval.of(begun.folder.config.get("checkpoint_every", DEFAULT_INTERVAL))
+            job = _continued(view, begun, device)
+            folder, checkpoint = begun.folder, begun.checkpoint
+            folder.config["device"] = _device(job.model.backend)
+            folder.set_epochs(begun.history)
+        else:
+            if out is not None:
+                out = out.expanduser()
+                check_free(out)
+            job, config = _begun(
+                view,
+                device=device or "auto",
+                matmul=matmul or "float32",
+                data=data or "auto",
+                test_data=test_data,
+                recipe=recipe,
+                changes=changes,
+                seed=seed or 0,
+                limit=limit,
+                validation=validation or 0,
+                augment=augment,
+                init_from=init_from,
+            )
+            folder, checkpoint = Run.start(out, config), None
+            cleanup.callback(folder.close)
+        folder.config["checkpoint_every"] = checkpoint_every or folder.config.get(
+            "checkpoint_every", DEFAULT_INTERVAL
+        )
+        folder.write_config()
+        keeper = Keeper(folder, job.model, every, job.training, checkpoint)
+        if init_from is not None and checkpoint is None:
+            keeper.checkpoint()  # whose weights may be gone when the run is to go on
+        facts = _facts(folder.config, job.model, folder.path)
+        if job.turned:
+            facts["augment"] = job.turned
+        event = folder.config | {"run": str(folder.path)}
+        if checkpoint is not None:
+            facts["resumed"] = f"after {_position(keeper, job)}, from {checkpoint.path}"
+            event["resumed_from"] = str(checkpoint.path)
+        view.start(facts, event)
+        if job.training is None:
+            return full_batch.train(
+                view, job.model, keeper, job.recipe, job.data, job.held_out, figures
+            )
+        return _train(view, keeper, job, job.training, figures)
+
+
+def _begun(
+    view: display.QuietView,
     *,
     device: str,
     matmul: str,
@@ -37,157 +155,195 @@ def run(
     seed: int,
     limit: int | None,
     validation: int,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-    augment: Sequence[str] = (),
-    init_from: Path | None = None,
-    figures: bool = False,
-) -> int:
-    """Train, show it and keep it; `changes` are the options that win over the recipe's."""
-    view = display.training_view(as_json=as_json, quiet=quiet)
-    try:
-        if out is not None:
-            out = out.expanduser()
-            check_free(out)
-        if recipe is not None and recipe not in RECIPES:
-            raise UsageError(
-                f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-                " (see: python -m trainer recipes)"
-            )
-        degrees = _degrees(augment)
-        backend = choose(device, matmul)
-        wanted = RECIPES[recipe] if recipe else None
-        dataset = load(
-            source_for(wanted, data),
-            test_data and source_for(wanted, test_data),
-            on_progress=view.downloading,
+    augment: Sequence[str],
+    init_from: Path | None,
+) -> tuple[_Job, dict[str, Any]]:
+    """Make the training that was asked for, and its config."""
+    if recipe is not None and recipe not in RECIPES:
+        raise UsageError(
+            f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
+            " (see: python -m trainer recipes)"
         )
-        if dataset.note:
-            view.note(dataset.note)
-        try:
-            chosen = changed(wanted or default_recipe(dataset), changes)
-        except ValueError as error:
-            raise UsageError(in_options(str(error))) from error
-        dataset, held_out = hold_out(dataset, validation)
-        if limit is not None:
-            dataset = replace(
-                dataset, train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit]
+    _degrees(augment)  # a mistake in them is told before anything is loaded
+    backend = choose(device, matmul)
+    wanted = RECIPES[recipe] if recipe else None
+    dataset = load(
+        source_for(wanted, data),
+        test_data and source_for(wanted, test_data),
+        on_progress=view.downloading,
+    )
+    if dataset.note:
+        view.note(dataset.note)
+    try:
+        chosen = changed(wanted or default_recipe(dataset), changes)
+    except ValueError as error:
+        raise UsageError(in_options(str(error))) from error
+    digits = dataset.fingerprint()
+
+    def make(part: Dataset) -> tuple[MLP, Recipe]:
+        if init_from is None:
+            return build(chosen, part, backend=backend, seed=seed), chosen
+        return _started(init_from, chosen, changes, part, backend, seed)
+
+    job, part = _job(dataset, make, limit, validation, augment, seed, None)
+    config = config_of(job.recipe, part, limit, validation, seed, job.model)
+    config["data"]["crc32"] = digits
+    return job, config | {"augment": list(augment), "init_from": init_from and str(init_from)}
+
+
+def _continued(view: display.QuietView, begun: Begun, device: str | None) -> _Job:
+    """Make the training that goes on."""
+    config = begun.config
+    backend = choose(device or config["device"]["name"], config["device"]["matmul"])
+    dataset = begun.dataset(view.downloading)
+    checkpoint = begun.checkpoint
+    if checkpoint is not None:
+        differ = changes_since(config, _device(backend))
+        if differ:
+            view.note(f"numbers may be rounded otherwise from here on: {differ}")
+
+    def make(part: Dataset) -> tuple[MLP, Recipe]:
+        if checkpoint is None:
+            return build(begun.recipe, part, backend=backend, seed=config["seed"]), begun.recipe
+        return MLP.of(checkpoint.arrays, checkpoint.network, backend=backend), begun.recipe
+
+    recorded = config["data"]
+    try:
+        job, _ = _job(
+            dataset,
+            make,
+            recorded["limit"],
+            recorded["validation_samples"],
+            config["augment"],
+            config["seed"],
+            checkpoint,
+        )
+    except UsageError as error:
+        raise RunError(f"{begun.folder.path}: what is there does not go on ({error})") from error
+    if job.training is None:
+        view.note(
+            f"{begun.recipe.optimizer} remembers nothing: it starts again from the last weights"
+        )
+    return job
+
+
+def _job(
+    dataset: Dataset,
+    make: Callable[[Dataset], tuple[MLP, Recipe]],
+    limit: int | None,
+    validation: int,
+    augment: Sequence[str],
+    seed: int,
+    checkpoint: Checkpoint | None,
+) -> tuple[_Job, Dataset]:
+    """Put samples and network together; also the samples before any were turned."""
+    part, held_out = hold_out(dataset, validation)
+    if limit is not None:
+        part = replace(part, train_x=part.train_x[:limit], train_y=part.train_y[:limit])
+    try:
+        model, chosen = make(part)
+        started = perf_counter()
+        turned = _turned(part, augment, model.backend)
+        turning = perf_counter() - started
+        training = None
+        if chosen.optimizer in METHODS:
+            check(model, chosen.optimizer, chosen.max_iterations)
+        else:
+            training = fit(
+                model,
+                turned.train_x,
+                turned.train_y,
+                epochs=chosen.epochs,
+                batch_size=chosen.batch_size,
+                learning_rate=chosen.learning_rate,
+                optimizer=chosen.optimizer,
+                momentum=chosen.momentum,
+                shuffle=chosen.shuffle,
+                sampling=chosen.sampling,
+                steps=chosen.steps,
+                seed=seed,
+                test=(turned.test_x, turned.test_y),
+                validation=held_out,
+                state=None if checkpoint is None else training_state(checkpoint),
             )
-        try:
-            if init_from is None:
-                model = build(chosen, dataset, backend=backend, seed=seed)
-            else:
-                model, chosen = _started(init_from, chosen, changes, dataset, backend, seed)
-            started = perf_counter()
-            dataset = _turned(dataset, augment, degrees, backend)
-            turning = perf_counter() - started
-            full_batch_wanted = chosen.optimizer in METHODS
-            if full_batch_wanted:
-                check(model, chosen.optimizer, chosen.max_iterations)
-            else:
-                reports = fit(
-                    model,
-                    dataset.train_x,
-                    dataset.train_y,
-                    epochs=chosen.epochs,
-                    batch_size=chosen.batch_size,
-                    learning_rate=chosen.learning_rate,
-                    optimizer=chosen.optimizer,
-                    momentum=chosen.momentum,
-                    shuffle=chosen.shuffle,
-                    sampling=chosen.sampling,
-                    steps=chosen.steps,
-                    seed=seed,
-                    test=(dataset.test_x, dataset.test_y),
-                    validation=held_out,
-                )
-        except (UsageError, WeightFileError):
-            raise
-        except ValueError as error:
-            raise UsageError(in_options(str(error))) from error
-        more = {"augment": list(augment), "init_from": init_from and str(init_from)}
-        config = config_of(chosen, dataset, limit, validation, seed, model) | more
-        folder = Run.start(out, config)
-        facts = _facts(folder.config, model, folder.path)
-        if degrees:
-            facts["augment"] = _copies(degrees, turning)
-        view.start(facts, folder.config | {"run": str(folder.path)})
-        if full_batch_wanted:
-            return full_batch.train(view, model, folder, chosen, dataset, held_out, figures)
-        course = Course(chosen.epochs, chosen.batch_size, steps=chosen.steps)
-        epochs = course.count(len(dataset.train_y))
-        return _train(view, model, folder, reports, epochs, len(dataset.test_y), figures)
-    finally:
-        view.close()
+    except (UsageError, WeightFileError):
+        raise
+    except ValueError as error:
+        raise UsageError(in_options(str(error))) from error
+    copies = _copies(_degrees(augment), turning) if augment else ""
+    return _Job(chosen, model, turned, held_out, training, copies), turned if limit else part
 
 
 def _train(
-    view: display.QuietView,
-    model: MLP,
-    folder: Run,
-    reports: Iterator[Any],
-    epochs: int,
-    test_samples: int,
-    figures: bool,
+    view: display.QuietView, keeper: Keeper, job: _Job, training: Training, figures: bool
 ) -> int:
-    done: list[EpochReport] = []
-    interrupted = False
-    with interruptible() as was_interrupted, warnings.catch_warnings():
+    recipe, model, path = job.recipe, job.model, keeper.folder.path
+    course = Course(recipe.epochs, recipe.batch_size, steps=recipe.steps)
+    epochs = course.count(len(job.data.train_y))
+    history = keeper.history
+
+    def where() -> str:
+        return f"epoch {min(len(history) + 1, epochs)} of {epochs}"
+
+    stop = 0
+    with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
         # NumPy's warnings of overflow; fit itself ends a training that diverges
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            for report in reports:
+            for report in training:
                 if isinstance(report, EpochReport):
-                    done.append(report)
-                    model.save(folder.model_file)
-                    folder.add_epoch(_metrics(report))
+                    keeper.epoch(_metrics(report))
                     view.epoch(report)
                 else:
+                    keeper.progress()
                     view.progress(report)
-                if was_interrupted() and len(done) < epochs:
-                    interrupted = True
+                if stopped() and len(history) < epochs:
+                    stop = stopped()
                     break
         except Diverged as error:
-            model.save(folder.model_file)
-            view.failed(str(error), {"run": str(folder.path), "epoch": error.epoch})
-            kept = f"those after epoch {done[-1].epoch}" if done else "the initial ones"
-            display.error(f"{error}. The weights in {folder.path} are {kept}")
+            model.save(keeper.folder.model_file)
+            view.failed(str(error), {"run": str(path), "epoch": error.epoch})
+            kept = f"those after epoch {len(history)}" if history else "the initial ones"
+            display.error(f"{error}. The weights in {path} are {kept}")
             return 1
-        if interrupted:
-            model.save(folder.model_file)
-    drawn = draw_curves(folder) if figures and done else None
-    accuracy = done[-1].test_accuracy if done else None
-    training = sum(report.seconds for report in done)
+        if stop:
+            model.save(keeper.folder.model_file)
+        keeper.checkpoint(ended=not stop)
+    if failed:
+        return 128 + stop if stop else failed[0]
+    drawn = draw_curves(keeper.folder) if figures and history else None
+    accuracy = history[-1]["test_accuracy"] if history else None
+    seconds = sum(epoch["epoch_seconds"] for epoch in history)
     result = {
-        "run": str(folder.path),
-        "epochs": len(done),
-        "interrupted": interrupted,
+        "run": str(path),
+        "epochs": len(history),
+        "interrupted": bool(stop),
         "test_accuracy": accuracy,
-        "seconds": training,
+        "seconds": seconds,
     }
-    if interrupted:
+    if stop:
         lines = [
-            f"stopped by Ctrl-C in epoch {len(done) + 1} of {epochs}",
-            f"the weights so far are in {folder.path}",
-            f"try them:    python -m trainer evaluate {folder.path}",
-            "start over:  the same command, into another folder",
+            f"stopped by {STOPS[stop]} in {where()}",
+            f"the weights so far are in {path}",
+            f"go on:     {keeper.go_on}",
+            f"try them:  python -m trainer evaluate {path}",
         ]
     else:
-        total = training + sum(r.evaluation_seconds + r.compile_seconds for r in done)
+        total = seconds + sum(e["evaluation_seconds"] + e["compile_seconds"] for e in history)
         lines = [
-            f"{display.percent(accuracy or 0)} of {test_samples:,} test samples right",
-            f"{epochs} epoch{'s' * (epochs > 1)} in {display.three_digits(training)} s of"
+            f"{display.percent(accuracy or 0)} of {len(job.data.test_y):,} test samples right",
+            f"{epochs} epoch{'s' * (epochs > 1)} in {display.three_digits(seconds)} s of"
             f" training, {total:.2f} s in all",
-            f"run:  {folder.path}",
-            f"next: python -m trainer predict {folder.path} --index 0",
-            f"      python -m trainer evaluate {folder.path}",
+            f"run:  {path}",
+            f"next: python -m trainer predict {path} --index 0",
+            f"      python -m trainer evaluate {path}",
         ]
     if drawn is not None:
         lines.append(f"figure: {drawn}")
         result["figure"] = str(drawn)
-    view.end(lines, result)
-    return 130 if interrupted else 0
+    with keeper.surviving(where) as failed:
+        view.end(lines, result)
+    return 128 + stop if stop else sum(failed)
 
 
 def _degrees(augment: Sequence[str]) -> list[float]:
@@ -197,11 +353,9 @@ def _degrees(augment: Sequence[str]) -> list[float]:
         raise UsageError(str(error)) from error
 
 
-def _turned(
-    dataset: Dataset, augment: Sequence[str], degrees: Sequence[float], backend: Backend
-) -> Dataset:
+def _turned(dataset: Dataset, augment: Sequence[str], backend: Backend) -> Dataset:
     """Put turned copies beside the training images; they are on the device then."""
-    if not degrees:
+    if not augment:
         return dataset
     if dataset.image_shape is None:
         raise UsageError(
@@ -213,7 +367,7 @@ def _turned(
         dataset.train_x,
         dataset.train_y,
         dataset.image_shape,
-        degrees,
+        _degrees(augment),
         dataset.value_range[0],
     )
     backend.synchronize()
@@ -255,6 +409,16 @@ def _started(
     return model, started
 
 
+def _position(keeper: Keeper, job: _Job) -> str:
+    """Say after how much a training goes on."""
+    epochs = len(keeper.history)
+    if job.training is None:
+        return f"{epochs} iteration{'s' * (epochs != 1)}"
+    samples = job.training.state().samples
+    inside = f" and {samples:,} samples" if samples else ""
+    return f"{epochs} epoch{'s' * (epochs != 1)}{inside}"
+
+
 def _metrics(report: EpochReport) -> dict[str, Any]:
     fields = asdict(report)
     fields["epoch_seconds"] = fields.pop("seconds")
@@ -290,11 +454,16 @@ def config_of(
             "value_range": list(data.value_range),
         },
         "network": model.settings(),
-        "device": {
-            "name": model.backend.name,
-            "device_name": model.backend.device_name,
-            "matmul": model.backend.matmul,
-        },
+        "device": _device(model.backend),
+    }
+
+
+def _device(backend: Backend) -> dict[str, Any]:
+    return {
+        "name": backend.name,
+        "device_name": backend.device_name,
+        "matmul": backend.matmul,
+        "threads": backend.threads,
     }
 
 

@@ -1,0 +1,216 @@
+"""A run that is to go on: what it was begun with, how far it came, and whether all agrees."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from backends import select
+
+from .. import display
+from ..data import DataError, Dataset, load
+from ..network import MLP
+from ..optimizers import METHODS
+from ..recipes import recorded
+from ..runs import Run, RunError, versions
+from ..weight_files import WeightFileError, read_safetensors
+from .keeping import resume_command
+
+_MAY_GROW = ("epochs", "max_iterations")
+
+
+class Begun:
+    """A run's folder, opened to go on with it.
+
+    Parameters
+    ----------
+    path : Path
+    given : dict
+        Options that were typed again, by name; of these `epochs` and `max_iterations` may be more
+        than they were, and all others must be what they were.
+
+    Attributes
+    ----------
+    folder : Run
+    checkpoint : Checkpoint or None
+        The newest that is whole; None where there is none.
+    notes : list of str
+        What was found damaged, a line each.
+    recipe : Recipe
+    history : list of dict
+        The metrics of every epoch that has ended.
+
+    Raises
+    ------
+    RunError
+        If there is no such run, another process trains it, or something disagrees.
+    OSError
+        If the folder cannot be written.
+    """
+
+    def __init__(self, path: Path, given: dict[str, Any]) -> None:
+        self.folder = Run.resume(path)
+        try:
+            self.checkpoint, faults = self.folder.checkpoints.newest()
+            self.notes = [f"passed over: {fault}" for fault in faults]
+            try:
+                self._check(given)
+                self.recipe = recorded(self.config["recipe"], self.config["settings"])
+            except KeyError as error:
+                raise RunError(
+                    f"{path}: there is no training to go on with, {error} is missing; expected a"
+                    " run that `train` wrote"
+                ) from error
+            except (TypeError, ValueError, AttributeError) as error:
+                if isinstance(error, RunError):
+                    raise
+                raise RunError(f"{path}: its training cannot be read ({error})") from error
+        except BaseException:
+            self.folder.close()
+            raise
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What `config.json` says, with the epochs that are wanted now."""
+        return self.folder.config
+
+    def _check(self, given: dict[str, Any]) -> None:
+        path, now = self.folder.path, _facts(self.config)
+        self.history: list[dict[str, Any]] = []
+        if self.checkpoint is not None:
+            state = self.checkpoint.state
+            self.history = list(state["history"])
+            then = _facts(state["config"])
+            differ = [
+                f"{name} is {_text(now[name])} there and {_text(then[name])} in it"
+                for name in then
+                if now[name] != then[name] and not _is_more(name, now[name], then[name])
+            ]
+            if differ:
+                raise RunError(
+                    f"{path / 'config.json'} disagrees with {self.checkpoint.path}:"
+                    f" {', '.join(differ)}; mend config.json, or start a new run"
+                )
+        elif now["init_from"] is not None:
+            raise RunError(
+                f"{path}: was ended before its first checkpoint; start it again: the same command,"
+                " into another folder"
+            )
+        differ = []
+        for name, value in given.items():
+            was = now[name]
+            if _is_more(name, value, was):
+                self.config["settings"][name] = value
+            elif not _is_same(name, value, was):
+                differ.append(f"{name} was {_text(was)}, not {_text(value)}")
+        if differ:
+            raise RunError(
+                f"{path} was begun otherwise: {', '.join(differ)}; leave"
+                f" {'it' if len(differ) == 1 else 'them'} away, or start a new run"
+            )
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do."""
+        if self.checkpoint is None:
+            return False
+        state, recipe = self.checkpoint.state, self.recipe
+        if recipe.optimizer in METHODS:
+            grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
+            return (state["ended"] and not grown) or len(self.history) >= recipe.max_iterations
+        if recipe.steps is not None:
+            return bool(state["ended"])
+        return len(self.history) >= recipe.epochs
+
+    def finished(self) -> tuple[list[str], dict[str, Any]]:
+        """Say what it came to, having mended what is damaged; lines, and an event's fields."""
+        path, checkpoint = self.folder.path, self.checkpoint
+        assert checkpoint is not None
+        self.folder.set_epochs(self.history)
+        lines = []
+        try:
+            read_safetensors(self.folder.model_file)
+        except WeightFileError as error:
+            model = MLP.of(checkpoint.arrays, checkpoint.network, backend=select("cpu"))
+            model.save(self.folder.model_file)
+            lines.append(f"mended from {checkpoint.path}: {error}")
+        done, accuracy = len(self.history), self.history[-1]["test_accuracy"]
+        full_batch = self.recipe.optimizer in METHODS
+        unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
+        lines += [
+            f"{path} has finished: {done} {unit}{'s' * (done != 1)}, {display.percent(accuracy)}"
+            " of the test samples right",
+            f"see it: python -m trainer evaluate {path}",
+        ]
+        if self.recipe.steps is None:
+            lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
+        event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
+        return lines, event | {"finished_before": True}
+
+    def dataset(self, on_progress: Callable[[str, int, int], None]) -> Dataset:
+        """Load the data again.
+
+        Raises
+        ------
+        RunError
+            If it is gone or is not what it was.
+        """
+        begun = self.config["data"]
+        try:
+            data = load(begun["source"], begun["test_source"], on_progress=on_progress)
+        except DataError as error:
+            raise RunError(
+                f"{self.folder.path}: the data it began on cannot be read again ({error})"
+            ) from error
+        if data.fingerprint() != begun["crc32"]:
+            raise RunError(
+                f"{self.folder.path}: {begun['source']} has changed since the run began; put back"
+                " what it was, or start a new run"
+            )
+        return data
+
+
+def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
+    """Say what is another machine or version than a config was written with, or nothing."""
+    was = config["device"] | config["versions"]
+    now = device | versions()
+    differ = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    return ", ".join(
+        f"{name.replace('_', ' ')} was {was.get(name)} and is {now.get(name)}" for name in differ
+    )
+
+
+def _facts(config: dict[str, Any]) -> dict[str, Any]:
+    """All that a training's numbers follow from, by the name of its option."""
+    data = config["data"]
+    return {
+        "data": data["source"],
+        "test_data": data["test_source"],
+        "crc32": data["crc32"],
+        "recipe": config["recipe"],
+        **config["settings"],
+        "seed": config["seed"],
+        "limit": data["limit"],
+        "validation": data["validation_samples"],
+        "matmul": config["device"]["matmul"],
+        "augment": config["augment"] or None,
+        "init_from": config["init_from"],
+    }
+
+
+def _is_more(name: str, value: Any, was: Any) -> bool:
+    return name in _MAY_GROW and isinstance(was, int) and isinstance(value, int) and value > was
+
+
+def _is_same(name: str, value: Any, was: Any) -> bool:
+    if name in ("data", "test_data") and isinstance(was, str):
+        cut, _, path = value.rpartition("ex4:")
+        absolute = f"{'ex4:' if cut or value.startswith('ex4:') else ''}{os.path.abspath(path)}"
+        return value == was or absolute == was
+    return bool((list(value) if isinstance(value, tuple) else value) == was)
+
+
+def _text(value: Any) -> str:
+    return "none" if value is None else f"{value}"

@@ -1,0 +1,205 @@
+"""What keeps a running training on the disk, and what it says when one must end early."""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from backends import device_failure, memory_shortage
+
+from .. import display
+from ..checkpoints import Checkpoint
+from ..fitting import Training, TrainingState
+from ..network import MLP
+from ..runs import Run
+from . import UsageError
+
+DEFAULT_INTERVAL = "30s"
+_INTERVAL = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)|([1-9]\d*)", re.ASCII)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class Interval:
+    """How often there is a checkpoint: every so many epochs, or seconds."""
+
+    epochs: float
+    seconds: float
+
+    @classmethod
+    def of(cls, text: str) -> Interval:
+        """Read `3`, `30s`, `5m` or `1h`."""
+        match = _INTERVAL.fullmatch(text.strip())
+        if not match or float(match[1] or 1) == 0:
+            raise UsageError(
+                f"--checkpoint-every {text}: expected a number of epochs such as 1, or a time such"
+                " as 30s, 5m or 1h"
+            )
+        if match[3]:
+            return cls(int(match[3]), math.inf)
+        return cls(math.inf, float(match[1]) * _SECONDS[match[2]])
+
+
+class Keeper:
+    """Writes what a training comes to: its weights, a line an epoch, and its checkpoints.
+
+    Parameters
+    ----------
+    folder : Run
+    model : MLP
+    every : Interval
+    training : Training or None
+        None of a full-batch training, of which weights alone are kept.
+    begun : Checkpoint, optional
+        Where it goes on from.
+    """
+
+    def __init__(
+        self,
+        folder: Run,
+        model: MLP,
+        every: Interval,
+        training: Training | None,
+        begun: Checkpoint | None = None,
+    ) -> None:
+        self.folder = folder
+        self.history: list[dict[str, Any]] = [] if begun is None else list(begun.state["history"])
+        self._best = None if begun is None else begun.state["best"]
+        self._model, self._every, self._training = model, every, training
+        self._written_epochs, self._written = len(self.history), perf_counter()
+        self._path = None if begun is None else begun.path
+        self._is_current = begun is not None
+
+    def progress(self) -> None:
+        """Write a checkpoint inside an epoch if it is time."""
+        self._is_current = False
+        if perf_counter() - self._written >= self._every.seconds:
+            self.checkpoint()
+
+    def epoch(self, metrics: dict[str, Any]) -> None:
+        """Keep the weights and numbers of an epoch that has ended."""
+        self._is_current = False
+        self.history.append(metrics)
+        self._model.save(self.folder.model_file)
+        self.folder.add_epoch(metrics)
+        accuracy = metrics["validation_accuracy"]
+        if accuracy is not None and (self._best is None or accuracy > self._best):
+            self._best = accuracy
+            _, arrays, state = self._contents()
+            self.folder.checkpoints.save_best(arrays, self._model.settings(), state)
+        due = len(self.history) - self._written_epochs >= self._every.epochs
+        if due or perf_counter() - self._written >= self._every.seconds:
+            self.checkpoint()
+
+    def checkpoint(self, *, ended: bool = False) -> None:
+        """Write where the training stands, unless that is written already."""
+        if self._is_current and not ended:
+            return
+        samples, arrays, state = self._contents()
+        state["ended"] = ended
+        self._path = self.folder.checkpoints.save(
+            len(self.history), samples, arrays, self._model.settings(), state
+        )
+        self._written_epochs, self._written = len(self.history), perf_counter()
+        self._is_current = True
+
+    def _contents(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
+        state: dict[str, Any] = {
+            "config": self.folder.config,
+            "history": self.history,
+            "best": self._best,
+            "ended": False,
+        }
+        model = self._model
+        if self._training is None:
+            weights = dict(zip(model.names, model.get_weights(), strict=True))
+            return 0, weights | model.input_map(), state
+        training = self._training.state()
+        facts = asdict(training)
+        arrays = facts.pop("arrays")
+        return training.samples, arrays | model.input_map(), state | {"training": facts}
+
+    @property
+    def go_on(self) -> str:
+        """The command that goes on."""
+        return resume_command(self.folder.path)
+
+    @contextmanager
+    def surviving(self, where: Callable[[], str]) -> Iterator[list[int]]:
+        """End a training in one line where its disk, output, memory or device fails.
+
+        Parameters
+        ----------
+        where : callable
+            Says how far it has come: "epoch 3 of 5".
+
+        Yields
+        ------
+        list of int
+            Empty, or the exit code after such an end.
+        """
+        code: list[int] = []
+        try:
+            yield code
+        except OSError as error:
+            code.append(1)
+            if error.filename is not None:
+                why = f"{error.filename}: {error.strerror}"
+            else:
+                why = f"stdout: {error.strerror or error}"
+                display.abandon_stdout()
+                with suppress(OSError):
+                    self.checkpoint()
+        except MemoryError as error:
+            code.append(1)
+            why = f"this does not fit into memory ({memory_shortage(error)})"
+        except Exception as error:
+            failure = device_failure(error)
+            if failure is None:
+                raise
+            code.append(1)
+            why = failure
+        if code:
+            display.error(f"{why}. The training stopped in {where()}; {self._kept()}")
+
+    def _kept(self) -> str:
+        if self._path is None:
+            return f"it has no checkpoint yet and begins again with: {self.go_on}"
+        return f"go on after {self._path.stem}: {self.go_on}"
+
+
+def resume_command(path: Path) -> str:
+    """Write the command that goes on with a run."""
+    return f"python -m trainer train --resume {shlex.quote(str(path))}"
+
+
+def training_state(checkpoint: Checkpoint) -> TrainingState:
+    """Read where a training stood.
+
+    Raises
+    ------
+    ValueError
+        If something is missing or of another kind.
+    """
+    facts = checkpoint.state["training"]
+    arrays = {k: v for k, v in checkpoint.arrays.items() if k not in ("scale", "shift")}
+    try:
+        return TrainingState(
+            epoch=int(facts["epoch"]),
+            samples=int(facts["samples"]),
+            steps=int(facts["steps"]),
+            order=dict(facts["order"]),
+            seconds=float(facts["seconds"]),
+            evaluation_seconds=float(facts["evaluation_seconds"]),
+            compile_seconds=float(facts["compile_seconds"]),
+            arrays=arrays,
+        )
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"its state lacks or misstates {error}") from error
