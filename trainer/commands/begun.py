@@ -185,12 +185,11 @@ def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
 def _facts(config: dict[str, Any]) -> dict[str, Any]:
     """All that a training's numbers follow from, by the name of its option."""
     data = config["data"]
-    return {
+    return config["settings"] | {
         "data": data["source"],
         "test_data": data["test_source"],
         "crc32": data["crc32"],
         "recipe": config["recipe"],
-        **config["settings"],
         "seed": config["seed"],
         "limit": data["limit"],
         "validation": data["validation_samples"],

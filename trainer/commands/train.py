@@ -69,10 +69,8 @@ def run(
     """
     view = display.training_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
-        # a terminal that is gone cannot be left as it was
-        cleanup.enter_context(suppress(OSError))
-        cleanup.callback(view.close)
-        every = Interval.of(checkpoint_every or DEFAULT_INTERVAL)
+        cleanup.callback(_leave, view)
+        every = Interval.of(DEFAULT_INTERVAL if checkpoint_every is None else checkpoint_every)
         if resume is not None:
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
@@ -141,6 +139,11 @@ def run(
                 view, job.model, keeper, job.recipe, job.data, job.held_out, figures
             )
         return _train(view, keeper, job, job.training, figures)
+
+
+def _leave(view: display.QuietView) -> None:
+    with suppress(OSError):  # a terminal that is gone cannot be left as it was
+        view.close()
 
 
 def _begun(
@@ -310,7 +313,7 @@ def _train(
             model.save(keeper.folder.model_file)
         keeper.checkpoint(ended=not stop)
     if failed:
-        return 128 + stop if stop else failed[0]
+        return 128 + stopped() if stopped() else failed[0]
     drawn = draw_curves(keeper.folder) if figures and history else None
     accuracy = history[-1]["test_accuracy"] if history else None
     seconds = sum(epoch["epoch_seconds"] for epoch in history)

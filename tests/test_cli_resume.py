@@ -1,0 +1,582 @@
+"""Runs that end early, whatever ends them, and go on."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.test_cli import ROOT
+from trainer import MLP
+from trainer.cli import main
+from trainer.display import QuietView
+from trainer.runs import Run, claim
+from trainer.weight_files import read_checkpoint
+
+SMALL = ["--data", "digits", "--device", "cpu", "--hidden", "7"]
+TIMES = ("epoch_seconds", "evaluation_seconds", "compile_seconds", "samples_per_second")
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def reports_often(monkeypatch):
+    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+
+
+def train(*arguments):
+    return main(["train", *SMALL, "--quiet", *arguments])
+
+
+def stopped(monkeypatch, after, *arguments, by=signal.SIGTERM, inside=False, run=train):
+    """Train until so many epochs have ended or, inside them, reports have come; then a signal."""
+    seen = 0
+
+    def see(view, report):
+        nonlocal seen
+        seen += 1
+        if seen == after:
+            os.kill(os.getpid(), by)
+
+    with monkeypatch.context() as patch:
+        if inside:
+            patch.setattr(QuietView, "progress", see)
+        patch.setattr(QuietView, "epoch", see)
+        patch.setattr(QuietView, "iteration", see)
+        return run(*arguments)
+
+
+def outcome(run):
+    """What a run came to: its weights, and every epoch's numbers but the times."""
+    epochs = Run.open(Path(run)).metrics()
+    numbers = [{k: v for k, v in epoch.items() if k not in TIMES} for epoch in epochs]
+    return Path(run, "model.safetensors").read_bytes(), numbers
+
+
+def names(run):
+    return sorted(path.name for path in Path(run, "checkpoints").iterdir())
+
+
+def refused(capsys, *arguments, code=2):
+    capsys.readouterr()
+    assert main(["train", *arguments]) == code
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n"), err.startswith("error: ")) == ("", 1, True)
+    return err
+
+
+# --- going on -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(monkeypatch, capsys, by):
+    number = getattr(signal, by)
+    assert train("--epochs", "5", "--out", "whole") == 0
+    assert stopped(monkeypatch, 2, "--epochs", "5", "--out", "o", by=number) == 128 + number
+    assert names("o") == ["epoch00002.safetensors"]
+    assert main(["train", "--resume", "o"]) == 0
+    assert "after 2 epochs, from o/checkpoints/epoch00002.safetensors" in capsys.readouterr().out
+    assert outcome("o") == outcome("whole")
+    assert not Path("o/.lock").exists()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--momentum", "0.9", "--l2", "5", "--bias", "--dtype", "float64"],
+        ["--batch-size", "32", "--momentum", "0.9"],
+        ["--batch-size", "64", "--optimizer", "adam", "--loss", "cross_entropy"],
+        ["--sampling", "with-replacement"],
+        ["--sampling", "with-replacement", "--steps", "4000"],
+        ["--limit", "500", "--validation", "100"],
+        ["--augment", "copies:10"],
+    ],
+)
+@pytest.mark.parametrize("after", [1, 6, 30])
+def test_it_goes_on_inside_an_epoch_too(monkeypatch, reports_often, options, after):
+    options = [*options, *([] if "--steps" in options else ["--epochs", "3"])]
+    assert train(*options, "--out", "whole") == 0
+    code = stopped(monkeypatch, after, *options, "--out", "o", inside=True)
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert code in (0, 143)
+    assert outcome("o") == outcome("whole")
+
+
+def test_it_goes_on_as_often_as_one_likes(monkeypatch, reports_often):
+    options = ["--epochs", "3", "--batch-size", "16"]
+    assert train(*options, "--out", "whole") == 0
+    assert stopped(monkeypatch, 3, *options, "--out", "o", inside=True) == 143
+    for after in (1, 2, 40, 60):
+        again = [*options, "--resume", "o"]
+        assert stopped(monkeypatch, after, *again, inside=True) == 143
+    assert len(names("o")) == 3
+    assert train("--resume", "o") == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_weights_of_others_need_not_be_there_any_more(monkeypatch):
+    assert train("--epochs", "1", "--out", "other") == 0
+    options = ["--init-from", "other", "--epochs", "3"]
+    assert train(*options, "--out", "whole") == 0
+    assert stopped(monkeypatch, 1, *options, "--out", "o") == 143
+    shutil.rmtree("other")
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_before_the_first_checkpoint_it_begins_again(monkeypatch, capsys):
+    assert train("--epochs", "2", "--out", "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("trainer.commands.keeping.Keeper.epoch", lambda *_: os._exit(9))
+        process = os.fork()
+        if not process:
+            train("--epochs", "2", "--out", "o")
+        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 9
+    assert sorted(path.name for path in Path("o").iterdir()) == [".lock", "config.json"]
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_more_epochs_may_follow_a_finished_run(capsys):
+    assert train("--epochs", "4", "--shuffle", "--out", "whole") == 0
+    assert train("--epochs", "2", "--shuffle", "--out", "o") == 0
+    assert main(["train", "--resume", "o"]) == 0
+    assert "o has finished: 2 epochs" in capsys.readouterr().out
+    assert main(["train", "--resume", "o", "--json"]) == 0
+    end = json.loads(capsys.readouterr().out)
+    assert (end["event"], end["epochs"], end["finished_before"]) == ("end", 2, True)
+    assert main(["train", "--resume", "o", "--epochs", "4", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+    assert Run.open(Path("o")).config["settings"]["epochs"] == 4
+
+
+def test_full_batch_starts_again_from_its_last_weights(monkeypatch, capsys):
+    options = ["--optimizer", "cg", "--loss", "squared_error"]
+    assert stopped(monkeypatch, 3, *options, "--max-iterations", "9", "--out", "o") == 143
+    three = outcome("o")[1]
+    assert len(three) == 3
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    after = outcome("o")[1]
+    assert after[:3] == three
+    assert [epoch["epoch"] for epoch in after] == list(range(1, 10))
+    assert after[3]["train_loss"] < three[2]["train_loss"]
+    capsys.readouterr()
+    assert main(["train", "--resume", "o", "--max-iterations", "10"]) == 0
+    out = capsys.readouterr().out
+    assert "cg remembers nothing: it starts again from the last weights" in out
+    assert "1 iterations of cg after the 9 before" in out
+
+
+def test_a_minimum_that_is_reached_is_finished(capsys):
+    options = ["--optimizer", "l-bfgs", "--loss", "squared_error", "--l2", "1000"]
+    assert train(*options, "--max-iterations", "5000", "--out", "o") == 0
+    iterations = len(outcome("o")[1])
+    assert iterations < 5000
+    assert main(["train", "--resume", "o"]) == 0
+    assert f"o has finished: {iterations} iterations" in capsys.readouterr().out
+
+
+# --- checkpoints ----------------------------------------------------------------------------
+
+
+def test_every_so_many_epochs_the_last_three_are_kept(monkeypatch):
+    assert train("--epochs", "9", "--checkpoint-every", "2", "--out", "o") == 0
+    assert names("o") == [f"epoch0000{n}.safetensors" for n in (6, 8, 9)]
+    state = read_checkpoint("o/checkpoints/epoch00006.safetensors")[2]
+    assert (state["ended"], len(state["history"]), state["training"]["epoch"]) == (False, 6, 7)
+
+
+def test_every_so_many_seconds_inside_epochs(reports_often):
+    assert train("--epochs", "1", "--checkpoint-every", "0.0001s", "--out", "o") == 0
+    *inside, last = names("o")
+    assert [len(name) for name in inside] == [len("epoch00000+000000032.safetensors")] * 2
+    assert last == "epoch00001.safetensors"
+
+
+def test_the_best_by_held_out_samples_is_kept(backend_cpu):
+    options = ["--validation", "200", "--learning-rate", "10", "--seed", "1"]
+    assert train(*options, "--epochs", "8", "--out", "o") == 0
+    accuracies = [epoch["validation_accuracy"] for epoch in Run.open(Path("o")).metrics()]
+    best = accuracies.index(max(accuracies)) + 1
+    assert len(accuracies) == 8 > best  # else the test tells nothing
+    state = read_checkpoint("o/checkpoints/best.safetensors")[2]
+    assert (len(state["history"]), state["best"]) == (best, max(accuracies))
+    assert train(*options, "--epochs", str(best), "--out", "until") == 0
+    same = [MLP.load(f, backend=backend_cpu) for f in ("o/checkpoints/best.safetensors", "until")]
+    for a, b in zip(*(model.get_weights() for model in same), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert main(["evaluate", "o/checkpoints/best.safetensors", "--data", "digits"]) == 0
+
+
+@pytest.fixture
+def backend_cpu():
+    from backends import select
+
+    return select("cpu")
+
+
+def test_the_interval_is_remembered(monkeypatch):
+    options = ["--checkpoint-every", "2"]
+    assert stopped(monkeypatch, 1, *options, "--epochs", "5", "--out", "o") == 143
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert names("o") == [f"epoch0000{n}.safetensors" for n in (1, 3, 5)]
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "0s", "s", "5d", "", "1e3", "٣"])
+def test_another_interval_is_refused(capsys, text):
+    assert "a number of epochs such as 1, or a time" in refused(
+        capsys, *SMALL, f"--checkpoint-every={text}"
+    )
+    assert not Path("runs").exists()
+
+
+# --- damage ---------------------------------------------------------------------------------
+
+
+def flip(path):
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(content)
+
+
+def cut(path):
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+def test_of_damaged_checkpoints_the_newest_whole_one_is_taken(monkeypatch, capsys, damage):
+    assert train("--epochs", "6", "--out", "whole") == 0
+    options = ["--epochs", "6", "--checkpoint-every", "1", "--out", "o"]
+    assert stopped(monkeypatch, 4, *options) == 143
+    for epoch in (3, 4):
+        damage(Path(f"o/checkpoints/epoch0000{epoch}.safetensors"))
+    assert main(["train", "--resume", "o"]) == 0
+    out = capsys.readouterr().out
+    passed = [line for line in out.splitlines() if line.startswith("passed over: ")]
+    assert [line.split("/")[2][:10] for line in passed] == ["epoch00004", "epoch00003"]
+    assert "after 2 epochs, from o/checkpoints/epoch00002.safetensors" in out
+    assert outcome("o") == outcome("whole")
+    for path in Path("o/checkpoints").iterdir():
+        read_checkpoint(path)
+
+
+def test_with_every_checkpoint_damaged_it_begins_again(monkeypatch, capsys):
+    assert train("--epochs", "3", "--out", "whole") == 0
+    assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o") == 143
+    flip(Path("o/checkpoints/epoch00002.safetensors"))
+    assert main(["train", "--resume", "o"]) == 0
+    assert "passed over: o/checkpoints/epoch00002.safetensors: not" in capsys.readouterr().out
+    assert outcome("o") == outcome("whole")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
+def test_what_stands_beside_the_checkpoints_is_mended(monkeypatch, capsys, content):
+    assert train("--epochs", "3", "--out", "whole") == 0
+    assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o") == 143
+    Path("o/config.json").write_text(content)
+    Path("o/metrics.jsonl").write_text("?")
+    empty(Path("o/model.safetensors"))
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+    # and of a finished one
+    Path("o/metrics.jsonl").write_text(content)
+    flip(Path("o/model.safetensors"))
+    assert main(["train", "--resume", "o"]) == 0
+    assert "mended from o/checkpoints/epoch00003.safetensors: o/model" in capsys.readouterr().out
+    assert outcome("o") == outcome("whole")
+
+
+def test_what_a_killed_process_left_half_written_is_removed(monkeypatch):
+    assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o") == 143
+    left = [
+        Path("o/.model.safetensors.x1.tmp"),
+        Path("o/checkpoints/.epoch00003.safetensors.y.tmp"),
+    ]
+    for path in left:
+        path.write_bytes(b"half")
+    mine = Path("o/.mine")
+    mine.write_text("mine")
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert not any(path.exists() for path in left)
+    assert mine.read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "model.safetensors", "checkpoints", "config.json"]
+)
+def test_no_link_leads_out_of_the_folder(monkeypatch, capsys, name):
+    assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o") == 143
+    inside, outside = Path("o", name), Path("outside")
+    inside.rename(outside)
+    inside.symlink_to(outside.absolute())
+    before = outside.stat().st_mtime_ns
+    assert "leads out of the run's folder" in refused(capsys, "--resume", "o")
+    assert outside.stat().st_mtime_ns == before
+
+
+# --- disagreement ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def begun(monkeypatch):
+    assert stopped(monkeypatch, 2, "--epochs", "4", "--seed", "3", "--out", "o") == 143
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--learning-rate", "0.2"], "learning_rate was 0.3, not 0.2; leave it away"),
+        (["--seed", "0", "--bias"], "bias was False, not True, seed was 3, not 0; leave them"),
+        (["--epochs", "3"], "epochs was 4, not 3"),
+        (["--hidden", "7,7"], "hidden was [7], not (7, 7)"),
+        (["--data", "mnist"], "data was digits, not mnist"),
+        (["--recipe", "book"], "recipe was digits, not book"),
+        (["--limit", "7"], "limit was none, not 7"),
+        (["--validation", "7"], "validation was 0, not 7"),
+        (["--augment", "copies:10"], "augment was none"),
+        (["--init-from", "o"], "init_from was none"),
+        (["--matmul", "tf32"], "matmul was float32, not tf32"),
+        (["--out", "p"], "leave --out away"),
+    ],
+)
+def test_other_options_than_it_began_with_are_refused_by_name(begun, capsys, options, words):
+    assert words in refused(capsys, "--resume", "o", *options)
+
+
+def test_the_same_options_may_be_typed_again(begun):
+    assert train("--resume", "o", "--seed", "3", "--epochs", "4") == 0
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        (["settings", "learning_rate"], 0.5, "learning_rate is 0.5 there and 0.3 in it"),
+        (["seed"], 4, "seed is 4 there and 3 in it"),
+        (["settings", "epochs"], 1, "epochs is 1 there and 4 in it"),
+        (["data", "crc32"], "0", "crc32 is 0 there"),
+    ],
+)
+def test_a_config_that_was_changed_is_refused_by_name(begun, capsys, path, value, words):
+    config = json.loads(Path("o/config.json").read_text())
+    part = config
+    for name in path[:-1]:
+        part = part[name]
+    part[path[-1]] = value
+    Path("o/config.json").write_text(json.dumps(config))
+    error = refused(capsys, "--resume", "o")
+    assert words in error
+    assert "o/config.json disagrees with o/checkpoints/epoch00002.safetensors" in error
+
+
+def test_data_that_has_changed_is_refused(monkeypatch, capsys):
+    rows = np.random.default_rng(0).integers(0, 9, (60, 5))
+    rows[:, 0] %= 2
+    np.savetxt("data.csv", rows, "%d", ",")
+
+    def on_csv(*arguments):
+        return main(["train", "--data", "data.csv", "--device", "cpu", "--quiet", *arguments])
+
+    assert stopped(monkeypatch, 1, "--epochs", "3", "--out", "o", run=on_csv) == 143
+    assert on_csv("--resume", "o") == 0
+    rows[7, 3] += 1
+    np.savetxt("data.csv", rows, "%d", ",")
+    error = refused(capsys, "--resume", "o", "--epochs", "5")
+    assert "data.csv has changed since the run began" in error
+    Path("data.csv").unlink()
+    assert "cannot be read again" in refused(capsys, "--resume", "o", "--epochs", "5")
+
+
+def test_what_is_no_training_is_refused(capsys):
+    assert "no run is there" in refused(capsys, "--resume", "nowhere")
+    assert main(["sweep", *SMALL, "--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 0
+    assert "not a run's config" in refused(capsys, "--resume", "sweeps/s1")
+    assert train("--epochs", "1", "--out", "o") == 0
+    assert main(["import-weights", "o", "--data", "digits", "--out", "i"]) == 0
+    assert "there is no training to go on with" in refused(capsys, "--resume", "i")
+
+
+def test_another_machine_is_noted(monkeypatch, begun, capsys):
+    monkeypatch.setattr("backends.cpu.worker_count", lambda: 77)
+    assert main(["train", "--resume", "o"]) == 0
+    out = capsys.readouterr().out
+    assert "numbers may be rounded otherwise from here on: threads was" in out
+    assert "and is 77" in out
+
+
+def test_one_process_at_a_time(begun, capsys):
+    lock = claim(Path("o"))
+    here = f"o: process {os.getpid()} on "
+    assert here in refused(capsys, "--resume", "o")
+    assert here in refused(capsys, *SMALL, "--out", "o")
+    lock.release()
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+
+
+# --- faults ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("file", ["epoch00002.safetensors", "model.safetensors", "metrics.jsonl"])
+def test_a_full_disk_is_one_line_and_loses_one_interval(monkeypatch, capsys, file):
+    options = ["--epochs", "4", "--checkpoint-every", "1"]
+    assert train(*options, "--out", "whole") == 0
+    replace, seen = os.replace, 0
+
+    def full(source, target):
+        nonlocal seen
+        if Path(target).name == file:
+            seen += 1
+            if seen == 2 or file.startswith("epoch"):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", full)
+        error = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
+    assert f"{file}: No space left on device. The training stopped in epoch " in error
+    assert "go on after epoch00001: python -m trainer train --resume o\n" in error
+    assert names("o") == ["epoch00001.safetensors"]
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(capsys, monkeypatch, begun):
+    def read_only(*_, **settings):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), "o/.lock")
+
+    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    assert "o/.lock: Read-only file system" in refused(capsys, "--resume", "o", code=1)
+
+
+@pytest.mark.parametrize("error", [MemoryError("3 GiB"), RuntimeError("the card fell off")])
+def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error):
+    options = ["--epochs", "4", "--checkpoint-every", "1"]
+    assert train(*options, "--out", "whole") == 0
+    learn, calls = MLP.accuracy, 0
+
+    def fail(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise error
+        return learn(*arguments)
+
+    failures = "trainer.commands.keeping.device_failure"
+    with monkeypatch.context() as patch:
+        patch.setattr(failures, lambda e: str(e) if e is error else None)
+        patch.setattr(MLP, "accuracy", fail)
+        line = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
+    assert str(error) in line
+    assert "The training stopped in epoch 3 of 4; go on after epoch00002: python -m" in line
+    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_another_error_is_not_hidden(monkeypatch):
+    def fail(*_):
+        raise RuntimeError("a mistake of the program's")
+
+    monkeypatch.setattr(MLP, "accuracy", fail)
+    with pytest.raises(RuntimeError, match="a mistake of"):
+        train("--epochs", "1", "--out", "o")
+
+
+def test_a_clock_that_is_set_back_changes_nothing(monkeypatch):
+    now = iter(range(10**9, 0, -1))
+    monkeypatch.setattr("time.time", lambda: next(now))
+    assert train("--epochs", "3", "--checkpoint-every", "1", "--out", "o") == 0
+    assert names("o") == [f"epoch0000{n}.safetensors" for n in (1, 2, 3)]
+    for number, name in enumerate(names("o")):  # the oldest file has the newest date
+        os.utime(Path("o/checkpoints", name), (10**9 - number, 10**9 - number))
+    assert main(["train", "--resume", "o", "--epochs", "4", "--quiet"]) == 0
+    assert len(outcome("o")[1]) == 4
+
+
+def program(*arguments, **settings):
+    return subprocess.Popen(
+        [sys.executable, "-m", "trainer", "train", *SMALL, *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        text=True,
+        **settings,
+    )
+
+
+def test_when_nobody_reads_any_more_it_is_kept_and_ends():
+    process = program(
+        *("--epochs", "1000000", "--out", "o"), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    for line in process.stdout:
+        if line.startswith("      2 "):
+            break
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait(60) == 1
+    assert error.count("\n") == 1
+    assert "stdout: Broken pipe. The training stopped in epoch" in error
+    assert error.endswith(": python -m trainer train --resume o\n")
+    assert len(names("o")) == 1
+
+
+def test_after_nohup_a_hangup_is_not_heard():
+    process = program(
+        *("--epochs", "1000000", "--out", "o"),
+        stdout=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN),
+    )
+    assert process.stdout is not None
+    seen = 0
+    for line in process.stdout:
+        if line[:8].strip().isdecimal():
+            seen = int(line[:8])
+            if seen == 2:
+                process.send_signal(signal.SIGHUP)
+            if seen == 20:
+                process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    assert seen >= 20
+
+
+def test_when_the_terminal_is_gone_it_is_kept_and_ends():
+    leader, follower = os.openpty()
+    with open("errors", "w") as errors:
+        process = program(
+            *("--epochs", "1000000", "--out", "o"),
+            stdin=follower,
+            stdout=follower,
+            stderr=errors,
+            start_new_session=True,
+            preexec_fn=take_terminal,
+        )
+    os.close(follower)
+    received = b""
+    while b"      2 " not in received:
+        received += os.read(leader, 65536)
+    os.close(leader)  # the system sends SIGHUP
+    assert process.wait(60) == 129
+    assert Path("errors").read_text().count("\n") <= 1
+    assert "Traceback" not in Path("errors").read_text()
+    assert len(names("o")) == 1
+
+
+def take_terminal():
+    import fcntl
+    import termios
+
+    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
