@@ -90,19 +90,28 @@ def _whole(type_: Any, tokens: Sequence[Any]) -> int:
     return int(tokens[0].value)
 
 
+def _is_count(text: str) -> bool:
+    # of numbers below 10⁹ NumPy can say at least how much memory their arrays would want
+    return text.isdecimal() and len(text) < 10 and int(text) > 0
+
+
 def _widths(text: str) -> tuple[int, ...]:
     if text == "none":
         return ()
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"--hidden {text}: expected widths such as 200 or 200,100, or none")
+    if not all(map(_is_count, parts)):
+        raise UsageError(
+            f"--hidden {text}: expected widths below 10⁹ such as 200 or 200,100, or none"
+        )
     return tuple(map(int, parts))
 
 
 def _counts(option: str, text: str, example: str) -> list[int]:
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) for part in parts):
-        raise UsageError(f"{option} {text}: expected whole numbers above 0 such as {example}")
+    if not all(map(_is_count, parts)):
+        raise UsageError(
+            f"{option} {text}: expected whole numbers above 0 and below 10⁹ such as {example}"
+        )
     return sorted(set(map(int, parts)))
 
 

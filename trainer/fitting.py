@@ -123,9 +123,10 @@ class Diverged(ArithmeticError):
     def __init__(self, epoch: int, sample: int, total: int, rate: float) -> None:
         self.epoch = epoch
         self.sample = sample
+        lower = f"a lower learning rate, such as {min(rate / 10, 0.1):g} (it was {rate:g})"
         super().__init__(
             f"training diverged in epoch {epoch} at sample {sample:,} of {total:,}: a number became"
-            f" NaN or infinite; try a lower learning rate, such as {rate / 10:g} (it was {rate:g})"
+            f" NaN or infinite; try {lower if rate else 'smaller initial weights or input values'}"
         )
 
 
@@ -217,6 +218,8 @@ def fit(
     for name, value in (("epochs", epochs), ("batch_size", batch_size)):
         if not isinstance(value, Real) or value < 1 or value % 1 != 0:
             raise ValueError(f"{name}={value}: expected a whole number, one or more")
+    if batch_size >= 2**31:
+        raise ValueError(f"batch_size={batch_size}: expected a number of samples below 2³¹")
     if optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer={optimizer!r} is unknown: expected {' or '.join(OPTIMIZERS)}")
     if not 0 <= momentum < 1:
@@ -449,7 +452,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
             part_sum = float(xp.sum(losses, dtype=xp.float64))
             if not math.isfinite(part_sum):
                 first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-                rate = rates[first // self._course.batch_size]
+                # the very first batch met the weights as they were given: no rate is to blame
+                batch_size = self._course.batch_size
+                blamed = self._epoch > 1 or done + first >= batch_size
+                rate = rates[first // batch_size] if blamed else 0.0
                 raise Diverged(self._epoch, done + first + 1, size, rate)
             loss_sum += part_sum
             self._losses.append(losses)

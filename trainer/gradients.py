@@ -141,7 +141,8 @@ def check(
     Raises
     ------
     ValueError
-        If an argument is out of range, or too few samples are far enough from a kink.
+        If an argument is out of range, too few samples are far enough from a kink, or a weight is
+        so large that the step does not change it.
     """
     for name, value in (("samples", samples), ("parameters", parameters)):
         if value is not None and value < 1:
@@ -287,6 +288,8 @@ def _slope(
     w[place] = there - step
     below, loss_below = float(w[place]), model.loss(*samples)
     w[place] = there
+    if above == below:
+        raise ValueError(f"step={step:g} is lost beside a weight of {there:g}: too large to check")
     return (loss_above - loss_below) / (above - below)
 
 

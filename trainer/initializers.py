@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 NAMES = ("hidden", "fan_in", "glorot", "he", "uniform:R")
+_LARGEST = 1e38  # what float32 still holds
 
 
 def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
@@ -64,8 +65,9 @@ def _positive(text: str) -> float | None:
         number = float(text)
     except ValueError:
         return None
-    return number if 0 < number < float("inf") else None
+    return number if 0 < number <= _LARGEST else None
 
 
 def _unknown(init: str) -> str:
-    return f"init={init!r} is unknown: expected {', '.join(NAMES[:-1])} or uniform:R with R > 0"
+    names = ", ".join(NAMES[:-1])
+    return f"init={init!r} is unknown: expected {names} or uniform:R with 0 < R ≤ {_LARGEST:g}"

@@ -106,7 +106,7 @@ class NotFinite(ArithmeticError):
         self.iteration = iteration
         super().__init__(
             f"the minimisation diverged in iteration {iteration}: the loss became NaN or infinite;"
-            " try smaller initial weights or a larger l2"
+            " try smaller initial weights or another l2"
         )
 
 

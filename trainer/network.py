@@ -82,6 +82,8 @@ class MLP:
         sizes = tuple(index(size) for size in sizes)
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
+        if max(sizes) >= 10**9:
+            raise ValueError(f"a layer of {max(sizes)} units is too wide: expected less than 10⁹")
         _expect("activation", activation, ACTIVATIONS)
         _expect("loss", loss, LOSSES)
         output = output or LOSSES[loss].output
@@ -241,14 +243,17 @@ class MLP:
         return self.backend.xp.argmax(self.predict_proba(x), axis=1)
 
     def accuracy(self, x: Any, y: Any) -> float:
-        """Fraction of samples whose predicted class is their label."""
+        """Fraction of samples whose predicted class is their label; those answered NaN are not."""
         values = self.samples(x)
         labels = self.labels(y, values.shape[0])
         if not values.shape[0]:
             raise ValueError("there are no samples to be accurate about")
-        return (
-            float(self.backend.xp.count_nonzero(self.predict(values) == labels)) / labels.shape[0]
-        )
+        xp = self.backend.xp
+        outputs = self.predict_proba(values)
+        # NaN is no answer, though argmax finds a class for it
+        answered = xp.all(xp.isfinite(outputs), axis=1)
+        right = (xp.argmax(outputs, axis=1) == labels) & answered
+        return float(xp.count_nonzero(right)) / labels.shape[0]
 
     def loss(self, x: Any, y: Any) -> float:
         """Mean loss of the samples plus λ/(2m) ΣW², m being their number."""

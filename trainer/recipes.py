@@ -245,8 +245,19 @@ def build(
     """Make a recipe's network for a data set: its width, classes and input map are the data's.
 
     With `saved_map`, a scale and a shift, the input map is that of weights trained before.
+
+    Raises
+    ------
+    ValueError
+        If a setting is unknown, or the dtype cannot hold the input map.
     """
     scale, shift = saved_map or input_map(recipe.inputs, data.value_range, data.train_x)
+    largest = np.finfo(recipe.dtype).max
+    if not all(np.all(np.abs(part) <= largest) for part in (scale, shift)):
+        raise ValueError(
+            f"the values of {data.name} lie too close together for {recipe.dtype}:"
+            " take dtype='float64', or multiply them"
+        )
     return MLP(
         [data.train_x.shape[1], *recipe.hidden, len(data.classes)],
         backend=backend,

@@ -2,10 +2,17 @@
 
 import gzip
 import hashlib
+import json
+import os
+import resource
+import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -31,13 +38,26 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         self.server.asked.append(self.path)
         name = self.path.removeprefix("/")
-        content = CONTENT[name]
         behaviour = self.server.behaviour
+        if behaviour == "portal" and name == "login":
+            page = b"\n <!DOCTYPE html><html>Welcome! Accept our terms to go online.</html>"
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page)
+            return
+        if behaviour in ("portal", "circling"):
+            self.send_response(302)
+            self.send_header("Location", "/login")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = CONTENT[name]
         if behaviour == "silent":
             self.server.released.wait(20)
             return
-        if behaviour == "missing":
-            self.send_error(404)
+        if behaviour.isdecimal():
+            self.send_error(int(behaviour))
             return
         if behaviour == "tampered":
             content = bytes([content[0] ^ 1]) + content[1:]
@@ -47,10 +67,23 @@ class Handler(BaseHTTPRequestHandler):
             while not self.server.released.is_set():
                 self.wfile.write(content)
             return
+        if behaviour == "short":
+            self.end_headers()
+            self.wfile.write(content[:-9])
+            return
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        half = behaviour in ("cut", "halting")
+        if behaviour in ("dribbling", "slow"):
+            step = 1 if behaviour == "dribbling" else -(-len(content) // 10)
+            for start in range(0, len(content), step):
+                self.wfile.write(content[start : start + step])
+                self.server.released.wait(0.02)
+            return
+        half = behaviour in ("cut", "halting", "reset")
         self.wfile.write(content[: len(content) // 2] if half else content)
+        if behaviour == "reset":  # as a router does that forgets the connection
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.server.shutdown_request = self.server.close_request
         if behaviour in ("stalling", "halting"):
             self.server.released.wait(20)
 
@@ -71,6 +104,8 @@ def serve(monkeypatch):
 
     def start(*behaviours):
         started = []
+        if "dribbling" in behaviours:
+            monkeypatch.setattr(mnist, "_TRIAL", 0.3)
         for behaviour in behaviours:
             server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
             server.behaviour, server.asked, server.released = behaviour, [], threading.Event()
@@ -100,6 +135,22 @@ def check(data):
     assert (data.name, data.kind, data.source, data.note) == ("mnist", "mnist", "mnist", "")
 
 
+EXCUSES = {
+    "404": "HTTP status 404",
+    "500": "HTTP status 500",
+    "503": "HTTP status 503",
+    "portal": "a web page in place of the file; a network that wants a login?",
+    "circling": "Exceeded 30 redirects",
+    "tampered": "wrong SHA-256",
+    "cut": "broke off",
+    "reset": "broke off",
+    "short": "bytes came",
+    "silent": "no byte within 0.5 s",
+    "dribbling": "too slow: ",
+    "endless": "more than the",
+}
+
+
 @pytest.mark.parametrize("source", ["mnist", "auto"])
 def test_a_good_mirror(serve, tmp_path, source):
     (server,) = serve("good")
@@ -114,7 +165,7 @@ def test_a_good_mirror(serve, tmp_path, source):
 
 
 @pytest.mark.parametrize("source", ["mnist", "auto"])
-@pytest.mark.parametrize("bad", ["missing", "tampered", "cut", "silent", "stalling", "endless"])
+@pytest.mark.parametrize("bad", [*EXCUSES, "stalling"])
 def test_a_bad_mirror_and_a_good_one(serve, tmp_path, bad, source):
     servers = serve(bad, "good")
     started = time.monotonic()
@@ -122,21 +173,12 @@ def test_a_bad_mirror_and_a_good_one(serve, tmp_path, bad, source):
     assert time.monotonic() - started < 4
     assert cached(tmp_path) == sorted(CONTENT)
     # Once for the first file, and once for the probe: not for every file.
-    assert len(servers[0].asked) <= 2 or bad == "stalling"
+    assert sum(path != "/login" for path in servers[0].asked) <= 2 or bad == "stalling"
 
 
-@pytest.mark.parametrize(
-    ("behaviour", "why"),
-    [
-        ("missing", "HTTP status 404"),
-        ("tampered", "wrong SHA-256"),
-        ("cut", "broke off"),
-        ("silent", "no byte within 0.5 s"),
-        ("endless", "more than the"),
-    ],
-)
+@pytest.mark.parametrize(("behaviour", "why"), EXCUSES.items())
 def test_no_good_mirror(serve, tmp_path, behaviour, why):
-    serve(behaviour, "missing")
+    serve(behaviour, "404")
     with pytest.raises(DataError) as caught:
         load("mnist")
     message = str(caught.value)
@@ -203,3 +245,79 @@ def test_a_cache_that_cannot_be_made(serve, tmp_path, monkeypatch):
     with pytest.raises(DataError, match="no-folder"):
         load("mnist")
     assert load("auto").kind == "digits"
+
+
+def test_no_space_is_one_line_and_leaves_nothing(serve, tmp_path):
+    serve("good", "good")
+    folder = tmp_path / "cache" / "mnist"
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))  # a disk that takes 100 bytes
+    try:
+        with pytest.raises(DataError) as caught:
+            load("mnist")
+        data = load("auto")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    message = str(caught.value)
+    for word in (f"kept in {folder}: File too large", "TRAINER_CACHE", "--data PATH", "digits"):
+        assert word in message
+    assert "\n" not in message
+    assert data.kind == "digits"
+    assert f"kept in {folder}: File too large" in data.note
+    assert cached(tmp_path) == []
+    check(load("mnist"))
+
+
+def child(tmp_path):
+    """Another process that loads MNIST into the same cache, from the same mirrors."""
+    program = (
+        "import json, sys; from trainer.data import load, mnist;"
+        "mnist.MIRRORS, mnist.FILES = json.loads(sys.argv[1]); print(load('mnist').train_x.sum())"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", program, json.dumps([mnist.MIRRORS, mnist.FILES])],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_processes_at_once_share_the_cache(serve, tmp_path):
+    (server,) = serve("slow")
+    outcomes = [process.communicate(timeout=30) for process in [child(tmp_path), child(tmp_path)]]
+    assert outcomes == [(f"{PIXELS[:40].sum()}\n", "")] * 2
+    assert len(server.asked) > len(CONTENT)  # both were at it
+    assert cached(tmp_path) == sorted(CONTENT)
+    for name, content in CONTENT.items():
+        assert (tmp_path / "cache" / "mnist" / name).read_bytes() == content
+    asked = len(server.asked)
+    check(load("mnist"))
+    assert len(server.asked) == asked
+
+
+def test_a_download_that_was_killed_leaves_nothing_and_starts_again(serve, tmp_path):
+    (server,) = serve("halting")
+    process = child(tmp_path)
+    while not server.asked:
+        assert process.poll() is None
+        time.sleep(0.01)
+    time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -9
+    assert cached(tmp_path) == []
+    serve("good")
+    check(load("mnist"))
+
+
+def test_progress_tells_of_bytes_as_they_come(serve, monkeypatch):
+    monkeypatch.setattr(mnist, "_REPORT_SECONDS", 0.0)
+    serve("slow")
+    reports = []
+    load("mnist", on_progress=lambda *report: reports.append(report))
+    for name, content in CONTENT.items():
+        done = [done for file, done, _ in reports if file == name]
+        assert len(done) > 2
+        assert done == sorted(done)
+        assert done[-1] == len(content)

@@ -33,7 +33,7 @@ def in_options(message: str) -> str:
             return f"--{'no-' * (value == 'False')}{name}"
         return f"--{name} {value}"
 
-    return re.sub(r"\b([a-z][a-z_0-9]*)='?([^\s',:]+)'?", option, message)
+    return re.sub(r"\b([a-z][a-z_0-9]*)='?([^\s',]*[^\s',:])'?", option, message)
 
 
 STOPS = {

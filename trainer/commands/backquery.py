@@ -17,6 +17,7 @@ from .figure_files import figure_file, write_figure
 from .trained import TrainedRun
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too
 def run(
     path: Path,
     *,

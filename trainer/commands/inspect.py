@@ -10,12 +10,15 @@ import numpy as np
 
 from .. import display
 from ..explain import LayerTrace, Trace, trace, untrained
+from ..optimizers import METHODS
+from ..recipes import RECIPES
 from ..runs import RunError
 from . import UsageError
 from .figure_files import figure_file, write_figure
 from .trained import TrainedRun
 
 
+@np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
 def run(
     path: Path,
     *,
@@ -41,6 +44,7 @@ def run(
             model = untrained(model)
         except ValueError as error:
             raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
+    trained.outputs(x[index : index + 1])  # says so where there is no number to show
     result = trace(
         model,
         x[index],
@@ -80,7 +84,10 @@ def run(
 
 def _learning_rate(trained: TrainedRun) -> float:
     try:
-        return float(trained.config["settings"]["learning_rate"])
+        settings = trained.config["settings"]
+        if settings.get("optimizer") in METHODS:  # they know no rate; the lessons' will do
+            return RECIPES["rashid"].learning_rate
+        return float(settings["learning_rate"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{trained.path / 'config.json'}: not a run's config, settings.learning_rate is"

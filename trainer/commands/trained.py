@@ -154,8 +154,25 @@ class TrainedRun:
         return (values.reshape(self.image_shape).astype(float) - low) / ((high - low) or 1.0)
 
     def outputs(self, x: np.ndarray) -> np.ndarray:
-        """Answer samples (n, features) with one output a class, on the host."""
-        return self.backend.to_numpy(self.model.predict_proba(x))
+        """Answer samples (n, features) with one output a class, on the host.
+
+        Raises
+        ------
+        UsageError
+            If an output is NaN or infinite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            outputs = self.backend.to_numpy(self.model.predict_proba(x))
+        unanswered = ~np.isfinite(outputs).all(axis=1)
+        if unanswered.any():
+            at = int(np.argmax(unanswered))
+            which = f"sample {at} (from 0)" if len(x) > 1 else "the sample"
+            raise UsageError(
+                f"{self.path}: has no answer to {which}, with values"
+                f" {x[at].min():g}…{x[at].max():g}: a number became NaN or infinite on the way;"
+                f" it was trained on values {self.scale.low:g}…{self.scale.high:g}"
+            )
+        return outputs
 
 
 def _of_weights(

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 from urllib.parse import urlsplit
 
+from ..files import write_whole
 from . import idx
 from .dataset import DataError, Source, cause
 
@@ -40,7 +43,11 @@ FILES = {
     ),
 }
 TIMEOUT = 5.0  # seconds to connect, and seconds without a byte
+_SLOWEST = 1000  # bytes a second that must come on the average, once _TRIAL seconds are over
+_TRIAL = 20.0
 _CHUNK = 1 << 16
+_REPORT_SECONDS = 0.1
+_ELSEWHERE = "give a folder that holds its four files (--data PATH), or --data digits"
 
 
 def read_mnist(on_progress: Progress | None = None) -> Source:
@@ -95,13 +102,15 @@ def _folder() -> Path:
 
 
 def _is_cached() -> bool:
-    import pooch
+    return all(_is_whole(_folder() / name) for name in FILES)
 
-    folder = _folder()
-    return all(
-        (folder / name).is_file() and pooch.file_hash(str(folder / name)) == sha256
-        for name, (_, sha256) in FILES.items()
-    )
+
+def _is_whole(file: Path) -> bool:
+    return file.is_file() and _sha256(file.read_bytes()) == FILES[file.name][1]
+
+
+def _sha256(content: bytes | bytearray) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _read(mirrors: list[str], on_progress: Progress | None, *, patient: bool = True) -> Source:
@@ -120,27 +129,24 @@ def _fetch(
 
     Without patience the first silence of `TIMEOUT` seconds is the last.
     """
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    size, sha256 = FILES[name]
-
-    def download(url: str, output_file: str, _: object) -> None:
-        with open(output_file, "wb") as file:
-            _get(url, _Counted(file, name, size, on_progress))
-
+    if _is_whole(folder / name):
+        return mirrors[0]
+    with _keeping(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     failures = []
     for mirror in mirrors:
+        content = _Content(name, on_progress)
         try:
-            # Into a temporary file, renamed only when its sum is right.
-            pooch.retrieve(
-                mirror + name, f"sha256:{sha256}", fname=name, path=folder, downloader=download
-            )
+            _get(mirror + name, content)
+            content.check()
         except (OSError, ValueError) as error:
             failures.append(_failure(mirror, _brief(error)))
             if not patient and "timed out" in str(error):
                 break
         else:
+            # Nothing is on the disk before all of it has come and is right.
+            with _keeping(folder):
+                write_whole(folder / name, bytes(content.data))
             return mirror
     raise _no_mnist(name, failures)
 
@@ -175,13 +181,31 @@ def _first_to_answer(mirrors: list[str]) -> str:
     raise _no_mnist(name, [_failure(mirror, why) for mirror, why in failures.items()])
 
 
-def _get(url: str, sink: object) -> None:
-    import pooch
+def _get(url: str, sink: Any) -> None:
+    """Write what a URL answers to the sink, each part as soon as it comes."""
+    import requests
+    import urllib3
 
-    get = pooch.HTTPDownloader(
-        chunk_size=_CHUNK, timeout=(TIMEOUT, TIMEOUT), headers={"Accept-Encoding": "identity"}
-    )
-    get(url, sink, None)
+    identity = {"Accept-Encoding": "identity"}
+    try:
+        with requests.get(url, stream=True, timeout=TIMEOUT, headers=identity) as response:
+            response.raise_for_status()
+            while part := response.raw.read1(_CHUNK):
+                sink.write(part)
+    except urllib3.exceptions.HTTPError as error:
+        raise OSError(str(error)) from error
+
+
+@contextmanager
+def _keeping(folder: Path) -> Iterator[None]:
+    """Say of what goes wrong with the cache where it is, and that there can be another."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"MNIST cannot be kept in {folder}: {cause(error)}; make room there or name another"
+            f" folder in TRAINER_CACHE; {_ELSEWHERE}"
+        ) from error
 
 
 def _failure(mirror: str, why: str) -> str:
@@ -191,45 +215,54 @@ def _failure(mirror: str, why: str) -> str:
 def _brief(error: BaseException) -> str:
     text = str(error)
     response = getattr(error, "response", None)
-    if response is not None:
+    if response is not None and response.status_code >= 400:
         return f"HTTP status {response.status_code}"
     for sign, meaning in (
-        ("hash", "its bytes have the wrong SHA-256"),
         ("timed out", f"no byte within {TIMEOUT:g} s"),
         ("resol", "its name cannot be resolved"),
         ("refused", "connection refused"),
-        ("IncompleteRead", "the connection broke off"),
+        ("Connection broken", "the connection broke off"),
         ("aborted", "the connection broke off"),
     ):
         if sign in text:
             return meaning
-    file = getattr(error, "filename", None)
-    return f"{file}: {cause(error)}" if file else cause(error)[:120]
+    return cause(error)[:120]
 
 
 def _no_mnist(name: str, failures: list[str]) -> DataError:
-    return DataError(
-        f"MNIST cannot be downloaded: {name} from {'; '.join(failures)}; "
-        "give a folder that holds its four files (--data PATH), or --data digits"
-    )
+    return DataError(f"MNIST cannot be downloaded: {name} from {'; '.join(failures)}; {_ELSEWHERE}")
 
 
-class _Counted:
-    """A file that reports what is written to it, and refuses more than was promised."""
+class _Content:
+    """Collects a file and reports how much has come; raises ValueError where it cannot be it."""
 
-    def __init__(self, file: BinaryIO, name: str, size: int, on_progress: Progress | None) -> None:
-        self._file, self._name, self._size, self._on_progress = file, name, size, on_progress
+    def __init__(self, name: str, on_progress: Progress | None) -> None:
+        self.data = bytearray()
+        self._name, self._on_progress = name, on_progress
+        self._size, self._sha256 = FILES[name]
+        self._started = self._reported = time.monotonic()
 
-    def write(self, chunk: bytes) -> None:
-        self._file.write(chunk)
-        done = self._file.tell()
+    def write(self, part: bytes) -> None:
+        self.data += part
+        done, now = len(self.data), time.monotonic()
+        if self.data[:64].lstrip().startswith(b"<"):
+            raise ValueError("a web page in place of the file; a network that wants a login?")
         if done > self._size:
             raise ValueError(f"more than the {self._size} bytes that the file has")
-        if self._on_progress is not None:
+        seconds = now - self._started
+        if seconds > _TRIAL and done < min(self._size, _SLOWEST * seconds):
+            raise ValueError(f"too slow: {done:,} bytes in {seconds:.0f} s")
+        due = done == self._size or now - self._reported >= _REPORT_SECONDS
+        if due and self._on_progress is not None:
+            self._reported = now
             self._on_progress(self._name, done, self._size)
 
-    def flush(self) -> None:
-        """Do nothing: the file is closed before anybody reads it."""
+    def check(self) -> None:
+        """Raise ValueError unless it is the file."""
+        if len(self.data) < self._size:
+            raise ValueError(f"only {len(self.data):,} of {self._size:,} bytes came")
+        if _sha256(self.data) != self._sha256:
+            raise ValueError("its bytes have the wrong SHA-256")
 
 
 class _FirstByteCame(Exception):
