@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from backends import memory_shortage, select
+from backends import device_failure, memory_shortage, select
 from backends.kernels import cuda
 from tests.backends.trainings import learn, trainings
 from tests.conftest import assert_weights, lesson
@@ -348,3 +348,39 @@ class TestOnAGpu:
         found = gpu.to_numpy(gpu.product(gpu.asarray(a), gpu.asarray(b)))
         difference = np.abs(found - a.astype(np.float64) @ b) / (np.abs(a) @ np.abs(b))
         assert difference.max() < 2 * (2**-8 if matmul == "bfloat16" else 2**-11) + 1e-6
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize(
+    "training",
+    [
+        {},
+        {"momentum": 0.9, "shuffle": True},
+        {"batch_size": 16, "momentum": 0.5, "shuffle": True},
+        {"batch_size": 16, "optimizer": "adam"},
+    ],
+)
+def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, streamed):
+    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    x, y = digits(150, 30, 4)
+    if streamed:
+        monkeypatch.setattr(type(gpu), "hold", lambda self, a: np.asarray(a))
+        monkeypatch.setattr("backends.gpu._STREAMED", 1e-9)  # as few at a time as can be
+    whole = MLP([30, 20, 4], backend=gpu)
+    reports = fit(whole, x, y, epochs=2, seed=1, **training)
+    states = [reports.state() for _ in reports]
+    for state in states[::2]:
+        model = MLP([30, 20, 4], backend=gpu, seed=9)
+        list(fit(model, x, y, epochs=2, seed=1, **training, state=state))
+        assert_weights(model.get_weights(), whole.get_weights(), 0)
+
+
+def test_a_lost_gpu_is_told_from_other_errors(fake):
+    cuda_error, cublas_error = fake.cuda.runtime.CUDARuntimeError, fake.cuda.cublas.CUBLASError
+    for error in (
+        cuda_error("cudaErrorLaunchFailure: unspecified launch failure"),
+        cublas_error("CUBLAS_STATUS_EXECUTION_FAILED"),
+        cuda.CublasError("cuBLAS refused with status 13"),
+    ):
+        assert device_failure(error) == f"the GPU failed ({error}); does nvidia-smi still show it?"
+    assert device_failure(RuntimeError("something else")) is None

@@ -121,7 +121,7 @@ class Begun:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
             return (state["ended"] and not grown) or len(self.history) >= recipe.max_iterations
         if recipe.steps is not None:
-            return bool(state["ended"])
+            return bool(state["training"]["steps"] >= recipe.steps)
         return len(self.history) >= recipe.epochs
 
     def finished(self) -> tuple[list[str], dict[str, Any]]:

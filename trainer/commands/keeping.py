@@ -99,7 +99,10 @@ class Keeper:
             self.checkpoint()
 
     def checkpoint(self, *, ended: bool = False) -> None:
-        """Write where the training stands, unless that is written already."""
+        """Write where the training stands, unless that is written already.
+
+        A full-batch method may have `ended` before its iterations were done.
+        """
         if self._is_current and not ended:
             return
         samples, arrays, state = self._contents()

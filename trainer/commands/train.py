@@ -311,7 +311,7 @@ def _train(
             return 1
         if stop:
             model.save(keeper.folder.model_file)
-        keeper.checkpoint(ended=not stop)
+        keeper.checkpoint()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
     drawn = draw_curves(keeper.folder) if figures and history else None
