@@ -294,7 +294,7 @@ def device_failure(error: Exception) -> str | None:
     theirs = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.cublas.CUBLASError
     if not isinstance(error, (*theirs, CublasError)):
         return None
-    return f"the GPU failed ({_first_line(error)}); does nvidia-smi still show it?"
+    return f"the GPU failed ({_first_line(error)}); nvidia-smi says whether it is still there"
 
 
 def _size(count: int) -> str:

@@ -382,5 +382,6 @@ def test_a_lost_gpu_is_told_from_other_errors(fake):
         cublas_error("CUBLAS_STATUS_EXECUTION_FAILED"),
         cuda.CublasError("cuBLAS refused with status 13"),
     ):
-        assert device_failure(error) == f"the GPU failed ({error}); does nvidia-smi still show it?"
+        line = f"the GPU failed ({error}); nvidia-smi says whether it is still there"
+        assert device_failure(error) == line
     assert device_failure(RuntimeError("something else")) is None
