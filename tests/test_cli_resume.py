@@ -104,7 +104,7 @@ def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(monkeypatch, cap
         ["--augment", "copies:10"],
     ],
 )
-@pytest.mark.parametrize("after", [1, 6, 30])
+@pytest.mark.parametrize("after", [6, 30])
 def test_it_goes_on_inside_an_epoch_too(monkeypatch, reports_often, options, after):
     options = [*options, *([] if "--steps" in options else ["--epochs", "3"])]
     assert train(*options, "--out", "whole") == 0
@@ -397,7 +397,7 @@ def test_data_that_has_changed_is_refused(monkeypatch, capsys):
     rows[7, 3] += 1
     np.savetxt("data.csv", rows, "%d", ",")
     error = refused(capsys, "--resume", "o", "--epochs", "5")
-    assert "data.csv has changed since the run began" in error
+    assert "data.csv has changed since it began" in error
     Path("data.csv").unlink()
     assert "cannot be read again" in refused(capsys, "--resume", "o", "--epochs", "5")
 

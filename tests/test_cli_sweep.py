@@ -315,7 +315,7 @@ def test_data_that_changed_is_not_gone_on_with(capsys):
     assert main(own) == 0
     np.savez("own.npz", x_train=data.train_x[::-1], y_train=data.train_y[::-1])
     assert main(["sweep", "--resume", "sweeps/s1"]) == 2
-    assert "own.npz has changed since the sweep began" in capsys.readouterr().err
+    assert "own.npz has changed since it began" in capsys.readouterr().err
     Path("own.npz").unlink()
     assert main(["sweep", "--resume", "sweeps/s1"]) == 2
     assert "cannot be read again" in capsys.readouterr().err

@@ -11,6 +11,7 @@ import numpy as np
 from backends import Backend
 
 from .data import Dataset
+from .fitting import Training, fit
 from .network import MLP
 from .optimizers import METHODS
 
@@ -74,6 +75,24 @@ class Recipe:
         if self.steps is not None:
             unused["epochs"] = None
         return fields | {"hidden": list(self.hidden)} | unused
+
+    def fit(self, model: MLP, train_x: Any, train_y: Any, *, seed: int, **more: Any) -> Training:
+        """Train a network as the recipe says: `trainer.fit`, with `more` of its arguments."""
+        return fit(
+            model,
+            train_x,
+            train_y,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            optimizer=self.optimizer,
+            momentum=self.momentum,
+            shuffle=self.shuffle,
+            sampling=self.sampling,
+            steps=self.steps,
+            seed=seed,
+            **more,
+        )
 
 
 RECIPES = {

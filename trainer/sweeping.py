@@ -32,7 +32,7 @@ from backends import Backend, select
 from .augmentation import parse_augment, with_turned_copies
 from .data import Dataset
 from .files import write_whole
-from .fitting import BatchProgress, Diverged, EpochReport, fit
+from .fitting import Diverged, EpochReport
 from .minimizing import NotFinite, check, minimize
 from .network import MLP
 from .optimizers import METHODS
@@ -469,7 +469,7 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
     fastest, samples, seconds, spent = 0.0, 0, 0.0, 0.0
     with _quietly():
         try:
-            for report in _fit(recipe, model, data.train_x, data.train_y, 0):
+            for report in recipe.fit(model, data.train_x, data.train_y, seed=0):
                 if isinstance(report, EpochReport):
                     fastest = max(fastest, report.samples_per_second)
                     samples, seconds, spent = 0, 0.0, spent + report.seconds
@@ -576,7 +576,7 @@ def _train(
             return _minimized(recipe, model, x, y, trial, held_out)
         done, seconds, last = 0, 0.0, None
         try:
-            for report in _fit(recipe, model, x, y, trial.seed, **held_out):
+            for report in recipe.fit(model, x, y, seed=trial.seed, **held_out):
                 if isinstance(report, EpochReport):
                     done, seconds, last = report.epoch, seconds + report.seconds, report
         except Diverged:
@@ -620,28 +620,8 @@ def _start(recipe: Recipe, seed: int, data: Dataset, backend: Backend) -> MLP:
     if recipe.optimizer in METHODS:
         check(model, recipe.optimizer, recipe.max_iterations)
     else:
-        _fit(recipe, model, data.train_x, data.train_y, seed)
+        recipe.fit(model, data.train_x, data.train_y, seed=seed)
     return model
-
-
-def _fit(
-    recipe: Recipe, model: MLP, x: Any, y: Any, seed: int, **held_out: Any
-) -> Iterator[BatchProgress | EpochReport]:
-    return fit(
-        model,
-        x,
-        y,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        optimizer=recipe.optimizer,
-        momentum=recipe.momentum,
-        shuffle=recipe.shuffle,
-        sampling=recipe.sampling,
-        steps=recipe.steps,
-        seed=seed,
-        **held_out,
-    )
 
 
 def _limited(dataset: Dataset, limit: int | None) -> Dataset:

@@ -149,27 +149,27 @@ class Begun:
         event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
         return lines, event | {"finished_before": True}
 
-    def dataset(self, on_progress: Callable[[str, int, int], None]) -> Dataset:
-        """Load the data again.
 
-        Raises
-        ------
-        RunError
-            If it is gone or is not what it was.
-        """
-        begun = self.config["data"]
-        try:
-            data = load(begun["source"], begun["test_source"], on_progress=on_progress)
-        except DataError as error:
-            raise RunError(
-                f"{self.folder.path}: the data it began on cannot be read again ({error})"
-            ) from error
-        if data.fingerprint() != begun["crc32"]:
-            raise RunError(
-                f"{self.folder.path}: {begun['source']} has changed since the run began; put back"
-                " what it was, or start a new run"
-            )
-        return data
+def same_data(
+    folder: Path, begun: dict[str, Any], on_progress: Callable[[str, int, int], None]
+) -> Dataset:
+    """Load the data that a run or a sweep began on again, `begun` being what its config says of it.
+
+    Raises
+    ------
+    RunError
+        If it is gone or is not what it was.
+    """
+    try:
+        data = load(begun["source"], begun["test_source"], on_progress=on_progress)
+    except DataError as error:
+        raise RunError(f"{folder}: the data it began on cannot be read again ({error})") from error
+    if data.fingerprint() != begun["crc32"]:
+        raise RunError(
+            f"{folder}: {begun['source']} has changed since it began; put back what it was, or"
+            " start anew"
+        )
+    return data
 
 
 def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:

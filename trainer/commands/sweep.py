@@ -17,10 +17,10 @@ from typing import Any
 from backends import Backend
 
 from .. import __version__, display
-from ..data import DataError, Dataset, hold_out, load
+from ..data import Dataset, hold_out, load
 from ..files import write_whole
 from ..recipes import RECIPES, default_recipe, source_for
-from ..runs import RunError, check_free
+from ..runs import check_free
 from ..sweeping import (
     FIGURE,
     MOST_RUNS,
@@ -36,6 +36,7 @@ from ..sweeping import (
     values_of,
 )
 from . import UsageError, choose, in_options
+from .begun import same_data
 
 _SHOWN_SECONDS = 0.1
 
@@ -72,7 +73,7 @@ def run(
             _check_alone(resume, [name for name, value in given.items() if value is not None])
             folder = SweepFolder.open(resume.expanduser())
             backend = choose(device or folder.config["device"]["name"])
-            dataset = _same_data(folder, view)
+            dataset = same_data(folder.path, folder.config["data"], view.downloading)
             validation = folder.config["data"]["validation_samples"]
         else:
             values = _values(options, seeds)
@@ -144,22 +145,6 @@ def _plan(recipe: str | None, values: dict[str, tuple[Any, ...]], dataset: Datas
     except ValueError as error:
         raise UsageError(in_options(str(error))) from error
     return plan
-
-
-def _same_data(folder: SweepFolder, view: display.QuietView) -> Dataset:
-    recorded = folder.config["data"]
-    try:
-        dataset = load(recorded["source"], recorded["test_source"], on_progress=view.downloading)
-    except DataError as error:
-        raise UsageError(
-            f"--resume {folder.path}: the data it began on cannot be read again ({error})"
-        ) from error
-    if dataset.fingerprint() != recorded["crc32"]:
-        raise RunError(
-            f"--resume {folder.path}: {recorded['source']} has changed since the sweep began;"
-            " begin a new one"
-        )
-    return dataset
 
 
 def _sweep(

@@ -17,7 +17,7 @@ from ..augmentation import parse_augment, with_turned_copies
 from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, load
 from ..data.dataset import Samples
-from ..fitting import Course, Diverged, EpochReport, Training, fit
+from ..fitting import Course, Diverged, EpochReport, Training
 from ..minimizing import check
 from ..network import MLP
 from ..optimizers import METHODS
@@ -25,7 +25,7 @@ from ..recipes import RECIPES, Recipe, build, changed, default_recipe, source_fo
 from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
 from . import STOPS, UsageError, choose, full_batch, in_options, interruptible
-from .begun import Begun, changes_since
+from .begun import Begun, changes_since, same_data
 from .keeping import DEFAULT_INTERVAL, Interval, Keeper, training_state
 from .plot import draw_curves
 from .weights_given import files_of, network_of
@@ -198,7 +198,7 @@ def _continued(view: display.QuietView, begun: Begun, device: str | None) -> _Jo
     """Make the training that goes on."""
     config = begun.config
     backend = choose(device or config["device"]["name"], config["device"]["matmul"])
-    dataset = begun.dataset(view.downloading)
+    dataset = same_data(begun.folder.path, config["data"], view.downloading)
     checkpoint = begun.checkpoint
     if checkpoint is not None:
         differ = changes_since(config, _device(backend))
@@ -252,18 +252,10 @@ def _job(
         if chosen.optimizer in METHODS:
             check(model, chosen.optimizer, chosen.max_iterations)
         else:
-            training = fit(
+            training = chosen.fit(
                 model,
                 turned.train_x,
                 turned.train_y,
-                epochs=chosen.epochs,
-                batch_size=chosen.batch_size,
-                learning_rate=chosen.learning_rate,
-                optimizer=chosen.optimizer,
-                momentum=chosen.momentum,
-                shuffle=chosen.shuffle,
-                sampling=chosen.sampling,
-                steps=chosen.steps,
                 seed=seed,
                 test=(turned.test_x, turned.test_y),
                 validation=held_out,
