@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import numpy as np
 from .dataset import DataError, Samples, Source, parsing
 
 _MOST_PIXELS = 64_000_000
+_MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
 _FAINTEST_INK = 10.0  # of 255, against its background
@@ -114,14 +117,24 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such image file")
-    with parsing(path, "image"), warnings.catch_warnings():
-        # Pillow warns where we refuse.
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=_FORMATS) as image:
+    with parsing(path, "image"):
+        # An icon's frame may be larger than the icon says.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with (
+            path.open("rb") as file,
+            # Of a file Pillow asks for as many bytes as a chunk promises; a map gives what it has.
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            Image.open(content, formats=_FORMATS) as image,  # type: ignore[arg-type]
+        ):
             if image.width * image.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path}: {image.width}×{image.height} pixels, more than 64 megapixels"
                 )
+            if image.format in ("JPEG", "MPO"):
+                # A scan of a few bytes can go over all pixels again, and there is no end of them.
+                scans = sum(1 for _ in re.finditer(rb"\xff\xda", content))
+                if scans > _MOST_SCANS:
+                    raise DataError(f"{path}: a JPEG of {scans} scans; at most {_MOST_SCANS}")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):
                 return _to_8_bits(path, np.asarray(upright))
