@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
+import mmap
+import warnings
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -24,20 +27,63 @@ _STORED = dict(
 )
 _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), start=6))
 _COMPLEX = 0x0800
+_LONGEST_MESSAGE = 2000
+_LONGEST_LINE = 1 << 22
+_LONGEST_HEADER = 10_000  # what NumPy trusts
+# What a compressed file may hold without suspicion; zeros pack a thousandfold, pictures tenfold.
+_UNPACKED_BYTES, _UNPACKED_TIMES = 1 << 27, 200
+
+
+def one_line(message: str) -> str:
+    """Make a message fit for one line of a terminal, whatever names a file has put into it."""
+    line = " ".join(message.splitlines())
+    if len(line) > _LONGEST_MESSAGE:
+        half = _LONGEST_MESSAGE // 2 - 2
+        line = f"{line[:half]} … {line[-half:]}"
+    return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
 class ArrayFileError(ValueError):
     """A file of arrays cannot be read; one line with the file and what is the matter."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(one_line(message))
+
+
+def unpacked_limit(packed: int) -> int:
+    """Return how many bytes a compressed file of so many is trusted to unpack to."""
+    return max(_UNPACKED_BYTES, _UNPACKED_TIMES * packed)
+
+
+def check_lines(path: Path) -> None:
+    """Raise ArrayFileError for a text file with a line too long for a row of numbers.
+
+    NumPy takes twenty times a line's length to part it.
+    """
+    if not path.stat().st_size:
+        return
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = 0
+        while len(content) - start > _LONGEST_LINE:
+            last = start + _LONGEST_LINE + 1
+            end = content.rfind(b"\n", start, last)
+            if end < 0:
+                end = content.rfind(b"\r", start, last)
+            if end < 0:
+                raise ArrayFileError(
+                    f"{path}: byte {start}: a line of more than {_LONGEST_LINE:,} bytes; "
+                    "a row of fewer numbers is wanted"
+                )
+            start = end + 1
 
 
 @contextmanager
 def parsing(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a foreign parser stumbles over into an ArrayFileError that names the file."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they do not refuse is read, or refused by us
+            yield
     except ArrayFileError:
         raise
     except MemoryError as error:
@@ -71,13 +117,32 @@ def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     }
 
 
-def read_npz_member(path: Path, archive: zipfile.ZipFile, entry: zipfile.ZipInfo) -> np.ndarray:
-    """Read one array of an open npz archive; see `read_npy`."""
-    where = f"{path}: {entry.filename.removesuffix('.npy')}"
-    if entry.flag_bits & 0x1:
-        raise ArrayFileError(f"{where} is encrypted; an archive without a password is wanted")
-    with archive.open(entry) as file:
-        return _npy(file, entry.file_size, where)
+def read_npz_members(
+    path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
+) -> dict[str, np.ndarray]:
+    """Read arrays of an open npz archive; see `read_npy`."""
+    packed = path.stat().st_size
+    size = sum(entry.file_size for entry in members.values())
+    if size > unpacked_limit(packed):
+        raise ArrayFileError(
+            f"{path}: {packed:,} bytes that unpack to {size:,}, over {_UNPACKED_TIMES} times as"
+            " many; if that is meant, save it uncompressed: np.savez(…)"
+        )
+    arrays = {}
+    for name, entry in members.items():
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Python unpacks the others beyond what is asked of it.
+            raise ArrayFileError(
+                f"{path}: {name} is packed by method {entry.compress_type}; stored or deflated,"
+                " as np.savez and np.savez_compressed do it, is wanted"
+            )
+        if entry.flag_bits & 0x1:
+            raise ArrayFileError(
+                f"{path}: {name} is encrypted; an archive without a password is wanted"
+            )
+        with archive.open(entry) as file:
+            arrays[name] = _npy(file, entry.file_size, f"{path}: {name}")
+    return arrays
 
 
 def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
@@ -94,17 +159,20 @@ def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
         size = sum(entry.file_size for entry in members.values())
         if size > limit:
             raise ArrayFileError(f"{path}: {size:,} bytes unpacked; at most {limit:,} are read")
-        return {name: read_npz_member(path, archive, entry) for name, entry in members.items()}
+        return read_npz_members(path, archive, members)
 
 
 def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
     version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    elif version == (2, 0):
-        shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-    else:
+    if version not in ((1, 0), (2, 0)):
         raise ArrayFileError(f"{where} is in npy version {version}; 1.0 or 2.0 is wanted")
+    length = int.from_bytes(file.read(2 * version[0]), "little")
+    if length > _LONGEST_HEADER:
+        raise ArrayFileError(
+            f"{where}: a header of {length:,} bytes; at most {_LONGEST_HEADER:,} are read"
+        )
+    text = io.BytesIO(length.to_bytes(2, "little") + file.read(length))
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(text)
     if dtype.hasobject:
         raise ArrayFileError(
             f"{where} holds Python objects, which are never unpickled; save numbers"
@@ -135,7 +203,7 @@ def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | Non
     ----------
     path : Path
     limit : int, optional
-        Of a variable's bytes, unpacked; a file that has more of them is refused.
+        Of the variables' bytes, unpacked; a file that has more of them is refused.
 
     Returns
     -------
@@ -157,25 +225,39 @@ def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | Non
     if np.frombuffer(content, order + "u2", 1, 124)[0] == 0x0200:
         raise ArrayFileError(f"{path}: MATLAB 7.3 (HDF5) file; version 5 is wanted: save(…, '-v7')")
     arrays = {}
+    trusted = unpacked_limit(len(content))
+    left = trusted if limit is None else min(limit, trusted)
     with parsing(path, "MATLAB 5 file"):
         for kind, element in _elements(memoryview(content)[_HEADER:], order):
             if kind == _COMPRESSED:
-                kind, element = next(_elements(memoryview(_unpacked(element, limit)), order))
-            if kind == _MATRIX:
-                name, array = _matrix(element, order)
+                element = _unpacked(element, order, left)
+            if element and kind in (_MATRIX, _COMPRESSED):
+                name, array = _matrix(element, order, left)
                 arrays[name] = array
+                left -= 0 if array is None else array.nbytes
     return arrays
 
 
-def _unpacked(element: memoryview, limit: int | None) -> bytes:
-    if limit is None:
-        return zlib.decompress(element)
+def _unpacked(element: memoryview, order: str, limit: int) -> memoryview:
+    """Unpack a matrix, if it is one and no larger."""
     unpacking = zlib.decompressobj()
-    content = unpacking.decompress(element, limit)
-    if not unpacking.eof:
-        what = f"more than {limit:,} bytes unpacked" if len(content) == limit else "it ends early"
-        raise ValueError(what)
-    return content
+    tag = unpacking.decompress(element, 8)
+    kind, size = (int(i) for i in np.frombuffer(tag, order + "u4", 2))
+    if kind != _MATRIX:
+        return memoryview(b"")
+    if size > limit:
+        raise ValueError(_too_many(limit))
+    content = unpacking.decompress(unpacking.unconsumed_tail, size + 1)
+    if len(content) != size or not unpacking.eof:
+        raise ValueError(f"a packed element that does not hold the {size} bytes that it promises")
+    return memoryview(content)
+
+
+def _too_many(limit: int) -> str:
+    return (
+        f"more than {limit:,} bytes unpacked; if so many are meant, save it uncompressed: "
+        "save(…, '-v6')"
+    )
 
 
 def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview]]:
@@ -193,7 +275,7 @@ def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview
         place = start + size + padding
 
 
-def _matrix(content: memoryview, order: str) -> tuple[str, np.ndarray | None]:
+def _matrix(content: memoryview, order: str, limit: int) -> tuple[str, np.ndarray | None]:
     elements = _elements(content, order)
     _, flags = next(elements)
     _, dimensions = next(elements)
@@ -209,6 +291,8 @@ def _matrix(content: memoryview, order: str) -> tuple[str, np.ndarray | None]:
     values = np.frombuffer(data, order + _STORED[stored])
     if min(shape) < 0 or values.size != math.prod(shape):
         raise ValueError(f"{values.size} values where dimensions {shape} are promised")
+    if values.size * np.dtype(dtype).itemsize > limit:
+        raise ValueError(_too_many(limit))
     with np.errstate(invalid="ignore", over="ignore"):
         array = values.astype(dtype).reshape(shape, order="F")
     return bytes(name).decode("latin1"), array

@@ -132,9 +132,9 @@ def train_command(
         Parameter(
             group=_WHAT,
             help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
-            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first), a"
-            " folder with a train and a test CSV, an .npz, a .mat, or a folder with one sub-folder"
-            " of images a class. [default: auto]",
+            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a"
+            " whole number or a word), a folder with a train and a test CSV, an .npz, a .mat, or a"
+            " folder with one sub-folder of images a class. [default: auto]",
         ),
     ] = None,
     test_data: Annotated[

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from math import isfinite
 from operator import index
 from pathlib import Path
@@ -369,6 +370,11 @@ class MLP:
             If something is missing or does not go together.
         """
         try:
+            sizes = settings["sizes"]
+            # before anything is drawn: the settings may promise units that are not there
+            held = [arrays[f"W{layer}"].shape for layer in range(1, len(sizes))]
+            if held != list(pairwise(sizes)):
+                raise ValueError(f"sizes {sizes}, but matrices of {held}")
             maps = {name: arrays[name] for name in ("scale", "shift")}
             model = cls(backend=backend, **settings, **maps)
             model.set_weights([arrays[name] for name in model.names])

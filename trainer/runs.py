@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PARTS = ("test", "validation", "train")
 _LOCK = ".lock"
+_LARGEST = 1 << 26  # bytes of a config or of metrics: of 200,000 epochs
 
 
 class RunError(ValueError):
@@ -79,9 +80,9 @@ def claim(folder: Path) -> Claim:
 
 def _holder(folder: Path) -> str:
     try:
-        process = json.loads((folder / "config.json").read_bytes())["process"]
+        process = json.loads(read_plain(folder / "config.json"))["process"]
         return f"process {process['pid']} on {process['host']}, since {process['since']},"
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return "another process"
 
 
@@ -190,8 +191,10 @@ class Run:
         """
         file = path / "config.json"
         try:
-            config = json.loads(file.read_bytes())
+            config = json.loads(read_plain(file))
             _check(config["data"])
+            if not isinstance(config.get("settings", {}), dict):
+                raise TypeError("settings is no object")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{path}: no run is there; expected, first of all, a folder that `train` wrote."
@@ -224,15 +227,8 @@ class Run:
         """
         file = self.path / "metrics.jsonl"
         try:
-            lines = [json.loads(line) for line in file.read_text().splitlines()]
-            for line in lines:
-                accuracies = [line.get(f"{part}_accuracy") for part in _PARTS]
-                if not isinstance(line["epoch"], int) or not all(
-                    isinstance(number, int | float)
-                    for number in (line["train_loss"], *accuracies)
-                    if number is not None
-                ):
-                    raise TypeError("no numbers")
+            lines = [json.loads(line) for line in read_plain(file).splitlines()]
+            check_metrics(lines)
         except FileNotFoundError:
             lines = []
         except KeyError as error:
@@ -267,6 +263,28 @@ class Run:
                 f"{path}: leads out of the run's folder, to {target}; expected a file in it"
             )
         return path
+
+
+def read_plain(file: Path) -> bytes:
+    """Read a plain file that is not absurdly large; else ValueError."""
+    size = file.stat().st_size
+    if not file.is_file():  # reading a pipe would never end
+        raise ValueError("no plain file")
+    if size > _LARGEST:
+        raise ValueError(f"{size:,} bytes; at most {_LARGEST:,}")
+    return file.read_bytes()
+
+
+def check_metrics(epochs: Sequence[Any]) -> None:
+    """Raise KeyError, TypeError or AttributeError unless these are the metrics of epochs."""
+    for epoch in epochs:
+        accuracies = [epoch.get(f"{part}_accuracy") for part in _PARTS]
+        if not isinstance(epoch["epoch"], int) or not all(
+            isinstance(number, int | float)
+            for number in (epoch["train_loss"], *accuracies)
+            if number is not None
+        ):
+            raise TypeError("no numbers")
 
 
 def _check(data: dict[str, Any]) -> None:

@@ -37,7 +37,7 @@ from .minimizing import NotFinite, check, minimize
 from .network import MLP
 from .optimizers import METHODS
 from .recipes import Recipe, build, changed, recorded
-from .runs import Run, RunError, claim
+from .runs import Run, RunError, claim, read_plain
 
 MOST_RUNS = 100_000
 FIGURE = "sweep.png"
@@ -665,6 +665,10 @@ def _masked(how: int, signals: set[Any]) -> set[Any]:
 # --- keeping it -----------------------------------------------------------------------------
 
 
+# what a config that is none makes of its reader
+_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
+
+
 class SweepFolder:
     """A sweep's folder: config.json, sweep.csv with a line a finished run, sweep.png.
 
@@ -726,7 +730,7 @@ class SweepFolder:
         """
         file = path / "config.json"
         try:
-            config = json.loads(file.read_bytes())
+            config = json.loads(read_plain(file))
             asked = config["sweep"]
             plan = Plan(
                 recipe=recorded(asked["recipe"], asked["settings"]),
@@ -750,7 +754,7 @@ class SweepFolder:
                 f"--resume {path}: no sweep is there; expected a folder that `sweep` wrote, such"
                 " as sweeps/s1"
             ) from error
-        except (OSError, ValueError, TypeError, AttributeError, LookupError) as error:
+        except _UNREADABLE as error:
             cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise RunError(f"{file}: not a sweep's config ({cause})") from error
         run = Run(path, config, claim(path))

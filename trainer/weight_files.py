@@ -12,7 +12,6 @@ import json
 import os
 import re
 import tempfile
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
@@ -21,7 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from .array_files import ArrayFileError, parsing, read_mat, read_npy, read_npz
+from .array_files import (
+    ArrayFileError,
+    check_lines,
+    one_line,
+    parsing,
+    read_mat,
+    read_npy,
+    read_npz,
+)
 from .files import write_whole
 
 MODEL_FILE = "model.safetensors"  # in a run folder
@@ -35,13 +42,16 @@ _NO_SUM = "0" * 64
 _INPUT_MAP = ("scale", "shift")
 _LARGEST = 1 << 31  # bytes of weights
 _NUMBERED = re.compile(
-    r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d+)", re.IGNORECASE
+    r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d{1,9})", re.IGNORECASE
 )
 _BIAS = re.compile(r"(.*[^a-z])?(b|bias|biases)(_?\d+)?", re.IGNORECASE)
 
 
 class WeightFileError(ValueError):
     """A weight file cannot be read; one line with the file, what was found and what was wanted."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class ShapeError(WeightFileError):
@@ -350,8 +360,8 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
             arrays = read_mat(file, _LARGEST)
             return [(name, array) for name, array in arrays.items() if array is not None]
         if suffix == ".csv":
-            with parsing(file, "table of numbers"), warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of an empty one
+            with parsing(file, "table of numbers"):
+                check_lines(file)
                 array = np.loadtxt(file, delimiter=",", ndmin=2, dtype=np.float64)
             return [(file.stem, array)]
         with parsing(file, "safetensors file"):

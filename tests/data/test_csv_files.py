@@ -1,3 +1,5 @@
+import csv
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -119,7 +121,20 @@ def test_a_folder_with_a_pair(tmp_path):
         (b"1,2,3\n1,\xff,3\n", ["not UTF-8", "0xff at byte 8"]),
         (b"\x89PNG\r\n\x1a\n\x00\x00", ["not UTF-8", "0x89 at byte 0"]),
         ("1,2\n".encode("utf-16"), ["not UTF-8", "byte 0"]),
-        (b"1,2\n\x00\x01,3\n", ["line 2", "column 1"]),
+        (b"1,2\n\x00\x01,3\n", ["line 2", "column 1", "label"]),
+        (b"cat,1,2\n,3,4\n", ["line 2", "column 1", "label ''", "printable letters"]),
+        (b'cat,1\n"  ",3\n', ["line 2", "column 1", "label ''"]),
+        (b"cat,1\n" + b"a" * 65 + b",3\n", ["line 2", "column 1", "label 'aaaa"]),
+        (b"1,2\n,3\n", ["line 2", "column 1", "label ''"]),
+        (b"cat,1,2\n\ndog,3,x\n", ["line 3", "column 3", "'x' found, a number wanted"]),
+        (b"cat,1,2\ndog,3\n", ["line 2", "2 values found, 3 wanted"]),
+        (b"cat,1,2\ndog\n", ["line 2", "1 values found, 3 wanted"]),
+        (b"cat,1\ndog,\n", ["line 2", "column 2", "'' found"]),
+        (b"label,a\n\ncat,1\ndog,256\n", ["line 4", "column 2", "256 found", "0…255"]),
+        (b"cat,0.5\ndog,nan\n", ["line 2", "column 2", "nan found", "finite"]),
+        (b'cat,1\ndog,"1\n2"\n', ["line 2", "column 2"]),
+        (b"cat,1\n\xff,3\n", ["not UTF-8", "0xff at byte 6"]),
+        (b"cat\ndog\n", ["column"]),
         (b'1,2\n1,"2\n1,2\n', ["samples.csv"]),
     ],
 )
@@ -169,3 +184,74 @@ def test_another_separator_is_named(tmp_path, separator):
     path.write_text(separator.join("123") + "\n")
     with pytest.raises(DataError, match=r"a\.csv: line 1: cells separated by"):
         load(path)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    labels=st.lists(st.text(max_size=9), min_size=2, max_size=8),
+    header=st.booleans(),
+    decimals=st.booleans(),
+    data=st.data(),
+)
+def test_words_are_labels(tmp_path_factory, labels, header, decimals, data):
+    """As csv.writer of the standard library writes them."""
+    words = ["".join(c for c in label if c.isprintable()).strip() for label in labels]
+    words = ["cat", *(word or "-" for word in words), "7"]
+    element = st.integers(0, 9).map(lambda i: i + 0.5 if decimals else i)
+    rows = data.draw(
+        st.lists(
+            st.lists(element, min_size=3, max_size=3),
+            min_size=len(words),
+            max_size=len(words),
+        )
+    )
+    path = tmp_path_factory.mktemp("csv") / "words.csv"
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([["label", "a", "b", "c"]] if header else [])
+        writer.writerows([word, *row] for word, row in zip(words, rows, strict=True))
+    data = load(path, test_data=path)
+    assert data.classes == tuple(sorted(set(words)))
+    assert [data.classes[code] for code in data.train_y] == words
+    np.testing.assert_array_equal(data.train_x, rows)
+    assert data.train_x.dtype == (np.float32 if decimals else np.uint8)
+    assert data.value_range == ((data.train_x.min(), data.train_x.max()) if decimals else (0, 255))
+    np.testing.assert_array_equal(load_unlabelled(path, 3), rows)
+
+
+@pytest.mark.parametrize(
+    ("text", "classes", "rows"),
+    [
+        ("cat,1,2\ndog,3,4\n", ("cat", "dog"), 2),  # the second cell is a number: no header
+        ("label,a,b\ncat,1,2\ndog,3,4\n", ("cat", "dog"), 2),
+        ("label,1,2\n5,1,2\n6,3,4\n", (5, 6), 2),  # the next line begins with a number: a header
+        ("label,1,2\n5,1,2\ncat,3,4\n", ("5", "cat"), 2),
+        ("5,1,2\n6,3,4\n5a,1,1\n", ("5", "5a", "6"), 3),
+        ('"cat",1,2\n cat ,3,4\n', ("cat",), 2),
+        ('"a, b",1,2\n"say ""x""",3,4\n', ("a, b", 'say "x"'), 2),
+        ("2.5,1,2\ncat,3,4\n", ("2.5", "cat"), 2),
+    ],
+)
+def test_what_is_a_header_and_what_a_word(tmp_path, text, classes, rows):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    data = load(path, test_data=path)
+    assert data.classes == classes
+    assert len(data.train_x) == rows
+    assert load_labelled(path, classes, 2)[1].tolist() == data.train_y.tolist()
+    np.testing.assert_array_equal(load_unlabelled(path, 2), data.train_x)
+
+
+def test_words_where_only_features_are_wanted(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(",1,2\n?,3,4\n")
+    assert load_unlabelled(path, 2).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(DataError, match=r"line 1, column 1: '' found, a number wanted"):
+        load_unlabelled(path, 3)
+
+
+def test_words_and_numbers_are_no_pair(tmp_path):
+    (tmp_path / "train.csv").write_text("cat,1\ndog,2\n")
+    (tmp_path / "test.csv").write_text("1,1\n2,2\n")
+    with pytest.raises(DataError, match="integer labels, the other part names"):
+        load(tmp_path)

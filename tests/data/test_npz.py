@@ -47,6 +47,15 @@ def test_round_trip(tmp_path_factory, x, y, column, fortran, compressed):
     assert (data.kind, data.name) == ("npz", "k")
 
 
+@pytest.mark.parametrize("order", "<>")
+def test_words_are_labels(tmp_path, order):
+    words = np.array(["cat", "dog ", "é", "cat", "7", "dog"]).astype(f"{order}U5")
+    np.savez(tmp_path / "a.npz", x_train=X, y_train=words[:, None], x_test=X, y_test=words)
+    data = load(tmp_path / "a.npz")
+    assert data.classes == ("7", "cat", "dog", "é")
+    assert data.train_y.tolist() == data.test_y.tolist() == [1, 2, 3, 1, 0, 2]
+
+
 def test_without_a_test_part(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
     data = load(tmp_path / "a.npz")
@@ -61,7 +70,8 @@ def test_without_a_test_part(tmp_path):
         ({"x_train": X, "y_train": Y[:5]}, ["y_train", "5 labels for 6 samples"]),
         ({"x_train": X, "y_train": np.eye(6)}, ["y_train", "(6, 6)"]),
         ({"x_train": X, "y_train": Y + 0.5}, ["y_train", "sample 0", "0.5"]),
-        ({"x_train": X, "y_train": np.array(list("abcdef"))}, ["y_train", "<U1"]),
+        ({"x_train": X, "y_train": np.array([b"a"] * 6)}, ["y_train", "|S1"]),
+        ({"x_train": X, "y_train": np.array([*"abcde", ""])}, ["y_train", "sample 5", "''"]),
         ({"x_train": X[:, 0, 0], "y_train": Y}, ["x_train", "(6,)"]),
         ({"x_train": np.stack([X] * 3, -1), "y_train": Y}, ["x_train", "(6, 2, 2, 3)"]),
         ({"x_train": X[:0], "y_train": Y[:0]}, ["x_train", "empty"]),

@@ -14,11 +14,12 @@ from ..data import DataError, Dataset, load
 from ..network import MLP
 from ..optimizers import METHODS
 from ..recipes import recorded
-from ..runs import Run, RunError, versions
+from ..runs import Run, RunError, check_metrics, versions
 from ..weight_files import WeightFileError, read_safetensors
 from .keeping import resume_command
 
 _MAY_GROW = ("epochs", "max_iterations")
+_SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
 
 
 class Begun:
@@ -82,6 +83,10 @@ class Begun:
         if self.checkpoint is not None:
             state = self.checkpoint.state
             self.history = list(state["history"])
+            check_metrics(self.history)
+            numbers = [epoch[name] for epoch in self.history for name in _SECONDS]
+            if not all(isinstance(n, int | float) for n in [*numbers, state["best"] or 0]):
+                raise TypeError("its history lacks numbers")
             then = _facts(state["config"])
             differ = [
                 f"{name} is {_text(now[name])} there and {_text(then[name])} in it"

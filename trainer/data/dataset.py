@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,19 +14,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..array_files import ArrayFileError
+from ..array_files import ArrayFileError, one_line
 
 Samples = tuple[np.ndarray, np.ndarray]
 Label = int | str
 
 _SPLIT_SEED = 0
+_LONGEST_LABEL = 64  # NumPy takes as much room for every label as for the longest
+WORD_WANTED = f"a whole number or 1 to {_LONGEST_LABEL} printable letters are wanted"
 
 
 class DataError(ValueError):
     """Data that cannot be had or used; the message is one line, fit to be shown as it is."""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(one_line(message))
 
 
 class Scale(NamedTuple):
@@ -114,7 +118,9 @@ def cause(error: BaseException) -> str:
 def parsing(path: Path, what: str) -> Iterator[None]:
     """Turn whatever a foreign parser stumbles over into a DataError that names the file."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they do not refuse is read, or refused by us
+            yield
     except DataError:
         raise
     except ArrayFileError as error:
@@ -169,7 +175,7 @@ def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, i
         features = np.ascontiguousarray(array, dtype=np.float32)
     finite = np.isfinite(features)
     if not finite.all():
-        sample, feature = (int(i) for i in np.argwhere(~finite)[0])
+        sample, feature = first_true(~finite)
         value = array[sample, feature]
         raise DataError(
             f"{where}: sample {sample}, feature {feature} (from 0) is {value}; "
@@ -179,12 +185,12 @@ def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, i
 
 
 def as_labels(array: np.ndarray, samples: int, where: str) -> np.ndarray:
-    """Check an array of integer labels, one a sample.
+    """Check an array of labels, one a sample.
 
     Parameters
     ----------
     array : numpy.ndarray
-        (n,), (n, 1) or (1, n), integers in any real dtype.
+        (n,), (n, 1) or (1, n), integers in any real dtype, or text.
     samples : int
         How many are wanted.
     where : str
@@ -193,26 +199,52 @@ def as_labels(array: np.ndarray, samples: int, where: str) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (n,) int64.
+        (n,) int64 or text.
 
     Raises
     ------
     DataError
-        Wrong dimensions, a count that disagrees, labels that are no integers.
+        Wrong dimensions, a count that disagrees, labels that are neither integers nor text.
     """
     if array.ndim != 1 and not (array.ndim == 2 and 1 in array.shape):
-        raise DataError(f"{where} has shape {array.shape}; one integer label a sample is wanted")
+        raise DataError(f"{where} has shape {array.shape}; one label a sample is wanted")
     if array.size != samples:
         raise DataError(f"{where} holds {array.size} labels for {samples} samples")
-    if array.dtype.kind not in "buif":
-        raise DataError(f"{where} has dtype {array.dtype}; integer labels are wanted")
+    if array.dtype.kind not in "buifU":
+        raise DataError(f"{where} has dtype {array.dtype}; integer labels or text are wanted")
     array = array.ravel()
+    if array.dtype.kind == "U":
+        return _as_words(array, where)
     row = first_non_integer(array)
     if row is not None:
         raise DataError(
             f"{where}: sample {row} (from 0) has label {array[row]}; an integer is wanted"
         )
     return array.astype(np.int64)
+
+
+def _as_words(array: np.ndarray, where: str) -> np.ndarray:
+    letters = array.view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
+    if letters.max() > sys.maxunicode:
+        raise DataError(f"{where} holds four bytes that are no letter; text is wanted")
+    words = [word.strip() for word in array.tolist()]
+    for row, word in enumerate(words):
+        if not is_word(word):
+            raise DataError(
+                f"{where}: sample {row} (from 0) has label {word[:40]!r}; {WORD_WANTED}"
+            )
+    return np.array(words)
+
+
+def is_word(text: str) -> bool:
+    """Whether this can be the name of a class."""
+    return 0 < len(text) <= _LONGEST_LABEL and text.isprintable()
+
+
+def first_true(bad: np.ndarray) -> tuple[int, int]:
+    """Return row and column of the first True of a matrix."""
+    row, column = np.unravel_index(bad.argmax(), bad.shape)
+    return int(row), int(column)
 
 
 def first_non_integer(values: np.ndarray) -> int | None:

@@ -6,10 +6,12 @@ import gzip
 import math
 import re
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
 
+from ..array_files import unpacked_limit
 from .dataset import DataError, Source
 
 _MAGIC = {0x00000803: "IDX images", 0x00000801: "IDX labels"}
@@ -19,15 +21,17 @@ _CHUNK = 1 << 20
 
 def is_idx_folder(folder: Path) -> bool:
     """Whether a folder holds a file named as MNIST's are."""
-    return any(_NAME.fullmatch(entry.name) for entry in folder.iterdir())
+    return any(_NAME.fullmatch(entry.name) and entry.is_file() for entry in folder.iterdir())
 
 
-def read_folder(folder: Path) -> Source:
+def read_folder(folder: Path, only: Collection[str] | None = None) -> Source:
     """Read a folder with MNIST's file names; one pair alone, training or test, is all there is.
 
     Parameters
     ----------
     folder : Path
+    only : collection of str, optional
+        The names of the files to read, whatever else is there.
 
     Returns
     -------
@@ -41,7 +45,8 @@ def read_folder(folder: Path) -> Source:
     files: dict[tuple[str, str], Path] = {}
     # In reverse, so that of a file and its .gz the file itself is taken.
     for entry in sorted(folder.iterdir(), reverse=True):
-        if match := _NAME.fullmatch(entry.name):
+        match = _NAME.fullmatch(entry.name)
+        if match and entry.is_file() and (only is None or entry.name in only):
             files[match[1], match[2][:6]] = entry
     parts, shapes = [], []
     for part in ("train", "t10k"):
@@ -137,6 +142,11 @@ def _read(path: Path, magic: int) -> tuple[np.ndarray, list[int]]:
                 raise DataError(f"{path}: byte 4: nothing in it: dimensions {sizes}")
             if not zipped:
                 _check_size(path, start, wanted, path.stat().st_size - start)
+            elif start + wanted > unpacked_limit(packed := path.stat().st_size):
+                raise DataError(
+                    f"{path}: its header promises {start + wanted} bytes, far more than {packed} "
+                    "bytes of gzip hold; if so many are meant, unpack it: gunzip"
+                )
             # By chunks: a header may promise 2³¹ images that are not there.
             content = bytearray()
             while len(content) <= wanted and (chunk := file.read(_CHUNK)):

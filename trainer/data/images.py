@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from .dataset import DataError, Samples, Source, parsing
 
 _MOST_PIXELS = 64_000_000
+_MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
 _FAINTEST_INK = 10.0  # of 255, against its background
@@ -114,14 +118,24 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such image file")
-    with parsing(path, "image"), warnings.catch_warnings():
-        # Pillow warns where we refuse.
-        warnings.simplefilter("ignore")
-        with Image.open(path, formats=_FORMATS) as image:
+    with parsing(path, "image"):
+        # An icon's frame may be larger than the icon says.
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with (
+            path.open("rb") as file,
+            # Of a file Pillow asks for as many bytes as a chunk promises; a map gives what it has.
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            _identified(path, content) as image,
+        ):
             if image.width * image.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path}: {image.width}×{image.height} pixels, more than 64 megapixels"
                 )
+            if image.format in ("JPEG", "MPO"):
+                # A scan of a few bytes can go over all pixels again, and there is no end of them.
+                scans = sum(1 for _ in re.finditer(rb"\xff\xda", content))
+                if scans > _MOST_SCANS:
+                    raise DataError(f"{path}: a JPEG of {scans} scans; at most {_MOST_SCANS}")
             upright = ImageOps.exif_transpose(image)
             if upright.mode.startswith("I"):
                 return _to_8_bits(path, np.asarray(upright))
@@ -131,6 +145,16 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
                 white = Image.new("RGBA", upright.size, "white")
                 upright = Image.alpha_composite(white, upright.convert("RGBA"))
             return np.array(upright.convert("L"))
+
+
+def _identified(path: Path, content: mmap.mmap) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        return Image.open(content, formats=_FORMATS)  # type: ignore[arg-type]
+    except UnidentifiedImageError as error:
+        kinds = ", ".join(_FORMATS)
+        raise DataError(f"{path}: not a readable image: it is none of {kinds}") from error
 
 
 def _to_8_bits(path: Path, pixels: np.ndarray) -> np.ndarray:

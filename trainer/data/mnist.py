@@ -119,7 +119,7 @@ def _read(mirrors: list[str], on_progress: Progress | None, *, patient: bool = T
         working = _fetch(name, folder, mirrors, on_progress, patient)
         # A dead mirror costs its timeout once, not once a file.
         mirrors.sort(key=lambda mirror: mirror != working)
-    return replace(idx.read_folder(folder), name="mnist", kind="mnist", source="mnist")
+    return replace(idx.read_folder(folder, only=FILES), name="mnist", kind="mnist", source="mnist")
 
 
 def _fetch(

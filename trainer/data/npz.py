@@ -5,7 +5,7 @@ from __future__ import annotations
 import zipfile
 from pathlib import Path
 
-from ..array_files import npz_members, read_npz_member
+from ..array_files import npz_members, read_npz_members
 from .dataset import DataError, Source, as_features, as_labels, parsing
 
 
@@ -36,7 +36,7 @@ def read_file(path: Path) -> Source:
                 raise DataError(
                     f"{path}: no array {name}; {there} found, {', '.join(wanted)} wanted"
                 )
-        arrays = {name: read_npz_member(path, archive, members[name]) for name in wanted}
+        arrays = read_npz_members(path, archive, {name: members[name] for name in wanted})
 
     parts, shapes = [], []
     for part in ("train", "test")[: len(wanted) // 2]:

@@ -1,0 +1,385 @@
+"""Every reader of files that others may have written, with small good files to damage."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import struct
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from safetensors import safe_open
+from safetensors.numpy import save
+from scipy.io import savemat
+
+from backends import select
+from trainer import MLP
+from trainer.data import DataError, load, load_unlabelled, read_grey
+from trainer.data.idx import read_labels
+from trainer.runs import Run, RunError
+from trainer.weight_files import WeightFileError, read_weights
+
+LONGEST_MESSAGE = 2000
+
+PIXELS = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+MATRIX = np.arange(12.0).reshape(4, 3)
+CONFIG = {
+    "data": {
+        "name": "x",
+        "kind": "csv",
+        "source": "/x.csv",
+        "test_source": None,
+        "dtype": "uint8",
+        "test_samples": 1,
+        "classes": [0, 1],
+        "image_shape": None,
+        "value_range": [0, 255],
+    }
+}
+
+
+class Finding(AssertionError):
+    """A reader has neither read nor refused a file as it should."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """One reader.
+
+    Attributes
+    ----------
+    name : str
+    file : str
+        What it reads is called so, below a folder.
+    read : callable
+        Takes the file's path.
+    errors : type
+        What it may raise.
+    seeds : tuple of bytes
+        Good contents, before `wrap`.
+    wrap : callable
+        Makes the file of a content: compresses it, sets its sums right.
+    beside : mapping of str to bytes
+        Other files that are wanted there.
+    """
+
+    name: str
+    file: str
+    read: Callable[[Path], object]
+    errors: type[Exception]
+    seeds: tuple[bytes, ...]
+    wrap: Callable[[bytes], bytes] = bytes
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+    def prepare(self, folder: Path) -> None:
+        """Write what stands beside the file."""
+        for name in (self.file, *self.beside):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        for name, content in self.beside.items():
+            (folder / name).write_bytes(content)
+
+    def refusal(self, folder: Path, content: bytes) -> str | None:
+        """Read such a file in a folder that was prepared.
+
+        Returns
+        -------
+        str or None
+            The message with which it was refused, None if it was read.
+
+        Raises
+        ------
+        Finding
+            If the message is not one line that names the file, or speaks of memory.
+        Exception
+            Whatever else the reader raises.
+        """
+        path = folder / self.file
+        path.write_bytes(self.wrap(content))
+        try:
+            self.read(path)
+        except self.errors as error:
+            message = str(error)
+            if not message.isprintable() or len(message) > LONGEST_MESSAGE:
+                raise Finding(f"not one printable line: {message!r}") from error
+            if str(folder) not in message:
+                raise Finding(f"the file is not named: {message!r}") from error
+            if "memory" in message:
+                raise Finding(f"it took too much memory: {message!r}") from error
+            return message
+        return None
+
+
+# --- good files -----------------------------------------------------------------------------
+
+
+def npy(array: np.ndarray, version: tuple[int, int] = (1, 0)) -> bytes:
+    """Write as np.save does."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, version=version, allow_pickle=False)
+    return buffer.getvalue()
+
+
+def archive(members: Mapping[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """Zip members."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return buffer.getvalue()
+
+
+def mat(*, do_compression: bool = False, **arrays: np.ndarray) -> bytes:
+    """Write as MATLAB does."""
+    buffer = io.BytesIO()
+    savemat(buffer, arrays, do_compression=do_compression)
+    return buffer.getvalue()
+
+
+def picture(kind: str, mode: str = "L", **options: object) -> bytes:
+    """Draw a small image."""
+    buffer = io.BytesIO()
+    grey = Image.fromarray(np.arange(48, dtype=np.uint8).reshape(6, 8) * 5)
+    grey.convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Make a chunk of a PNG."""
+    return struct.pack(">I", len(content)) + name + content + _sum(name + content)
+
+
+def _sum(content: bytes) -> bytes:
+    return struct.pack(">I", zlib.crc32(content))
+
+
+def with_sums(png: bytes) -> bytes:
+    """Set the sums of a PNG's chunks right, as far as there are chunks."""
+    content, place = bytearray(png), 8
+    while place + 12 <= len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        end = place + 8 + size
+        if end + 4 > len(content):
+            break
+        content[end : end + 4] = _sum(bytes(content[place + 4 : end]))
+        place = end + 4
+    return bytes(content)
+
+
+def with_packed_element(content: bytes) -> bytes:
+    """Make a MATLAB file of labels and a packed element."""
+    packed = zlib.compress(content)
+    return mat(y=LABELS) + struct.pack("<2I", 15, len(packed)) + packed
+
+
+def model() -> bytes:
+    """Write a network as `MLP.save` does."""
+    network = MLP([4, 3, 2], backend=select("cpu"), bias=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.safetensors"
+        network.save(path)
+        return path.read_bytes()
+
+
+def model_of(settings: str) -> bytes:
+    """Write that network with other settings, given as JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "m.safetensors"
+        path.write_bytes(model())
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    return save(arrays, metadata={"xptrainer": settings})
+
+
+IDX_IMAGES = struct.pack(">4I", 0x803, *PIXELS.shape) + PIXELS.tobytes()
+IDX_LABELS = struct.pack(">2I", 0x801, len(LABELS)) + bytes(LABELS.tolist())
+_CSV = (
+    b"7,0,1,2,255\n3,4,5,6,7\n",
+    b'label,a.b,c,d,e\n1,0.5,1e3,-2,3\r\n"2",1,2,3,4\r\n',
+    b'cat,0,1,2,3\n"do""g, big",1,2,3,4\n7,9,9,9,9\n',
+)
+_MAT_ELEMENT = mat(X=PIXELS.reshape(6, 4))[128:]
+_PNGS = (
+    picture("PNG"),
+    picture("PNG", "RGBA"),
+    picture("PNG", "P", transparency=3),
+    picture("PNG", "1"),
+)
+_METRICS = b"".join(
+    json.dumps({"epoch": i, "train_loss": 0.5, "test_accuracy": 0.25}).encode() + b"\n"
+    for i in (1, 2)
+)
+
+
+def _weights(path: Path) -> object:
+    return read_weights([path], 4, {3}, transposed=False)
+
+
+def _data(path: Path) -> object:
+    return load(path, test_data=path)
+
+
+def _idx_folder(path: Path) -> object:
+    return load(path.parent, test_data=path.parent)
+
+
+READERS = {
+    reader.name: reader
+    for reader in (
+        Reader("idx-images", "a.idx", lambda p: load_unlabelled(p, 4), DataError, (IDX_IMAGES,)),
+        Reader(
+            "idx-images-gz",
+            "a.gz",
+            lambda p: load_unlabelled(p, 4),
+            DataError,
+            (gzip.compress(IDX_IMAGES, mtime=0), gzip.compress(b"", mtime=0) * 2),
+        ),
+        Reader(
+            "idx-images-in-gz",
+            "a.gz",
+            lambda p: load_unlabelled(p, 4),
+            DataError,
+            (IDX_IMAGES,),
+            wrap=lambda content: gzip.compress(content, 1),
+        ),
+        Reader("idx-labels", "a", read_labels, DataError, (IDX_LABELS,)),
+        Reader(
+            "idx-folder",
+            "train-labels-idx1-ubyte",
+            _idx_folder,
+            DataError,
+            (IDX_LABELS,),
+            beside={"train-images-idx3-ubyte": IDX_IMAGES},
+        ),
+        Reader("csv", "a.csv", _data, DataError, _CSV),
+        Reader("csv-unlabelled", "a.csv", lambda p: load_unlabelled(p, 4), DataError, _CSV),
+        Reader(
+            "csv-folder",
+            "train.csv",
+            lambda p: load(p.parent),
+            DataError,
+            _CSV,
+            beside={"test.csv": _CSV[0]},
+        ),
+        Reader(
+            "mat",
+            "a.mat",
+            _data,
+            DataError,
+            tuple(
+                mat(X=PIXELS.reshape(6, 4), y=LABELS, do_compression=packed)
+                for packed in (False, True)
+            ),
+        ),
+        Reader("mat-element", "a.mat", _data, DataError, (_MAT_ELEMENT,), with_packed_element),
+        Reader(
+            "npz",
+            "a.npz",
+            _data,
+            DataError,
+            tuple(
+                archive({"x_train.npy": npy(PIXELS), "y_train.npy": npy(y)}, method)
+                for y in (LABELS, np.array(list("abcabc")))
+                for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+            ),
+        ),
+        Reader(
+            "npz-images",
+            "a.npz",
+            _data,
+            DataError,
+            (npy(PIXELS), npy(np.asfortranarray(PIXELS), (2, 0)), npy(PIXELS.astype(">f8"))),
+            lambda x: archive({"x_train.npy": x, "y_train.npy": npy(LABELS)}),
+        ),
+        Reader(
+            "npz-labels",
+            "a.npz",
+            _data,
+            DataError,
+            (npy(LABELS), npy(np.array(list("abcabc")))),
+            lambda y: archive({"x_train.npy": npy(PIXELS), "y_train.npy": y}),
+        ),
+        Reader("npy-weights", "w.npy", _weights, WeightFileError, (npy(MATRIX),)),
+        Reader(
+            "npz-weights",
+            "w.npz",
+            _weights,
+            WeightFileError,
+            (archive({"W1.npy": npy(MATRIX), "b1.npy": npy(MATRIX[0])}),),
+        ),
+        Reader(
+            "mat-weights",
+            "w.mat",
+            _weights,
+            WeightFileError,
+            tuple(mat(W1=MATRIX, do_compression=packed) for packed in (False, True)),
+        ),
+        Reader(
+            "csv-weights",
+            "w.csv",
+            _weights,
+            WeightFileError,
+            (b"".join(b"1,2.5,-3e-4\n" for _ in range(4)),),
+        ),
+        Reader(
+            "safetensors-weights",
+            "w.safetensors",
+            _weights,
+            WeightFileError,
+            (
+                save({"W1": MATRIX, "b1": MATRIX[0]}),
+                save({"fc1.weight": MATRIX.astype("f4")}, metadata={"a": "b"}),
+            ),
+        ),
+        Reader(
+            "model",
+            "model.safetensors",
+            lambda p: MLP.load(p, backend=select("cpu")),
+            WeightFileError,
+            (model(),),
+        ),
+        Reader("png", "a.png", read_grey, DataError, _PNGS),
+        Reader("png-chunks", "a.png", read_grey, DataError, _PNGS, with_sums),
+        Reader(
+            "image",
+            "a",
+            read_grey,
+            DataError,
+            (
+                *(picture(kind) for kind in ("GIF", "BMP", "JPEG", "TIFF", "PPM", "TGA", "ICO")),
+                picture("TIFF", compression="tiff_deflate"),
+                picture("WEBP", "RGB"),
+            ),
+        ),
+        Reader(
+            "image-folder",
+            "cat/a.png",
+            lambda p: load(p.parent.parent, test_data=p.parent.parent),
+            DataError,
+            _PNGS[:1],
+            with_sums,
+            {"dog/b.png": _PNGS[0]},
+        ),
+        Reader(
+            "config",
+            "config.json",
+            lambda p: Run.open(p.parent),
+            RunError,
+            (json.dumps(CONFIG, indent=2).encode(),),
+        ),
+        Reader(
+            "metrics",
+            "metrics.jsonl",
+            lambda p: Run(p.parent, {}).metrics(),
+            RunError,
+            (_METRICS,),
+        ),
+    )
+}

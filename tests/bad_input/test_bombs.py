@@ -1,0 +1,290 @@
+"""Small files that promise or unpack to a lot cost next to nothing, and are refused."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from .readers import (
+    IDX_IMAGES,
+    LABELS,
+    LONGEST_MESSAGE,
+    READERS,
+    archive,
+    chunk,
+    mat,
+    model_of,
+    npy,
+    picture,
+)
+
+MEGABYTE = 1 << 20
+MEMORY = 600 * MEGABYTE  # of addresses; what is used of it is bounded more tightly below
+DEEP = "[" * 100_000 + "]" * 100_000
+
+
+def packed_zeros(count: int, start: bytes = b"", bits: int = 15) -> bytes:
+    """Compress a start and many zeros, which are never in memory together."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, bits)
+    zeros = bytes(MEGABYTE)
+    parts = [packer.compress(start)]
+    parts += [packer.compress(zeros) for _ in range(count // MEGABYTE)]
+    return b"".join([*parts, packer.flush()])
+
+
+def zip_of(name: str, packed: bytes, size: int, method: int, start: bytes = b"") -> bytes:
+    """Zip one member that is packed already, whatever its size is said to be."""
+    sums = struct.pack("<3I", zlib.crc32(start), len(packed), size)
+    local = struct.pack("<4s5H", b"PK\x03\x04", 20, 0, method, 0, 0) + sums
+    local += struct.pack("<2H", len(name), 0) + name.encode() + packed
+    entry = struct.pack("<4s6H", b"PK\x01\x02", 20, 20, 0, method, 0, 0) + sums
+    entry += struct.pack("<5H2I", len(name), 0, 0, 0, 0, 0, 0) + name.encode()
+    return (
+        local
+        + entry
+        + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 1, 1, len(entry), len(local), 0)
+    )
+
+
+def header(shape: tuple[int, ...], descr: str = "|u1") -> bytes:
+    text = str({"descr": descr, "fortran_order": False, "shape": shape}).encode().ljust(118)
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def npz_bomb(name: str) -> bytes:
+    start = header((300 * MEGABYTE // 4, 4))
+    packed = packed_zeros(300 * MEGABYTE, start, -15)
+    return zip_of(f"{name}.npy", packed, 300 * MEGABYTE + 128, zipfile.ZIP_DEFLATED)
+
+
+def mat_bomb(stored: int, size: int, *, times: int = 1) -> bytes:
+    """Pack so many zeros as X of MATLAB's doubles."""
+    start = struct.pack("<2I", 14, size + 56)
+    start += struct.pack("<4I", 6, 8, 6, 0)
+    start += struct.pack("<4I", 5, 8, size // (8 if stored == 9 else 1) // 4, 4)
+    element = []
+    for i in range(times):
+        name = struct.pack("<2I8s", 1, 2, b"X%d" % i)
+        packed = packed_zeros(size, start + name + struct.pack("<2I", stored, size))
+        element.append(struct.pack("<2I", 15, len(packed)) + packed)
+    return mat(y=LABELS)[:128] + b"".join(element)
+
+
+def png(*chunks: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
+    whole = picture("PNG")
+    start = whole[:8] + chunk(b"IHDR", struct.pack(">2I5B", *size, 8, 0, 0, 0, 0))
+    return start + b"".join(chunks) + whole[33:]
+
+
+def jpeg_of_scans(count: int) -> bytes:
+    """Make a progressive JPEG whose last scan comes again and again."""
+    whole = picture("JPEG", progressive=True)
+    last = whole[whole.rindex(b"\xff\xda") : -2]
+    return whole[:-2] + last * (count - whole.count(b"\xff\xda")) + whole[-2:]
+
+
+def safetensors(header: object, size: int | None = None) -> bytes:
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if size is None else size) + text
+
+
+def huge_tensor(end: int) -> dict[str, object]:
+    return {"W1": {"dtype": "F64", "shape": [end // 8, 1], "data_offsets": [0, end]}}
+
+
+_ZEROS = 200 * MEGABYTE
+TERA = header((2**40, 4))
+IDX_TERA = struct.pack(">4I", 0x803, 2**31, 28, 28) + bytes(1000)
+IDX_HUGE = struct.pack(">4I", 0x803, _ZEROS // 4, 2, 2)
+BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "a terabyte promised": ("idx-images", lambda: IDX_TERA, "promises"),
+    "labels promised": (
+        "idx-labels",
+        lambda: struct.pack(">2I", 0x801, 2**32 - 1) + bytes(99),
+        "promises",
+    ),
+    "a terabyte promised in gzip": ("idx-images-gz", lambda: gzip.compress(IDX_TERA), "promises"),
+    "more in gzip than promised": (
+        "idx-images-gz",
+        lambda: packed_zeros(_ZEROS, IDX_IMAGES, 31),
+        "beyond what its header promises",
+    ),
+    "as much in gzip as promised": (
+        "idx-images-gz",
+        lambda: packed_zeros(_ZEROS, IDX_HUGE, 31),
+        "gunzip",
+    ),
+    "npz data": ("npz", lambda: npz_bomb("x_train"), "no array y_train"),
+    "npz data with labels": (
+        "npz",
+        lambda: archive(
+            {"x_train.npy": npy(np.zeros((40 * MEGABYTE, 4), "u1")), "y_train.npy": npy(LABELS)}
+        ),
+        "np.savez",
+    ),
+    "npz weights": ("npz-weights", lambda: npz_bomb("W1"), "np.savez"),
+    "npz by another method": (
+        "npz-weights",
+        lambda: zip_of("W1.npy", bz2.compress(bytes(_ZEROS // 4)), 1000, zipfile.ZIP_BZIP2),
+        "method 12",
+    ),
+    "npz with less in its directory": (
+        "npz-weights",
+        lambda: zip_of("W1.npy", packed_zeros(_ZEROS, TERA, -15), 1000, zipfile.ZIP_DEFLATED),
+        "not a readable npz archive",
+    ),
+    "npz with more in its directory": (
+        "npz-weights",
+        lambda: zip_of("W1.npy", TERA, 2**32 - 2, zipfile.ZIP_STORED),
+        "unpack",
+    ),
+    "npz header": ("npz-images", lambda: TERA, "promises"),
+    "npy header": ("npy-weights", lambda: TERA + bytes(99), "promises"),
+    "npy text of a header": (
+        "npy-weights",
+        lambda: b"\x93NUMPY\x02\x00" + struct.pack("<I", 2**32 - 1) + b"{" * 99,
+        "a header of 4,294,967,295 bytes",
+    ),
+    "mat": ("mat", lambda: mat_bomb(9, _ZEROS), "-v6"),
+    "mat weights": ("mat-weights", lambda: mat_bomb(9, _ZEROS), "-v6"),
+    "mat of bytes for doubles": ("mat", lambda: mat_bomb(2, 32 * MEGABYTE), "-v6"),
+    "mat in parts": ("mat", lambda: mat_bomb(9, 50 * MEGABYTE, times=4), "-v6"),
+    "png": ("png", lambda: png(size=(100_000, 100_000)), "a.png"),
+    "png of 10,000 megapixels a side": ("png", lambda: png(size=(2**31 - 1, 2**31 - 1)), "a.png"),
+    "png with text": (
+        "png",
+        lambda: png(chunk(b"zTXt", b"a\0\0" + packed_zeros(_ZEROS))),
+        "not a readable image",
+    ),
+    "png with text of another kind": (
+        "png",
+        lambda: png(chunk(b"iTXt", b"a\0\1\0\0\0" + packed_zeros(_ZEROS))),
+        "not a readable image",
+    ),
+    "png of a long chunk": (
+        "png",
+        lambda: picture("PNG")[:33] + struct.pack(">I", 2**32 - 1) + b"IDATx",
+        "not a readable image",
+    ),
+    "jpeg of many scans": ("image", lambda: jpeg_of_scans(20_000), "20000 scans"),
+    "safetensors": (
+        "safetensors-weights",
+        lambda: safetensors(huge_tensor(2**43)),
+        "not a readable safetensors file",
+    ),
+    "safetensors header": (
+        "safetensors-weights",
+        lambda: safetensors({}, 2**62),
+        "not a readable safetensors file",
+    ),
+    "model": ("model", lambda: safetensors(huge_tensor(2**43)), "model.safetensors"),
+    "model of many units": (
+        "model",
+        lambda: model_of('{"sizes": [100000, 100000, 2]}'),
+        "model.safetensors",
+    ),
+    "deep settings of a model": ("model", lambda: model_of(DEEP), "model.safetensors"),
+    "deep config": ("config", DEEP.encode, "config.json"),
+    "deep metrics": ("metrics", DEEP.encode, "metrics.jsonl"),
+    "long config": ("config", lambda: b'["' + b"a" * 100 * MEGABYTE + b'"]', "104,857,604 byte"),
+    "long metrics": ("metrics", lambda: b"{}\n" * 33 * MEGABYTE, "metrics.jsonl"),
+    "csv of one line": ("csv", lambda: b"1," * 25 * MEGABYTE + b"1\n", "byte 0: a line of more"),
+    "csv of one long cell": ("csv", lambda: b"1" * 50 * MEGABYTE + b"\n", "a line of more"),
+    "csv with a second line": ("csv", lambda: b"1,2\n" + b"1," * 25 * MEGABYTE, "byte 4: a line"),
+    "csv weights": ("csv-weights", lambda: b"1," * 25 * MEGABYTE, "a line of more"),
+    "csv of nothing": ("csv", lambda: bytes(50 * MEGABYTE), "a line of more"),
+    "csv of quotes": ("csv", lambda: b'"\n' * MEGABYTE, "a.csv"),
+    "csv with nothing in it": ("csv", lambda: b"1,\0\n2,3\n", "line 1, column 2"),
+    "csv of a million columns": (
+        "csv-unlabelled",
+        lambda: b"1" + b",2" * 1_000_000,
+        "1000001 columns found",
+    ),
+    "csv of commas": ("csv", lambda: b"1" + b"," * 4_000_000, "column 2: '' found"),
+    "csv of long labels": (
+        "csv",
+        lambda: b"".join(b"%0300d,x,1\n" % i for i in range(999)),
+        "a.csv",
+    ),
+    "csv of text labels that are long": (
+        "csv",
+        lambda: b"".join(b"a%01000d,1,1\n" % i for i in range(9999)),
+        "line 1, column 1: label 'a000",
+    ),
+}
+# what may be unpacked before the sum of it is too much
+ALLOWED = {
+    "mat of bytes for doubles": 80 * MEGABYTE,
+    "mat in parts": 280 * MEGABYTE,
+    "csv of commas": 100 * MEGABYTE,
+}
+
+
+@pytest.mark.parametrize("what", BOMBS)
+def test_a_bomb_is_refused_and_takes_no_memory(tmp_path, isolated, what):
+    name, make, words = BOMBS[what]
+    reader = READERS[name]
+    content = make()
+    reader.prepare(tmp_path)
+    path = tmp_path / reader.file
+    path.write_bytes(reader.wrap(content))
+    size = path.stat().st_size
+    done = isolated(reader=name, path=str(path), memory=MEMORY + 8 * size)
+    assert "traceback" not in done, done
+    message = done["result"]
+    assert message is not None
+    assert words in message
+    assert str(tmp_path) in message
+    assert "memory" not in message
+    assert message.isprintable()
+    assert len(message) <= LONGEST_MESSAGE
+    most = ALLOWED.get(what, 32 * MEGABYTE) + 4 * size
+    assert done["peak"] < most, f"{done['peak']:,} bytes for {size:,}"
+
+
+def test_what_is_packed_and_not_huge_is_read(tmp_path, isolated):
+    """Zeros of some megabytes are no bomb, and the limit grows with the file."""
+    for name, content in {
+        "npz": archive(
+            {
+                "x_train.npy": npy(np.zeros((9000, 784), "u1")),
+                "y_train.npy": npy(np.zeros(9000, int)),
+            }
+        ),
+        "mat": mat(X=np.zeros((5000, 784)), y=np.zeros(5000), do_compression=True),
+        "idx-images-gz": gzip.compress(struct.pack(">4I", 0x803, 9000, 2, 2) + bytes(36000)),
+    }.items():
+        reader = READERS[name]
+        reader.prepare(tmp_path)
+        path = tmp_path / reader.file
+        path.write_bytes(content)
+        assert isolated(reader=name, path=str(path))["result"] is None
+
+
+def test_the_memory_is_limited_indeed(tmp_path, isolated):
+    """An honest file of 100 MB needs more than 50."""
+    path = tmp_path / "a.npz"
+    x = np.zeros((100, MEGABYTE), "u1")
+    content = archive({"x_train.npy": npy(x), "y_train.npy": npy(np.zeros(len(x), "u1"))}, 0)
+    path.write_bytes(content)
+    done = isolated(reader="npz", path=str(path), memory=50 * MEGABYTE)
+    assert "memory" in done["result"]
+    done = isolated(reader="npz", path=str(path))
+    assert done["result"] is None
+    assert done["peak"] > 100 * MEGABYTE
+
+
+@pytest.fixture(autouse=True)
+def _leave_no_large_files(tmp_path) -> Iterator[None]:
+    yield
+    for path in tmp_path.rglob("*"):
+        if path.is_file():
+            path.unlink()
