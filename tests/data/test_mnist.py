@@ -219,9 +219,10 @@ def test_names_that_never_resolve_are_given_up(serve, tmp_path, monkeypatch):
 def test_auto_suffers_one_silence_only(serve, monkeypatch):
     monkeypatch.setattr(mnist, "_CHUNK", 16)  # so that bytes arrive before the silence
     halting, silent = serve("halting", "silent")
+    monkeypatch.setattr(mnist, "TIMEOUT", 2.0)  # the probe must have its byte on a busy machine too
     data = load("auto")
     assert data.kind == "digits"
-    assert "no byte within 0.5 s" in data.note
+    assert "no byte within 2 s" in data.note
     assert len(halting.asked) == 2  # by the probe, and in earnest
     assert len(silent.asked) == 1
 

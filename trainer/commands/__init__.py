@@ -41,7 +41,7 @@ STOPS = {
     for number, name in (
         (signal.SIGINT, "Ctrl-C"),
         (signal.SIGTERM, "SIGTERM"),
-        (getattr(signal, "SIGHUP", None), "SIGHUP, as when a terminal closes"),
+        (getattr(signal, "SIGHUP", None), "SIGHUP (the terminal closed)"),
     )
     if number is not None
 }
