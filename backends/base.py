@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -391,18 +392,38 @@ class Backend:
         """a_(l-1)ᵀ δ_l of the layers behind the first."""
         return [self.product(a.T, delta) for a, delta in zip(hidden, deltas, strict=True)]
 
+    def clipped(self, gradients: list[Array], largest: float) -> list[Array]:
+        """Scale gradients so that their norm together is at most that (Pascanu et al. 2013)."""
+        if largest == inf:
+            return gradients
+        xp = self.xp
+        norm = xp.sqrt(sum(xp.sum(g * g) for g in gradients))
+        limit = xp.asarray(largest, dtype=norm.dtype)
+        return [g * (limit / xp.maximum(norm, limit)) for g in gradients]
+
     # --- update steps, in place ---------------------------------------------------------
 
     def sgd_step(
-        self, w: Array, velocity: Array | None, gradient: Array, rate: float, momentum: float
+        self,
+        w: Array,
+        velocity: Array | None,
+        gradient: Array,
+        rate: float,
+        momentum: float,
+        nesterov: bool = False,
     ) -> None:
-        """v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg."""
+        """v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg.
+
+        Nesterov's goes by the velocity after this step, w ← w + μv - ηg: the form of Bengio et al.
+        2013 (*Advances in optimizing recurrent networks*, eq. 7), whose w is where the gradient is
+        taken.
+        """
         if velocity is None:
             w -= rate * gradient
         else:
             velocity *= momentum
             velocity -= rate * gradient
-            w += velocity
+            w += momentum * velocity - rate * gradient if nesterov else velocity
 
     def adam_step(
         self,
@@ -415,8 +436,15 @@ class Backend:
         beta1: float,
         beta2: float,
         epsilon: float,
+        decay: float = 0.0,
     ) -> None:
-        """One step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1."""
+        """One step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
+
+        With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): w loses η · decay of itself
+        besides, which the moments never see.
+        """
+        if decay:
+            w *= 1 - rate * decay
         mean *= beta1
         mean += (1 - beta1) * gradient
         square *= beta2
@@ -468,12 +496,44 @@ class Backend:
             return self.online_sgd(
                 spec, weights, velocities, values, labels, rates, momentum, penalty
             )
+        return self.sgd_by_gradients(
+            spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
+        )
+
+    def sgd_by_gradients(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        values: Array,
+        labels: Array,
+        rates: Sequence[float],
+        batch_size: int,
+        momentum: float,
+        penalty: float,
+        nesterov: bool = False,
+        clip: float = inf,
+    ) -> Array:
+        """Learn as `sgd`, each batch by its gradients, which are clipped to a norm.
+
+        Parameters
+        ----------
+        nesterov : bool
+            Step as Nesterov's momentum does, see `sgd_step`.
+        clip : float
+            Largest norm of all gradients of a batch together.
+
+        The others and the result are those of `sgd`.
+        """
         losses = []
         for rate, part, gradients in self._batches(
             spec, weights, values, labels, rates, batch_size, penalty
         ):
-            for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
-                self.sgd_step(w, velocities[i] if momentum else None, gradient, rate, momentum)
+            for i, (w, gradient) in enumerate(
+                zip(weights, self.clipped(gradients, clip), strict=True)
+            ):
+                velocity = velocities[i] if momentum else None
+                self.sgd_step(w, velocity, gradient, rate, momentum, nesterov)
             losses.append(part)
         return self.xp.concat(losses)
 
@@ -492,6 +552,8 @@ class Backend:
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        decay: float = 0.0,
+        clip: float = inf,
     ) -> Array:
         """Learn samples in order by Adam (Kingma and Ba 2015, algorithm 1).
 
@@ -504,6 +566,10 @@ class Backend:
             How many steps have been made before.
         beta1, beta2, epsilon : float
             The paper's.
+        decay : float
+            AdamW's, of the weights and not of the biases; see `adam_step`.
+        clip : float
+            As in `sgd_by_gradients`.
 
         The others and the result are those of `sgd`.
         """
@@ -512,8 +578,10 @@ class Backend:
             spec, weights, values, labels, rates, batch_size, penalty
         ):
             steps += 1
+            gradients = self.clipped(gradients, clip)
             for w, mean, square, gradient in zip(weights, means, squares, gradients, strict=True):
-                self.adam_step(w, mean, square, gradient, rate, steps, beta1, beta2, epsilon)
+                of_w = decay if w.ndim == 2 else 0.0
+                self.adam_step(w, mean, square, gradient, rate, steps, beta1, beta2, epsilon, of_w)
             losses.append(part)
         return self.xp.concat(losses)
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -200,7 +201,15 @@ class GpuBackend(Backend):
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
+        decay: float = 0.0,
+        clip: float = inf,
     ) -> Array:
+        if decay or clip < inf:  # the kernels know neither
+            moments = means, squares
+            return super().adam(
+                spec, weights, *moments, values, labels, rates, batch_size, penalty, steps,
+                beta1, beta2, epsilon, decay, clip,
+            )  # fmt: skip
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(
             spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,

@@ -107,12 +107,24 @@ def plain_sgd(w: Any, g: Any, state: dict[str, Any], rate: float, momentum: floa
     return w + state["v"]
 
 
+def plain_nesterov(w: Any, g: Any, state: dict[str, Any], rate: float, momentum: float) -> Any:
+    """v ← μv - ηg, w ← w + μv - ηg."""
+    state["v"] = momentum * state.get("v", 0.0) - rate * g
+    return w + momentum * state["v"] - rate * g
+
+
 def plain_adam(w: Any, g: Any, state: dict[str, Any], rate: float) -> Any:
     """Kingma and Ba 2015, algorithm 1, line by line."""
     t = state["t"] = state.get("t", 0) + 1
     m = state["m"] = 0.9 * state.get("m", 0.0) + (1 - 0.9) * g
     v = state["v"] = 0.999 * state.get("v", 0.0) + (1 - 0.999) * g**2
     return w - rate * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.999**t)) + 1e-8)
+
+
+def plain_adamw(w: Any, g: Any, state: dict[str, Any], rate: float, weight_decay: float) -> Any:
+    """Loshchilov and Hutter 2019, algorithm 2; a vector is a bias and keeps itself."""
+    step = plain_adam(w, g, state, rate) - w
+    return w + step - rate * (weight_decay if w.ndim == 2 else 0.0) * w
 
 
 def lesson(weights: Sequence[Any], pixels: Any, labels: Any, rate: float) -> list[Any]:

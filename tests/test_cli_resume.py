@@ -580,3 +580,33 @@ def take_terminal():
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def test_rates_that_follow_from_the_epochs_go_on_but_not_for_longer(monkeypatch, capsys):
+    options = ["--schedule", "cosine", "--warmup", "0.1", "--epochs", "4", "--clip", "0.5"]
+    options += ["--optimizer", "adamw", "--batch-size", "16", "--loss", "cross_entropy"]
+    assert train(*options, "--out", "whole") == 0
+    assert stopped(monkeypatch, 2, *options, "--out", "o") == 143
+    assert "rates have followed from that (schedule cosine)" in refused(
+        capsys, "--resume", "o", "--epochs", "6"
+    )
+    assert main(["train", "--resume", "o"]) == 0
+    shown = "adamw weight decay 0.01 clip 0.5 warmup 0.1, rate 0.001 cosine, batch 16, shuffled"
+    assert shown in " ".join(capsys.readouterr().out.split())
+    assert outcome("o") == outcome("whole")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--schedule", "linear"], "--schedule linear is unknown: expected constant, cosine"),
+        (["--schedule", "one-cycle", "--warmup", "0.1"], "--schedule one-cycle has its own"),
+        (["--warmup", "1"], "--warmup"),
+        (["--clip", "0"], "--clip"),
+        (["--weight-decay", "0.1"], "--weight-decay 0.1 goes with --optimizer adamw"),
+        (["--optimizer", "nesterov"], "--optimizer nesterov needs a momentum: take --momentum 0.9"),
+        (["--optimizer", "cg", "--clip", "1"], "--clip 1.0: not with --optimizer cg"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(capsys, options, words):
+    assert words in refused(capsys, *SMALL, *options)

@@ -140,8 +140,9 @@ class TestStates:
     @given(
         network=networks(),
         batch_size=st.one_of(st.just(1), st.integers(1, 12)),
-        optimizer=st.sampled_from(["sgd", "sgd", "adam"]),
+        optimizer=st.sampled_from(["sgd", "sgd", "nesterov", "adam", "adamw"]),
         momentum=st.sampled_from([0.0, 0.9]),
+        clip=st.sampled_from([None, 0.1]),
         course=st.sampled_from(
             [
                 {"epochs": 2},
@@ -153,14 +154,16 @@ class TestStates:
         cut=st.integers(0, 40),
     )
     def test_wherever_it_is_cut(
-        self, backend, network, batch_size, optimizer, momentum, course, cut
+        self, backend, network, batch_size, optimizer, momentum, clip, course, cut
     ):
         x, y = samples(23, 4, 3)
         settings = {
             "batch_size": batch_size,
             "learning_rate": lambda step: 0.2 / (1 + 0.3 * step),
             "optimizer": optimizer,
-            "momentum": 0.0 if optimizer == "adam" else momentum,
+            "momentum": {"sgd": momentum, "nesterov": 0.9}.get(optimizer, 0.0),
+            "weight_decay": 0.2 if optimizer == "adamw" else 0.0,
+            "clip": clip,
             "seed": 5,
             "test": (x, y),
             **course,
@@ -266,6 +269,8 @@ def test_defaults_are_the_lessons():
         "learning_rate": 0.1,
         "optimizer": "sgd",
         "momentum": 0.0,
+        "weight_decay": 0.0,
+        "clip": None,
         "shuffle": False,
         "sampling": "epochs",
         "steps": None,
@@ -469,7 +474,7 @@ class TestRefusals:
             ({"learning_rate": float("inf")}, "learning_rate=inf: expected a finite number"),
             ({"momentum": 1}, "momentum=1: expected a number from 0 to below 1"),
             ({"momentum": -0.1}, "momentum=-0.1: expected"),
-            ({"optimizer": "adamw"}, "optimizer='adamw' is unknown: expected sgd or adam"),
+            ({"optimizer": "rmsprop"}, "unknown: expected sgd or nesterov or adam or adamw"),
             ({"optimizer": "adam", "momentum": 0.9}, "momentum=0.9 goes with optimizer='sgd'"),
         ],
     )

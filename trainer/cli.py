@@ -256,7 +256,44 @@ def train_command(
     ] = None,
     momentum: Annotated[
         float | None,
-        Parameter(group=_TRAINING, help="μ of sgd's velocity.", validator=Number(gte=0, lt=1)),
+        Parameter(
+            group=_TRAINING,
+            help="μ of sgd's and nesterov's velocity.",
+            validator=Number(gte=0, lt=1),
+        ),
+    ] = None,
+    weight_decay: Annotated[
+        float | None,
+        Parameter(
+            group=_TRAINING,
+            help="Of adamw: with every update the weights lose rate × decay of themselves. With"
+            " adamw and none given, 0.01.",
+            validator=Number(gte=0),
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        Parameter(
+            group=_TRAINING,
+            help="Scale the gradients of a batch so that their norm is at most this.",
+            validator=Number(gt=0),
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        Parameter(
+            group=_TRAINING,
+            help="How the learning rate changes: constant, cosine (to 0), one-cycle, or"
+            " step:FACTOR/EPOCHS.",
+        ),
+    ] = None,
+    warmup: Annotated[
+        float | None,
+        Parameter(
+            group=_TRAINING,
+            help="The share of all updates in which the rate rises from 0 first: 0.05.",
+            validator=Number(gte=0, lt=1),
+        ),
     ] = None,
     shuffle: Annotated[
         bool | None,
@@ -369,6 +406,10 @@ def train_command(
         "learning_rate": learning_rate,
         "optimizer": optimizer,
         "momentum": momentum,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "schedule": schedule,
+        "warmup": warmup,
         "shuffle": shuffle,
         "sampling": sampling,
         "steps": steps,
@@ -859,6 +900,16 @@ def sweep_command(
         str | None, Parameter(group=_SWEPT_TRAINING, help="Of cg, tnc and l-bfgs: 50,100, …")
     ] = None,
     momentum: Annotated[str | None, Parameter(group=_SWEPT_TRAINING, help="0,0.5,0.9, …")] = None,
+    weight_decay: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Of adamw: 0,0.01,0.1, …")
+    ] = None,
+    clip: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Largest norms of gradients: 0.1,1, …")
+    ] = None,
+    schedule: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="constant,cosine,one-cycle.")
+    ] = None,
+    warmup: Annotated[str | None, Parameter(group=_SWEPT_TRAINING, help="0,0.05,0.1, …")] = None,
     shuffle: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="yes, no, or both: yes,no.")
     ] = None,
@@ -944,6 +995,10 @@ def sweep_command(
         "optimizer": optimizer,
         "max_iterations": max_iterations,
         "momentum": momentum,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "schedule": schedule,
+        "warmup": warmup,
         "shuffle": shuffle,
         "sampling": sampling,
         "steps": steps,

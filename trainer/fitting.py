@@ -157,6 +157,8 @@ def fit(
     learning_rate: float | Callable[[int], float] = 0.1,
     optimizer: str = "sgd",
     momentum: float = 0.0,
+    weight_decay: float = 0.0,
+    clip: float | None = None,
     shuffle: bool = False,
     sampling: str = "epochs",
     steps: int | None = None,
@@ -181,9 +183,14 @@ def fit(
         the mean gradient of its samples; the last batch of an epoch may be smaller.
     learning_rate : float or callable
         Constant, or ``learning_rate(step)`` for update 0, 1, 2, … of the whole training.
-    optimizer : {"sgd", "adam"}
+    optimizer : {"sgd", "nesterov", "adam", "adamw"}
     momentum : float
-        μ of SGD's v ← μv - ηg; 0 is plain SGD.
+        μ of v ← μv - ηg; with 0 SGD is plain.
+    weight_decay : float
+        Of adamw: each step the weights, not the biases, lose learning rate × weight_decay of
+        themselves.
+    clip : float, optional
+        The largest norm that the gradients of a batch may have together.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -224,6 +231,10 @@ def fit(
         raise ValueError(f"optimizer={optimizer!r} is unknown: expected {' or '.join(OPTIMIZERS)}")
     if not 0 <= momentum < 1:
         raise ValueError(f"momentum={momentum}: expected a number from 0 to below 1")
+    if not 0 <= weight_decay < math.inf:
+        raise ValueError(f"weight_decay={weight_decay}: expected a finite number, zero or more")
+    if clip is not None and not clip > 0:
+        raise ValueError(f"clip={clip}: expected a number above 0")
     if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
     if sampling not in SAMPLINGS:
@@ -239,7 +250,13 @@ def fit(
         sampling=sampling,
         steps=None if steps is None else int(steps),
     )
-    remember = partial(OPTIMIZERS[optimizer], model.backend, momentum=float(momentum))
+    remember = partial(
+        OPTIMIZERS[optimizer],
+        model.backend,
+        momentum=float(momentum),
+        weight_decay=float(weight_decay),
+        clip=math.inf if clip is None else float(clip),
+    )
     held_out = {"test": test, "validation": validation}
     return Training(model, train_x, train_y, course, remember, learning_rate, seed, held_out, state)
 
@@ -259,6 +276,14 @@ class Course:
         if self.steps is None:
             return self.epochs
         return -(-self.steps * self.batch_size // self._draws(n))
+
+    def updates(self, n: int) -> int:
+        """Count the updates of a training on n samples."""
+        return self.steps or self.epochs * self.updates_per_epoch(n)
+
+    def updates_per_epoch(self, n: int) -> int:
+        """Count those of an epoch on n samples."""
+        return -(-(n if self.sampling == "epochs" else self._draws(n)) // self.batch_size)
 
     def order(self, rng: Any, n: int, epoch: int) -> Any:
         """Draw the order of the next epoch, counted from 1; None is the samples' own."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from math import inf
+from typing import Any, Protocol
 
 from backends import Backend, NetworkSpec
 from backends.functions import Array
@@ -20,8 +21,15 @@ class Optimizer(Protocol):
 
     steps: int
 
-    def __init__(self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0) -> None:
-        """Begin without a memory."""
+    def __init__(
+        self,
+        backend: Backend,
+        weights: Sequence[Array],
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        clip: float = inf,
+    ) -> None:
+        """Begin without a memory; ValueError for what it makes no use of."""
 
     def memory(self) -> dict[str, Sequence[Array]]:
         """Name what it remembers: arrays shaped like the weights, to look at or to change."""
@@ -43,11 +51,25 @@ class Optimizer(Protocol):
 
 
 class SGD:
-    """Stochastic gradient descent, w ← w - ηg, or with momentum v ← μv - ηg, w ← w + v."""
+    """Stochastic gradient descent, w ← w - ηg, or with momentum v ← μv - ηg, w ← w + v.
 
-    def __init__(self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0) -> None:
+    With a clip, the gradients of a batch are scaled to a norm of at most so much.
+    """
+
+    nesterov = False
+
+    def __init__(
+        self,
+        backend: Backend,
+        weights: Sequence[Array],
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        clip: float = inf,
+    ) -> None:
+        if weight_decay:
+            raise ValueError(f"weight_decay={weight_decay} goes with optimizer='adamw'; take l2")
         self.backend = backend
-        self.momentum = momentum
+        self.momentum, self.clip = momentum, clip
         self.velocities = [backend.xp.zeros_like(w) for w in weights] if momentum else []
         self.steps = 0
 
@@ -68,26 +90,44 @@ class SGD:
         penalty: float,
     ) -> Array:
         self.steps += len(rates)
-        return self.backend.sgd(
-            spec,
-            weights,
-            self.velocities,
-            values,
-            labels,
-            rates,
-            batch_size,
-            self.momentum,
-            penalty,
-        )
+        samples = (spec, weights, self.velocities, values, labels, rates)
+        if self.nesterov or self.clip < inf:
+            return self.backend.sgd_by_gradients(
+                *samples, batch_size, self.momentum, penalty, self.nesterov, self.clip
+            )
+        return self.backend.sgd(*samples, batch_size, self.momentum, penalty)
+
+
+class Nesterov(SGD):
+    """SGD with Nesterov's momentum, v ← μv - ηg, w ← w + μv - ηg."""
+
+    nesterov = True
+
+    def __init__(
+        self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0, **more: Any
+    ) -> None:
+        if not momentum:
+            raise ValueError("optimizer='nesterov' needs a momentum: take momentum=0.9")
+        super().__init__(backend, weights, momentum, **more)
 
 
 class Adam:
     """Adam (Kingma and Ba 2015) with the paper's β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸."""
 
-    def __init__(self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        weights: Sequence[Array],
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        clip: float = inf,
+    ) -> None:
         if momentum:
             raise ValueError(f"momentum={momentum} goes with optimizer='sgd'; adam has its own")
+        if weight_decay and type(self) is Adam:
+            raise ValueError(f"weight_decay={weight_decay} goes with optimizer='adamw'")
         self.backend = backend
+        self.weight_decay, self.clip = weight_decay, clip
         self.means = [backend.xp.zeros_like(w) for w in weights]
         self.squares = [backend.xp.zeros_like(w) for w in weights]
         self.steps = 0
@@ -120,10 +160,21 @@ class Adam:
             batch_size,
             penalty,
             before,
+            decay=self.weight_decay,
+            clip=self.clip,
         )
 
 
-OPTIMIZERS: dict[str, type[Optimizer]] = {"sgd": SGD, "adam": Adam}
+class AdamW(Adam):
+    """Adam whose weights decay by themselves (Loshchilov and Hutter 2019), biases excluded."""
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    "sgd": SGD,
+    "nesterov": Nesterov,
+    "adam": Adam,
+    "adamw": AdamW,
+}
 
 # what `minimizing` steps by, over all samples at once: its name here and in scipy.optimize
 METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}

@@ -11,11 +11,13 @@ import numpy as np
 from backends import Backend
 
 from .data import Dataset
-from .fitting import Training, fit
+from .fitting import Course, Training, fit
 from .network import MLP
 from .optimizers import METHODS
+from .schedules import schedule
 
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
+_DECAY = 0.01  # of adamw, as everywhere
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,11 @@ class Recipe:
         a file holds as floats stays as it is.
     data : {"mnist", "digits", "ex4"}
         What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
-    epochs, batch_size, learning_rate, optimizer, momentum, shuffle, sampling, steps
+    epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, shuffle, sampling, \
+steps
         As `fit` takes them; an optimizer of `METHODS` takes `max_iterations` in their place.
+    schedule, warmup
+        How the learning rate changes, as `trainer.schedules.schedule` takes them.
     max_iterations : int
         As `minimize` takes it.
     """
@@ -58,6 +63,10 @@ class Recipe:
     learning_rate: float = 0.1
     optimizer: str = "sgd"
     momentum: float = 0.0
+    weight_decay: float = 0.0
+    clip: float | None = None
+    schedule: str = "constant"
+    warmup: float = 0.0
     shuffle: bool = False
     sampling: str = "epochs"
     steps: int | None = None
@@ -76,17 +85,33 @@ class Recipe:
             unused["epochs"] = None
         return fields | {"hidden": list(self.hidden)} | unused
 
+    @property
+    def rate_changes(self) -> bool:
+        """Whether the learning rate of an update depends on how many there will be."""
+        return self.schedule != "constant" or self.warmup > 0
+
     def fit(self, model: MLP, train_x: Any, train_y: Any, *, seed: int, **more: Any) -> Training:
         """Train a network as the recipe says: `trainer.fit`, with `more` of its arguments."""
+        course = Course(self.epochs, self.batch_size, sampling=self.sampling, steps=self.steps)
+        n = train_x.shape[0]
+        rate: Any = schedule(
+            self.schedule,
+            self.learning_rate,
+            course.updates(n),
+            course.updates_per_epoch(n),
+            self.warmup,
+        )
         return fit(
             model,
             train_x,
             train_y,
             epochs=self.epochs,
             batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
+            learning_rate=rate if self.rate_changes else self.learning_rate,
             optimizer=self.optimizer,
             momentum=self.momentum,
+            weight_decay=self.weight_decay,
+            clip=self.clip,
             shuffle=self.shuffle,
             sampling=self.sampling,
             steps=self.steps,
@@ -184,7 +209,10 @@ def _unused(optimizer: str) -> tuple[str, ...]:
     """Name the settings that an optimizer makes no use of."""
     if optimizer not in METHODS:
         return ("max_iterations",)
-    return "epochs", "batch_size", "learning_rate", "momentum", "shuffle", "sampling", "steps"
+    return (
+        *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "clip"),
+        *("schedule", "warmup", "shuffle", "sampling", "steps"),
+    )
 
 
 def default_recipe(data: Dataset) -> Recipe:
@@ -201,8 +229,8 @@ def source_for(recipe: Recipe | None, data: str) -> str:
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Change some settings of a recipe, and what they imply with them.
 
-    Adam, where it is new and no rate is given, takes its own; epochs take the place of steps, and
-    so does a sampling without any.
+    Adam, where it is new and no rate is given, takes its own, and adamw its decay; epochs take the
+    place of steps, and so does a sampling without any.
 
     Raises
     ------
@@ -218,8 +246,11 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     if "epochs" in changes and "steps" in changes:
         epochs, steps = changes["epochs"], changes["steps"]
         raise ValueError(f"epochs={epochs} and steps={steps}: expected one of them")
-    if changes.get("optimizer") == "adam" and recipe.optimizer != "adam":
+    adams = ("adam", "adamw")
+    if optimizer in adams and recipe.optimizer not in adams:
         changes = {"learning_rate": _ADAM_RATE} | changes
+    if optimizer == "adamw" and recipe.optimizer != "adamw":
+        changes = {"weight_decay": _DECAY} | changes
     if "epochs" in changes or changes.get("sampling") == "epochs":
         changes = {"steps": None} | changes
     return replace(recipe, **changes)

@@ -104,8 +104,14 @@ class Begun:
                 " into another folder"
             )
         differ = []
+        rates_follow = now["schedule"] != "constant" or now["warmup"] > 0
         for name, value in given.items():
             was = now[name]
+            if _is_more(name, value, was) and rates_follow:
+                raise RunError(
+                    f"{path}: {name} was {was}, not {value}, and its learning rates have followed"
+                    f" from that (schedule {now['schedule']}); leave it away, or start a new run"
+                )
             if _is_more(name, value, was):
                 self.config["settings"][name] = value
             elif not _is_same(name, value, was):

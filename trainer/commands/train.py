@@ -493,9 +493,11 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
 def _steps(settings: dict[str, Any]) -> str:
     if settings["optimizer"] in METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
-    momentum = f" momentum {settings['momentum']:g}" if settings["momentum"] else ""
+    changes = {name: settings[name] for name in ("momentum", "weight_decay", "clip", "warmup")}
+    more = "".join(f" {k.replace('_', ' ')} {v:g}" for k, v in changes.items() if v)
+    schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
-        f"{settings['optimizer']}{momentum}, rate {settings['learning_rate']:g}, "
+        f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
         f"batch {settings['batch_size']}, {_order(settings)}"
     )
 
