@@ -205,7 +205,7 @@ def test_every_so_many_seconds_inside_epochs(reports_often):
     assert last == "epoch00001.safetensors"
 
 
-def test_the_best_by_held_out_samples_is_kept(backend_cpu):
+def test_the_best_by_held_out_samples_is_kept(backend_cpu, capsys):
     options = ["--validation", "200", "--learning-rate", "10", "--seed", "1"]
     assert train(*options, "--epochs", "8", "--out", "o") == 0
     accuracies = [epoch["validation_accuracy"] for epoch in Run.open(Path("o")).metrics()]
@@ -217,7 +217,13 @@ def test_the_best_by_held_out_samples_is_kept(backend_cpu):
     same = [MLP.load(f, backend=backend_cpu) for f in ("o/checkpoints/best.safetensors", "until")]
     for a, b in zip(*(model.get_weights() for model in same), strict=True):
         np.testing.assert_array_equal(a, b)
-    assert main(["evaluate", "o/checkpoints/best.safetensors", "--data", "digits"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "o/checkpoints/best.safetensors", "--json"]) == 0
+    evaluated = json.loads(capsys.readouterr().out)
+    assert evaluated["accuracy"] == Run.open(Path("o")).metrics()[best - 1]["test_accuracy"]
+    assert main(["train", "--resume", "o"]) == 0
+    said = f"best: epoch {best} with {100 * max(accuracies):.2f} % of the held-out samples, o/check"
+    assert said in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -292,13 +298,17 @@ def test_what_stands_beside_the_checkpoints_is_mended(monkeypatch, capsys, conte
     Path("o/config.json").write_text(content)
     Path("o/metrics.jsonl").write_text("?")
     empty(Path("o/model.safetensors"))
-    assert main(["train", "--resume", "o", "--quiet"]) == 0
+    assert main(["train", "--resume", "o"]) == 0
+    assert "config.json was damaged: mended from o/checkpoints/" in capsys.readouterr().out
     assert outcome("o") == outcome("whole")
     # and of a finished one
+    Path("o/config.json").unlink()
     Path("o/metrics.jsonl").write_text(content)
     flip(Path("o/model.safetensors"))
     assert main(["train", "--resume", "o"]) == 0
-    assert "mended from o/checkpoints/epoch00003.safetensors: o/model" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    for name in ("metrics.jsonl", "model.safetensors"):
+        assert f"{name} was damaged: mended from o/checkpoints/epoch00003.safetensors" in out
     assert outcome("o") == outcome("whole")
 
 
@@ -341,16 +351,16 @@ def begun(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--learning-rate", "0.2"], "learning_rate was 0.3, not 0.2; leave it away"),
-        (["--seed", "0", "--bias"], "bias was False, not True, seed was 3, not 0; leave them"),
-        (["--epochs", "3"], "epochs was 4, not 3"),
-        (["--hidden", "7,7"], "hidden was [7], not (7, 7)"),
+        (["--learning-rate", "0.2"], "--learning-rate was 0.3, not 0.2; leave it away"),
+        (["--seed", "0", "--bias"], "--bias was no, not yes, --seed was 3, not 0; leave them"),
+        (["--epochs", "1"], "--epochs 1: 2 are begun or done; expected 2 or more"),
+        (["--hidden", "7,7"], "--hidden was 7, not 7,7"),
         (["--data", "mnist"], "data was digits, not mnist"),
         (["--recipe", "book"], "recipe was digits, not book"),
         (["--limit", "7"], "limit was none, not 7"),
         (["--validation", "7"], "validation was 0, not 7"),
         (["--augment", "copies:10"], "augment was none"),
-        (["--init-from", "o"], "init_from was none"),
+        (["--init-from", "o"], "--init-from was none"),
         (["--matmul", "tf32"], "matmul was float32, not tf32"),
         (["--out", "p"], "leave --out away"),
     ],
@@ -368,7 +378,6 @@ def test_the_same_options_may_be_typed_again(begun):
     [
         (["settings", "learning_rate"], 0.5, "learning_rate is 0.5 there and 0.3 in it"),
         (["seed"], 4, "seed is 4 there and 3 in it"),
-        (["settings", "epochs"], 1, "epochs is 1 there and 4 in it"),
         (["data", "crc32"], "0", "crc32 is 0 there"),
     ],
 )
@@ -402,13 +411,61 @@ def test_data_that_has_changed_is_refused(monkeypatch, capsys):
     assert "cannot be read again" in refused(capsys, "--resume", "o", "--epochs", "5")
 
 
+def test_fewer_epochs_may_be_left_to_do(begun):
+    assert main(["train", "--resume", "o", "--epochs", "3", "--quiet"]) == 0
+    assert len(outcome("o")[1]) == 3
+
+
+def test_a_best_checkpoint_that_is_damaged_is_said_and_begun_anew(monkeypatch, capsys):
+    options = ["--validation", "200", "--epochs", "4", "--out", "o"]
+    assert stopped(monkeypatch, 3, *options) == 143
+    cut(Path("o/checkpoints/best.safetensors"))
+    assert main(["evaluate", "o/checkpoints/best.safetensors"]) == 2
+    assert "o/checkpoints/best.safetensors: not a readable" in capsys.readouterr().err
+    assert main(["train", "--resume", "o"]) == 0
+    out = capsys.readouterr().out
+    assert "passed over: o/checkpoints/best.safetensors: not a readable" in out
+    assert "the best from here on is kept" in out
+    assert len(read_checkpoint("o/checkpoints/best.safetensors")[2]["history"]) == 4
+
+
+def test_a_finished_run_without_checkpoints_is_left_alone(capsys):
+    assert train("--epochs", "2", "--out", "o") == 0
+    before = outcome("o")
+    shutil.rmtree("o/checkpoints")
+    error = refused(capsys, "--resume", "o")
+    assert "o: has finished, and has no whole checkpoint to go on from; python -m trainer" in error
+    assert "o/checkpoints: expected" not in error
+    assert outcome("o") == before
+
+
+def test_the_folder_of_checkpoints_is_no_run(capsys):
+    assert train("--epochs", "1", "--out", "o") == 0
+    assert "The run that this is in is o" in refused(capsys, "--resume", "o/checkpoints")
+    assert main(["evaluate", "o/checkpoints"]) == 2
+    assert "expected one of its files (epoch00001.safetensors), or the run, o" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_second_ctrl_c_ends_at_once_and_says_how_to_go_on(monkeypatch, capsys):
+    def twice(*_):
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(QuietView, "epoch", twice)
+    error = refused(capsys, *SMALL, "--epochs", "9", "--quiet", "--out", "o", code=130)
+    assert "stopped at once by a second Ctrl-C. The training stopped in epoch 2 of 9" in error
+    assert "python -m trainer train --resume o" in error
+
+
 def test_what_is_no_training_is_refused(capsys):
     assert "no run is there" in refused(capsys, "--resume", "nowhere")
     assert main(["sweep", *SMALL, "--epochs", "1", "--seeds", "2", "--jobs", "1"]) == 0
-    assert "not a run's config" in refused(capsys, "--resume", "sweeps/s1")
+    assert "python -m trainer sweep --resume sweeps/s1" in refused(capsys, "--resume", "sweeps/s1")
     assert train("--epochs", "1", "--out", "o") == 0
     assert main(["import-weights", "o", "--data", "digits", "--out", "i"]) == 0
-    assert "there is no training to go on with" in refused(capsys, "--resume", "i")
+    assert "its weights were imported, not trained here" in refused(capsys, "--resume", "i")
 
 
 def test_another_machine_is_noted(monkeypatch, begun, capsys):
@@ -449,7 +506,7 @@ def test_a_full_disk_is_one_line_and_loses_one_interval(monkeypatch, capsys, fil
         patch.setattr(os, "replace", full)
         error = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
     assert f"{file}: No space left on device. The training stopped in epoch " in error
-    assert "go on after epoch00001: python -m trainer train --resume o\n" in error
+    assert "go on after 1 epoch: python -m trainer train --resume o\n" in error
     assert names("o") == ["epoch00001.safetensors"]
     assert main(["train", "--resume", "o", "--quiet"]) == 0
     assert outcome("o") == outcome("whole")
@@ -482,7 +539,7 @@ def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error)
         patch.setattr(MLP, "accuracy", fail)
         line = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
     assert str(error) in line
-    assert "The training stopped in epoch 3 of 4; go on after epoch00002: python -m" in line
+    assert "The training stopped in epoch 3 of 4; go on after 2 epochs: python -m" in line
     assert main(["train", "--resume", "o", "--quiet"]) == 0
     assert outcome("o") == outcome("whole")
 

@@ -10,10 +10,14 @@
 
 from __future__ import annotations
 
-from .data import DataError, Dataset, load
-from .fitting import BatchProgress, Diverged, EpochReport, fit
-from .minimizing import IterationReport, Minimum, minimize
-from .network import MLP
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .data import DataError, Dataset, load
+    from .fitting import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
+    from .minimizing import IterationReport, Minimum, minimize
+    from .network import MLP
 
 __version__ = "0.1.0"
 
@@ -26,7 +30,28 @@ __all__ = [
     "EpochReport",
     "IterationReport",
     "Minimum",
+    "Training",
+    "TrainingState",
     "fit",
     "load",
     "minimize",
 ]
+
+_HOMES = {
+    "data": ("DataError", "Dataset", "load"),
+    "fitting": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
+    "minimizing": ("IterationReport", "Minimum", "minimize"),
+    "network": ("MLP",),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: the command line must first learn to hear Ctrl-C."""
+    for home, names in _HOMES.items():
+        if name in names:
+            return getattr(import_module(f".{home}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

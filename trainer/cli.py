@@ -57,6 +57,8 @@ Start here:
 
     python -m trainer --data digits              needs no network connection
 
+    python -m trainer train --resume runs/r1     go on where Ctrl-C, or a power cut, has ended it
+
     python -m trainer predict runs/r1            see the trained network answer
 
     python -m trainer inspect runs/r1            follow one sample through it
@@ -346,8 +348,8 @@ def train_command(
         Parameter(
             group=_RESULT,
             help="Go on with the run in this folder where its newest whole checkpoint stands, to"
-            " the same bits as if it had never stopped. It needs no other option; more --epochs may"
-            " be given.",
+            " the same bits as if it had never stopped. It needs no other option; --epochs may be"
+            " more than they were, or fewer.",
         ),
     ] = None,
     checkpoint_every: Annotated[
@@ -356,7 +358,7 @@ def train_command(
             group=_RESULT,
             help="Write all that --resume needs every so many epochs (3), or every so often (30s,"
             " 5m, 1h), besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last"
-            f" three are kept. [default: {DEFAULT_INTERVAL}]",
+            f" three are kept. [default: {DEFAULT_INTERVAL}, or the resumed run's]",
         ),
     ] = None,
     out: Annotated[
@@ -449,8 +451,9 @@ _Show = Annotated[
 _RunOrWeights = Annotated[
     Path,
     Parameter(
-        help="A folder that train wrote, such as runs/r1; or with --recipe weights of another"
-        " program's, see import-weights."
+        help="A folder that train wrote, such as runs/r1, or one of its checkpoints, such as"
+        " runs/r1/checkpoints/best.safetensors; or with --recipe weights of another program's, see"
+        " import-weights."
     ),
 ]
 _WeightsRecipe = Annotated[

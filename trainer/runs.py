@@ -96,12 +96,18 @@ class Run:
         What `config.json` holds.
     lock : Claim, optional
         Without one the folder is only read.
+
+    Attributes
+    ----------
+    was_mended : bool
+        Whether `config.json` was damaged and is that of a checkpoint.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], lock: Claim | None = None) -> None:
         self.path = path
         self.config = config
         self.checkpoints = Checkpoints(path / FOLDER)
+        self.was_mended = False
         self._lock = lock
         self._metrics: list[str] = []
 
@@ -144,7 +150,7 @@ class Run:
         OSError
             If the folder cannot be written.
         """
-        if not (path / "config.json").exists():
+        if not (path / "config.json").exists() and not (path / FOLDER).is_dir():
             return cls.open(path)
         lock = claim(path)
         try:
@@ -155,6 +161,7 @@ class Run:
                 if newest is None or "config" not in newest.state:
                     raise
                 run = cls(path, newest.state["config"])
+                run.was_mended = True
             for name in ("config.json", "metrics.jsonl", MODEL_FILE, FOLDER):
                 run._inside(name)
         except BaseException:
@@ -163,6 +170,8 @@ class Run:
         run._lock = lock
         remove_leftovers(path)
         run.checkpoints.clean()
+        if run.was_mended:
+            run.write_config()
         return run
 
     def close(self) -> None:
@@ -192,14 +201,17 @@ class Run:
         file = path / "config.json"
         try:
             config = json.loads(read_plain(file))
+            if isinstance(config, dict) and "sweep" in config:
+                raise RunError(f"{path}: a sweep; python -m trainer sweep --resume {path} goes on")
             _check(config["data"])
             if not isinstance(config.get("settings", {}), dict):
                 raise TypeError("settings is no object")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
-                f"{path}: no run is there; expected, first of all, a folder that `train` wrote."
-                f"{_latest()}"
+                f"{path}: no run is there; expected a folder that `train` wrote.{_hint(path)}"
             ) from error
+        except RunError:
+            raise
         except KeyError as error:
             raise RunError(f"{file}: not a run's config, {error} is missing") from error
         except (OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
@@ -325,7 +337,17 @@ def _next_free(parent: Path) -> Path:
             return path
 
 
-def _latest() -> str:
+def run_around(path: Path) -> Path | None:
+    """Find the run's folder that a file or folder inside one belongs to."""
+    around = (folder for folder in path.absolute().parents if (folder / "config.json").is_file())
+    folder = next(around, None)
+    return None if folder is None else Path(os.path.relpath(folder))
+
+
+def _hint(path: Path) -> str:
+    around = run_around(path)
+    if around is not None:
+        return f" The run that this is in is {around}"
     there = [path.parent for path in Path("runs").glob("*/config.json")]
     if not there:
         return " Make one with: python -m trainer"

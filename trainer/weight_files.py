@@ -54,6 +54,10 @@ class WeightFileError(ValueError):
         super().__init__(one_line(message))
 
 
+class ForeignFileError(WeightFileError):
+    """A sound safetensors file that another program wrote."""
+
+
 class ShapeError(WeightFileError):
     """Arrays that make no network of the wanted inputs and outputs, or more than one."""
 
@@ -138,15 +142,15 @@ def _read_ours(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any], Any]:
             metadata = json.loads(content[8:size]).get("__metadata__") or {}
             if _CHECKSUM in metadata or _STATE in arrays:  # else from before there were sums
                 _check_sum(content, size, metadata[_CHECKSUM])
-            if _KEY not in metadata:
-                raise ArrayFileError(
-                    f"{path}: a safetensors file without this program's settings; expected one"
-                    " that `train` or MLP.save wrote"
-                )
-            settings = json.loads(metadata[_KEY])
+            settings = json.loads(metadata.get(_KEY, "null"))
             state = json.loads(arrays.pop(_STATE, np.frombuffer(b"null", np.uint8)).tobytes())
     except ArrayFileError as error:
         raise WeightFileError(str(error)) from error
+    if _KEY not in metadata:
+        raise ForeignFileError(
+            f"{path}: a safetensors file without this program's settings; expected one that `train`"
+            " or MLP.save wrote"
+        )
     if not isinstance(settings, dict):
         raise WeightFileError(f"{path}: its settings are no JSON object")
     return arrays, settings, state

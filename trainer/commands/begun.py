@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +11,16 @@ from typing import Any
 from backends import select
 
 from .. import display
+from ..checkpoints import BEST
 from ..data import DataError, Dataset, load
 from ..network import MLP
 from ..optimizers import METHODS
 from ..recipes import recorded
 from ..runs import Run, RunError, check_metrics, versions
-from ..weight_files import WeightFileError, read_safetensors
-from .keeping import resume_command
+from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
+from .keeping import best_line, resume_command, training_state
 
-_MAY_GROW = ("epochs", "max_iterations")
+_MAY_CHANGE = ("epochs", "max_iterations")
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
 
 
@@ -29,8 +31,8 @@ class Begun:
     ----------
     path : Path
     given : dict
-        Options that were typed again, by name; of these `epochs` and `max_iterations` may be more
-        than they were, and all others must be what they were.
+        Options that were typed again, by name; of these `epochs` and `max_iterations` may be as
+        many as one likes that are not done yet, and all others must be what they were.
 
     Attributes
     ----------
@@ -56,10 +58,18 @@ class Begun:
         try:
             self.checkpoint, faults = self.folder.checkpoints.newest()
             self.notes = [f"passed over: {fault}" for fault in faults]
+            if self.folder.was_mended and self.checkpoint is not None:
+                self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
+            self._check_best()
             try:
                 self._check(given)
                 self.recipe = recorded(self.config["recipe"], self.config["settings"])
             except KeyError as error:
+                if "weights_of" in self.config:
+                    raise RunError(
+                        f"{path}: its weights were imported, not trained here; python -m trainer"
+                        f" --init-from {path} starts a training with them"
+                    ) from error
                 raise RunError(
                     f"{path}: there is no training to go on with, {error} is missing; expected a"
                     " run that `train` wrote"
@@ -77,9 +87,21 @@ class Begun:
         """What `config.json` says, with the epochs that are wanted now."""
         return self.folder.config
 
+    def _check_best(self) -> None:
+        best = self.folder.checkpoints.folder / BEST
+        if self.checkpoint is None or not best.is_file():
+            return
+        try:
+            read_checkpoint(best)
+        except WeightFileError as error:
+            self.notes.append(f"passed over: {error}; the best from here on is kept")
+            self.checkpoint.state["best"] = None
+
     def _check(self, given: dict[str, Any]) -> None:
         path, now = self.folder.path, _facts(self.config)
         self.history: list[dict[str, Any]] = []
+        least = 0
+        rates_follow = now["schedule"] not in (None, "constant") or bool(now["warmup"])
         if self.checkpoint is not None:
             state = self.checkpoint.state
             self.history = list(state["history"])
@@ -87,11 +109,13 @@ class Begun:
             numbers = [epoch[name] for epoch in self.history for name in _SECONDS]
             if not all(isinstance(n, int | float) for n in [*numbers, state["best"] or 0]):
                 raise TypeError("its history lacks numbers")
+            inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0
+            least = len(self.history) + inside
             then = _facts(state["config"])
             differ = [
                 f"{name} is {_text(now[name])} there and {_text(then[name])} in it"
                 for name in then
-                if now[name] != then[name] and not _is_more(name, now[name], then[name])
+                if now[name] != then[name] and (rates_follow or name not in _MAY_CHANGE)
             ]
             if differ:
                 raise RunError(
@@ -103,24 +127,44 @@ class Begun:
                 f"{path}: was ended before its first checkpoint; start it again: the same command,"
                 " into another folder"
             )
+        elif self._left_metrics_of_all():
+            raise RunError(
+                f"{path}: has finished, and has no whole checkpoint to go on from;"
+                f" python -m trainer --init-from {path} starts a training with its weights"
+            )
+        else:
+            self.notes.append("there is no whole checkpoint: it begins again from its start")
         differ = []
-        rates_follow = now["schedule"] != "constant" or now["warmup"] > 0
         for name, value in given.items():
             was = now[name]
-            if _is_more(name, value, was) and rates_follow:
+            if name in _MAY_CHANGE and value != was and rates_follow:
                 raise RunError(
-                    f"{path}: {name} was {was}, not {value}, and its learning rates have followed"
+                    f"{path}: --{name} was {was}, not {value}, and its learning rates have followed"
                     f" from that (schedule {now['schedule']}); leave it away, or start a new run"
                 )
-            if _is_more(name, value, was):
+            if name in _MAY_CHANGE and isinstance(was, int):
+                if value < least:
+                    raise RunError(
+                        f"{path}: --{name.replace('_', '-')} {value}: {least:,} are begun or done;"
+                        f" expected {least:,} or more"
+                    )
                 self.config["settings"][name] = value
             elif not _is_same(name, value, was):
-                differ.append(f"{name} was {_text(was)}, not {_text(value)}")
+                option = f"--{name.replace('_', '-')}"
+                differ.append(f"{option} was {_text(was)}, not {_text(value)}")
         if differ:
             raise RunError(
                 f"{path} was begun otherwise: {', '.join(differ)}; leave"
                 f" {'it' if len(differ) == 1 else 'them'} away, or start a new run"
             )
+
+    def _left_metrics_of_all(self) -> bool:
+        settings = self.config["settings"]
+        try:
+            done = len(self.folder.metrics())
+        except RunError:
+            return False
+        return done >= (settings["epochs"] or settings["max_iterations"] or math.inf)
 
     @property
     def is_finished(self) -> bool:
@@ -132,21 +176,27 @@ class Begun:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
             return (state["ended"] and not grown) or len(self.history) >= recipe.max_iterations
         if recipe.steps is not None:
-            return bool(state["training"]["steps"] >= recipe.steps)
+            return training_state(self.checkpoint).steps >= recipe.steps
         return len(self.history) >= recipe.epochs
 
     def finished(self) -> tuple[list[str], dict[str, Any]]:
         """Say what it came to, having mended what is damaged; lines, and an event's fields."""
         path, checkpoint = self.folder.path, self.checkpoint
         assert checkpoint is not None
-        self.folder.set_epochs(self.history)
         lines = []
         try:
+            is_whole = self.folder.metrics() == self.history
+        except RunError:
+            is_whole = False
+        if not is_whole:
+            self.folder.set_epochs(self.history)
+            lines.append(f"metrics.jsonl was damaged: mended from {checkpoint.path}")
+        try:
             read_safetensors(self.folder.model_file)
-        except WeightFileError as error:
+        except WeightFileError:
             model = MLP.of(checkpoint.arrays, checkpoint.network, backend=select("cpu"))
             model.save(self.folder.model_file)
-            lines.append(f"mended from {checkpoint.path}: {error}")
+            lines.append(f"{MODEL_FILE} was damaged: mended from {checkpoint.path}")
         done, accuracy = len(self.history), self.history[-1]["test_accuracy"]
         full_batch = self.recipe.optimizer in METHODS
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
@@ -154,6 +204,7 @@ class Begun:
             f"{path} has finished: {done} {unit}{'s' * (done != 1)}, {display.percent(accuracy)}"
             " of the test samples right",
             f"see it: python -m trainer evaluate {path}",
+            *best_line(path, self.history),
         ]
         if self.recipe.steps is None:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
@@ -210,10 +261,6 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _is_more(name: str, value: Any, was: Any) -> bool:
-    return name in _MAY_GROW and isinstance(was, int) and isinstance(value, int) and value > was
-
-
 def _is_same(name: str, value: Any, was: Any) -> bool:
     if name in ("data", "test_data") and isinstance(was, str):
         cut, _, path = value.rpartition("ex4:")
@@ -223,4 +270,9 @@ def _is_same(name: str, value: Any, was: Any) -> bool:
 
 
 def _text(value: Any) -> str:
+    """As one types it."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return "none" if value is None else f"{value}"

@@ -15,7 +15,7 @@ from ..network import MLP
 from ..recipes import Recipe
 from ..runs import Run
 from . import STOPS, interruptible
-from .keeping import Keeper
+from .keeping import Keeper, best_line
 from .plot import draw_curves
 
 
@@ -84,6 +84,7 @@ def train(
         ]
     else:
         lines = _lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
+    lines += best_line(folder.path, keeper.history)
     if figures and done:
         drawn = draw_curves(folder)
         lines.append(f"figure: {drawn}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 from backends import device_failure, memory_shortage
 
 from .. import display
-from ..checkpoints import Checkpoint
+from ..checkpoints import BEST, FOLDER, Checkpoint
 from ..fitting import Training, TrainingState
 from ..network import MLP
 from ..runs import Run
@@ -39,8 +39,8 @@ class Interval:
         match = _INTERVAL.fullmatch(text.strip())
         if not match or float(match[1] or 1) == 0:
             raise UsageError(
-                f"--checkpoint-every {text}: expected a number of epochs such as 1, or a time such"
-                " as 30s, 5m or 1h"
+                f"--checkpoint-every {text or repr(text)}: expected a number of epochs such as 1,"
+                " or a time such as 30s, 5m or 1h"
             )
         if match[3]:
             return cls(int(match[3]), math.inf)
@@ -74,7 +74,8 @@ class Keeper:
         self._best = None if begun is None else begun.state["best"]
         self._model, self._every, self._training = model, every, training
         self._written_epochs, self._written = len(self.history), perf_counter()
-        self._path = None if begun is None else begun.path
+        inside = 0 if begun is None or training is None else training.state().samples
+        self._at = None if begun is None else (len(self.history), inside)
         self._is_current = begun is not None
 
     def progress(self) -> None:
@@ -107,9 +108,10 @@ class Keeper:
             return
         samples, arrays, state = self._contents()
         state["ended"] = ended
-        self._path = self.folder.checkpoints.save(
+        self.folder.checkpoints.save(
             len(self.history), samples, arrays, self._model.settings(), state
         )
+        self._at = len(self.history), samples
         self._written_epochs, self._written = len(self.history), perf_counter()
         self._is_current = True
 
@@ -151,6 +153,9 @@ class Keeper:
         code: list[int] = []
         try:
             yield code
+        except KeyboardInterrupt:  # a second Ctrl-C, amid anything
+            code.append(130)
+            why = "stopped at once by a second Ctrl-C"
         except OSError as error:
             code.append(1)
             if error.filename is not None:
@@ -173,9 +178,27 @@ class Keeper:
             display.error(f"{why}. The training stopped in {where()}; {self._kept()}")
 
     def _kept(self) -> str:
-        if self._path is None:
+        if self._at is None:
             return f"it has no checkpoint yet and begins again with: {self.go_on}"
-        return f"go on after {self._path.stem}: {self.go_on}"
+        return f"go on after {position(*self._at)}: {self.go_on}"
+
+
+def position(epochs: int, samples: int) -> str:
+    """Say after how much that is."""
+    inside = f" and {samples:,} samples" if samples else ""
+    return f"{epochs:,} epoch{'s' * (epochs != 1)}{inside}"
+
+
+def best_line(path: Path, history: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which epoch is the best by held-out samples, if there are any, and where it is."""
+    accuracies: list[Any] = [epoch.get("validation_accuracy") for epoch in history]
+    if not accuracies or None in accuracies:
+        return []
+    best = max(accuracies)
+    return [
+        f"best: epoch {accuracies.index(best) + 1} with {display.percent(best)} of the held-out"
+        f" samples, {path / FOLDER / BEST}"
+    ]
 
 
 def resume_command(path: Path) -> str:
@@ -191,9 +214,9 @@ def training_state(checkpoint: Checkpoint) -> TrainingState:
     ValueError
         If something is missing or of another kind.
     """
-    facts = checkpoint.state["training"]
     arrays = {k: v for k, v in checkpoint.arrays.items() if k not in ("scale", "shift")}
     try:
+        facts = checkpoint.state["training"]
         return TrainingState(
             epoch=int(facts["epoch"]),
             samples=int(facts["samples"]),
@@ -204,5 +227,5 @@ def training_state(checkpoint: Checkpoint) -> TrainingState:
             compile_seconds=float(facts["compile_seconds"]),
             arrays=arrays,
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"its state lacks or misstates {error}") from error

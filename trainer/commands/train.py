@@ -26,7 +26,7 @@ from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
 from . import STOPS, UsageError, choose, full_batch, in_options, interruptible
 from .begun import Begun, changes_since, same_data
-from .keeping import DEFAULT_INTERVAL, Interval, Keeper, training_state
+from .keeping import DEFAULT_INTERVAL, Interval, Keeper, best_line, position, training_state
 from .plot import draw_curves
 from .weights_given import files_of, network_of
 
@@ -91,7 +91,12 @@ def run(
             for line in begun.notes:
                 view.note(line)
             if begun.is_finished:
-                view.end(*begun.finished())
+                lines, result = begun.finished()
+                if figures:
+                    drawn = draw_curves(begun.folder)
+                    lines.append(f"figure: {drawn}")
+                    result["figure"] = str(drawn)
+                view.end(lines, result)
                 return 0
             if checkpoint_every is None:
                 every = Interval.of(begun.folder.config.get("checkpoint_every", DEFAULT_INTERVAL))
@@ -131,7 +136,9 @@ def run(
             facts["augment"] = job.turned
         event = folder.config | {"run": str(folder.path)}
         if checkpoint is not None:
-            facts["resumed"] = f"after {_position(keeper, job)}, from {checkpoint.path}"
+            samples = 0 if job.training is None else job.training.state().samples
+            after = position(len(keeper.history), samples)
+            facts["resumed"] = f"after {after}, from {checkpoint.path}"
             event["resumed_from"] = str(checkpoint.path)
         view.start(facts, event)
         if job.training is None:
@@ -322,6 +329,7 @@ def _train(
             f"the weights so far are in {path}",
             f"go on:     {keeper.go_on}",
             f"try them:  python -m trainer evaluate {path}",
+            *best_line(path, history),
         ]
     else:
         total = seconds + sum(e["evaluation_seconds"] + e["compile_seconds"] for e in history)
@@ -332,6 +340,7 @@ def _train(
             f"run:  {path}",
             f"next: python -m trainer predict {path} --index 0",
             f"      python -m trainer evaluate {path}",
+            *best_line(path, history),
         ]
     if drawn is not None:
         lines.append(f"figure: {drawn}")
@@ -402,16 +411,6 @@ def _started(
                 f"biases; leave --{name} away"
             )
     return model, started
-
-
-def _position(keeper: Keeper, job: _Job) -> str:
-    """Say after how much a training goes on."""
-    epochs = len(keeper.history)
-    if job.training is None:
-        return f"{epochs} iteration{'s' * (epochs != 1)}"
-    samples = job.training.state().samples
-    inside = f" and {samples:,} samples" if samples else ""
-    return f"{epochs} epoch{'s' * (epochs != 1)}{inside}"
 
 
 def _metrics(report: EpochReport) -> dict[str, Any]:

@@ -9,10 +9,11 @@ import numpy as np
 
 from backends import Backend
 
+from ..checkpoints import FOLDER
 from ..data import DataError, Dataset, Scale, load, load_labelled
 from ..network import MLP
 from ..recipes import Recipe, source_for
-from ..runs import Run, RunError
+from ..runs import Run, RunError, run_around
 from ..weight_files import MODEL_FILE
 from . import UsageError, choose
 from .train import config_of
@@ -25,7 +26,8 @@ class TrainedRun:
     Parameters
     ----------
     path : Path
-        The run's folder; or with a recipe weights of another program's, in a file or a folder.
+        The run's folder, or one of its checkpoints; or with a recipe weights of another program's,
+        in a file or a folder.
     device : str
         As `backends.select` takes it.
     recipe : str, optional
@@ -53,23 +55,21 @@ class TrainedRun:
         self.run: Run | None = None
         self._dataset: Dataset | None = None
         self._recipe: Recipe | None = None
-        if are_weights(path):
+        around = run_around(path) if path.exists() else None
+        if around is not None and path.is_file() and path.suffix == ".safetensors":
+            self._open(around, path, device, recipe)
+        elif around is not None and path.name == FOLDER:
+            names = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
+            raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
+        elif are_weights(path):
             files = files_of([path])
             self._recipe = recipe_of(recipe, files)
             self.backend: Backend = choose(device)
             self.model, self._dataset, self.config = _of_weights(
                 files, self._recipe, data, self.backend
             )
-        elif recipe is not None:
-            raise UsageError(
-                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
-                " to; a run has a recipe of its own, so leave --recipe away"
-            )
         else:
-            self.run = Run.open(path)
-            self.config = self.run.config
-            self.backend = choose(device)
-            self.model = MLP.load(self.run.model_file, backend=self.backend)
+            self._open(path, path / MODEL_FILE, device, recipe)
         self.data: dict[str, Any] = self.config["data"]
         self.classes = tuple(self.data["classes"])
         shape = self.data["image_shape"]
@@ -81,6 +81,17 @@ class TrainedRun:
                 f"{self.model.sizes[-1]} outputs; config.json speaks of {pixels} and "
                 f"{len(self.classes)}: they are not of one run"
             )
+
+    def _open(self, run: Path, weights: Path, device: str, recipe: str | None) -> None:
+        if recipe is not None:
+            raise UsageError(
+                f"--recipe {recipe}: {self.path} is no file or folder of weights that it could"
+                " belong to; a run has a recipe of its own, so leave --recipe away"
+            )
+        self.run = Run.open(run)
+        self.config = self.run.config
+        self.backend = choose(device)
+        self.model = MLP.load(weights, backend=self.backend)
 
     @property
     def features(self) -> int:

@@ -16,8 +16,8 @@ from ..recipes import RECIPES, Recipe, build
 from ..weight_files import (
     MODEL_FILE,
     SUFFIXES,
+    ForeignFileError,
     ShapeError,
-    WeightFileError,
     from_matlab,
     read_safetensors,
     read_weights,
@@ -179,6 +179,6 @@ def _is_ours(file: Path) -> bool:
         return False
     try:
         read_safetensors(file)
-    except WeightFileError:
+    except ForeignFileError:
         return False
     return True

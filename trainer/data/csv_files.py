@@ -273,6 +273,7 @@ def _find_fault(path: Path, columns: int, skip: int, *, words: bool) -> None:
             if not _is_number(cell):
                 raise DataError(
                     f"{path}: line {number}, column {column}: {cell[:40]!r} found, a number wanted"
+                    " (labels stand in column 1)"
                 )
         if len(cells) + words != columns:
             raise DataError(
