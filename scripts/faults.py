@@ -227,7 +227,8 @@ def shortened(text: str) -> str:
     """Without the folder and the position, which differ from run to run."""
     text = re.sub(r"(error: )/\S*/(r/)", r"\1\2", text)
     text = re.sub(r"epoch [\d,]+", "epoch N", text)
-    return re.sub(r"epoch\d+(\+\d+)?", "epochN", text)
+    text = re.sub(r"epoch\d+(\+\d+)?", "epochN", text)
+    return re.sub(r"after [\d,]+ epochs?( and [\d,]+ samples)?", "after N epochs", text)
 
 
 def damaged(place: Place) -> list[Row]:
@@ -257,7 +258,7 @@ def damaged_beside(place: Place) -> list[Row]:
         (
             "config.json and model.safetensors damaged",
             typed(RESUME),
-            line(said, "mended from"),
+            " / ".join(text for text in said.splitlines() if "mended from" in text),
             code,
         )
     ]

@@ -667,3 +667,45 @@ def test_rates_that_follow_from_the_epochs_go_on_but_not_for_longer(monkeypatch,
 )
 def test_what_does_not_go_together_is_refused(capsys, options, words):
     assert words in refused(capsys, *SMALL, *options)
+
+
+class TestPatience:
+    OPTIONS = ("--validation", "200", "--learning-rate", "10", "--seed", "1", "--patience", "2")
+
+    def test_it_ends_and_keeps_the_best(self, capsys, backend_cpu):
+        options = ["--epochs", "50", *self.OPTIONS]
+        capsys.readouterr()
+        assert main(["train", *SMALL, *options, "--out", "o"]) == 0
+        out = capsys.readouterr().out
+        accuracies = [epoch["validation_accuracy"] for epoch in Run.open(Path("o")).metrics()]
+        best = accuracies.index(max(accuracies)) + 1
+        assert len(accuracies) == best + 2
+        for earlier in range(1, best):  # it had the patience until then
+            assert max(accuracies[earlier : earlier + 2]) > max(accuracies[:earlier])
+        assert f"kept: the weights of epoch {best}, the best by the held-out samples" in out
+        test = Run.open(Path("o")).metrics()[best - 1]["test_accuracy"]
+        assert f"{100 * test:.2f} % of 360 test samples right" in out
+        files = ("o/model.safetensors", "o/checkpoints/best.safetensors")
+        models = [MLP.load(file, backend=backend_cpu).get_weights() for file in files]
+        for a, b in zip(*models, strict=True):
+            np.testing.assert_array_equal(a, b)
+        assert main(["train", "--resume", "o"]) == 0
+        assert f"o has finished: {best + 2} epochs" in capsys.readouterr().out
+        whole = outcome("o")
+        empty(Path("o/model.safetensors"))
+        assert main(["train", "--resume", "o", "--quiet"]) == 0
+        assert outcome("o") == whole
+
+    def test_it_is_remembered(self, monkeypatch):
+        options = ["--epochs", "50", *self.OPTIONS]
+        assert train(*options, "--out", "whole") == 0
+        assert stopped(monkeypatch, 2, *options, "--out", "o") == 143
+        assert main(["train", "--resume", "o", "--quiet"]) == 0
+        assert outcome("o") == outcome("whole")
+
+    def test_it_wants_held_out_samples(self, capsys):
+        assert "hold some training samples out" in refused(capsys, *SMALL, "--patience", "3")
+        assert "--patience 3: not with --optimizer cg" in refused(
+            capsys, *SMALL, "--patience", "3", "--validation", "9", "--optimizer", "cg",
+            "--loss", "squared_error",
+        )  # fmt: skip

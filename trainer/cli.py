@@ -318,6 +318,16 @@ def train_command(
             validator=Number(gte=1),
         ),
     ] = None,
+    patience: Annotated[
+        int | None,
+        Parameter(
+            converter=_whole,
+            group=_TRAINING,
+            help="End when accuracy on the held-out samples (--validation) has not risen for N"
+            " epochs, and keep the best epoch's weights.",
+            validator=Number(gte=1),
+        ),
+    ] = None,
     augment: Annotated[
         list[str] | None,
         Parameter(
@@ -431,6 +441,7 @@ def train_command(
         as_json=json,
         quiet=quiet,
         augment=augment or [],
+        patience=patience,
         init_from=init_from,
         figures=figures,
         checkpoint_every=checkpoint_every,

@@ -159,6 +159,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "mat in parts": ("mat", lambda: mat_bomb(9, 50 * MEGABYTE, times=4), "-v6"),
     "png": ("png", lambda: png(size=(100_000, 100_000)), "a.png"),
     "png of 10,000 megapixels a side": ("png", lambda: png(size=(2**31 - 1, 2**31 - 1)), "a.png"),
+    "png of 62 megapixels in no bytes": ("png", lambda: png(size=(7_900, 7_900)), "a.png"),
     "png with text": (
         "png",
         lambda: png(chunk(b"zTXt", b"a\0\0" + packed_zeros(_ZEROS))),

@@ -175,6 +175,8 @@ class Begun:
         if recipe.optimizer in METHODS:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
             return (state["ended"] and not grown) or len(self.history) >= recipe.max_iterations
+        if state["ended"]:
+            return True
         if recipe.steps is not None:
             return training_state(self.checkpoint).steps >= recipe.steps
         return len(self.history) >= recipe.epochs
@@ -194,7 +196,10 @@ class Begun:
         try:
             read_safetensors(self.folder.model_file)
         except WeightFileError:
-            model = MLP.of(checkpoint.arrays, checkpoint.network, backend=select("cpu"))
+            arrays = checkpoint.arrays
+            if self.config["patience"] is not None:
+                arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
+            model = MLP.of(arrays, checkpoint.network, backend=select("cpu"))
             model.save(self.folder.model_file)
             lines.append(f"{MODEL_FILE} was damaged: mended from {checkpoint.path}")
         done, accuracy = len(self.history), self.history[-1]["test_accuracy"]
@@ -257,6 +262,7 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
         "validation": data["validation_samples"],
         "matmul": config["device"]["matmul"],
         "augment": config["augment"] or None,
+        "patience": config["patience"],
         "init_from": config["init_from"],
     }
 

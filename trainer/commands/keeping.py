@@ -19,6 +19,7 @@ from ..checkpoints import BEST, FOLDER, Checkpoint
 from ..fitting import Training, TrainingState
 from ..network import MLP
 from ..runs import Run
+from ..weight_files import read_checkpoint
 from . import UsageError
 
 DEFAULT_INTERVAL = "30s"
@@ -99,10 +100,28 @@ class Keeper:
         if due or perf_counter() - self._written >= self._every.seconds:
             self.checkpoint()
 
+    @property
+    def best_epoch(self) -> int:
+        """The first of the best by held-out samples, from 1."""
+        accuracies = [epoch["validation_accuracy"] for epoch in self.history]
+        return accuracies.index(max(accuracies)) + 1
+
+    @property
+    def epochs_since_best(self) -> int:
+        """How many epochs have brought nothing better."""
+        return len(self.history) - self.best_epoch
+
+    def keep_best(self) -> None:
+        """Let the run's weights be those of the best epoch."""
+        model = self._model
+        arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
+        model.set_weights([arrays[name] for name in model.names])
+        model.save(self.folder.model_file)
+
     def checkpoint(self, *, ended: bool = False) -> None:
         """Write where the training stands, unless that is written already.
 
-        A full-batch method may have `ended` before its iterations were done.
+        A training may have `ended` before its epochs were done, a method before its iterations.
         """
         if self._is_current and not ended:
             return

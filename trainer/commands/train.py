@@ -58,6 +58,7 @@ def run(
     as_json: bool,
     quiet: bool,
     augment: Sequence[str] = (),
+    patience: int | None = None,
     init_from: Path | None = None,
     figures: bool = False,
     checkpoint_every: str | None = None,
@@ -84,6 +85,7 @@ def run(
                 "validation": validation,
                 "matmul": matmul,
                 "augment": list(augment) or None,
+                "patience": patience,
                 "init_from": init_from and str(init_from),
             }
             begun = Begun(resume.expanduser(), {k: v for k, v in given.items() if v is not None})
@@ -120,6 +122,7 @@ def run(
                 limit=limit,
                 validation=validation or 0,
                 augment=augment,
+                patience=patience,
                 init_from=init_from,
             )
             folder, checkpoint = Run.start(out, config), None
@@ -166,9 +169,15 @@ def _begun(
     limit: int | None,
     validation: int,
     augment: Sequence[str],
+    patience: int | None,
     init_from: Path | None,
 ) -> tuple[_Job, dict[str, Any]]:
     """Make the training that was asked for, and its config."""
+    if patience is not None and not validation:
+        raise UsageError(
+            f"--patience {patience}: the test samples choose nothing; hold some training samples"
+            " out for it with --validation, such as --validation 5000"
+        )
     if recipe is not None and recipe not in RECIPES:
         raise UsageError(
             f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
@@ -197,8 +206,14 @@ def _begun(
 
     job, part = _job(dataset, make, limit, validation, augment, seed, None)
     config = config_of(job.recipe, part, limit, validation, seed, job.model)
+    if patience is not None and job.training is None:
+        raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
-    return job, config | {"augment": list(augment), "init_from": init_from and str(init_from)}
+    return job, config | {
+        "augment": list(augment),
+        "patience": patience,
+        "init_from": init_from and str(init_from),
+    }
 
 
 def _continued(view: display.QuietView, begun: Begun, device: str | None) -> _Job:
@@ -282,12 +297,12 @@ def _train(
     recipe, model, path = job.recipe, job.model, keeper.folder.path
     course = Course(recipe.epochs, recipe.batch_size, steps=recipe.steps)
     epochs = course.count(len(job.data.train_y))
-    history = keeper.history
+    history, patience = keeper.history, keeper.folder.config["patience"]
 
     def where() -> str:
         return f"epoch {min(len(history) + 1, epochs)} of {epochs}"
 
-    stop = 0
+    stop, tired = 0, False
     with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
         # NumPy's warnings of overflow; fit itself ends a training that diverges
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -296,6 +311,9 @@ def _train(
                 if isinstance(report, EpochReport):
                     keeper.epoch(_metrics(report))
                     view.epoch(report)
+                    if patience is not None and keeper.epochs_since_best >= patience:
+                        tired = True
+                        break
                 else:
                     keeper.progress()
                     view.progress(report)
@@ -310,11 +328,14 @@ def _train(
             return 1
         if stop:
             model.save(keeper.folder.model_file)
-        keeper.checkpoint()
+        keeper.checkpoint(ended=tired)
+        if patience is not None and not stop:
+            keeper.keep_best()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
+    taken = keeper.best_epoch if patience is not None and not stop else len(history)
     drawn = draw_curves(keeper.folder) if figures and history else None
-    accuracy = history[-1]["test_accuracy"] if history else None
+    accuracy = history[taken - 1]["test_accuracy"] if history else None
     seconds = sum(epoch["epoch_seconds"] for epoch in history)
     result = {
         "run": str(path),
@@ -335,13 +356,15 @@ def _train(
         total = seconds + sum(e["evaluation_seconds"] + e["compile_seconds"] for e in history)
         lines = [
             f"{display.percent(accuracy or 0)} of {len(job.data.test_y):,} test samples right",
-            f"{epochs} epoch{'s' * (epochs > 1)} in {display.three_digits(seconds)} s of"
-            f" training, {total:.2f} s in all",
+            f"{len(history)} epoch{'s' * (len(history) > 1)} in {display.three_digits(seconds)} s"
+            f" of training, {total:.2f} s in all",
             f"run:  {path}",
             f"next: python -m trainer predict {path} --index 0",
             f"      python -m trainer evaluate {path}",
             *best_line(path, history),
         ]
+        if patience is not None:
+            lines.insert(1, f"kept: the weights of epoch {taken}, the best by the held-out samples")
     if drawn is not None:
         lines.append(f"figure: {drawn}")
         result["figure"] = str(drawn)

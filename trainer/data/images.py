@@ -14,6 +14,7 @@ import numpy as np
 from .dataset import DataError, Samples, Source, parsing
 
 _MOST_PIXELS = 64_000_000
+_DEFLATED = 8 * 1032  # pixels of a bit each that a byte of zlib's can at most stand for
 _MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
@@ -130,6 +131,11 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
             if image.width * image.height > _MOST_PIXELS:
                 raise DataError(
                     f"{path}: {image.width}×{image.height} pixels, more than 64 megapixels"
+                )
+            if image.format == "PNG" and image.width * image.height > _DEFLATED * len(content):
+                raise DataError(
+                    f"{path}: {image.width}×{image.height} pixels promised, more than its"
+                    f" {len(content):,} bytes can hold"
                 )
             if image.format in ("JPEG", "MPO"):
                 # A scan of a few bytes can go over all pixels again, and there is no end of them.
