@@ -134,6 +134,34 @@ def test_fit_is_a_plain_loop(
     assert [report.train_loss for report in reports] == pytest.approx(losses, rel=1e-7)
 
 
+class TestAveraging:
+    def test_is_the_average_of_the_weights_after_every_update(self, backend):
+        x, y = samples(28, 4, 3)
+        network = {"sizes": [4, 3, 3], "backend": backend, "dtype": "float64", "bias": True}
+        settings = {"batch_size": 7, "learning_rate": 0.5, "optimizer": "adam"}
+        plain, averaged = MLP(**network), MLP(**network)
+        average, step = plain.get_weights(), 0
+        for epoch in (1, 2):
+            for start in range(0, 28, 7):  # a training of one batch more each time
+                rows = np.arange(28 * (epoch - 1) + start + 7) % 28
+                alike = MLP(**network)
+                list(fit(alike, x[rows], y[rows], epochs=1, **settings))
+                step += 1
+                beta = min(0.9, (1 + step) / (10 + step))
+                weights = alike.get_weights()
+                average = [beta * a + (1 - beta) * w for a, w in zip(average, weights, strict=True)]
+        reports = train(averaged, x, y, epochs=2, averaging=0.9, test=(x, y), **settings)
+        assert_weights(averaged.get_weights(), average, 1e-12)
+        assert reports[-1].test_accuracy == averaged.accuracy(x, y)
+        train(plain, x, y, epochs=2, **settings)
+        assert not np.allclose(plain.get_weights()[0], averaged.get_weights()[0])
+
+    def test_single_samples_are_not_averaged(self, backend):
+        x, y = samples(5, 4, 3)
+        with pytest.raises(ValueError, match=r"averaging=0\.9 goes with batches"):
+            fit(MLP([4, 3], backend=backend), x, y, averaging=0.9)
+
+
 class TestStates:
     """A training goes on from a state to the very bits of one never interrupted."""
 
@@ -143,6 +171,7 @@ class TestStates:
         optimizer=st.sampled_from(["sgd", "sgd", "nesterov", "adam", "adamw"]),
         momentum=st.sampled_from([0.0, 0.9]),
         clip=st.sampled_from([None, 0.1]),
+        averaging=st.sampled_from([0.0, 0.9]),
         course=st.sampled_from(
             [
                 {"epochs": 2},
@@ -154,7 +183,7 @@ class TestStates:
         cut=st.integers(0, 40),
     )
     def test_wherever_it_is_cut(
-        self, backend, network, batch_size, optimizer, momentum, clip, course, cut
+        self, backend, network, batch_size, optimizer, momentum, clip, averaging, course, cut
     ):
         x, y = samples(23, 4, 3)
         settings = {
@@ -164,6 +193,7 @@ class TestStates:
             "momentum": {"sgd": momentum, "nesterov": 0.9}.get(optimizer, 0.0),
             "weight_decay": 0.2 if optimizer == "adamw" else 0.0,
             "clip": clip,
+            "averaging": averaging if batch_size > 1 else 0.0,
             "seed": 5,
             "test": (x, y),
             **course,
@@ -271,6 +301,7 @@ def test_defaults_are_the_lessons():
         "momentum": 0.0,
         "weight_decay": 0.0,
         "clip": None,
+        "averaging": 0.0,
         "shuffle": False,
         "sampling": "epochs",
         "steps": None,

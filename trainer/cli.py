@@ -281,6 +281,15 @@ def train_command(
             validator=Number(gt=0),
         ),
     ] = None,
+    averaging: Annotated[
+        float | None,
+        Parameter(
+            group=_TRAINING,
+            help="β of a moving average of the weights, such as 0.999, which is what is evaluated"
+            " and kept; with batches.",
+            validator=Number(gte=0, lt=1),
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         Parameter(
@@ -420,6 +429,7 @@ def train_command(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "clip": clip,
+        "averaging": averaging,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,
@@ -920,6 +930,9 @@ def sweep_command(
     clip: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="Largest norms of gradients: 0.1,1, …")
     ] = None,
+    averaging: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="0,0.99,0.999, …")
+    ] = None,
     schedule: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="constant,cosine,one-cycle.")
     ] = None,
@@ -1011,6 +1024,7 @@ def sweep_command(
         "momentum": momentum,
         "weight_decay": weight_decay,
         "clip": clip,
+        "averaging": averaging,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,

@@ -159,6 +159,7 @@ def fit(
     momentum: float = 0.0,
     weight_decay: float = 0.0,
     clip: float | None = None,
+    averaging: float = 0.0,
     shuffle: bool = False,
     sampling: str = "epochs",
     steps: int | None = None,
@@ -191,6 +192,11 @@ def fit(
         themselves.
     clip : float, optional
         The largest norm that the gradients of a batch may have together.
+    averaging : float
+        β of the weights' moving average, a ← βa + (1 - β)w after every update, with a smaller β
+        for the first ones, (1 + t) / (10 + t) of update t. At an epoch's end, and after the last,
+        the model's weights are the average, inside an epoch those that learn (Polyak and Juditsky
+        1992; the form is that of Tan and Le 2019, *EfficientNet*). Not at batch size 1.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -237,6 +243,10 @@ def fit(
         raise ValueError(f"clip={clip}: expected a number above 0")
     if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
+    if not 0 <= averaging < 1:
+        raise ValueError(f"averaging={averaging}: expected a number from 0 to below 1")
+    if averaging and batch_size == 1:
+        raise ValueError(f"averaging={averaging} goes with batches: take batch_size=32 or more")
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling={sampling!r} is unknown: expected {' or '.join(SAMPLINGS)}")
     if steps is not None and sampling == "epochs":
@@ -258,7 +268,18 @@ def fit(
         clip=math.inf if clip is None else float(clip),
     )
     held_out = {"test": test, "validation": validation}
-    return Training(model, train_x, train_y, course, remember, learning_rate, seed, held_out, state)
+    return Training(
+        model,
+        train_x,
+        train_y,
+        course,
+        remember,
+        learning_rate,
+        float(averaging),
+        seed,
+        held_out,
+        state,
+    )
 
 
 @dataclass(frozen=True)
@@ -310,6 +331,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         course: Course,
         remember: Callable[[Sequence[Array]], Optimizer],
         learning_rate: float | Callable[[int], float],
+        averaging: float,
         seed: int | None,
         held_out: dict[str, tuple[Any, Any] | None],
         state: TrainingState | None,
@@ -319,6 +341,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._optimizer = remember(model.weights)
         self._course = course
         self._learning_rate = learning_rate
+        self._averaging = averaging
+        xp = model.backend.xp
+        # with an average, the weights that learn while the model holds it, else None
+        self._average = [xp.asarray(w, copy=True) for w in model.weights] if averaging else []
+        self._learning: list[Array] | None = None
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
         self._unit = self._optimizer.block(course.batch_size)
         self._units = 1
@@ -393,8 +420,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._compile_seconds = state.compile_seconds
 
     def _named(self) -> dict[str, Array]:
-        names, memory = self.model.names, self._optimizer.memory()
-        named = dict(zip(names, self.model.weights, strict=True))
+        names, memory = self.model.names, dict(self._optimizer.memory())
+        learning = self.model.weights if self._learning is None else self._learning
+        named = dict(zip(names, self._average or learning, strict=True))
+        if self._average:
+            memory["learning"] = learning
         for kind, arrays in memory.items():
             named |= {f"{kind}.{name}": a for name, a in zip(names, arrays, strict=False)}
         return named
@@ -433,6 +463,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         epochs = self._course.count(n)
         while self._epoch <= epochs:
             clock.resume()
+            if self._learning is not None:
+                self._put(self._learning)
+                self._learning = None
             if not self._samples:
                 self._good = [xp.asarray(w, copy=True) for w in model.weights]
             order = self._course.order(self._rng, n, self._epoch)
@@ -441,9 +474,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             try:
                 train_loss = yield from self._walk(feed, n, size, epochs)
             except Diverged:
-                for w, last_good in zip(model.weights, self._good, strict=True):
-                    w[...] = last_good
+                self._put(self._good)
                 raise
+            if self._average:
+                self._learning = [xp.asarray(w, copy=True) for w in model.weights]
+                self._put(self._average)
             clock.pause()
             started = perf_counter()
             accuracy = {name: model.accuracy(*part) for name, part in parts.items()}
@@ -462,6 +497,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self._order = self._rng.bit_generator.state
             self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
             yield report
+
+    def _put(self, arrays: Sequence[Array]) -> None:
+        for w, a in zip(self.model.weights, arrays, strict=True):
+            w[...] = a
 
     def _walk(
         self, feed: Feed, m: int, size: int, epochs: int
@@ -544,12 +583,23 @@ class Training(Iterator[BatchProgress | EpochReport]):
         rates : list of float
             The learning rate of each update.
         """
-        model, batch_size = self.model, self._course.batch_size
-        rates = self._rates(-(-labels.shape[0] // batch_size))
-        losses = self._optimizer.learn(
-            model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m
-        )
-        return losses, rates
+        model, batch_size, n = self.model, self._course.batch_size, labels.shape[0]
+        rates = self._rates(-(-n // batch_size))
+        if not self._average:
+            losses = self._optimizer.learn(
+                model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m
+            )
+            return losses, rates
+        parts = []
+        for start, rate in zip(range(0, n, batch_size), rates, strict=True):
+            rows = slice(start, min(start + batch_size, n))
+            batch = values[rows, :], labels[rows], [rate], batch_size, model.l2 / m
+            parts.append(self._optimizer.learn(model.spec, model.weights, *batch))
+            step = self._optimizer.steps
+            share = 1 - min(self._averaging, (1 + step) / (10 + step))
+            for a, w in zip(self._average, model.weights, strict=True):
+                a += share * (w - a)
+        return model.backend.xp.concat(parts), rates
 
 
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:

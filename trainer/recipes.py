@@ -38,8 +38,8 @@ class Recipe:
         a file holds as floats stays as it is.
     data : {"mnist", "digits", "ex4"}
         What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
-    epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, shuffle, sampling, \
-steps
+    epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, averaging, \
+shuffle, sampling, steps
         As `fit` takes them; an optimizer of `METHODS` takes `max_iterations` in their place.
     schedule, warmup
         How the learning rate changes, as `trainer.schedules.schedule` takes them.
@@ -65,6 +65,7 @@ steps
     momentum: float = 0.0
     weight_decay: float = 0.0
     clip: float | None = None
+    averaging: float = 0.0
     schedule: str = "constant"
     warmup: float = 0.0
     shuffle: bool = False
@@ -112,6 +113,7 @@ steps
             momentum=self.momentum,
             weight_decay=self.weight_decay,
             clip=self.clip,
+            averaging=self.averaging,
             shuffle=self.shuffle,
             sampling=self.sampling,
             steps=self.steps,
@@ -211,7 +213,7 @@ def _unused(optimizer: str) -> tuple[str, ...]:
         return ("max_iterations",)
     return (
         *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "clip"),
-        *("schedule", "warmup", "shuffle", "sampling", "steps"),
+        *("averaging", "schedule", "warmup", "shuffle", "sampling", "steps"),
     )
 
 

@@ -512,10 +512,13 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
     }
 
 
+_SHOWN = ("momentum", "weight_decay", "clip", "averaging", "warmup")
+
+
 def _steps(settings: dict[str, Any]) -> str:
     if settings["optimizer"] in METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
-    changes = {name: settings[name] for name in ("momentum", "weight_decay", "clip", "warmup")}
+    changes = {name: settings[name] for name in _SHOWN}
     more = "".join(f" {k.replace('_', ' ')} {v:g}" for k, v in changes.items() if v)
     schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
