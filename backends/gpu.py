@@ -19,6 +19,7 @@ from .base import Backend, BackendUnavailable, NetworkSpec
 from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
+from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import CublasError, Kernels, Products
 from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 
@@ -109,6 +110,9 @@ class GpuBackend(Backend):
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
+        if spec.activation not in ACTIVATION_CODES:
+            yield from super().propagate(spec, weights, values)
+            return
         n = values.shape[0]
         a_sample = (2 * sum(spec.sizes) + spec.sizes[0]) * np.dtype(spec.dtype).itemsize
         most = max(1, int((1 - _SPARED) * self.free_memory()) // a_sample)
@@ -155,6 +159,10 @@ class GpuBackend(Backend):
         momentum: float = 0.0,
         penalty: float = 0.0,
     ) -> Array:
+        if spec.activation not in ACTIVATION_CODES:
+            return super().sgd(
+                spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
+            )
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         if batch_size > 1:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
@@ -201,6 +209,11 @@ class GpuBackend(Backend):
         beta2: float = 0.999,
         epsilon: float = 1e-8,
     ) -> Array:
+        if spec.activation not in ACTIVATION_CODES:
+            return super().adam(
+                spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
+                beta1, beta2, epsilon,
+            )  # fmt: skip
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(
             spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
