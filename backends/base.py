@@ -268,7 +268,7 @@ class Backend:
 
     def forward(
         self, spec: NetworkSpec, deeper: Sequence[tuple[Array, Array | None]], z: Array
-    ) -> tuple[list[Array], Array, Array]:
+    ) -> tuple[list[Array], list[Array], Array, Array]:
         """Propagate forward from the first layer's pre-activation.
 
         Parameters
@@ -283,28 +283,34 @@ class Backend:
         -------
         hidden : list of arrays
             ``a_1 … a_(L-1)``.
+        kept : list of arrays
+            What the derivatives f' are written in: the same ``a_1 … a_(L-1)``, not copied, or
+            ``z_1 … z_(L-1)``.
         logits, outputs : array, shape (n, sizes[-1])
             ``z_L`` and the network's answer.
         """
-        hidden = []
+        hidden, kept = [], []
         for W, b in deeper:
-            hidden.append(self.activate(spec.activation, z))
-            z = self.affine(hidden[-1], W, b)
-        return hidden, z, self.output(spec.output, z)
+            a = self.activate(spec.activation, z)
+            hidden.append(a)
+            kept.append(z if ACTIVATIONS[spec.activation].needs_z else a)
+            z = self.affine(a, W, b)
+        return hidden, kept, z, self.output(spec.output, z)
 
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
         """Propagate any number of samples forward, `chunk_size` at a time.
 
-        Yields which samples these are and their `forward`.
+        Yields which samples these are, and of their `forward` hidden, logits and outputs.
         """
         first, *deeper = spec.layers(weights)
         # one empty chunk for no samples, so that the results still have their shape
         for start in range(0, max(values.shape[0], 1), self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, values.shape[0]))
             z = self.first_affine(spec, self.asarray(values[rows, :]), *first)
-            yield rows, *self.forward(spec, deeper, z)
+            hidden, _, logits, outputs = self.forward(spec, deeper, z)
+            yield rows, hidden, logits, outputs
 
     def losses(self, spec: NetworkSpec, logits: Array, outputs: Array, targets: Array) -> Array:
         """Loss of every sample, shape (n,)."""
@@ -314,21 +320,22 @@ class Backend:
         self,
         spec: NetworkSpec,
         deeper: Sequence[tuple[Array, Array | None]],
-        hidden: Sequence[Array],
+        kept: Sequence[Array],
         outputs: Array,
         targets: Array,
     ) -> list[Array]:
         """Propagate the error back: δ of every layer, from the first to the last.
 
         The error of a layer is the next layer's δ split along its weights, and its own δ that
-        error times the activation's derivative. Rashid's rule splits the raw error instead.
+        error times the activation's derivative, taken at what `forward` has kept for it. Rashid's
+        rule splits the raw error instead.
         """
         loss = LOSSES[spec.loss]
         deltas = [loss.delta(self.xp, outputs, targets)]
         carried = outputs - targets if loss.splits_raw_errors else deltas[0]
-        for (W, _), a in zip(reversed(deeper), reversed(hidden), strict=True):
+        for (W, _), at in zip(reversed(deeper), reversed(kept), strict=True):
             carried = self.product(carried, W.T)
-            delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, a)
+            delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, at)
             if not loss.splits_raw_errors:
                 carried = delta
             deltas.insert(0, delta)
@@ -380,10 +387,10 @@ class Backend:
         """
         layers = spec.layers(weights)
         z = self.first_affine(spec, values, *layers[0])
-        hidden, logits, outputs = self.forward(spec, layers[1:], z)
+        hidden, kept, logits, outputs = self.forward(spec, layers[1:], z)
         targets = self.targets(spec, labels)
         losses = self.losses(spec, logits, outputs, targets)
-        deltas = self.backward(spec, layers[1:], hidden, outputs, targets)
+        deltas = self.backward(spec, layers[1:], kept, outputs, targets)
         products = [self.first_product(spec, values, deltas[0])]
         products += self.products(hidden, deltas[1:])
         return losses, self.gradients(layers, products, deltas, penalty)
@@ -752,9 +759,9 @@ class Backend:
         for t, rate in enumerate(rates):
             now = slice(t, t + 1)
             z_t = z[now, :] + mixing[now, :t] @ d[:t, :]
-            hidden, logits, outputs = self.forward(spec, layers, z_t)
+            hidden, kept, logits, outputs = self.forward(spec, layers, z_t)
             losses[now] = self.losses(spec, logits, outputs, targets[now, :])
-            deltas = self.backward(spec, layers, hidden, outputs, targets[now, :])
+            deltas = self.backward(spec, layers, kept, outputs, targets[now, :])
             d[now, :] = -rate * deltas[0]
             products = self.products(hidden, deltas[1:])
             gradients = self.gradients(layers, products, deltas[1:], penalty)

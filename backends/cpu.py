@@ -118,6 +118,8 @@ class CpuBackend(Backend):
             yield from super().propagate(spec, *args)
 
     def activate(self, name: str, z: Array) -> Array:
+        if name not in ACTIVATION_CODES:
+            return super().activate(name, z)
         a = np.array(z, order="C")
         activate_all(ACTIVATION_CODES[name], a.reshape(-1))
         return a
@@ -142,9 +144,15 @@ class CpuBackend(Backend):
         states = [weights, velocities] if momentum else [weights]
         if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
             states = [weights, [np.zeros_like(w) for w in weights]]
-        compiled = batch_size == 1 or _is_small(spec, batch_size)
+        small = batch_size == 1 or _is_small(spec, batch_size)
+        compiled = small and spec.activation in ACTIVATION_CODES
+        if batch_size == 1 and not compiled:
+            with _ONE_BLAS_THREAD:  # a sample's products are too small for several
+                return super().sgd(
+                    spec, weights, velocities, values, labels, rates, 1, momentum, penalty
+                )
         learn = self._compiled if compiled else self._in_batches
-        with _cores(to_kernels=compiled) as workers:
+        with _cores(to_kernels=small) as workers:
             layer = FirstLayer(spec, states, workers)
             samples = Samples(
                 readable(spec, values), read_only(labels), np.array(rates, spec.dtype), batch_size
@@ -252,10 +260,10 @@ class CpuBackend(Backend):
                 rows = slice(low, min(low + self.chunk_size, stop))
                 x = samples.x[rows]
                 layer.affine(x, z)
-                hidden, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
+                hidden, kept, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
                 targets = self.targets(spec, samples.labels[rows])
                 losses[rows] = self.losses(spec, logits, outputs, targets)
-                deltas = self.backward(spec, deeper, hidden, outputs, targets)
+                deltas = self.backward(spec, deeper, kept, outputs, targets)
                 steps = d[low - start : low - start + len(x), :units]
                 np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
                 products = self.products(hidden, deltas[1:])

@@ -7,6 +7,7 @@ holds the units. These are the definitions; a backend may only be faster at them
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,45 @@ def _relu(xp: Any, z: Array) -> Array:
     return xp.maximum(z, xp.zeros_like(z))
 
 
+SCALED_TANH_A, SCALED_TANH_B = 1.7159, 2 / 3
+
+
+def scaled_tanh(xp: Any, z: Array) -> Array:
+    """A tanh(Bz), A = 1.7159 and B = 2/3: ±1 is taken to ±1, where its curvature is largest.
+
+    LeCun, Bottou, Orr and Müller, *Efficient BackProp* (1998), section 4.4, with 2/3 as printed
+    there; Cireşan, Meier, Gambardella and Schmidhuber, *Deep, Big, Simple Neural Nets for
+    Handwritten Digit Recognition* (2010), write B = 0.6666.
+    """
+    return SCALED_TANH_A * xp.tanh(SCALED_TANH_B * z)
+
+
+def _scaled_tanh_slope(xp: Any, a: Array) -> Array:
+    return SCALED_TANH_B / SCALED_TANH_A * (SCALED_TANH_A**2 - a * a)
+
+
+_GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715
+
+
+def gelu(xp: Any, z: Array) -> Array:
+    """z/2 (1 + tanh u) with u = √(2/π) (z + 0.044715 z³), which is z Φ(z) to within 5e-4.
+
+    Hendrycks and Gimpel, *Gaussian Error Linear Units* (2016), section 2, who give this
+    approximation beside the exact form; the normal distribution Φ itself needs erf, which the
+    array API standard lacks.
+    """
+    return z / 2 * (1 + xp.tanh(_gelu_u(z)))
+
+
+def _gelu_u(z: Array) -> Array:
+    return _GELU_SCALE * z * (1 + _GELU_CUBE * z * z)
+
+
+def _gelu_slope(xp: Any, z: Array) -> Array:
+    t = xp.tanh(_gelu_u(z))
+    return (1 + t) / 2 + z / 2 * (1 - t * t) * _GELU_SCALE * (1 + 3 * _GELU_CUBE * z * z)
+
+
 @dataclass(frozen=True)
 class Activation:
     """A hidden layer's function and its derivative.
@@ -39,17 +79,24 @@ class Activation:
     value : callable
         ``value(xp, z)``, the activation of the pre-activation z.
     derivative : callable
-        ``derivative(xp, a)``, the derivative written in the activation a = value(z).
+        ``derivative(xp, a)``, the derivative written in the activation a = value(z); or
+        ``derivative(xp, z)``, see `needs_z`.
+    needs_z : bool
+        Whether the derivative is written in z, since a does not tell it. Then each layer's z is
+        kept for the way back, in addition to a.
     """
 
     value: Callable[[Any, Array], Array]
     derivative: Callable[[Any, Array], Array]
+    needs_z: bool = False
 
 
 ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(sigmoid, lambda xp, a: a * (1 - a)),
     "tanh": Activation(lambda xp, z: xp.tanh(z), lambda xp, a: 1 - a * a),
     "relu": Activation(_relu, lambda xp, a: xp.where(a > 0, xp.ones_like(a), xp.zeros_like(a))),
+    "scaled_tanh": Activation(scaled_tanh, _scaled_tanh_slope),
+    "gelu": Activation(gelu, _gelu_slope, needs_z=True),
 }
 
 OUTPUTS: dict[str, Callable[[Any, Array], Array]] = {"sigmoid": sigmoid, "softmax": softmax}

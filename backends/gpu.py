@@ -20,6 +20,7 @@ from .base import Backend, BackendUnavailable, NetworkSpec
 from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
+from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import CublasError, Kernels, Products
 from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 
@@ -110,6 +111,9 @@ class GpuBackend(Backend):
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
+        if spec.activation not in ACTIVATION_CODES:
+            yield from super().propagate(spec, weights, values)
+            return
         n = values.shape[0]
         a_sample = (2 * sum(spec.sizes) + spec.sizes[0]) * np.dtype(spec.dtype).itemsize
         most = max(1, int((1 - _SPARED) * self.free_memory()) // a_sample)
@@ -156,6 +160,10 @@ class GpuBackend(Backend):
         momentum: float = 0.0,
         penalty: float = 0.0,
     ) -> Array:
+        if spec.activation not in ACTIVATION_CODES:
+            return super().sgd(
+                spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
+            )
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         if batch_size > 1:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
@@ -204,10 +212,9 @@ class GpuBackend(Backend):
         decay: float = 0.0,
         clip: float = inf,
     ) -> Array:
-        if decay or clip < inf:  # the kernels know neither
-            moments = means, squares
+        if spec.activation not in ACTIVATION_CODES or decay or clip < inf:  # the kernels know none
             return super().adam(
-                spec, weights, *moments, values, labels, rates, batch_size, penalty, steps,
+                spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
                 beta1, beta2, epsilon, decay, clip,
             )  # fmt: skip
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)

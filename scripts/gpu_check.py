@@ -303,7 +303,8 @@ FEATURES = (1, 5, 16, 63, 64, 65, 100, 783, 784, 785, 1024)
 UNITS = (1, 2, 31, 32, 33, 64, 100, 127, 128, 129, 200, 255, 256, 257, 512, 513, 1000, 1025, 2048)
 CLASSES = (1, 2, 3, 7, 10, 10, 10, 16, 17, 26, 32, 33, 47, 100)
 ONLINE = (1, 2, 31, 32, 33, 63, 64, 65, 100, 127, 128, 129, 200)
-GAINS = {"sigmoid": 8.0, "tanh": 1.5, "relu": 2.0}  # so that the first layer's errors last
+# so that the first layer's errors last
+GAINS = {"sigmoid": 8.0, "tanh": 1.5, "relu": 2.0, "scaled_tanh": 1.5, "gelu": 2.0}
 BATCHES = (2, 3, 8, 16, 17, 32, 50, 64, 100, 128, 256, 500)
 
 

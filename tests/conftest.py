@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from backends import Backend, BackendUnavailable, select
+from backends.functions import ACTIVATIONS, LOSSES
 
 try:
     import cyclopts  # noqa: F401
@@ -75,10 +76,8 @@ def networks(draw: Callable[..., Any]) -> dict[str, Any]:
     hidden = draw(st.lists(st.integers(1, 5), max_size=3))
     return {
         "sizes": [4, *hidden, 3],
-        "activation": draw(st.sampled_from(["sigmoid", "tanh", "relu"])),
-        "loss": draw(
-            st.sampled_from(["rashid", "squared_error", "binary_cross_entropy", "cross_entropy"])
-        ),
+        "activation": draw(st.sampled_from(list(ACTIVATIONS))),
+        "loss": draw(st.sampled_from(list(LOSSES))),
         "bias": draw(st.booleans()),
         "l2": draw(st.sampled_from([0.0, 1.5])),
         "init": "fan_in",

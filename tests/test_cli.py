@@ -174,7 +174,8 @@ def test_an_option_given_wins_over_the_recipe(tmp_path):
         "--hidden": "12,5",
         "--activation": "relu",
         "--loss": "cross_entropy",
-        "--init": "he",
+        "--label-smoothing": "0.1",
+        "--init": "orthogonal",
         "--l2": "0.5",
         "--optimizer": "adam",
         "--batch-size": "32",
@@ -187,6 +188,10 @@ def test_an_option_given_wins_over_the_recipe(tmp_path):
     config = json.loads(Path("o/config.json").read_text())
     assert config["network"]["sizes"] == [64, 12, 5, 10]
     assert config["network"]["output"] == "softmax"
+    assert config["network"]["init"] == "orthogonal"
+    assert config["network"]["target_low"] == pytest.approx(0.01)
+    assert config["network"]["target_high"] == pytest.approx(0.91)
+    assert config["settings"]["label_smoothing"] == 0.1
     assert config["network"]["bias"] is True
     settings = config["settings"]
     assert settings["shuffle"] is False
@@ -278,7 +283,16 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["--data", "digits", "train"], ["the command comes first"]),
         (["train", "digits"], ["python -m trainer train --help"]),
         (["--momentum", "1"], ["--momentum", "< 1"]),
-        (["--activation", "step"], ["step", "sigmoid", "tanh", "relu"]),
+        (["--activation", "step"], ["step", "sigmoid", "tanh", "relu", "scaled_tanh", "gelu"]),
+        (
+            ["--data", "digits", "--label-smoothing", "0.1"],
+            [
+                "--label-smoothing 0.1",
+                "--loss squared_error",
+                "take --loss binary_cross_entropy or",
+            ],
+        ),
+        (["--label-smoothing", "1"], ["--label-smoothing", "< 1"]),
         (["--data", "minst"], ["minst", "did you mean 'mnist'?"]),
         (["--recipe", "cake"], ["cake", "rashid", "python -m trainer recipes"]),
         (["--data", "digits", "--hidden", "3,x"], ["3,x", "200,100"]),

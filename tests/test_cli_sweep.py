@@ -126,8 +126,9 @@ def test_the_table_has_a_line_a_run_and_the_best_can_be_trained_again(capsys):
 def test_every_kind_of_option_can_be_typed_again(hidden, augment, capsys):
     options = {
         "--hidden": hidden,
-        "--activation": "relu",
+        "--activation": "gelu",
         "--loss": "cross_entropy",
+        "--label-smoothing": "0.1",
         "--bias": "yes",
         "--shuffle": "no",
         "--init": "uniform:0.12",
@@ -362,6 +363,11 @@ def test_a_gpu_is_said_to_take_one_run_after_the_other(monkeypatch, capsys):
         (["--hidden", "3,x"], ["3,x", "50,100,200"]),
         (["--activation", "relu,step"], ["--activation step", "sigmoid"]),
         (["--loss", "rashid,cross_entropy", "--output", "softmax"], ["--output softmax"]),
+        (
+            ["--loss", "cross_entropy,rashid", "--label-smoothing", "0,0.1"],
+            ["--label-smoothing 0.1", "--loss rashid", "take --loss binary_cross_entropy"],
+        ),
+        (["--loss", "cross_entropy", "--label-smoothing", "0.1,1"], ["--label-smoothing 1"]),
         (["--bias", "maybe"], ["--bias maybe", "yes,no"]),
         (["--seeds", "0"], ["--seeds", ">= 1"]),
         (["--seeds", "2", "--seed", "1"], ["--seeds 2", "exclude each other"]),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from backends import Backend, select
@@ -16,11 +17,33 @@ from trainer.explain import backquery, incoming_weights, trace, untrained
 
 from .conftest import assert_weights, lesson, networks, samples
 
-VALUES = {"sigmoid": expit, "tanh": np.tanh, "relu": lambda z: np.maximum(z, 0)}
-SLOPES = {
-    "sigmoid": lambda a: a * (1 - a),
-    "tanh": lambda a: 1 - a**2,
-    "relu": lambda a: (a > 0) * 1.0,
+
+def gelu_by_hand(z: np.ndarray) -> np.ndarray:
+    return z / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (z + 0.044715 * z**3)))
+
+
+def gelu_slope_by_hand(z: np.ndarray) -> np.ndarray:
+    t = np.tanh((2 / np.pi) ** 0.5 * (z + 0.044715 * z**3))
+    return (1 + t) / 2 + z / 2 * (1 - t**2) * (2 / np.pi) ** 0.5 * (1 + 3 * 0.044715 * z**2)
+
+
+def gelu_undone(a: float) -> float:
+    return brentq(lambda z: gelu_by_hand(z) - a, 0, 2, xtol=1e-15)
+
+
+VALUES = {
+    "sigmoid": expit,
+    "tanh": np.tanh,
+    "relu": lambda z: np.maximum(z, 0),
+    "scaled_tanh": lambda z: 1.7159 * np.tanh(2 / 3 * z),
+    "gelu": gelu_by_hand,
+}
+SLOPES = {  # of z
+    "sigmoid": lambda z: expit(z) * (1 - expit(z)),
+    "tanh": lambda z: 1 - np.tanh(z) ** 2,
+    "relu": lambda z: (z > 0) * 1.0,
+    "scaled_tanh": lambda z: 1.7159 * 2 / 3 * (1 - np.tanh(2 / 3 * z) ** 2),
+    "gelu": gelu_slope_by_hand,
 }
 
 
@@ -63,7 +86,7 @@ def walk_by_hand(
     for layer in range(len(matrices) - 1, 0, -1):
         down = errors[0] if settings["loss"] == "rashid" else -deltas[0]
         errors.insert(0, down @ matrices[layer].T)
-        deltas.insert(0, -errors[0] * SLOPES[settings["activation"]](a[layer]))
+        deltas.insert(0, -errors[0] * SLOPES[settings["activation"]](z[layer - 1]))
     return {"z": z, "a": a, "errors": errors, "deltas": deltas}
 
 
@@ -234,7 +257,7 @@ def rescale(signal: np.ndarray, low: float, high: float) -> np.ndarray:
     return low + (high - low) * (signal - signal.min()) / (signal.max() - signal.min())
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("activation", list(VALUES))
 @pytest.mark.parametrize("loss", ["rashid", "cross_entropy"])
 def test_biases_other_activations_and_softmax(activation, loss):
     rng = np.random.default_rng(1)
@@ -262,8 +285,13 @@ def test_biases_other_activations_and_softmax(activation, loss):
         elif activation == "tanh":
             a = rescale(signal, -0.99, 0.99)
             z = np.arctanh(a)
+        elif activation == "scaled_tanh":
+            a = rescale(signal, -0.99 * 1.7159, 0.99 * 1.7159)
+            z = 1.5 * np.arctanh(a / 1.7159)
         else:
             z = a = 0.99 * np.maximum(signal, 0) / signal.max()
+            if activation == "gelu":
+                z = np.array([gelu_undone(a) for a in a])
         np.testing.assert_allclose(got.hidden[i][0], a, rtol=1e-12, atol=1e-15)
         np.testing.assert_allclose(VALUES[activation](z), a, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(got.inputs[0], rescale(W1 @ (z - b1), 0.01, 0.99), rtol=1e-12)
@@ -291,7 +319,7 @@ def test_a_standardising_map_is_undone_within_two_deviations():
     np.testing.assert_array_equal(limited[reached], np.clip(got.values[0, reached], 0, 1))
 
 
-@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("activation", list(VALUES))
 def test_a_signal_that_says_nothing_divides_by_nothing(activation):
     model = MLP([3, 1, 2], backend=select("cpu"), activation=activation, bias=True)
     model.set_weights([np.zeros(w.shape) for w in model.get_weights()])

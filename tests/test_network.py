@@ -6,7 +6,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
-from backends.functions import LOSSES
+from backends.functions import ACTIVATIONS, LOSSES
 from tests.conftest import assert_weights, samples
 from trainer import MLP
 from trainer.weight_files import WeightFileError
@@ -48,7 +48,7 @@ class TestGradients:
     @pytest.mark.parametrize("l2", [0.0, 2.0])
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("loss", ["squared_error", "binary_cross_entropy", "cross_entropy"])
-    @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
     def test_are_the_slopes_of_the_loss(self, backend, activation, loss, bias, l2, hidden):
         model = small_network(backend, hidden, activation=activation, loss=loss, bias=bias, l2=l2)
         # no pre-activation of these samples lies within a step of relu's kink
@@ -61,7 +61,7 @@ class TestGradients:
 
     @pytest.mark.parametrize("hidden", [[], [3], [3, 3]], ids=str)
     @pytest.mark.parametrize("bias", [False, True])
-    @pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])
+    @pytest.mark.parametrize("activation", ACTIVATIONS)
     def test_of_rashids_rule_are_slopes_in_the_output_layer_only(
         self, backend, activation, bias, hidden
     ):
@@ -148,8 +148,8 @@ class TestSettings:
         ("settings", "message"),
         [
             (
-                {"activation": "gelu"},
-                "activation='gelu' is unknown: expected sigmoid or tanh or relu",
+                {"activation": "step"},
+                "activation='step' is unknown: expected sigmoid or tanh or relu",
             ),
             ({"loss": "mse"}, "loss='mse' is unknown: expected rashid or squared_error or"),
             ({"output": "tanh"}, "output='tanh' is unknown: expected sigmoid or softmax"),

@@ -9,8 +9,18 @@ import pytest
 from sklearn.preprocessing import StandardScaler
 
 from backends import select
-from trainer import load
-from trainer.recipes import RECIPES, build, default_recipe, input_map
+from backends.functions import LOSSES
+from tests.conftest import samples
+from trainer import MLP, load
+from trainer.recipes import (
+    RECIPES,
+    SMOOTHED,
+    build,
+    default_recipe,
+    input_map,
+    recorded,
+    smoothed_targets,
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +71,72 @@ def test_a_network_takes_width_classes_and_map_from_the_data(digits):
     assert model.sizes == (64, 200, 10)
     assert float(model.spec.scale) == pytest.approx(0.99 / 16)
     assert model.seed == 3
+
+
+# --- label smoothing ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.05, 0.4])
+def test_label_smoothing_is_torchs(backend, smoothing):
+    torch = pytest.importorskip("torch")
+    low, high = smoothed_targets("cross_entropy", 5, smoothing)
+    model = MLP(
+        [7, 5],
+        backend=backend,
+        loss="cross_entropy",
+        bias=True,
+        dtype="float64",
+        scale=1.0,
+        shift=0.0,
+        target_low=low,
+        target_high=high,
+    )
+    x, y = samples(12, 7, 5)
+    W, b = (torch.tensor(w, requires_grad=True) for w in model.get_weights())
+    loss = torch.nn.functional.cross_entropy(
+        torch.tensor(x) @ W + b, torch.tensor(y), label_smoothing=smoothing
+    )
+    loss.backward()
+    ours, gradients = model.loss_and_gradients(x, y)
+    assert ours == pytest.approx(loss.item(), rel=1e-12)
+    for gradient, theirs in zip(gradients, (W.grad, b.grad), strict=True):
+        np.testing.assert_allclose(backend.to_numpy(gradient), theirs, rtol=1e-11, atol=1e-14)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10])
+@pytest.mark.parametrize("loss", SMOOTHED)
+def test_smoothed_targets_are_the_mean_of_labels_that_are_not_always_true(loss, classes):
+    given, anything = np.eye(classes)[0], np.full(classes, 1 / classes)
+    low, high = smoothed_targets(loss, classes, 0.3)
+    desired = 0.7 * given + 0.3 * anything
+    np.testing.assert_allclose([high, *[low] * (classes - 1)], desired, rtol=1e-15)
+
+
+def test_a_recipe_smooths_the_targets_and_records_it(digits):
+    cpu = select("cpu")
+    recipe = replace(RECIPES["rashid"], loss="cross_entropy", label_smoothing=0.2)
+    spec = build(recipe, digits, backend=cpu).spec
+    assert (spec.target_low, spec.target_high) == pytest.approx((0.02, 0.82))
+    assert recipe.settings()["label_smoothing"] == 0.2
+    assert recorded("rashid", recipe.settings()) == replace(recipe, about="")
+    older = recipe.settings()
+    del older["label_smoothing"]
+    assert recorded("rashid", older).label_smoothing == 0
+    for loss, known in LOSSES.items():
+        spec = build(replace(RECIPES["rashid"], loss=loss), digits, backend=cpu).spec
+        assert (spec.target_low, spec.target_high) == known.targets
+
+
+@pytest.mark.parametrize("loss", sorted(set(LOSSES) - set(SMOOTHED)))
+def test_other_targets_are_not_smoothed(digits, loss):
+    recipe = replace(RECIPES["rashid"], loss=loss, label_smoothing=0.2)
+    message = f"label_smoothing=0.2 does not go with loss='{loss}', .*take loss='binary_cross_entro"
+    with pytest.raises(ValueError, match=message):
+        build(recipe, digits, backend=select("cpu"))
+
+
+@pytest.mark.parametrize("smoothing", [-0.1, 1.0, float("nan"), float("inf")])
+def test_label_smoothing_out_of_range(digits, smoothing):
+    recipe = replace(RECIPES["rashid"], loss="cross_entropy", label_smoothing=smoothing)
+    with pytest.raises(ValueError, match="expected 0 ≤ label_smoothing < 1"):
+        build(recipe, digits, backend=select("cpu"))

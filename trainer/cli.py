@@ -39,8 +39,10 @@ from .commands.keeping import DEFAULT_INTERVAL
 from .data import DataError
 from .fitting import SAMPLINGS
 from .gradients import PARAMETERS, SAMPLES, STEP
+from .initializers import NAMES as INITIALIZERS
 from .network import DTYPES
 from .optimizers import METHODS, OPTIMIZERS
+from .recipes import SMOOTHED
 from .runs import RunError
 from .weight_files import FORMATS, WeightFileError
 
@@ -194,10 +196,19 @@ def train_command(
     bias: Annotated[
         bool | None, Parameter(group=_NETWORK, help="Whether layers have biases.")
     ] = None,
+    label_smoothing: Annotated[
+        float | None,
+        Parameter(
+            group=_NETWORK,
+            help="ε: targets of ε/k and 1−ε+ε/k for k classes, with a loss whose targets are 0 and"
+            f" 1: {' or '.join(SMOOTHED)}.",
+            validator=Number(gte=0, lt=1),
+        ),
+    ] = None,
     init: Annotated[
         str | None,
         Parameter(
-            group=_NETWORK, help="Initial weights: hidden, fan_in, glorot, he, or uniform:R for ±R."
+            group=_NETWORK, help=f"Initial weights: {', '.join(INITIALIZERS)}, the last for ±R."
         ),
     ] = None,
     l2: Annotated[
@@ -418,6 +429,7 @@ def train_command(
         "activation": activation,
         "output": output,
         "loss": loss,
+        "label_smoothing": label_smoothing,
         "bias": bias,
         "init": init,
         "l2": l2,
@@ -902,8 +914,13 @@ def sweep_command(
     bias: Annotated[
         str | None, Parameter(group=_SWEPT_NETWORK, help="yes, no, or both: yes,no.")
     ] = None,
+    label_smoothing: Annotated[
+        str | None,
+        Parameter(group=_SWEPT_NETWORK, help=f"0,0.05,0.1, …, with {' or '.join(SMOOTHED)}."),
+    ] = None,
     init: Annotated[
-        str | None, Parameter(group=_SWEPT_NETWORK, help="hidden,fan_in,uniform:0.12, …")
+        str | None,
+        Parameter(group=_SWEPT_NETWORK, help=f"Some of {', '.join(INITIALIZERS)}."),
     ] = None,
     l2: Annotated[str | None, Parameter(group=_SWEPT_NETWORK, help="0,0.1,1, …")] = None,
     dtype: Annotated[
@@ -1012,6 +1029,7 @@ def sweep_command(
         "activation": activation,
         "output": output,
         "loss": loss,
+        "label_smoothing": label_smoothing,
         "bias": bias,
         "init": init,
         "l2": l2,
@@ -1085,7 +1103,7 @@ def gradcheck_command(
     bias: Annotated[bool | None, Parameter(group=_CHECKED_NETWORK)] = None,
     init: Annotated[
         str | None,
-        Parameter(group=_CHECKED_NETWORK, help="hidden, fan_in, glorot, he, or uniform:R."),
+        Parameter(group=_CHECKED_NETWORK, help=f"One of {', '.join(INITIALIZERS)}."),
     ] = None,
     l2: Annotated[float | None, Parameter(group=_CHECKED_NETWORK, validator=Number(gte=0))] = None,
     samples: Annotated[

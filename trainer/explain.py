@@ -14,13 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from backends.functions import LOSSES, Array
+from backends.functions import LOSSES, SCALED_TANH_A, SCALED_TANH_B, Array, gelu
 
 from .network import MLP
 
 _LOW, _HIGH = 0.01, 0.99  # the book's, of targets and of every rescaled signal
 _REACH = 2.0  # standard deviations, of inputs that have one of 1
 _CURVE_POINTS = 201
+_GELU_LOSS = 0.2  # z - gelu(z) is less for every z above 0
+_HALVINGS = 60  # until a sum between 0 and 2 is told to its last bit
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -33,7 +35,7 @@ class LayerTrace:
     number : int
         From 1; the last is the output layer.
     function : str
-        Its activation, or its output function: "sigmoid", "tanh", "relu" or "softmax".
+        The name of its activation or of its output function, such as "sigmoid" or "softmax".
     inputs : array, shape (fan_in,)
         a_(l-1), for the first layer the scaled inputs x.
     sums : array, shape (fan_out,)
@@ -193,12 +195,12 @@ def trace(
 
     x = backend.inputs(spec, sample)
     z = backend.first_affine(spec, sample, *layers[0])
-    hidden, logits, outputs = backend.forward(spec, layers[1:], z)
-    # forward keeps the activations alone; the sums between the first and the last are made again
+    hidden, kept, logits, outputs = backend.forward(spec, layers[1:], z)
+    # of most activations forward keeps no sums; those between the first and the last are made again
     between = [backend.affine(a, *layer) for a, layer in zip(hidden, layers[1:], strict=True)]
     sums = [z, *between[:-1], logits] if hidden else [logits]
     targets = backend.targets(spec, code)
-    deltas = backend.backward(spec, layers[1:], hidden, outputs, targets)
+    deltas = backend.backward(spec, layers[1:], kept, outputs, targets)
     errors = [targets - outputs]
     for (W, _), delta in zip(reversed(layers[1:]), reversed(deltas[1:]), strict=True):
         errors.insert(0, backend.product(errors[0] if loss.splits_raw_errors else -delta, W.T))
@@ -343,9 +345,12 @@ def backquery(
     What the book has no case of is done likewise:
 
     - biases are subtracted before the weights, (z_l - b_l) W_lᵀ;
-    - a tanh layer's signal is rescaled to -0.99…0.99 and goes through artanh;
+    - a tanh layer's signal is rescaled to -0.99…0.99 and goes through artanh; that of scaled_tanh,
+      A tanh(Bz), to ±0.99 A;
     - a relu layer hands out nothing negative, so what is negative in its signal becomes 0 and the
       rest is scaled to 0…0.99; where it is not negative, relu is the identity;
+    - gelu, which takes two sums to each negative output, is dealt with likewise; the sums are
+      those from 0 on that give such outputs;
     - softmax has no inverse, as it sees no constant added to all its sums; the logarithm of the
       targets is taken with the constant that makes its mean zero;
     - a signal that is the same everywhere is rescaled to the middle.
@@ -444,6 +449,11 @@ def _through_tanh(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return outputs, np.arctanh(outputs)
 
 
+def _through_scaled_tanh(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs, sums = _through_tanh(signal)
+    return SCALED_TANH_A * outputs, sums / SCALED_TANH_B
+
+
 def _through_relu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     outputs = np.maximum(signal, 0)
     most = outputs.max(axis=1, keepdims=True)
@@ -451,8 +461,24 @@ def _through_relu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return outputs, outputs
 
 
+def _through_gelu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    outputs, _ = _through_relu(signal)
+    low, high = outputs, outputs + _GELU_LOSS
+    for _ in range(_HALVINGS):  # there gelu rises, from 0 at 0
+        middle = (low + high) / 2
+        above = gelu(np, middle) > outputs
+        low, high = np.where(above, low, middle), np.where(above, middle, high)
+    return outputs, low
+
+
 # A layer's signal made into outputs that it can have, and the sums that would give them.
-_INVERSES = {"sigmoid": _through_sigmoid, "tanh": _through_tanh, "relu": _through_relu}
+_INVERSES = {
+    "sigmoid": _through_sigmoid,
+    "tanh": _through_tanh,
+    "relu": _through_relu,
+    "scaled_tanh": _through_scaled_tanh,
+    "gelu": _through_gelu,
+}
 
 
 # --- the first layer ----------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
-NAMES = ("hidden", "fan_in", "glorot", "he", "uniform:R")
+NAMES = ("hidden", "fan_in", "glorot", "he", "orthogonal", "uniform:R")
 _LARGEST = 1e38  # what float32 still holds
 
 
@@ -23,6 +23,9 @@ def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
         - ``"fan_in"``: normal, fan_in^-½ (Rashid, *Make Your Own Neural Network*, 2016);
         - ``"glorot"``: uniform, ±√(6 / (fan_in + fan_out)) (Glorot and Bengio 2010, eq. 16);
         - ``"he"``: normal, √(2 / fan_in) (He et al. 2015, eq. 10);
+        - ``"orthogonal"``: orthonormal columns, or rows where there are fewer of them, drawn
+          uniformly from all such matrices, with gain 1: all singular values are 1 (Saxe,
+          McClelland and Ganguli 2014);
         - ``"uniform:R"``: uniform, ±R (Ng's exercise 4 takes 0.12).
     rng : numpy.random.Generator
         From `Backend.rng`.
@@ -53,11 +56,25 @@ def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
             matrices.append(rng.uniform(-limit, limit, shape))
         elif kind == "he":
             matrices.append(rng.normal(0.0, (2 / fan_in) ** 0.5, shape))
+        elif kind == "orthogonal":
+            matrices.append(_orthogonal(rng.normal(size=(max(shape), min(shape))), shape))
         elif radius is not None:
             matrices.append(rng.uniform(-radius, radius, shape))
         else:
             raise ValueError(_unknown(init))
     return matrices
+
+
+def _orthogonal(normal: Any, shape: tuple[int, int]) -> Any:
+    """Q of the QR decomposition of a normal matrix, turned to the shape.
+
+    With the signs that make R's diagonal positive, Q is distributed uniformly (Mezzadri, *How to
+    Generate Random Matrices from the Classical Compact Groups*, 2007).
+    """
+    xp = normal.__array_namespace__()
+    Q, R = xp.linalg.qr(normal)
+    Q = Q * xp.sign(xp.linalg.diagonal(R))
+    return Q if Q.shape == shape else xp.asarray(Q.T, order="C", copy=True)
 
 
 def _positive(text: str) -> float | None:

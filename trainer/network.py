@@ -32,8 +32,8 @@ class MLP:
         Units of every layer, inputs first: ``[784, 200, 10]``.
     backend : Backend
         From `backends.select`; the weights live there.
-    activation : {"sigmoid", "tanh", "relu"}
-        Of the hidden layers.
+    activation : {"sigmoid", "tanh", "relu", "scaled_tanh", "gelu"}
+        Of the hidden layers; ``gelu`` is the tanh approximation, see `backends.functions.gelu`.
     output : {"sigmoid", "softmax"}, optional
         Implied by the loss.
     loss : {"rashid", "squared_error", "binary_cross_entropy", "cross_entropy"}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from backends import Backend
+from backends.functions import LOSSES
 
 from .data import Dataset
 from .fitting import Course, Training, fit
@@ -16,6 +17,7 @@ from .network import MLP
 from .optimizers import METHODS
 from .schedules import schedule
 
+SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 1.0))
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
 
@@ -32,6 +34,8 @@ class Recipe:
         Units of the hidden layers.
     activation, output, loss, bias, init, l2, dtype
         As `MLP` takes them; an output of None is the one the loss implies.
+    label_smoothing : float
+        ε of `smoothed_targets`; 0 leaves the targets to the loss.
     inputs : {"scaled", "standardised", "unit"}
         Either the data's value range goes to 0.01…1, or every feature gets mean 0 and standard
         deviation 1 over the training samples, and a constant one 0, or pixels go to 0…1 and what
@@ -53,6 +57,7 @@ shuffle, sampling, steps
     activation: str = "sigmoid"
     output: str | None = None
     loss: str = "rashid"
+    label_smoothing: float = 0.0
     bias: bool = False
     init: str = "hidden"
     l2: float = 0.0
@@ -286,6 +291,40 @@ def input_map(inputs: str, value_range: tuple[float, float], train_x: np.ndarray
     return scales, -mean * scales
 
 
+def smoothed_targets(loss: str, classes: int, smoothing: float) -> tuple[float, float]:
+    """Soften the targets (low, high) of a loss whose targets are 0 and 1.
+
+    They become ε/k and 1 - ε + ε/k for k classes: the probabilities of the classes if with
+    probability ε the label is not to be trusted and any of them is as likely (Szegedy et al.,
+    *Rethinking the Inception Architecture for Computer Vision*, 2016, section 7). So they are for
+    the softmax of ``cross_entropy``; and for ``binary_cross_entropy``, each of whose outputs
+    estimates the probability of its own class among these k, and not for itself between two.
+
+    Parameters
+    ----------
+    loss : str
+        A key of `backends.functions.LOSSES`.
+    classes : int
+        k.
+    smoothing : float
+        ε, 0 ≤ ε < 1.
+
+    Raises
+    ------
+    ValueError
+        If the loss is not among `SMOOTHED`, those whose targets are 0 and 1, or ε is out of range.
+    """
+    if not 0 <= smoothing < 1:
+        raise ValueError(f"label_smoothing={smoothing}: expected 0 ≤ label_smoothing < 1")
+    if loss not in SMOOTHED:
+        valid = " or ".join(f"loss={name!r}" for name in SMOOTHED)
+        raise ValueError(
+            f"label_smoothing={smoothing} does not go with loss={loss!r}, whose targets are not 0"
+            f" and 1: take {valid}, or label_smoothing=0"
+        )
+    return smoothing / classes, 1 - smoothing + smoothing / classes
+
+
 def build(
     recipe: Recipe,
     data: Dataset,
@@ -301,7 +340,8 @@ def build(
     Raises
     ------
     ValueError
-        If a setting is unknown, or the dtype cannot hold the input map.
+        If a setting is unknown or does not go with another, or the dtype cannot hold the input
+        map.
     """
     scale, shift = saved_map or input_map(recipe.inputs, data.value_range, data.train_x)
     largest = np.finfo(recipe.dtype).max
@@ -310,6 +350,9 @@ def build(
             f"the values of {data.name} lie too close together for {recipe.dtype}:"
             " take dtype='float64', or multiply them"
         )
+    low = high = None
+    if recipe.label_smoothing:
+        low, high = smoothed_targets(recipe.loss, len(data.classes), recipe.label_smoothing)
     return MLP(
         [data.train_x.shape[1], *recipe.hidden, len(data.classes)],
         backend=backend,
@@ -322,5 +365,7 @@ def build(
         dtype=recipe.dtype,
         scale=scale,
         shift=shift,
+        target_low=low,
+        target_high=high,
         l2=recipe.l2,
     )

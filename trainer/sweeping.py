@@ -268,7 +268,8 @@ class Plan:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""
         least = replace(dataset, train_x=dataset.train_x[:1, :1], train_y=dataset.train_y[:1])
         cpu = select("cpu")
-        words = [name for name in self.grid if KINDS[name] in (str, bool)]
+        # label smoothing goes with some losses only
+        words = [n for n in self.grid if KINDS[n] in (str, bool) or n == "label_smoothing"]
         first = {name: values[0] for name, values in self.grid.items()}
         combinations = [
             first | dict(zip(words, values, strict=True))

@@ -1,4 +1,8 @@
-"""Numbers for the names of functions, which compiled kernels take instead."""
+"""Numbers for the names of functions, which compiled kernels take instead.
 
-ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2}
+The kernels keep a layer's activations alone, so that an activation whose derivative needs z has no
+number; the backends learn with it as the textbook does.
+"""
+
+ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "scaled_tanh": 3}
 LOSS_CODES = {"rashid": 0, "squared_error": 1, "binary_cross_entropy": 2, "cross_entropy": 3}

@@ -20,6 +20,7 @@ from numba.extending import overload
 
 from .compiling import compiled, part
 
+_A, _B = 1.7159, 2 / 3  # of functions.scaled_tanh
 _LOG2_E = np.float32(1.4426950408889634)
 _LN2_HIGH = np.float32(0.693359375)
 _LN2_LOW = np.float32(-2.12194440e-4)
@@ -69,6 +70,10 @@ def activate(code, numbers, start, n):  # type: ignore[no-untyped-def]
         two = one + one
         for j in range(z.size):
             z[j] = two / (one + exp(-two * z[j])) - one
+    elif code == 3:
+        two, height, steepness = one + one, z.dtype.type(_A), z.dtype.type(2 * _B)
+        for j in range(z.size):
+            z[j] = height * (two / (one + exp(-steepness * z[j])) - one)
     else:
         for j in range(z.size):
             z[j] = zero if z[j] < zero else z[j]  # NaN stays NaN
@@ -85,6 +90,10 @@ def times_derivative(code, error, activations, start, delta, n):  # type: ignore
     elif code == 1:
         for j in range(a.size):
             delta[j] = error[j] * (one - a[j] * a[j])
+    elif code == 3:
+        ratio, most = a.dtype.type(_B / _A), a.dtype.type(_A * _A)
+        for j in range(a.size):
+            delta[j] = error[j] * (ratio * (most - a[j] * a[j]))
     else:
         for j in range(a.size):
             delta[j] = error[j] * (one if a[j] > zero else zero)

@@ -23,10 +23,11 @@ typedef REAL real;
     type *name = reinterpret_cast<type *>(name##_memory)
 #endif
 
-enum Activation { SIGMOID, TANH, RELU };
+enum Activation { SIGMOID, TANH, RELU, SCALED_TANH };
 enum Loss { RASHID, SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY };
 
 const unsigned FULL_WARP = 0xffffffffu;
+const real SCALED_TANH_A = 1.7159, SCALED_TANH_B = 2 / real(3);
 const real LOWEST = -3e38f;  // below every logit
 
 // 1 / x for x >= 1, to two units in the last place, without the branch of a division.
@@ -47,6 +48,7 @@ __device__ __forceinline__ real sigmoid(real z) {
 __device__ __forceinline__ real activate(int activation, real z) {
     if (activation == SIGMOID) return sigmoid(z);
     if (activation == TANH) return tanh(z);
+    if (activation == SCALED_TANH) return SCALED_TANH_A * tanh(SCALED_TANH_B * z);
     return z < 0 ? 0 : z;  // so that NaN stays NaN
 }
 
@@ -54,6 +56,8 @@ __device__ __forceinline__ real activate(int activation, real z) {
 __device__ __forceinline__ real derivative(int activation, real a) {
     if (activation == SIGMOID) return a * (1 - a);
     if (activation == TANH) return 1 - a * a;
+    if (activation == SCALED_TANH)
+        return SCALED_TANH_B / SCALED_TANH_A * (SCALED_TANH_A * SCALED_TANH_A - a * a);
     return a > 0 ? 1 : 0;
 }
 

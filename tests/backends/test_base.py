@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 
 from backends.base import block_coefficients
+from backends.functions import ACTIVATIONS
+from trainer import MLP
 
 
 @pytest.mark.parametrize(
@@ -51,6 +53,22 @@ def test_to_numpy_copies(backend):
     host[0] = 5
     assert type(host) is np.ndarray
     assert float(a[0]) == 1
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_forward_keeps_sums_only_where_the_derivative_needs_them(backend, activation):
+    model = MLP([4, 3, 5, 2], backend=backend, activation=activation, bias=True)
+    z = backend.asarray([[0.5, -0.5, 1.5]], dtype="float32")
+    layers = model.spec.layers(model.weights)
+    hidden, kept, logits, _ = backend.forward(model.spec, layers[1:], z)
+    assert [a.shape for a in hidden] == [(1, 3), (1, 5)]
+    assert logits.shape == (1, 2)
+    sums = [z, backend.affine(hidden[0], *layers[1])]
+    for at, a, z_l in zip(kept, hidden, sums, strict=True):
+        if ACTIVATIONS[activation].needs_z:
+            np.testing.assert_array_equal(backend.to_numpy(at), backend.to_numpy(z_l))
+        else:
+            assert at is a
 
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9])

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_info
 from backends import select
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels import compiling, elementwise, workers
+from backends.kernels.codes import ACTIVATION_CODES
 from backends.kernels.lanes import REGISTER_BYTES
 from backends.kernels.packed import FirstLayer, readable
 from tests.backends.trainings import learn, trainings
@@ -112,13 +113,36 @@ class TestSgd:
         assert np.isnan(losses).all()
         assert np.isnan(model.weights[0][0, 0])
 
+    def test_kernels_have_every_activation_whose_derivative_is_written_in_it(self, monkeypatch):
+        in_a = [name for name, known in ACTIVATIONS.items() if not known.needs_z]
+        assert list(ACTIVATION_CODES) == in_a
+        learned = []
+
+        def count(kernel, *args):
+            learned.append(kernel)
+            return workers.work(kernel, *args)
+
+        monkeypatch.setattr("backends.cpu.work", count)
+        for activation in ACTIVATIONS:
+            for batch_size in (1, 2, 40):
+                learned.clear()
+                step = {"batch_size": batch_size, "momentum": 0.0, "penalty": 0.0}
+                step["rates"] = [0.1] * -(-40 // batch_size)
+                network = {"sizes": [3, 4, 2], "activation": activation}
+                learn(select("cpu"), network, np.ones((40, 3)), np.zeros(40, np.int64), step)
+                assert bool(learned) == (activation in in_a)
+
+    @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     @pytest.mark.parametrize("chunk_size", [7, 1024])
-    def test_learns_deep_wide_networks_with_blas(self, base_on_numpy, monkeypatch, chunk_size):
+    def test_learns_deep_wide_networks_with_blas(
+        self, base_on_numpy, monkeypatch, chunk_size, activation
+    ):
         monkeypatch.setattr("backends.cpu._COMPILED_WEIGHTS", 500)
         rng = np.random.default_rng(6)
         x, y = rng.integers(0, 256, (70, 20), dtype=np.uint8), rng.integers(0, 3, 70)
         step = {"batch_size": 30, "momentum": 0.9, "penalty": 0.01, "rates": [0.1, 0.2, 0.1]}
         network = {"sizes": [20, 30, 30, 3], "bias": True, "loss": "cross_entropy"}
+        network["activation"] = activation
         cpu = select("cpu")
         cpu.chunk_size = chunk_size
         actual = learn(cpu, network, x, y, step)

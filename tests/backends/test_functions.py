@@ -41,9 +41,60 @@ def test_derivative_is_the_slope_of_the_value(backend, name):
     above, below = (
         backend.to_numpy(function.value(backend.xp, backend.asarray(z + s))) for s in (h, -h)
     )
-    a = function.value(backend.xp, backend.asarray(z))
-    derivative = backend.to_numpy(function.derivative(backend.xp, a))
+    on_device = backend.asarray(z)
+    base = on_device if function.needs_z else function.value(backend.xp, on_device)
+    derivative = backend.to_numpy(function.derivative(backend.xp, base))
     np.testing.assert_allclose(derivative, (above - below) / (2 * h), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scaled_tanh_is_lecuns(backend, dtype):
+    z = np.concatenate([np.linspace(-9, 9, 401), EXTREME]).astype(dtype)
+    on_device = backend.asarray(z)
+    desired = 1.7159 * np.tanh(2 / 3 * z.astype("float64"))
+    for actual in (
+        ACTIVATIONS["scaled_tanh"].value(backend.xp, on_device),
+        backend.activate("scaled_tanh", on_device),
+    ):
+        assert actual.dtype == on_device.dtype
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(backend.to_numpy(actual), desired, rtol=4 * eps, atol=4 * eps)
+
+
+def test_scaled_tanh_takes_one_to_one_where_it_bends_most(base_on_numpy):
+    def value(z):
+        return base_on_numpy.activate("scaled_tanh", z)
+
+    assert value(np.array([1.0, -1.0])) == pytest.approx([1, -1], abs=1e-4)
+    z, h = np.linspace(0, 3, 301), 1e-3
+    bend = np.abs(value(z + h) - 2 * value(z) + value(z - h))
+    assert z[bend.argmax()] == pytest.approx(1, abs=0.02)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gelu_is_half_of_z_and_of_its_tanh(backend, dtype):
+    z = np.concatenate([np.linspace(-9, 9, 401), EXTREME[1:-1]]).astype(dtype)
+    on_device, exact = backend.asarray(z), z.astype("float64")
+    actual = backend.activate("gelu", on_device)
+    assert actual.dtype == on_device.dtype
+    actual = backend.to_numpy(actual)
+    desired = exact / 2 * (1 + np.tanh((2 / np.pi) ** 0.5 * (exact + 0.044715 * exact**3)))
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(actual, desired, rtol=4 * eps, atol=8 * eps)
+    # as near to z Φ(z) as its docstring says, and no nearer
+    assert 4e-4 < np.abs(actual - exact * special.ndtr(exact)).max() < 5e-4
+
+
+def test_gelu_is_torchs(backend):
+    torch = pytest.importorskip("torch")
+    z = torch.linspace(-12, 12, 1001, dtype=torch.float64, requires_grad=True)
+    a = torch.nn.functional.gelu(z, approximate="tanh")
+    a.sum().backward()
+    on_device = backend.asarray(z.detach().numpy())
+    actual = backend.to_numpy(backend.activate("gelu", on_device))
+    np.testing.assert_allclose(actual, a.detach().numpy(), rtol=1e-12, atol=1e-14)
+    slope = backend.to_numpy(ACTIVATIONS["gelu"].derivative(backend.xp, on_device))
+    np.testing.assert_allclose(slope, z.grad.numpy(), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", LOSSES)

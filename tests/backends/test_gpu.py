@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from backends import device_failure, memory_shortage, select
+from backends.functions import ACTIVATIONS
 from backends.kernels import cuda
 from tests.backends.trainings import learn, trainings
 from tests.conftest import assert_weights, lesson
@@ -131,6 +132,19 @@ class TestSgd:
         assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-12)
         assert not [launch for launch in fake.machine.launches if launch.name == "recurrence"]
 
+    @pytest.mark.parametrize(("batch_size", "kernel"), [(1, "recurrence"), (40, "split")])
+    def test_goes_back_to_the_textbook_for_what_is_written_in_z(
+        self, fake, gpu, base_on_numpy, batch_size, kernel
+    ):
+        x, y = digits(80, 30, 3)
+        for activation, known in ACTIVATIONS.items():
+            fake.machine.forget()
+            network = {"sizes": [30, 8, 3], "activation": activation, "bias": True}
+            training = network, x, y, steps(80, batch_size, momentum=0.5)
+            assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
+            names = [launch.name for launch in fake.machine.launches]
+            assert (kernel in names) == (not known.needs_z)
+
     def test_costs_two_launches_a_block(self, fake, gpu):
         x, y = digits(640)
         learn(gpu, LESSONS, x, y, steps(640), "float32")
@@ -203,15 +217,16 @@ class TestBatches:
         for _ in range(3):
             assert_weights(on_host(learn(gpu, *training)), desired, 1e-12)
 
+    @pytest.mark.parametrize("activation", ["sigmoid", "scaled_tanh", "gelu"])
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("l2", [0.0, 3.0])
     @pytest.mark.parametrize("batch_size", [1, 40])
-    def test_adam_is_the_textbooks(self, gpu, base_on_numpy, bias, l2, batch_size):
+    def test_adam_is_the_textbooks(self, gpu, base_on_numpy, activation, bias, l2, batch_size):
         x, y = digits(210, 30, 3)
         outcomes = []
         for backend in (gpu, base_on_numpy):
             network = {"loss": "cross_entropy", "bias": bias, "l2": l2, "dtype": "float64"}
-            model = MLP([30, 20, 10, 3], backend=backend, **network)
+            model = MLP([30, 20, 10, 3], backend=backend, activation=activation, **network)
             options = {"optimizer": "adam", "learning_rate": 0.01, "batch_size": batch_size}
             *_, report = fit(model, x, y, epochs=2, **options)
             outcomes.append([*model.get_weights(), report.train_loss])
@@ -220,12 +235,14 @@ class TestBatches:
 
 class TestAnswers:
     @pytest.mark.parametrize("loss", ["rashid", "binary_cross_entropy", "cross_entropy"])
+    @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     @pytest.mark.parametrize("sizes", [[20, 4], [20, 30, 50], [20, 9, 8, 7, 3]])
-    def test_are_the_textbooks(self, gpu, base_on_numpy, loss, sizes):
+    def test_are_the_textbooks(self, gpu, base_on_numpy, loss, activation, sizes):
         x, y = digits(33, 20, sizes[-1])
         answers = []
         for backend in (gpu, base_on_numpy):
-            model = MLP(sizes, backend=backend, loss=loss, bias=True, dtype="float64", l2=0.1)
+            network = {"loss": loss, "activation": activation, "l2": 0.1}
+            model = MLP(sizes, backend=backend, bias=True, dtype="float64", **network)
             model.set_weights([w + 0.1 for w in model.get_weights()])
             found = [model.predict_proba(x), model.predict_proba(x[:0]), *model.gradients(x, y)]
             found = [backend.to_numpy(a) for a in found]

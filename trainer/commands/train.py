@@ -499,6 +499,8 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
         f"{'×'.join(map(str, data['image_shape']))} pixels" if data["image_shape"] else "",
         f"{len(classes)} classes" if len(classes) > 1 else f"one class only, {classes[0]}",
     ]
+    smoothing = settings.get("label_smoothing")  # runs of older versions do not have it
+    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""
     return {
         "device": f"{backend.name}: {backend.device_name}{reason}",
@@ -506,7 +508,7 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
         "network": f"{' → '.join(map(str, model.sizes))}, {network['activation']}, "
         f"{'with' if network['bias'] else 'no'} bias, {model.weight_count:,} weights, "
         f"{network['dtype']}{matmul}",
-        "recipe": f"{config['recipe']}: loss {network['loss']}{l2}, {_steps(settings)}, "
+        "recipe": f"{config['recipe']}: loss {network['loss']}{smoothed}{l2}, {_steps(settings)}, "
         f"seed {config['seed']}",
         "run": str(path),
     }
