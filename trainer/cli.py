@@ -497,9 +497,7 @@ _WeightsRecipe = Annotated[
 
 @app.command(name="evaluate")
 def evaluate_command(
-    run: _RunOrWeights,
-    /,
-    *,
+    *runs: _RunOrWeights,
     data: Annotated[
         str | None,
         Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
@@ -518,9 +516,16 @@ def evaluate_command(
     show: _Show = False,
     json: _Json = False,
 ) -> int:
-    """Test a run: accuracy, confusion matrix, precision, recall and F1."""
+    """Test a run: accuracy, confusion matrix, precision, recall and F1.
+
+    Several runs answer together: their outputs are averaged, a committee (Cireşan et al. 2010).
+    """
+    if not runs:
+        raise UsageError(
+            "evaluate: no run is named; type for instance: python -m trainer evaluate runs/r1"
+        )
     return evaluate.run(
-        run, device=device, data=data, recipe=recipe, draw=figures, show=show, as_json=json
+        runs, device=device, data=data, recipe=recipe, draw=figures, show=show, as_json=json
     )
 
 

@@ -1,4 +1,4 @@
-"""`evaluate`: a run's network against labelled samples."""
+"""`evaluate`: a run's network, or several together, against labelled samples."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_MISTAKES = 24
 
 
 def run(
-    path: Path,
+    paths: Sequence[Path],
     *,
     device: str,
     data: str | None,
@@ -30,23 +30,40 @@ def run(
     show: bool = False,
     as_json: bool = False,
 ) -> int:
-    """Show accuracy, confusion matrix and classification report, and draw what went wrong."""
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
-    if draw and trained.run is None:
+    """Show accuracy, confusion matrix and classification report, and draw what went wrong.
+
+    Of several runs the outputs are averaged.
+    """
+    members = [TrainedRun(path, device, recipe=recipe, data=data) for path in paths]
+    trained = members[0]
+    if draw and (trained.run is None or len(members) > 1):
         raise UsageError(
-            f"--figures: {path} is no run, which has a folder for them; make one with: python -m"
-            f" trainer import-weights {path}, or look at them with --show"
+            f"--figures: {' '.join(map(str, paths))} is no single run, which has a folder for them;"
+            " make one of weights with: python -m trainer import-weights, or look at them with"
+            " --show"
         )
+    for other in members[1:]:
+        _check_alike(trained, other, data)
     x, y, source = trained.labelled(data)
-    outputs = trained.outputs(x)
+    each = [member.outputs(x) for member in members]
+    outputs = np.mean(each, axis=0)
     result = evaluate(y, outputs.argmax(axis=1), trained.classes)
+    alone = [float(np.mean(part.argmax(axis=1) == y)) for part in each]
     worst = surest_mistakes(y, outputs, trained.classes, _MOST_MISTAKES)
+    names = " + ".join(map(str, paths))
     if not as_json:
-        display.evaluation(f"{path} on {len(y):,} {source}, {trained.backend.name}", result)
+        if len(members) > 1:
+            width = max(len(str(path)) for path in paths)
+            for path, accuracy in zip(paths, alone, strict=True):
+                print(f"{path!s:>{width}}  {display.percent(accuracy)}")
+            print("\ntogether:")
+        display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
     images = _images(trained, result, worst, x) if draw or show else {}
     written = _keep(trained, images) if draw else []
     if as_json:
-        fields = {"run": str(path), "samples": len(y), "source": source}
+        fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
+        if len(members) > 1:
+            fields["each"] = alone
         print(json.dumps(fields | _fields(result, worst) | {"figures": written}))
     elif written:
         print(f"\nfigures: {', '.join(written)}")
@@ -59,6 +76,25 @@ def run(
         if refusal := figures.show(list(images.values())):
             display.note(refusal)
     return 0
+
+
+def _check_alike(first: TrainedRun, other: TrainedRun, data: str | None) -> None:
+    """Raise UsageError unless both runs answer the same question."""
+
+    def asked(trained: TrainedRun) -> dict[str, Any]:
+        recorded = trained.data
+        question: dict[str, Any] = {"classes": trained.classes, "inputs": trained.features}
+        if data is None:
+            question |= {name: recorded[name] for name in ("source", "test_source", "test_samples")}
+        return question
+
+    ours, theirs = asked(first), asked(other)
+    for name, value in ours.items():
+        if theirs[name] != value:
+            raise UsageError(
+                f"{first.path} and {other.path} cannot answer together: {name.replace('_', ' ')}"
+                f" {value} and {theirs[name]}; test them one by one, or on the same --data"
+            )
 
 
 def _images(
