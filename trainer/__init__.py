@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from .augmentation import Deformation
 from .data import DataError, Dataset, load
 from .fitting import BatchProgress, Diverged, EpochReport, fit
 from .minimizing import IterationReport, Minimum, minimize
@@ -22,6 +23,7 @@ __all__ = [
     "BatchProgress",
     "DataError",
     "Dataset",
+    "Deformation",
     "Diverged",
     "EpochReport",
     "IterationReport",
