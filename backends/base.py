@@ -22,6 +22,7 @@ import numpy as np
 
 from .feeding import Feed, Resident
 from .functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
+from .noise import HostNoise, Noise
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,6 +221,10 @@ class Backend:
         """Give the host generator that weights and sample order are drawn from on every device."""
         return np.random.default_rng(seed)
 
+    def noise(self, *key: int) -> Noise:
+        """Give the generator that a step draws from on the device, by numbers of zero or more."""
+        return HostNoise(self.xp, key)
+
     def block(self, batch_size: int) -> int:
         """Give the samples a block of `sgd`: calls that end between blocks change no number."""
         return self.block_size if batch_size == 1 else batch_size
@@ -227,6 +232,68 @@ class Backend:
     def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         """Enter this to compute with NumPy between the network's operations, again and again."""
         return nullcontext()
+
+    # --- images -------------------------------------------------------------------------
+
+    def smooth(self, fields: Array, down: Array, across: Array) -> Array:
+        """D F Aᵀ of every field F, shape (…, height, width), with D by rows and A by columns."""
+        return self.xp.matmul(down, self.xp.matmul(fields, across.T))
+
+    def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
+        """Look up in each image where the pixels of the deformed one come from.
+
+        A pixel at (y, x), counted from the image's centre, comes from
+        ``M (y, x, 1) + field(y, x)``: it is the bilinear mean of the four around that place, or
+        the background where that lies outside.
+
+        Parameters
+        ----------
+        images : array, shape (n, height, width)
+            Of any real dtype; integers are rounded.
+        maps : array, shape (n, 2, 3)
+            M of every image, rows before columns, in the dtype to compute in.
+        fields : array, shape (n, 2, height, width), or None
+            In pixels, likewise.
+        background : float
+
+        Returns
+        -------
+        array, shape (n, height, width)
+            In the images' dtype.
+        """
+        xp, real = self.xp, maps.dtype
+        n, height, width = images.shape
+        middles = (height - 1) / 2, (width - 1) / 2
+        y = xp.arange(height, dtype=real)[None, :, None] - middles[0]
+        x = xp.arange(width, dtype=real)[None, None, :] - middles[1]
+        rows, columns = (
+            m[:, 0, None, None] * y + m[:, 1, None, None] * x + m[:, 2, None, None] + middle
+            for m, middle in zip((maps[:, 0, :], maps[:, 1, :]), middles, strict=True)
+        )
+        if fields is not None:
+            rows, columns = rows + fields[:, 0, :, :], columns + fields[:, 1, :, :]
+        inside = (rows >= 0) & (rows <= height - 1) & (columns >= 0) & (columns <= width - 1)
+        rows = xp.where(inside, rows, xp.zeros_like(rows))
+        columns = xp.where(inside, columns, xp.zeros_like(columns))
+        top, left = xp.astype(rows, xp.int64), xp.astype(columns, xp.int64)
+        below = xp.where(rows < height - 1, top + 1, top)
+        beside = xp.where(columns < width - 1, left + 1, left)
+        starts = xp.arange(n)[:, None, None] * (height * width)
+        pixels = xp.reshape(images, (-1,))
+
+        def at(row: Array, column: Array) -> Array:
+            where = xp.reshape(starts + row * width + column, (-1,))
+            return xp.astype(xp.reshape(xp.take(pixels, where), images.shape), real)
+
+        share = columns - xp.astype(left, real)
+        upper, lower = at(top, left), at(below, left)
+        upper += (at(top, beside) - upper) * share
+        lower += (at(below, beside) - lower) * share
+        values = upper + (lower - upper) * (rows - xp.astype(top, real))
+        values = xp.where(inside, values, xp.asarray(background, dtype=real))
+        if xp.isdtype(images.dtype, "integral"):
+            values = xp.round(values)
+        return xp.astype(values, images.dtype)
 
     # --- the network --------------------------------------------------------------------
 

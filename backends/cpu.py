@@ -16,7 +16,7 @@ import threadpoolctl
 
 from .base import Backend, NetworkSpec
 from .functions import Array
-from .kernels import batch_sgd, online_sgd
+from .kernels import batch_sgd, deforming, online_sgd
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
 from .kernels.coefficients import coefficient_table
 from .kernels.elementwise import activate_all
@@ -89,6 +89,38 @@ class CpuBackend(Backend):
     def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would keep the kernels from theirs
         return _cores(to_kernels=_is_small(spec))
+
+    # --- images -------------------------------------------------------------------------
+
+    def smooth(self, fields: Array, down: Array, across: Array) -> Array:
+        out = np.empty_like(fields)
+
+        def part(worker: int, workers: int, meeting: Array) -> None:
+            n = len(fields)
+            rows = slice(worker * n // workers, (worker + 1) * n // workers)
+            lines = fields[rows].reshape(-1, fields.shape[-1]) @ across.T
+            np.matmul(down, lines.reshape(out[rows].shape), out=out[rows])
+
+        with _cores(to_kernels=True) as workers:  # BLAS has no use for two on matrices so small
+            work(part, workers)
+        return out
+
+    def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
+        if fields is None:
+            fields = np.empty((0, 2, *images.shape[1:]), maps.dtype)
+        out = np.empty(images.shape, images.dtype)
+        with _cores(to_kernels=True) as workers:
+            work(
+                deforming.deform,
+                workers,
+                read_only(images),
+                read_only(maps),
+                read_only(fields),
+                images.dtype.type(background),
+                images.dtype.kind in "iu",
+                out,
+            )
+        return out
 
     # --- the network --------------------------------------------------------------------
 

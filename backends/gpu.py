@@ -23,9 +23,11 @@ from .kernels import cuda_online
 from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import CublasError, Kernels, Products
 from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
+from .noise import Noise
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 _SPARED = 0.2  # of the free memory, for what training itself takes
+_NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
 
 
@@ -105,6 +107,9 @@ class GpuBackend(Backend):
         room = int(_STREAMED * self.free_memory() / values[0].nbytes)
         rows = max(1, room // unit) * unit
         return Streamed(self._cupy, self._index, values, labels, rows)
+
+    def noise(self, *key: int) -> Noise:
+        return _DeviceNoise(self._cupy, key)
 
     # --- the network --------------------------------------------------------------------
 
@@ -255,6 +260,18 @@ class GpuBackend(Backend):
         """Samples as the kernels read them, which know no float16."""
         half = values.dtype == self.xp.float16
         return self._cupy.ascontiguousarray(values, self.xp.float32 if half else None)
+
+
+class _DeviceNoise:
+    """See `Noise`; Philox needs the least time to begin."""
+
+    def __init__(self, cupy: Any, key: tuple[int, ...]) -> None:
+        seed = np.random.SeedSequence(key)
+        bits = cupy.random.Philox4x3210(seed, size=_NOISE_THREADS)
+        self._generator = cupy.random.Generator(bits)
+
+    def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        return self._generator.random(shape, dtype)
 
 
 def describe() -> list[dict[str, Any]]:

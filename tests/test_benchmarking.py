@@ -78,10 +78,10 @@ class Off(Backend):
         super().__init__(np, "off", "off")
         self.dtype, self.factor = dtype, factor
 
-    def sgd_step(self, w, velocity, gradient, rate, momentum):
+    def sgd_step(self, w, velocity, gradient, rate, *more):
         if w.dtype == self.dtype:
             rate *= self.factor
-        super().sgd_step(w, velocity, gradient, rate, momentum)
+        super().sgd_step(w, velocity, gradient, rate, *more)
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from backends import Backend, BackendUnavailable, select
-from trainer import load
+from trainer import MLP, load
 from trainer.cli import main
 from trainer.commands import bench
 
@@ -299,7 +299,7 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["--data", "digits", "--output", "softmax"], ["--output softmax", "--loss cross_entropy"]),
         (["--data", "digits", "--init", "zero"], ["--init zero", "glorot"]),
         (["--data", "digits", "--validation", "1437"], ["1,437", "at least one must train"]),
-        (["evaluate"], ["evaluate", "RUN"]),
+        (["evaluate"], ["no run is named", "python -m trainer evaluate runs/r1"]),
         (["evaluate", "nowhere"], ["nowhere", "python -m trainer"]),
         (["predict", "nowhere"], ["nowhere", "python -m trainer"]),
         (["predict", "nowhere", "--data", "x"], ["--out answers.csv", "--index N"]),
@@ -652,3 +652,38 @@ def test_a_real_ctrl_c_ends_a_bench():
     assert process.wait(60) == 130
     end = json.loads(last)
     assert (end["event"], end["interrupted"]) == ("end", True)
+
+
+# --- several runs ---------------------------------------------------------------------------
+
+
+def test_several_runs_answer_together_by_their_mean(capsys):
+    for seed in ("1", "2", "3"):
+        options = ["--epochs", "2", "--seed", seed, "--out", f"s{seed}", "--quiet"]
+        assert main([*FAST, *options]) == 0
+    runs = ["s1", "s2", "s3"]
+    capsys.readouterr()
+    assert main(["evaluate", *runs, "--device", "cpu", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    data = load("digits")
+    models = [MLP.load(run, backend=select("cpu")) for run in runs]
+    outputs = [model.predict_proba(data.test_x) for model in models]
+    answers = (outputs[0] + outputs[1] + outputs[2]).argmax(axis=1)
+    assert found["accuracy"] == (answers == data.test_y).mean()
+    assert found["each"] == [model.accuracy(data.test_x, data.test_y) for model in models]
+    assert main(["evaluate", *runs, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^s2  \d\d\.\d\d %$", out, re.MULTILINE)
+    assert "s1 + s2 + s3 on 360 test samples of digits" in out
+
+
+def test_runs_that_answer_other_questions_do_not_answer_together(capsys):
+    assert main([*FAST, "--epochs", "1", "--out", "a", "--quiet"]) == 0
+    Path("own.csv").write_text("".join(f"{n % 2},{n},3,4,5\n" for n in range(40)))
+    options = ["--data", "own.csv", "--device", "cpu", "--epochs", "1", "--out", "b", "--quiet"]
+    assert main(options) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "a", "b", "--device", "cpu"]) == 2
+    assert "a and b cannot answer together: classes" in capsys.readouterr().err
+    assert main(["evaluate", "a", "a", "--figures"]) == 2
+    assert "--figures: a a is no single run" in capsys.readouterr().err

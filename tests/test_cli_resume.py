@@ -102,6 +102,7 @@ def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(monkeypatch, cap
         ["--sampling", "with-replacement", "--steps", "4000"],
         ["--limit", "500", "--validation", "100"],
         ["--augment", "copies:10"],
+        ["--augment", "elastic:34,4", "--augment", "rotate:15", "--batch-size", "8"],
     ],
 )
 @pytest.mark.parametrize("after", [6, 30])
@@ -359,7 +360,8 @@ def begun(monkeypatch):
         (["--recipe", "book"], "recipe was digits, not book"),
         (["--limit", "7"], "limit was none, not 7"),
         (["--validation", "7"], "validation was 0, not 7"),
-        (["--augment", "copies:10"], "augment was none"),
+        (["--augment", "copies:10"], "--augment was none, not copies:10"),
+        (["--augment", "shift:1"], "--augment was none, not shift:1"),
         (["--init-from", "o"], "--init-from was none"),
         (["--matmul", "tf32"], "matmul was float32, not tf32"),
         (["--out", "p"], "leave --out away"),

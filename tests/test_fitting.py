@@ -309,6 +309,7 @@ def test_defaults_are_the_lessons():
         "test": None,
         "validation": None,
         "state": None,
+        "deformation": None,
     }
 
 

@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .augmentation import Deformation
     from .data import DataError, Dataset, load
     from .fitting import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
     from .minimizing import IterationReport, Minimum, minimize
@@ -26,6 +27,7 @@ __all__ = [
     "BatchProgress",
     "DataError",
     "Dataset",
+    "Deformation",
     "Diverged",
     "EpochReport",
     "IterationReport",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "augmentation": ("Deformation",),
     "data": ("DataError", "Dataset", "load"),
     "fitting": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "minimizing": ("IterationReport", "Minimum", "minimize"),

@@ -1,15 +1,34 @@
-"""More training samples out of those there are: copies of the images, turned."""
+"""More training samples out of those there are: turned copies, and images deformed each time."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from backends import Backend
+from backends.feeding import Feed, Resident
 from backends.functions import Array
 
-_KINDS = ("copies",)
+# of each setting of a `Deformation`: its unit, and the most it may be
+_LIMITS = {
+    "alpha": ("pixels", 1000),
+    "sigma": ("pixels", 100),
+    "rotate": ("degrees", 180),
+    "scale": ("per cent", 90),
+    "shear": ("degrees", 80),
+    "shift": ("pixels", 1000),
+}
+# what --augment takes for them
+_EXAMPLES = {
+    "elastic": "elastic:34,4",
+    "rotate": "rotate:15",
+    "scale": "scale:15",
+    "shear": "shear:10",
+    "shift": "shift:2",
+}
+_PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
 def parse_augment(text: str) -> float:
@@ -26,7 +45,7 @@ def parse_augment(text: str) -> float:
         If it is none; one line with what was given and what was wanted.
     """
     kind, _, value = text.partition(":")
-    if kind not in _KINDS:
+    if kind != "copies":
         raise ValueError(f"--augment {text}: expected copies:DEGREES, such as copies:10")
     try:
         degrees = float(value)
@@ -37,6 +56,58 @@ def parse_augment(text: str) -> float:
             f"--augment {text}: expected degrees above 0 and at most 180, such as copies:10"
         )
     return degrees
+
+
+def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
+    """Read what ``--augment`` was given.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        ``copies:DEGREES``, any number of them, and once each ``elastic:ALPHA,SIGMA``,
+        ``rotate:DEGREES``, ``scale:PERCENT``, ``shear:DEGREES`` and ``shift:PIXELS``.
+
+    Returns
+    -------
+    copies : list of float
+        As `with_turned_copies` takes them.
+    settings : dict of str to float
+        As `Deformation` takes them.
+
+    Raises
+    ------
+    ValueError
+        If one is none; one line with what was given and what was wanted.
+    """
+    copies: list[float] = []
+    settings: dict[str, float] = {}
+    for text in texts:
+        kind, _, value = text.partition(":")
+        if kind == "copies":
+            copies.append(parse_augment(text))
+            continue
+        if kind not in _EXAMPLES:
+            raise ValueError(
+                f"--augment {text}: expected one of copies:10, {', '.join(_EXAMPLES.values())};"
+                " for several, several times --augment"
+            )
+        example = _EXAMPLES[kind]
+        names = ("alpha", "sigma") if kind == "elastic" else (kind,)
+        if names[0] in settings:
+            raise ValueError(f"--augment {text}: expected {kind} once, such as {example}")
+        try:
+            numbers = dict(zip(names, map(float, value.split(",")), strict=True))
+        except ValueError:
+            numbers = dict.fromkeys(names, math.nan)
+        units, most = zip(*(_LIMITS[name] for name in names), strict=True)
+        if not all(0 < n <= top for n, top in zip(numbers.values(), most, strict=True)):
+            wanted = "α and σ in pixels," if kind == "elastic" else units[0]
+            raise ValueError(
+                f"--augment {text}: expected {wanted} above 0 and at most"
+                f" {' and '.join(map(str, most))}, such as {example}"
+            )
+        settings |= numbers
+    return copies, settings
 
 
 def with_turned_copies(
@@ -119,6 +190,224 @@ def rotate(
     """
     held = backend.asarray(images)
     return _Turn(backend.xp, held.dtype, image_shape, degrees, background)(held)
+
+
+@dataclass(frozen=True)
+class Deformation:
+    """How images are deformed, every time anew, when they are trained on.
+
+    Every image is turned, scaled, sheared and shifted about its centre, and its pixels are
+    displaced by a smooth random field; all of it is one look-up of every pixel (see
+    `Backend.deform`), with the background where it comes from outside.
+
+    The elastic field is that of Simard, Steinkraus and Platt, *Best Practices for Convolutional
+    Neural Networks Applied to Visual Document Analysis* (2003), section 2: displacements by row
+    and by column, uniform in [-1, 1] at every pixel, convolved with a Gaussian of standard
+    deviation σ and multiplied by α. The Gaussian is normalised to a sum of 1 over the whole plane,
+    and the displacements outside of the image count as 0. Away from the edges a displacement then
+    has the standard deviation α / (2σ√(3π)): with the paper's σ = 4 and α = 34 it is 1.4 pixels.
+    The paper also speaks of normalising the field "to a norm of 1"; on its images of 29×29 pixels
+    that is 34/29 = 1.2 pixels in the root mean square, so the two readings hardly differ there.
+    Cireşan, Meier, Gambardella and Schmidhuber, *Deep, Big, Simple Neural Nets for Handwritten
+    Digit Recognition* (2010), take σ = 5 to 6 and α = 36 to 38, beside rotations of up to 15
+    degrees and scaling by up to 15 to 20 per cent.
+
+    Attributes
+    ----------
+    image_shape : tuple of int
+        (height, width).
+    background : float
+        What shows up at the edges: the low end of the data's value range.
+    alpha, sigma : float
+        α, 0 for no elastic field, and σ, both in pixels.
+    rotate : float
+        The most degrees that an image is turned by, either way.
+    scale : float
+        The most per cent that its height and, by itself, its width grow or shrink by.
+    shear : float
+        The most degrees that its vertical lines are slanted by, either way.
+    shift : float
+        The most pixels that it is moved up or down, and left or right.
+
+    All are drawn evenly.
+
+    Raises
+    ------
+    ValueError
+        If a number is out of its range.
+    """
+
+    image_shape: tuple[int, int]
+    background: float = 0.0
+    alpha: float = 0.0
+    sigma: float = 4.0
+    rotate: float = 0.0
+    scale: float = 0.0
+    shear: float = 0.0
+    shift: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, (unit, most) in _LIMITS.items():
+            value = getattr(self, name)
+            if not 0 <= value <= most or (name == "sigma" and value == 0):
+                least = "above 0" if name == "sigma" else "of 0 or more"
+                raise ValueError(f"{name}={value}: expected {unit} {least} and at most {most}")
+
+
+class Deformer:
+    """Deforms images on a device; whatever it draws follows from a key.
+
+    Parameters
+    ----------
+    backend : Backend
+    deformation : Deformation
+    dtype : dtype of `backend.xp`
+        Of the images; float64 ones are deformed in float64, all others in float32.
+
+    Attributes
+    ----------
+    backend : Backend
+    size : int
+        Images whose randomness is drawn at once.
+    """
+
+    def __init__(self, backend: Backend, deformation: Deformation, dtype: Any) -> None:
+        xp = backend.xp
+        pixels = math.prod(deformation.image_shape)
+        self.size = max(1, backend.chunk_size * _PIXELS // max(_PIXELS, pixels))
+        self.backend, self._deformation = backend, deformation
+        self._real = xp.float64 if dtype == xp.float64 else xp.float32
+        # the noise is from -1/2 to 1/2
+        height, width = deformation.image_shape
+        self._down = xp.asarray(
+            _gaussian(height, deformation.sigma, 2 * deformation.alpha), dtype=self._real
+        )
+        self._across = xp.asarray(_gaussian(width, deformation.sigma, 1.0), dtype=self._real)
+        self._drawn: tuple[tuple[int, ...], Array, Array | None] | None = None
+
+    def __call__(self, values: Array, key: tuple[int, ...], first: int = 0) -> Array:
+        """Deform images, the first of which is number `first` of the `size` that the key is for.
+
+        Parameters
+        ----------
+        values : array, shape (n, height * width)
+        key : tuple of int
+        first : int
+
+        Returns
+        -------
+        array, shape (n, height * width)
+            In their dtype; integers are rounded.
+        """
+        xp = self.backend.xp
+        if self._drawn is None or self._drawn[0] != key:
+            self._drawn = (key, *self._draw(key))
+        _, maps, fields = self._drawn
+        stop = first + values.shape[0]
+        deformed = self.backend.deform(
+            xp.reshape(values, (-1, *self._deformation.image_shape)),
+            maps[first:stop, :, :],
+            None if fields is None else fields[first:stop, :, :, :],
+            self._deformation.background,
+        )
+        return xp.reshape(deformed, values.shape)
+
+    def _draw(self, key: tuple[int, ...]) -> tuple[Array, Array | None]:
+        """Draw the maps and the fields of `size` images, as `Backend.deform` takes them."""
+        backend, how = self.backend, self._deformation
+        noise = backend.noise(*key)
+        maps = self._maps(2 * noise.uniform((self.size, 6), self._real) - 1)
+        if not how.alpha:
+            return maps, None
+        fields = noise.uniform((self.size, 2, *how.image_shape), self._real)
+        fields -= 0.5
+        return maps, backend.smooth(fields, self._down, self._across)
+
+    def _maps(self, drawn: Array) -> Array:
+        """Find where pixels come from: back from the shift, the turn, the shear and the scaling."""
+        xp, how = self.backend.xp, self._deformation
+        angle = math.radians(how.rotate) * drawn[:, 0]
+        slant = xp.tan(math.radians(how.shear) * drawn[:, 1])
+        tall, wide = 1 + how.scale / 100 * drawn[:, 2], 1 + how.scale / 100 * drawn[:, 3]
+        down, across = how.shift * drawn[:, 4], how.shift * drawn[:, 5]
+        cosine, sine = xp.cos(angle), xp.sin(angle)
+        rows = cosine / tall, sine / tall
+        columns = -(sine + slant * cosine) / wide, (cosine - slant * sine) / wide
+        parts = [(by_y, by_x, -(by_y * down + by_x * across)) for by_y, by_x in (rows, columns)]
+        return xp.stack([xp.stack(part, axis=1) for part in parts], axis=1)
+
+
+def _gaussian(n: int, sigma: float, factor: float) -> list[list[float]]:
+    """The matrix that smooths n numbers by a Gaussian, times a factor."""
+    reach = range(-math.ceil(10 * sigma) - 1, math.ceil(10 * sigma) + 2)
+
+    def weight(distance: int) -> float:
+        in_sigmas = distance / sigma
+        return math.exp(-0.5 * in_sigmas * in_sigmas)
+
+    share = factor / sum(map(weight, reach))
+    return [[share * weight(i - j) for j in range(n)] for i in range(n)]
+
+
+def deformed_examples(
+    backend: Backend, deformation: Deformation, values: Any, count: int, seed: int = 0
+) -> Array:
+    """Show what a deformation does.
+
+    Parameters
+    ----------
+    backend : Backend
+    deformation : Deformation
+    values : array, shape (n, height * width)
+        Host or device array.
+    count : int
+    seed : int
+
+    Returns
+    -------
+    device array, shape (n, 1 + count, height * width)
+        Each image as it is, and then deformed in so many ways.
+    """
+    xp, images = backend.xp, backend.asarray(values)
+    feed = Resident(xp, images, xp.arange(images.shape[0]))
+    deformer = Deformer(backend, deformation, images.dtype)
+    deformed = [DeformedFeed(feed, deformer, (seed, number)) for number in range(count)]
+    rows = [part.rows(0, images.shape[0])[0] for part in deformed]
+    return xp.stack([images, *rows], axis=1)
+
+
+class DeformedFeed:
+    """The samples of a feed, deformed.
+
+    What a sample becomes follows from the key and the sample's place in the epoch, however it is
+    asked for.
+
+    Parameters
+    ----------
+    feed : Feed
+    deformer : Deformer
+    key : tuple of int
+        Another one every epoch.
+    """
+
+    def __init__(self, feed: Feed, deformer: Deformer, key: tuple[int, ...]) -> None:
+        self._feed, self._deformer, self._key = feed, deformer, key
+
+    def start(self, order: Any) -> None:
+        self._feed.start(order)
+
+    def stop(self, first: int) -> int:
+        return self._feed.stop(first)
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        values, labels = self._feed.rows(first, stop)
+        deform, size = self._deformer, self._deformer.size
+        parts = []
+        for block in range(first // size, -(-stop // size)):
+            start, end = max(first, block * size), min(stop, (block + 1) * size)
+            images = values[start - first : end - first, :]
+            parts.append(deform(images, (*self._key, block), start - block * size))
+        return deform.backend.xp.concat(parts), labels
 
 
 class _Turn:

@@ -353,7 +353,10 @@ def train_command(
         Parameter(
             group=_TRAINING,
             negative="",
-            help="copies:10 trains on each image and on two copies of it, turned by ±10 degrees.",
+            help="copies:10 trains on each image and on two copies of it, turned by ±10 degrees."
+            " Anew each epoch, deform images with elastic:ALPHA,SIGMA (elastic:34,4),"
+            " rotate:DEGREES, scale:PERCENT, shear:DEGREES, shift:PIXELS, each at most so much;"
+            " for several, several times --augment.",
         ),
     ] = None,
     init_from: Annotated[
@@ -404,7 +407,8 @@ def train_command(
             group=_RESULT,
             negative="",
             show_default=False,
-            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png.",
+            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and"
+            " images as --augment deforms them, figures/deformed.png.",
         ),
     ] = False,
     json: Annotated[

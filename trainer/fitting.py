@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from numbers import Real
@@ -13,6 +14,7 @@ from typing import Any
 from backends.feeding import Feed
 from backends.functions import Array
 
+from .augmentation import Deformation, DeformedFeed, Deformer
 from .network import MLP
 from .optimizers import OPTIMIZERS, Optimizer
 
@@ -167,6 +169,7 @@ def fit(
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
     state: TrainingState | None = None,
+    deformation: Deformation | None = None,
 ) -> Training:
     """Train a network, yielding reports.
 
@@ -214,6 +217,9 @@ def fit(
         Go on from there; with the same model settings, samples and arguments, on the same device
         with as many threads, to the very bits of a training never interrupted. `epochs` counts
         from the very start, and may be more than it was.
+    deformation : Deformation, optional
+        Deform the training images, every time they are learned in another way that the seed
+        decides: the same again on the same device, and not on another.
 
     Returns
     -------
@@ -253,6 +259,11 @@ def fit(
         raise ValueError(f"steps={steps}: only with sampling='with-replacement'")
     if steps is not None and (not isinstance(steps, Real) or steps < 1 or steps % 1 != 0):
         raise ValueError(f"steps={steps}: expected a whole number, one or more")
+    if deformation is not None and math.prod(deformation.image_shape) != model.sizes[0]:
+        raise ValueError(
+            f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
+            f" expected as many as the network's {model.sizes[0]} inputs"
+        )
     course = Course(
         epochs=int(epochs),
         batch_size=int(batch_size),
@@ -279,6 +290,7 @@ def fit(
         seed,
         held_out,
         state,
+        deformation,
     )
 
 
@@ -335,6 +347,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         seed: int | None,
         held_out: dict[str, tuple[Any, Any] | None],
         state: TrainingState | None,
+        deformation: Deformation | None,
     ) -> None:
         self.model = model
         self._remember = remember
@@ -346,6 +359,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         # with an average, the weights that learn while the model holds it, else None
         self._average = [xp.asarray(w, copy=True) for w in model.weights] if averaging else []
         self._learning: list[Array] | None = None
+        self._deformation = deformation
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
         self._unit = self._optimizer.block(course.batch_size)
         self._units = 1
@@ -447,7 +461,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
             if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
                 raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
-        feed = backend.feed(x, y, self._unit)
+        samples = feed = backend.feed(x, y, self._unit)
+        deformer = self._deformation and Deformer(backend, self._deformation, dtype)
         clock.pause()
         started = perf_counter()
         parts = {
@@ -458,6 +473,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._evaluation_seconds += perf_counter() - started
         started = perf_counter()
         self._prepare(dtype)
+        if deformer:
+            deformer(xp.zeros((1, x.shape[1]), dtype=dtype), (0,))
+            backend.synchronize()
         self._compile_seconds += perf_counter() - started
 
         epochs = self._course.count(n)
@@ -468,6 +486,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 self._learning = None
             if not self._samples:
                 self._good = [xp.asarray(w, copy=True) for w in model.weights]
+            if deformer:
+                # of the order's generator, so that a state says it, whatever the seed was
+                seed = int(deepcopy(self._rng).integers(2**63))
+                feed = DeformedFeed(samples, deformer, (seed, self._epoch))
             order = self._course.order(self._rng, n, self._epoch)
             feed.start(order)
             size = n if order is None else len(order)

@@ -39,8 +39,8 @@ def run(
     if draw and (trained.run is None or len(members) > 1):
         raise UsageError(
             f"--figures: {' '.join(map(str, paths))} is no single run, which has a folder for them;"
-            " make one of weights with: python -m trainer import-weights, or look at them with"
-            " --show"
+            f" make one of weights with: python -m trainer import-weights {paths[0]}, or look at"
+            " them with --show"
         )
     for other in members[1:]:
         _check_alike(trained, other, data)
@@ -54,8 +54,8 @@ def run(
     if not as_json:
         if len(members) > 1:
             width = max(len(str(path)) for path in paths)
-            for path, accuracy in zip(paths, alone, strict=True):
-                print(f"{path!s:>{width}}  {display.percent(accuracy)}")
+            for member, accuracy in zip(members, alone, strict=True):
+                print(f"{member.path!s:>{width}}  {display.percent(accuracy)}")
             print("\ntogether:")
         display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
     images = _images(trained, result, worst, x) if draw or show else {}

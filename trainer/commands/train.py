@@ -10,13 +10,16 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from backends import Backend
 
 from .. import __version__, display
-from ..augmentation import parse_augment, with_turned_copies
+from ..augmentation import Deformation, deformed_examples, read_augment, with_turned_copies
 from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, load
 from ..data.dataset import Samples
+from ..files import write_whole
 from ..fitting import Course, Diverged, EpochReport, Training
 from ..minimizing import check
 from ..network import MLP
@@ -30,6 +33,9 @@ from .keeping import DEFAULT_INTERVAL, Interval, Keeper, best_line, position, tr
 from .plot import draw_curves
 from .weights_given import files_of, network_of
 
+_DEFORMED = "deformed.png"
+_EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
+
 
 @dataclass(frozen=True, eq=False)
 class _Job:
@@ -40,7 +46,8 @@ class _Job:
     data: Dataset
     held_out: Samples | None
     training: Training | None
-    turned: str
+    deformation: Deformation | None
+    augmented: str
 
 
 def run(
@@ -135,9 +142,12 @@ def run(
         if init_from is not None and checkpoint is None:
             keeper.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(folder.config, job.model, folder.path)
-        if job.turned:
-            facts["augment"] = job.turned
+        if job.augmented:
+            facts["augment"] = job.augmented
         event = folder.config | {"run": str(folder.path)}
+        if job.deformation is not None and figures:
+            drawn = _draw_deformed(folder, job.deformation, job.data, job.model.backend)
+            facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
             after = position(len(keeper.history), samples)
@@ -183,7 +193,7 @@ def _begun(
             f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
             " (see: python -m trainer recipes)"
         )
-    _degrees(augment)  # a mistake in them is told before anything is loaded
+    _augmentation(augment)  # a mistake in them is told before anything is loaded
     backend = choose(device, matmul)
     wanted = RECIPES[recipe] if recipe else None
     dataset = load(
@@ -262,16 +272,30 @@ def _job(
     checkpoint: Checkpoint | None,
 ) -> tuple[_Job, Dataset]:
     """Put samples and network together; also the samples before any were turned."""
+    copies, settings = _augmentation(augment)
     part, held_out = hold_out(dataset, validation)
     if limit is not None:
         part = replace(part, train_x=part.train_x[:limit], train_y=part.train_y[:limit])
     try:
         model, chosen = make(part)
         started = perf_counter()
-        turned = _turned(part, augment, model.backend)
+        if augment and part.image_shape is None:
+            raise UsageError(
+                f"--augment {augment[0]}: {part.name} has {part.train_x.shape[1]} features, which"
+                " are no image to turn; leave --augment away, or give images with --data"
+            )
+        turned = _turned(part, copies, model.backend) if copies else part
         turning = perf_counter() - started
-        training = None
+        training = deformation = None
+        if settings and part.image_shape is not None:
+            deformation = Deformation(part.image_shape, part.value_range[0], **settings)
         if chosen.optimizer in METHODS:
+            if deformation is not None:
+                raise UsageError(
+                    f"--augment {' --augment '.join(augment)}: --optimizer {chosen.optimizer} looks"
+                    " at the same images again and again, so they cannot be deformed each time;"
+                    " take --optimizer sgd or adam, or copies:10"
+                )
             check(model, chosen.optimizer, chosen.max_iterations)
         else:
             training = chosen.fit(
@@ -282,13 +306,16 @@ def _job(
                 test=(turned.test_x, turned.test_y),
                 validation=held_out,
                 state=None if checkpoint is None else training_state(checkpoint),
+                deformation=deformation,
             )
     except (UsageError, WeightFileError):
         raise
     except ValueError as error:
         raise UsageError(in_options(str(error))) from error
-    copies = _copies(_degrees(augment), turning) if augment else ""
-    return _Job(chosen, model, turned, held_out, training, copies), turned if limit else part
+    said = [_copies(copies, turning)] if copies else []
+    said += [_deformed(settings)] if settings else []
+    job = _Job(chosen, model, turned, held_out, training, deformation, "; ".join(said))
+    return job, turned if limit else part
 
 
 def _train(
@@ -373,28 +400,22 @@ def _train(
     return 128 + stop if stop else sum(failed)
 
 
-def _degrees(augment: Sequence[str]) -> list[float]:
+def _augmentation(augment: Sequence[str]) -> tuple[list[float], dict[str, float]]:
     try:
-        return [parse_augment(text) for text in augment]
+        return read_augment(augment)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
 
-def _turned(dataset: Dataset, augment: Sequence[str], backend: Backend) -> Dataset:
+def _turned(dataset: Dataset, copies: Sequence[float], backend: Backend) -> Dataset:
     """Put turned copies beside the training images; they are on the device then."""
-    if not augment:
-        return dataset
-    if dataset.image_shape is None:
-        raise UsageError(
-            f"--augment {augment[0]}: {dataset.name} has {dataset.train_x.shape[1]} features, which"
-            " are no image to turn; leave --augment away, or give images with --data"
-        )
+    assert dataset.image_shape is not None
     x, y = with_turned_copies(
         backend,
         dataset.train_x,
         dataset.train_y,
         dataset.image_shape,
-        _degrees(augment),
+        copies,
         dataset.value_range[0],
     )
     backend.synchronize()
@@ -407,6 +428,42 @@ def _copies(degrees: Sequence[float], seconds: float) -> str:
         f"each image and {2 * len(degrees)} copies of it turned by {angles}, made in"
         f" {display.three_digits(seconds)} s"
     )
+
+
+def _deformed(settings: dict[str, float]) -> str:
+    parts = []
+    if "alpha" in settings:
+        parts.append(f"elastically with α {settings['alpha']:g} and σ {settings['sigma']:g}")
+    ways = {
+        "rotate": "rotated by up to {:g}°",
+        "scale": "scaled by up to {:g} %",
+        "shear": "sheared by up to {:g}°",
+        "shift": "shifted by up to {:g} pixels",
+    }
+    parts += [words.format(settings[name]) for name, words in ways.items() if name in settings]
+    return f"deformed anew each epoch: {', '.join(parts)}"
+
+
+def _draw_deformed(
+    folder: Run, deformation: Deformation, dataset: Dataset, backend: Backend
+) -> Path:
+    """Draw an image of each class and what becomes of it into a run's folder of figures."""
+    from .. import figures  # matplotlib takes its time to import
+
+    labels = backend.to_numpy(backend.asarray(dataset.train_y))
+    codes, first = np.unique(labels, return_index=True)
+    codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]
+    rows = [backend.asarray(dataset.train_x[row : row + 1, :]) for row in first.tolist()]
+    examples = deformed_examples(backend, deformation, backend.xp.concat(rows), _VERSIONS)
+    image = figures.deformed(
+        backend.to_numpy(examples),
+        deformation.image_shape,
+        dataset.value_range,
+        [dataset.classes[code] for code in codes.tolist()],
+    )
+    file = folder.figure_file(_DEFORMED)
+    write_whole(file, image)
+    return file
 
 
 def _started(

@@ -2,6 +2,7 @@
 
 from .benchmark import benchmark
 from .curves import curves
+from .deformed import deformed
 from .evaluation import confusion, mistakes
 from .network import backquery, incoming_weights, walk
 from .style import show
@@ -12,6 +13,7 @@ __all__ = [
     "benchmark",
     "confusion",
     "curves",
+    "deformed",
     "incoming_weights",
     "mistakes",
     "show",
