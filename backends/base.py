@@ -10,9 +10,9 @@ Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from math import inf
@@ -69,6 +69,19 @@ class NetworkSpec:
         if not self.bias:
             return [(W, None) for W in weights]
         return list(zip(weights[::2], weights[1::2], strict=True))
+
+
+# probabilities with which inputs and hidden units are dropped
+Dropped = tuple[float, float]
+# one for the inputs and for each hidden layer; none at all, or None, for what is not dropped
+Masks = Sequence[Array | None]
+BatchMasks = Callable[[int, int], Masks]
+
+
+def masked(a: Array, masks: Masks, layer: int) -> Array:
+    """Multiply by the mask of a layer, the inputs being 0, if it has one."""
+    mask = masks[layer] if masks else None
+    return a if mask is None else a * mask
 
 
 class BackendUnavailable(RuntimeError):
@@ -333,8 +346,30 @@ class Backend:
         """The output layer's activation."""
         return OUTPUTS[name](self.xp, z)
 
+    def dropout(self, spec: NetworkSpec, n: int, dropped: Dropped, noise: Noise) -> Masks:
+        """Draw what n samples' inputs and hidden units are multiplied by while they are learned.
+
+        0 with the probability that they are to be dropped, else 1 / (1 - probability), so that
+        their sums keep their mean and nothing is to be done when the network answers: dropout
+        (Srivastava et al. 2014) in its inverted form.
+        """
+
+        def mask(units: int, probability: float) -> Array | None:
+            if not probability:
+                return None
+            drawn = noise.uniform((n, units), spec.dtype)
+            return self.xp.astype(drawn >= probability, spec.dtype) / (1 - probability)
+
+        of_inputs, of_hidden = dropped
+        first, *hidden = spec.sizes[:-1]
+        return [mask(first, of_inputs), *(mask(units, of_hidden) for units in hidden)]
+
     def forward(
-        self, spec: NetworkSpec, deeper: Sequence[tuple[Array, Array | None]], z: Array
+        self,
+        spec: NetworkSpec,
+        deeper: Sequence[tuple[Array, Array | None]],
+        z: Array,
+        masks: Masks = (),
     ) -> tuple[list[Array], list[Array], Array, Array]:
         """Propagate forward from the first layer's pre-activation.
 
@@ -345,6 +380,8 @@ class Backend:
             All layers but the first.
         z : array, shape (n, sizes[1])
             ``z_1``, the first layer's pre-activation.
+        masks : sequence of arrays or None
+            Of the inputs and hidden layers, from `dropout`; none for a network that answers.
 
         Returns
         -------
@@ -357,11 +394,11 @@ class Backend:
             ``z_L`` and the network's answer.
         """
         hidden, kept = [], []
-        for W, b in deeper:
+        for layer, (W, b) in enumerate(deeper, start=1):
             a = self.activate(spec.activation, z)
-            hidden.append(a)
             kept.append(z if ACTIVATIONS[spec.activation].needs_z else a)
-            z = self.affine(a, W, b)
+            hidden.append(masked(a, masks, layer))
+            z = self.affine(hidden[-1], W, b)
         return hidden, kept, z, self.output(spec.output, z)
 
     def propagate(
@@ -390,18 +427,20 @@ class Backend:
         kept: Sequence[Array],
         outputs: Array,
         targets: Array,
+        masks: Masks = (),
     ) -> list[Array]:
         """Propagate the error back: δ of every layer, from the first to the last.
 
         The error of a layer is the next layer's δ split along its weights, and its own δ that
         error times the activation's derivative, taken at what `forward` has kept for it. Rashid's
-        rule splits the raw error instead.
+        rule splits the raw error instead. What `forward` has dropped has no part in the error.
         """
         loss = LOSSES[spec.loss]
         deltas = [loss.delta(self.xp, outputs, targets)]
         carried = outputs - targets if loss.splits_raw_errors else deltas[0]
-        for (W, _), at in zip(reversed(deeper), reversed(kept), strict=True):
-            carried = self.product(carried, W.T)
+        for layer in range(len(deeper), 0, -1):
+            W, at = deeper[layer - 1][0], kept[layer - 1]
+            carried = masked(self.product(carried, W.T), masks, layer)
             delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, at)
             if not loss.splits_raw_errors:
                 carried = delta
@@ -434,6 +473,7 @@ class Backend:
         values: Array,
         labels: Array,
         penalty: float,
+        masks: Masks = (),
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
@@ -444,6 +484,8 @@ class Backend:
         labels : array of int, shape (n,)
         penalty : float
             λ/m; penalty · W is added to the gradient of each weight matrix.
+        masks : sequence of arrays or None
+            From `dropout`.
 
         Returns
         -------
@@ -453,14 +495,22 @@ class Backend:
             Mean over the samples, in the order of the weights.
         """
         layers = spec.layers(weights)
+        if masks and masks[0] is not None:
+            spec, values = self.mapped(spec, values, masks[0])
         z = self.first_affine(spec, values, *layers[0])
-        hidden, kept, logits, outputs = self.forward(spec, layers[1:], z)
+        hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, masks)
         targets = self.targets(spec, labels)
         losses = self.losses(spec, logits, outputs, targets)
-        deltas = self.backward(spec, layers[1:], kept, outputs, targets)
+        deltas = self.backward(spec, layers[1:], kept, outputs, targets, masks)
         products = [self.first_product(spec, values, deltas[0])]
         products += self.products(hidden, deltas[1:])
         return losses, self.gradients(layers, products, deltas, penalty)
+
+    def mapped(self, spec: NetworkSpec, values: Array, mask: Array) -> tuple[NetworkSpec, Array]:
+        """Give the inputs that a mask leaves, and a network that takes them without a map."""
+        one = self.xp.asarray(1.0, dtype=spec.dtype)
+        bare = replace(spec, scale=one, shift=self.xp.zeros_like(one))
+        return bare, self.inputs(spec, values) * mask
 
     def products(self, hidden: Sequence[Array], deltas: Sequence[Array]) -> list[Array]:
         """a_(l-1)ᵀ δ_l of the layers behind the first."""
@@ -587,6 +637,7 @@ class Backend:
         penalty: float,
         nesterov: bool = False,
         clip: float = inf,
+        masks: BatchMasks | None = None,
     ) -> Array:
         """Learn as `sgd`, each batch by its gradients, which are clipped to a norm.
 
@@ -596,12 +647,14 @@ class Backend:
             Step as Nesterov's momentum does, see `sgd_step`.
         clip : float
             Largest norm of all gradients of a batch together.
+        masks : callable, optional
+            ``masks(batch, n)`` gives the `dropout` of a batch, counted from 0, of n samples.
 
         The others and the result are those of `sgd`.
         """
         losses = []
         for rate, part, gradients in self._batches(
-            spec, weights, values, labels, rates, batch_size, penalty
+            spec, weights, values, labels, rates, batch_size, penalty, masks
         ):
             for i, (w, gradient) in enumerate(
                 zip(weights, self.clipped(gradients, clip), strict=True)
@@ -628,6 +681,7 @@ class Backend:
         epsilon: float = 1e-8,
         decay: float = 0.0,
         clip: float = inf,
+        masks: BatchMasks | None = None,
     ) -> Array:
         """Learn samples in order by Adam (Kingma and Ba 2015, algorithm 1).
 
@@ -642,14 +696,14 @@ class Backend:
             The paper's.
         decay : float
             AdamW's, of the weights and not of the biases; see `adam_step`.
-        clip : float
+        clip, masks
             As in `sgd_by_gradients`.
 
         The others and the result are those of `sgd`.
         """
         losses = []
         for rate, part, gradients in self._batches(
-            spec, weights, values, labels, rates, batch_size, penalty
+            spec, weights, values, labels, rates, batch_size, penalty, masks
         ):
             steps += 1
             gradients = self.clipped(gradients, clip)
@@ -668,14 +722,14 @@ class Backend:
         rates: Sequence[float],
         batch_size: int,
         penalty: float,
+        masks: BatchMasks | None,
     ) -> Iterator[tuple[float, Array, list[Array]]]:
         """Walk through the batches; yields the rate, the losses and the gradients of each."""
-        for start, rate in zip(range(0, values.shape[0], batch_size), rates, strict=True):
-            batch = slice(start, min(start + batch_size, values.shape[0]))
-            losses, gradients = self.losses_and_gradients(
-                spec, weights, values[batch, :], labels[batch], penalty
-            )
-            yield rate, losses, gradients
+        for i, rate in enumerate(rates):
+            batch = slice(i * batch_size, min((i + 1) * batch_size, values.shape[0]))
+            part = values[batch, :], labels[batch]
+            mask = () if masks is None else masks(i, part[1].shape[0])
+            yield rate, *self.losses_and_gradients(spec, weights, *part, penalty, mask)
 
     def online_sgd(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from math import inf
@@ -16,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Backend, BackendUnavailable, NetworkSpec
+from .base import Backend, BackendUnavailable, BatchMasks, NetworkSpec
 from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
@@ -216,11 +217,13 @@ class GpuBackend(Backend):
         epsilon: float = 1e-8,
         decay: float = 0.0,
         clip: float = inf,
+        masks: BatchMasks | None = None,
     ) -> Array:
-        if spec.activation not in ACTIVATION_CODES or decay or clip < inf:  # the kernels know none
+        # what the kernels do not know
+        if spec.activation not in ACTIVATION_CODES or decay or clip < inf or masks is not None:
             return super().adam(
                 spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
-                beta1, beta2, epsilon, decay, clip,
+                beta1, beta2, epsilon, decay, clip, masks,
             )  # fmt: skip
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(
@@ -324,8 +327,10 @@ def memory_shortage(error: MemoryError) -> str:
 def device_failure(error: Exception) -> str | None:
     """See `backends.device_failure`."""
     cuda = _import_cupy().cuda
-    theirs = cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError, cuda.cublas.CUBLASError
-    if not isinstance(error, (*theirs, CublasError)):
+    failures = [CublasError, cuda.runtime.CUDARuntimeError, cuda.driver.CUDADriverError]
+    with suppress(ImportError):  # where there is no cuBLAS it cannot have failed
+        failures.append(cuda.cublas.CUBLASError)
+    if not isinstance(error, tuple(failures)):
         return None
     return f"the GPU failed ({_first_line(error)}); nvidia-smi says whether it is still there"
 

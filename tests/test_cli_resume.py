@@ -30,6 +30,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(autouse=True)
+def hears_hangups():
+    """Whoever runs the tests may do so after nohup, under which SIGHUP is ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def reports_often(monkeypatch):
     monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)

@@ -134,6 +134,89 @@ def test_fit_is_a_plain_loop(
     assert [report.train_loss for report in reports] == pytest.approx(losses, rel=1e-7)
 
 
+class TestDropout:
+    @given(network=networks(), data=st.data())
+    def test_the_gradient_is_that_of_what_is_left(self, base_on_numpy, network, data):
+        # the very network with the dropped units cut out and the others' outgoing weights scaled
+        model = MLP(**network | {"l2": 0.0, "init": "glorot"}, backend=base_on_numpy)
+        x, y = samples(1, 4, 3)
+        sizes = network["sizes"][:-1]
+        kept = [sorted(data.draw(st.sets(st.integers(0, n - 1), min_size=1))) for n in sizes]
+        scales = [n / len(rows) for n, rows in zip(sizes, kept, strict=True)]
+        masks = []
+        for n, rows, scale in zip(sizes, kept, scales, strict=True):
+            mask = np.zeros((1, n))
+            mask[0, rows] = scale
+            masks.append(mask)
+        losses, gradients = base_on_numpy.losses_and_gradients(
+            model.spec, model.weights, x, y, 0.0, masks
+        )
+        outgoing = [*kept[1:], np.arange(3)]
+        layers = model.spec.layers(model.weights)
+        weights = []
+        for (W, b), rows, scale, columns in zip(layers, kept, scales, outgoing, strict=True):
+            weights.append(scale * W[np.ix_(rows, columns)])
+            weights += [] if b is None else [b[columns]]
+        left = MLP(**network | {"sizes": [*map(len, kept), 3], "l2": 0.0}, backend=base_on_numpy)
+        left.set_weights(weights)
+        desired_losses, desired = base_on_numpy.losses_and_gradients(
+            left.spec, left.weights, x[:, kept[0]], y, 0.0
+        )
+        assert losses == pytest.approx(desired_losses)
+        if network["loss"] == "rashid":  # whose errors go by the scaled weights and are no gradient
+            return
+        at = 0
+        for rows, scale, columns in zip(kept, scales, outgoing, strict=True):
+            inner = gradients[at][np.ix_(rows, columns)]
+            assert inner == pytest.approx(scale * desired[at], rel=1e-7, abs=1e-12)
+            dropped = np.delete(gradients[at], rows, axis=0)
+            assert not dropped.any()
+            at += 2 if network["bias"] else 1
+
+    def test_it_drops_so_many_and_keeps_the_mean(self, backend):
+        spec = MLP([400, 300, 200, 3], backend=backend, dtype="float64").spec
+        masks = backend.dropout(spec, 50, (0.2, 0.5), backend.noise(1, 2, 3))
+        for mask, units, probability in zip(masks, (400, 300, 200), (0.2, 0.5, 0.5), strict=True):
+            mask = backend.to_numpy(mask)
+            assert mask.shape == (50, units)
+            assert set(np.unique(mask)) == {0.0, 1 / (1 - probability)}
+            assert (mask == 0).mean() == pytest.approx(probability, abs=0.02)
+        assert backend.dropout(spec, 5, (0.0, 0.0), backend.noise(1)) == [None, None, None]
+
+    def test_no_batch_is_dropped_like_another_nor_a_run_unlike_itself(self, backend):
+        x, y = np.ones((12, 4)), np.zeros(12, int)
+        outcomes, draw = [], backend.dropout
+
+        def drawing(*args):
+            masks = draw(*args)
+            outcomes[-1] += masks
+            return masks
+
+        for seed in (1, 1, 2):
+            outcomes.append([])
+            model = MLP([4, 30, 3], backend=backend, dtype="float64")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(backend, "dropout", drawing)
+                settings = {"epochs": 2, "batch_size": 4, "seed": seed, "shuffle": True}
+                list(fit(model, x, y, dropout=0.5, input_dropout=0.1, **settings))
+        first, again, other = outcomes
+        assert len(first) == 12
+        to_numpy = backend.to_numpy
+        for a, b in zip(first, again, strict=True):
+            np.testing.assert_array_equal(to_numpy(a), to_numpy(b))
+        hidden = [to_numpy(mask).tobytes() for mask in first[1::2]]
+        assert len(set(hidden)) == len(hidden) == 6
+        assert not set(hidden) & {to_numpy(mask).tobytes() for mask in other[1::2]}
+
+    def test_answers_drop_nothing(self, backend):
+        x, y = samples(20, 4, 3)
+        model = MLP([4, 30, 3], backend=backend)
+        reports = train(model, x, y, epochs=1, batch_size=5, dropout=0.5, test=(x, y))
+        assert reports[0].test_accuracy == model.accuracy(x, y)
+        outputs = [backend.to_numpy(model.predict_proba(x)) for _ in range(2)]
+        np.testing.assert_array_equal(*outputs)
+
+
 class TestAveraging:
     def test_is_the_average_of_the_weights_after_every_update(self, backend):
         x, y = samples(28, 4, 3)
@@ -172,6 +255,7 @@ class TestStates:
         momentum=st.sampled_from([0.0, 0.9]),
         clip=st.sampled_from([None, 0.1]),
         averaging=st.sampled_from([0.0, 0.9]),
+        dropped=st.sampled_from([{}, {"dropout": 0.5}, {"dropout": 0.2, "input_dropout": 0.3}]),
         course=st.sampled_from(
             [
                 {"epochs": 2},
@@ -183,7 +267,17 @@ class TestStates:
         cut=st.integers(0, 40),
     )
     def test_wherever_it_is_cut(
-        self, backend, network, batch_size, optimizer, momentum, clip, averaging, course, cut
+        self,
+        backend,
+        network,
+        batch_size,
+        optimizer,
+        momentum,
+        clip,
+        averaging,
+        dropped,
+        course,
+        cut,
     ):
         x, y = samples(23, 4, 3)
         settings = {
@@ -194,6 +288,7 @@ class TestStates:
             "weight_decay": 0.2 if optimizer == "adamw" else 0.0,
             "clip": clip,
             "averaging": averaging if batch_size > 1 else 0.0,
+            **dropped,
             "seed": 5,
             "test": (x, y),
             **course,
@@ -302,6 +397,8 @@ def test_defaults_are_the_lessons():
         "weight_decay": 0.0,
         "clip": None,
         "averaging": 0.0,
+        "dropout": 0.0,
+        "input_dropout": 0.0,
         "shuffle": False,
         "sampling": "epochs",
         "steps": None,

@@ -9,7 +9,7 @@ from scripts import torture
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_killed_runs_end_like_one_left_alone(tmp_path, monkeypatch):
-    monkeypatch.setitem(torture.LENGTHS, "digits", dict.fromkeys(torture.KINDS, 60))
+    monkeypatch.setitem(torture.LENGTHS, "digits", dict.fromkeys(torture.KINDS, 40))
     survived = list(torture.torture("digits", 2, 5, 2, tmp_path))
     assert [kind for kind, _ in survived] == ["online", "decayed"]
 

@@ -301,6 +301,18 @@ def train_command(
             validator=Number(gte=0, lt=1),
         ),
     ] = None,
+    dropout: Annotated[
+        float | None,
+        Parameter(
+            group=_TRAINING,
+            help="Probability with which a hidden unit is dropped while a sample is learned: 0.5.",
+            validator=Number(gte=0, lt=1),
+        ),
+    ] = None,
+    input_dropout: Annotated[
+        float | None,
+        Parameter(group=_TRAINING, help="Likewise an input: 0.2.", validator=Number(gte=0, lt=1)),
+    ] = None,
     schedule: Annotated[
         str | None,
         Parameter(
@@ -446,6 +458,8 @@ def train_command(
         "weight_decay": weight_decay,
         "clip": clip,
         "averaging": averaging,
+        "dropout": dropout,
+        "input_dropout": input_dropout,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,
@@ -959,6 +973,12 @@ def sweep_command(
     averaging: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="0,0.99,0.999, …")
     ] = None,
+    dropout: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Of hidden units: 0,0.2,0.5, …")
+    ] = None,
+    input_dropout: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="Of inputs: 0,0.1,0.2, …")
+    ] = None,
     schedule: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="constant,cosine,one-cycle.")
     ] = None,
@@ -1052,6 +1072,8 @@ def sweep_command(
         "weight_decay": weight_decay,
         "clip": clip,
         "averaging": averaging,
+        "dropout": dropout,
+        "input_dropout": input_dropout,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,

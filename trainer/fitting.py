@@ -11,6 +11,7 @@ from numbers import Real
 from time import perf_counter
 from typing import Any
 
+from backends.base import Dropped, Masks
 from backends.feeding import Feed
 from backends.functions import Array
 
@@ -162,6 +163,8 @@ def fit(
     weight_decay: float = 0.0,
     clip: float | None = None,
     averaging: float = 0.0,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
     shuffle: bool = False,
     sampling: str = "epochs",
     steps: int | None = None,
@@ -200,6 +203,10 @@ def fit(
         for the first ones, (1 + t) / (10 + t) of update t. At an epoch's end, and after the last,
         the model's weights are the average, inside an epoch those that learn (Polyak and Juditsky
         1992; the form is that of Tan and Le 2019, *EfficientNet*). Not at batch size 1.
+    dropout, input_dropout : float
+        Probability with which a hidden unit, or an input, is dropped while a sample is learned
+        (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then those
+        of what is left.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -249,6 +256,9 @@ def fit(
         raise ValueError(f"clip={clip}: expected a number above 0")
     if not callable(learning_rate) and not 0 <= learning_rate < math.inf:
         raise ValueError(f"learning_rate={learning_rate}: expected a finite number, zero or more")
+    for name, probability in (("dropout", dropout), ("input_dropout", input_dropout)):
+        if not 0 <= probability < 1:
+            raise ValueError(f"{name}={probability}: expected a number from 0 to below 1")
     if not 0 <= averaging < 1:
         raise ValueError(f"averaging={averaging}: expected a number from 0 to below 1")
     if averaging and batch_size == 1:
@@ -287,6 +297,7 @@ def fit(
         remember,
         learning_rate,
         float(averaging),
+        (float(input_dropout), float(dropout)),
         seed,
         held_out,
         state,
@@ -344,6 +355,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         remember: Callable[[Sequence[Array]], Optimizer],
         learning_rate: float | Callable[[int], float],
         averaging: float,
+        dropped: Dropped,
         seed: int | None,
         held_out: dict[str, tuple[Any, Any] | None],
         state: TrainingState | None,
@@ -355,6 +367,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._course = course
         self._learning_rate = learning_rate
         self._averaging = averaging
+        self._dropped = dropped
+        self._epochs_noise = self._update = 0  # what the noise of a batch follows from
         xp = model.backend.xp
         # with an average, the weights that learn while the model holds it, else None
         self._average = [xp.asarray(w, copy=True) for w in model.weights] if averaging else []
@@ -486,10 +500,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 self._learning = None
             if not self._samples:
                 self._good = [xp.asarray(w, copy=True) for w in model.weights]
+            # of the order's generator, so that a state says it, whatever the seed was
+            self._epochs_noise = int(deepcopy(self._rng).integers(2**63))
             if deformer:
-                # of the order's generator, so that a state says it, whatever the seed was
-                seed = int(deepcopy(self._rng).integers(2**63))
-                feed = DeformedFeed(samples, deformer, (seed, self._epoch))
+                feed = DeformedFeed(samples, deformer, (self._epochs_noise, self._epoch))
             order = self._course.order(self._rng, n, self._epoch)
             feed.start(order)
             size = n if order is None else len(order)
@@ -607,21 +621,31 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """
         model, batch_size, n = self.model, self._course.batch_size, labels.shape[0]
         rates = self._rates(-(-n // batch_size))
+        masks = self._masks if any(self._dropped) else None
+        self._update = self._optimizer.steps
         if not self._average:
             losses = self._optimizer.learn(
-                model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m
+                model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m, masks
             )
             return losses, rates
         parts = []
         for start, rate in zip(range(0, n, batch_size), rates, strict=True):
             rows = slice(start, min(start + batch_size, n))
-            batch = values[rows, :], labels[rows], [rate], batch_size, model.l2 / m
+            batch = values[rows, :], labels[rows], [rate], batch_size, model.l2 / m, masks
+            self._update = self._optimizer.steps
             parts.append(self._optimizer.learn(model.spec, model.weights, *batch))
             step = self._optimizer.steps
             share = 1 - min(self._averaging, (1 + step) / (10 + step))
             for a, w in zip(self._average, model.weights, strict=True):
                 a += share * (w - a)
         return model.backend.xp.concat(parts), rates
+
+    def _masks(self, batch: int, n: int) -> Masks:
+        """Draw the dropout of a batch of those that are being learned."""
+        model = self.model
+        # one number more than the key of a deformation, which is drawn from the same
+        noise = model.backend.noise(self._epochs_noise, self._epoch, self._update + batch, 0)
+        return model.backend.dropout(model.spec, n, self._dropped, noise)
 
 
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:

@@ -7,6 +7,7 @@ from math import inf
 from typing import Any, Protocol
 
 from backends import Backend, NetworkSpec
+from backends.base import BatchMasks
 from backends.functions import Array
 
 
@@ -46,8 +47,9 @@ class Optimizer(Protocol):
         rates: Sequence[float],
         batch_size: int,
         penalty: float,
+        masks: BatchMasks | None = None,
     ) -> Array:
-        """Change the weights in place, a step a batch; parameters and result of `Backend.sgd`."""
+        """Change the weights in place, a step a batch; see `Backend.sgd_by_gradients`."""
 
 
 class SGD:
@@ -88,12 +90,13 @@ class SGD:
         rates: Sequence[float],
         batch_size: int,
         penalty: float,
+        masks: BatchMasks | None = None,
     ) -> Array:
         self.steps += len(rates)
         samples = (spec, weights, self.velocities, values, labels, rates)
-        if self.nesterov or self.clip < inf:
+        if self.nesterov or self.clip < inf or masks is not None:
             return self.backend.sgd_by_gradients(
-                *samples, batch_size, self.momentum, penalty, self.nesterov, self.clip
+                *samples, batch_size, self.momentum, penalty, self.nesterov, self.clip, masks
             )
         return self.backend.sgd(*samples, batch_size, self.momentum, penalty)
 
@@ -147,6 +150,7 @@ class Adam:
         rates: Sequence[float],
         batch_size: int,
         penalty: float,
+        masks: BatchMasks | None = None,
     ) -> Array:
         before, self.steps = self.steps, self.steps + len(rates)
         return self.backend.adam(
@@ -162,6 +166,7 @@ class Adam:
             before,
             decay=self.weight_decay,
             clip=self.clip,
+            masks=masks,
         )
 
 

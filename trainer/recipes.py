@@ -43,7 +43,7 @@ class Recipe:
     data : {"mnist", "digits", "ex4"}
         What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
     epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, averaging, \
-shuffle, sampling, steps
+dropout, input_dropout, shuffle, sampling, steps
         As `fit` takes them; an optimizer of `METHODS` takes `max_iterations` in their place.
     schedule, warmup
         How the learning rate changes, as `trainer.schedules.schedule` takes them.
@@ -71,6 +71,8 @@ shuffle, sampling, steps
     weight_decay: float = 0.0
     clip: float | None = None
     averaging: float = 0.0
+    dropout: float = 0.0
+    input_dropout: float = 0.0
     schedule: str = "constant"
     warmup: float = 0.0
     shuffle: bool = False
@@ -119,6 +121,8 @@ shuffle, sampling, steps
             weight_decay=self.weight_decay,
             clip=self.clip,
             averaging=self.averaging,
+            dropout=self.dropout,
+            input_dropout=self.input_dropout,
             shuffle=self.shuffle,
             sampling=self.sampling,
             steps=self.steps,
@@ -212,14 +216,30 @@ def recorded(name: str, settings: dict[str, Any]) -> Recipe:
     return Recipe(name, "", **given | {"hidden": tuple(given["hidden"])})
 
 
+# settings of a training that goes batch by batch
+_BY_BATCHES = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "clip",
+    "averaging",
+    "dropout",
+    "input_dropout",
+    "schedule",
+    "warmup",
+    "shuffle",
+    "sampling",
+    "steps",
+)
+
+
 def _unused(optimizer: str) -> tuple[str, ...]:
     """Name the settings that an optimizer makes no use of."""
     if optimizer not in METHODS:
         return ("max_iterations",)
-    return (
-        *("epochs", "batch_size", "learning_rate", "momentum", "weight_decay", "clip"),
-        *("averaging", "schedule", "warmup", "shuffle", "sampling", "steps"),
-    )
+    return _BY_BATCHES
 
 
 def default_recipe(data: Dataset) -> Recipe:

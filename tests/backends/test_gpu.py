@@ -53,7 +53,7 @@ def on_host(arrays):
 
 
 class TestSgd:
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(training=trainings())
     def test_is_the_textbooks(self, gpu, base_on_numpy, training):
         assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-9)

@@ -196,7 +196,8 @@ def test_another_separator_is_named(tmp_path, separator):
 def test_words_are_labels(tmp_path_factory, labels, header, decimals, data):
     """As csv.writer of the standard library writes them."""
     words = ["".join(c for c in label if c.isprintable()).strip() for label in labels]
-    words = ["cat", *(word or "-" for word in words), "7"]
+    # a number in the second row would make the first one a header
+    words = ["cat", "dog", *(word or "-" for word in words), "7"]
     element = st.integers(0, 9).map(lambda i: i + 0.5 if decimals else i)
     rows = data.draw(
         st.lists(

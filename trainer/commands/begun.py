@@ -109,6 +109,8 @@ class Begun:
             numbers = [epoch[name] for epoch in self.history for name in _SECONDS]
             if not all(isinstance(n, int | float) for n in [*numbers, state["best"] or 0]):
                 raise TypeError("its history lacks numbers")
+            if not isinstance(state["ended"], bool):
+                raise TypeError("whether it has ended")
             inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0
             least = len(self.history) + inside
             then = _facts(state["config"])

@@ -571,7 +571,7 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
     }
 
 
-_SHOWN = ("momentum", "weight_decay", "clip", "averaging", "warmup")
+_SHOWN = (*("momentum", "weight_decay", "clip", "averaging", "dropout", "input_dropout", "warmup"),)
 
 
 def _steps(settings: dict[str, Any]) -> str:
