@@ -123,7 +123,7 @@ def test_training_on_copies_is_training_on_three_times_the_samples(capsys):
     assert "600 training" in out
     assert "each image and 2 copies of it turned by ±10°" in out
     config = json.loads(Path("o/config.json").read_text())
-    assert config["augment"] == ["copies:10"]
+    assert config["settings"]["augment"] == ["copies:10"]
     assert config["data"]["train_samples"] == 600
     data = load("digits")
     x, y = data.train_x[:200], data.train_y[:200]
@@ -147,7 +147,7 @@ def test_several_augmentations_add_up():
     both = ["--augment", "copies:10", "--augment", "copies:5"]
     assert main([*FAST, *both, "--epochs", "1", "--limit", "10", "--out", "o"]) == 0
     config = json.loads(Path("o/config.json").read_text())
-    assert config["augment"] == ["copies:10", "copies:5"]
+    assert config["settings"]["augment"] == ["copies:10", "copies:5"]
     assert config["data"]["train_samples"] == 50
 
 

@@ -450,7 +450,7 @@ def test_training_deforms_and_draws(tmp_path, monkeypatch, capsys):
     assert Path("o/figures/deformed.png").read_bytes().startswith(b"\x89PNG")
     assert Path("o/figures/curves.png").exists()
     config = json.loads(Path("o/config.json").read_text())
-    assert config["augment"] == texts
+    assert config["settings"]["augment"] == texts
     assert config["data"]["train_samples"] == 600
     assert main([*FAST[:-1], *options, "--json", "--out", "p"]) == 0
     assert not Path("p/figures").exists()

@@ -368,7 +368,7 @@ def train_command(
             help="copies:10 trains on each image and on two copies of it, turned by ±10 degrees."
             " Anew each epoch, deform images with elastic:ALPHA,SIGMA (elastic:34,4),"
             " rotate:DEGREES, scale:PERCENT, shear:DEGREES, shift:PIXELS, each at most so much;"
-            " for several, several times --augment.",
+            " for several, several times --augment; none, for none of the recipe's.",
         ),
     ] = None,
     init_from: Annotated[
@@ -466,6 +466,7 @@ def train_command(
         "sampling": sampling,
         "steps": steps,
         "max_iterations": max_iterations,
+        "augment": None if augment is None else () if augment == ["none"] else tuple(augment),
     }
     return train.run(
         device=device,
@@ -480,7 +481,6 @@ def train_command(
         out=out,
         as_json=json,
         quiet=quiet,
-        augment=augment or [],
         patience=patience,
         init_from=init_from,
         figures=figures,

@@ -49,6 +49,8 @@ dropout, input_dropout, shuffle, sampling, steps
         How the learning rate changes, as `trainer.schedules.schedule` takes them.
     max_iterations : int
         As `minimize` takes it.
+    augment : tuple of str
+        What is made of the training images, as `augmentation.read_augment` takes it.
     """
 
     name: str
@@ -79,6 +81,7 @@ dropout, input_dropout, shuffle, sampling, steps
     sampling: str = "epochs"
     steps: int | None = None
     max_iterations: int = 50
+    augment: tuple[str, ...] = ()
     data: str = "mnist"
 
     def settings(self) -> dict[str, Any]:
@@ -91,7 +94,8 @@ dropout, input_dropout, shuffle, sampling, steps
         unused = dict.fromkeys(_unused(self.optimizer))
         if self.steps is not None:
             unused["epochs"] = None
-        return fields | {"hidden": list(self.hidden)} | unused
+        lists = {"hidden": list(self.hidden), "augment": list(self.augment)}
+        return fields | lists | unused
 
     @property
     def rate_changes(self) -> bool:
@@ -183,6 +187,25 @@ RECIPES = {
             max_iterations=50,
             data="ex4",
         ),
+        # What a network with one hidden layer reaches in half a minute on two cores. Rate, batch,
+        # width and deformations were chosen by 5,000 held-out training images, of ten tries.
+        Recipe(
+            "fast",
+            "ours: one hidden layer, on images deformed anew each epoch, in half a minute",
+            hidden=(1000,),
+            activation="relu",
+            loss="cross_entropy",
+            bias=True,
+            init="he",
+            label_smoothing=0.05,
+            epochs=32,
+            batch_size=100,
+            learning_rate=0.1,
+            momentum=0.9,
+            schedule="one-cycle",
+            shuffle=True,
+            augment=("elastic:30,4", "rotate:10", "scale:10"),
+        ),
     )
 }
 
@@ -193,6 +216,7 @@ _KINDS: dict[str, Any] = {
     "float": (int, float),
     "bool": bool,
     "tuple[int, ...]": (list, tuple),
+    "tuple[str, ...]": (list, tuple),
 }
 
 
@@ -213,7 +237,11 @@ def recorded(name: str, settings: dict[str, Any]) -> Recipe:
             raise ValueError(f"the setting {key} is {value!r}")
     if not all(isinstance(width, int) for width in given["hidden"]):
         raise ValueError(f"the setting hidden is {given['hidden']!r}")
-    return Recipe(name, "", **given | {"hidden": tuple(given["hidden"])})
+    augment = given.get("augment", [])
+    if not all(isinstance(text, str) for text in augment):
+        raise ValueError(f"the setting augment is {augment!r}")
+    lists = {"hidden": tuple(given["hidden"]), "augment": tuple(augment)}
+    return Recipe(name, "", **given | lists)
 
 
 # settings of a training that goes batch by batch

@@ -260,9 +260,15 @@ class Plan:
     def settings(self, values: Values) -> Settings:
         """Find what a combination of values stands for; ValueError if it stands for nothing."""
         changes = self.changes | values
-        limit, augment = changes.pop("limit", None), changes.pop("augment", "none")
-        degrees = [] if augment == "none" else list(map(parse_augment, augment.split("+")))
-        return Settings(changed(self.recipe, changes), limit, degrees)
+        limit, augment = changes.pop("limit", None), changes.pop("augment", None)
+        if augment is None and self.recipe.augment:
+            raise ValueError(
+                f"recipe={self.recipe.name!r} deforms its images, which a sweep does not: take"
+                " augment='none', or copies:10"
+            )
+        texts = [] if augment in (None, "none") else augment.split("+")
+        degrees = list(map(parse_augment, texts))
+        return Settings(changed(self.recipe, changes | {"augment": ()}), limit, degrees)
 
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""

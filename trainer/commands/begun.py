@@ -263,7 +263,6 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
         "limit": data["limit"],
         "validation": data["validation_samples"],
         "matmul": config["device"]["matmul"],
-        "augment": config["augment"] or None,
         "patience": config["patience"],
         "init_from": config["init_from"],
     }

@@ -64,7 +64,6 @@ def run(
     out: Path | None,
     as_json: bool,
     quiet: bool,
-    augment: Sequence[str] = (),
     patience: int | None = None,
     init_from: Path | None = None,
     figures: bool = False,
@@ -91,7 +90,6 @@ def run(
                 "limit": limit,
                 "validation": validation,
                 "matmul": matmul,
-                "augment": list(augment) or None,
                 "patience": patience,
                 "init_from": init_from and str(init_from),
             }
@@ -128,7 +126,6 @@ def run(
                 seed=seed or 0,
                 limit=limit,
                 validation=validation or 0,
-                augment=augment,
                 patience=patience,
                 init_from=init_from,
             )
@@ -178,7 +175,6 @@ def _begun(
     seed: int,
     limit: int | None,
     validation: int,
-    augment: Sequence[str],
     patience: int | None,
     init_from: Path | None,
 ) -> tuple[_Job, dict[str, Any]]:
@@ -193,7 +189,8 @@ def _begun(
             f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
             " (see: python -m trainer recipes)"
         )
-    _augmentation(augment)  # a mistake in them is told before anything is loaded
+    # a mistake in them is told before anything is loaded
+    _augmentation(changes.get("augment", ()))
     backend = choose(device, matmul)
     wanted = RECIPES[recipe] if recipe else None
     dataset = load(
@@ -214,13 +211,12 @@ def _begun(
             return build(chosen, part, backend=backend, seed=seed), chosen
         return _started(init_from, chosen, changes, part, backend, seed)
 
-    job, part = _job(dataset, make, limit, validation, augment, seed, None)
+    job, part = _job(dataset, make, limit, validation, seed, None)
     config = config_of(job.recipe, part, limit, validation, seed, job.model)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
     return job, config | {
-        "augment": list(augment),
         "patience": patience,
         "init_from": init_from and str(init_from),
     }
@@ -249,7 +245,6 @@ def _continued(view: display.QuietView, begun: Begun, device: str | None) -> _Jo
             make,
             recorded["limit"],
             recorded["validation_samples"],
-            config["augment"],
             config["seed"],
             checkpoint,
         )
@@ -267,17 +262,17 @@ def _job(
     make: Callable[[Dataset], tuple[MLP, Recipe]],
     limit: int | None,
     validation: int,
-    augment: Sequence[str],
     seed: int,
     checkpoint: Checkpoint | None,
 ) -> tuple[_Job, Dataset]:
     """Put samples and network together; also the samples before any were turned."""
-    copies, settings = _augmentation(augment)
     part, held_out = hold_out(dataset, validation)
     if limit is not None:
         part = replace(part, train_x=part.train_x[:limit], train_y=part.train_y[:limit])
     try:
         model, chosen = make(part)
+        augment = chosen.augment
+        copies, settings = _augmentation(augment)
         started = perf_counter()
         if augment and part.image_shape is None:
             raise UsageError(
