@@ -18,7 +18,7 @@ from ..optimizers import METHODS
 from ..recipes import recorded
 from ..runs import Run, RunError, check_metrics, versions
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
-from .keeping import best_line, resume_command, training_state
+from .keeping import MOST_SECONDS, best_line, resume_command, training_state
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
@@ -107,8 +107,8 @@ class Begun:
             self.history = list(state["history"])
             check_metrics(self.history)
             numbers = [epoch[name] for epoch in self.history for name in _SECONDS]
-            if not all(isinstance(n, int | float) for n in [*numbers, state["best"] or 0]):
-                raise TypeError("its history lacks numbers")
+            if not all(0 <= number < MOST_SECONDS for number in [*numbers, state["best"] or 0]):
+                raise ValueError("its history has numbers that cannot be")
             if not isinstance(state["ended"], bool):
                 raise TypeError("whether it has ended")
             inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0

@@ -23,6 +23,7 @@ from ..weight_files import read_checkpoint
 from . import UsageError
 
 DEFAULT_INTERVAL = "30s"
+MOST_SECONDS = 1e10  # that a training can have taken: three centuries
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)|([1-9]\d*)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
@@ -236,14 +237,19 @@ def training_state(checkpoint: Checkpoint) -> TrainingState:
     arrays = {k: v for k, v in checkpoint.arrays.items() if k not in ("scale", "shift")}
     try:
         facts = checkpoint.state["training"]
+        spent = [
+            float(facts[name]) for name in ("seconds", "evaluation_seconds", "compile_seconds")
+        ]
+        if not all(0 <= seconds < MOST_SECONDS for seconds in spent):
+            raise ValueError("its state has seconds that cannot be")
         return TrainingState(
             epoch=int(facts["epoch"]),
             samples=int(facts["samples"]),
             steps=int(facts["steps"]),
             order=dict(facts["order"]),
-            seconds=float(facts["seconds"]),
-            evaluation_seconds=float(facts["evaluation_seconds"]),
-            compile_seconds=float(facts["compile_seconds"]),
+            seconds=spent[0],
+            evaluation_seconds=spent[1],
+            compile_seconds=spent[2],
             arrays=arrays,
         )
     except (KeyError, TypeError, OverflowError) as error:
