@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Protocol
 
@@ -56,6 +57,8 @@ class Streamed:
     Parameters
     ----------
     cupy : module
+    empty_pinned : callable
+        CuPyX's, of a shape and a dtype.
     device : int
     values : host array, shape (n, features)
     labels : device array, shape (n,)
@@ -64,15 +67,19 @@ class Streamed:
     """
 
     def __init__(
-        self, cupy: Any, device: int, values: np.ndarray, labels: Array, rows: int
+        self,
+        cupy: Any,
+        empty_pinned: Callable[..., np.ndarray],
+        device: int,
+        values: np.ndarray,
+        labels: Array,
+        rows: int,
     ) -> None:
-        import cupyx
-
         self._cupy, self._device = cupy, device
         self._values, self._labels = values, labels
         self._rows = min(rows, len(values))
         shape = (self._rows, values.shape[1])
-        self._pinned = [cupyx.empty_pinned(shape, values.dtype) for _ in range(2)]
+        self._pinned = [empty_pinned(shape, values.dtype) for _ in range(2)]
         self._buffers = [cupy.empty(shape, values.dtype) for _ in range(2)]
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._worker = ThreadPoolExecutor(1, "feed")

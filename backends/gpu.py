@@ -107,7 +107,9 @@ class GpuBackend(Backend):
             return super().feed(values, labels, unit)
         room = int(_STREAMED * self.free_memory() / values[0].nbytes)
         rows = max(1, room // unit) * unit
-        return Streamed(self._cupy, self._index, values, labels, rows)
+        from cupyx import empty_pinned
+
+        return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
 
     def noise(self, *key: int) -> Noise:
         return _DeviceNoise(self._cupy, key)

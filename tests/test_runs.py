@@ -6,21 +6,8 @@ import json
 
 import pytest
 
+from tests.bad_input.readers import CONFIG
 from trainer.runs import Run, RunError
-
-CONFIG = {
-    "data": {
-        "name": "x",
-        "kind": "csv",
-        "source": "/x.csv",
-        "test_source": None,
-        "dtype": "uint8",
-        "test_samples": 1,
-        "classes": [0, 1],
-        "image_shape": None,
-        "value_range": [0, 255],
-    }
-}
 
 
 def test_a_run_keeps_its_config_and_a_line_an_epoch(tmp_path):

@@ -77,20 +77,26 @@ def check_lines(path: Path) -> None:
             start = end + 1
 
 
+def cause(error: BaseException) -> str:
+    """Say in few words what an exception of somebody else's complains about."""
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 @contextmanager
-def parsing(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a foreign parser stumbles over into an ArrayFileError that names the file."""
+def parsing(path: Path, what: str, wrong: type[ValueError] = ArrayFileError) -> Iterator[None]:
+    """Turn whatever a foreign parser stumbles over into an error `wrong` that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they do not refuse is read, or refused by us
             yield
-    except ArrayFileError:
+    except wrong:
         raise
-    except MemoryError as error:
-        raise ArrayFileError(f"{path}: not a readable {what}: does not fit into memory") from error
-    except Exception as error:  # zipfile and NumPy raise nearly anything on damaged bytes
-        cause = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise ArrayFileError(f"{path}: not a readable {what}: {cause}") from error
+    except ArrayFileError as error:
+        raise wrong(str(error)) from error
+    except Exception as error:  # zipfile, NumPy and Pillow raise nearly anything on damaged bytes
+        raise wrong(f"{path}: not a readable {what}: {cause(error)}") from error
 
 
 # --- NumPy's --------------------------------------------------------------------------------

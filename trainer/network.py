@@ -337,10 +337,13 @@ class MLP:
         spec, to_numpy = self.spec, self.backend.to_numpy
         return {"scale": to_numpy(spec.scale), "shift": to_numpy(spec.shift)}
 
+    def arrays(self) -> dict[str, Any]:
+        """Copy weights and input map to the host, by name, as `of` takes them."""
+        return dict(zip(self.names, self.get_weights(), strict=True)) | self.input_map()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write weights, input map and settings to one safetensors file, whole or not at all."""
-        weights = dict(zip(self.names, self.get_weights(), strict=True))
-        write_safetensors(Path(path), weights | self.input_map(), self.settings())
+        write_safetensors(Path(path), self.arrays(), self.settings())
 
     @classmethod
     def load(cls, run_or_file: str | os.PathLike[str], *, backend: Backend) -> MLP:

@@ -30,7 +30,7 @@ import numpy as np
 from backends import Backend, select
 
 from .augmentation import parse_augment, with_turned_copies
-from .data import Dataset
+from .data import Dataset, limited
 from .files import write_whole
 from .fitting import Diverged, EpochReport
 from .minimizing import NotFinite, check, minimize
@@ -441,7 +441,7 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     if not trials:
         return 0.0
     first, limit, _ = plan.settings(trials[0].values)
-    part = _limited(dataset, limit)
+    part = limited(dataset, limit)
     model = _start(first, trials[0].seed, part, backend)
     seconds = _seconds_per_sample(first, model, part)
     features, classes = dataset.train_x.shape[1], len(dataset.classes)
@@ -568,7 +568,7 @@ def _train(
 ) -> Outcome:
     """Train one, in whatever process; large arrays are arguments of their own to be shared."""
     backend = select(device)
-    data = _limited(replace(facts, train_x=train_x, train_y=train_y), limit)
+    data = limited(replace(facts, train_x=train_x, train_y=train_y), limit)
     model = _start(recipe, trial.seed, data, backend)
     x, y = data.train_x, data.train_y
     if degrees:
@@ -629,10 +629,6 @@ def _start(recipe: Recipe, seed: int, data: Dataset, backend: Backend) -> MLP:
     else:
         recipe.fit(model, data.train_x, data.train_y, seed=seed)
     return model
-
-
-def _limited(dataset: Dataset, limit: int | None) -> Dataset:
-    return replace(dataset, train_x=dataset.train_x[:limit], train_y=dataset.train_y[:limit])
 
 
 @contextmanager

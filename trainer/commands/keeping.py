@@ -101,17 +101,6 @@ class Keeper:
         if due or perf_counter() - self._written >= self._every.seconds:
             self.checkpoint()
 
-    @property
-    def best_epoch(self) -> int:
-        """The first of the best by held-out samples, from 1."""
-        accuracies = [epoch["validation_accuracy"] for epoch in self.history]
-        return accuracies.index(max(accuracies)) + 1
-
-    @property
-    def epochs_since_best(self) -> int:
-        """How many epochs have brought nothing better."""
-        return len(self.history) - self.best_epoch
-
     def keep_best(self) -> None:
         """Let the run's weights be those of the best epoch."""
         model = self._model
@@ -144,8 +133,7 @@ class Keeper:
         }
         model = self._model
         if self._training is None:
-            weights = dict(zip(model.names, model.get_weights(), strict=True))
-            return 0, weights | model.input_map(), state
+            return 0, model.arrays(), state
         training = self._training.state()
         facts = asdict(training)
         arrays = facts.pop("arrays")
@@ -209,15 +197,23 @@ def position(epochs: int, samples: int) -> str:
     return f"{epochs:,} epoch{'s' * (epochs != 1)}{inside}"
 
 
-def best_line(path: Path, history: Sequence[dict[str, Any]]) -> list[str]:
-    """Say which epoch is the best by held-out samples, if there are any, and where it is."""
+def best_epoch(history: Sequence[dict[str, Any]]) -> int:
+    """Find the first of the best by held-out samples, from 1; 0 where there are none."""
     accuracies: list[Any] = [epoch.get("validation_accuracy") for epoch in history]
     if not accuracies or None in accuracies:
+        return 0
+    return accuracies.index(max(accuracies)) + 1
+
+
+def best_line(path: Path, history: Sequence[dict[str, Any]]) -> list[str]:
+    """Say which epoch is the best by held-out samples, if there are any, and where it is."""
+    best = best_epoch(history)
+    if not best:
         return []
-    best = max(accuracies)
+    accuracy = history[best - 1]["validation_accuracy"]
     return [
-        f"best: epoch {accuracies.index(best) + 1} with {display.percent(best)} of the held-out"
-        f" samples, {path / FOLDER / BEST}"
+        f"best: epoch {best} with {display.percent(accuracy)} of the held-out samples,"
+        f" {path / FOLDER / BEST}"
     ]
 
 

@@ -17,7 +17,7 @@ from backends import Backend
 from .. import __version__, display
 from ..augmentation import Deformation, deformed_examples, read_augment, with_turned_copies
 from ..checkpoints import Checkpoint
-from ..data import Dataset, hold_out, load
+from ..data import Dataset, hold_out, limited, load
 from ..data.dataset import Samples
 from ..files import write_whole
 from ..fitting import Course, Diverged, EpochReport, Training
@@ -29,7 +29,15 @@ from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
 from . import STOPS, UsageError, choose, full_batch, in_options, interruptible
 from .begun import Begun, changes_since, same_data
-from .keeping import DEFAULT_INTERVAL, Interval, Keeper, best_line, position, training_state
+from .keeping import (
+    DEFAULT_INTERVAL,
+    Interval,
+    Keeper,
+    best_epoch,
+    best_line,
+    position,
+    training_state,
+)
 from .plot import draw_curves
 from .weights_given import files_of, network_of
 
@@ -77,7 +85,8 @@ def run(
     view = display.training_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
-        every = Interval.of(DEFAULT_INTERVAL if checkpoint_every is None else checkpoint_every)
+        if checkpoint_every is not None:
+            Interval.of(checkpoint_every)  # a mistake in it is told before anything is loaded
         if resume is not None:
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
@@ -105,8 +114,6 @@ def run(
                     result["figure"] = str(drawn)
                 view.end(lines, result)
                 return 0
-            if checkpoint_every is None:
-                every = Interval.of(begun.folder.config.get("checkpoint_every", DEFAULT_INTERVAL))
             job = _continued(view, begun, device)
             folder, checkpoint = begun.folder, begun.checkpoint
             folder.config["device"] = _device(job.model.backend)
@@ -131,9 +138,9 @@ def run(
             )
             folder, checkpoint = Run.start(out, config), None
             cleanup.callback(folder.close)
-        folder.config["checkpoint_every"] = checkpoint_every or folder.config.get(
-            "checkpoint_every", DEFAULT_INTERVAL
-        )
+        recorded = folder.config.get("checkpoint_every", DEFAULT_INTERVAL)
+        every = Interval.of(str(recorded) if checkpoint_every is None else checkpoint_every)
+        folder.config["checkpoint_every"] = checkpoint_every or recorded
         folder.write_config()
         keeper = Keeper(folder, job.model, every, job.training, checkpoint)
         if init_from is not None and checkpoint is None:
@@ -267,8 +274,7 @@ def _job(
 ) -> tuple[_Job, Dataset]:
     """Put samples and network together; also the samples before any were turned."""
     part, held_out = hold_out(dataset, validation)
-    if limit is not None:
-        part = replace(part, train_x=part.train_x[:limit], train_y=part.train_y[:limit])
+    part = limited(part, limit)
     try:
         model, chosen = make(part)
         augment = chosen.augment
@@ -333,7 +339,7 @@ def _train(
                 if isinstance(report, EpochReport):
                     keeper.epoch(_metrics(report))
                     view.epoch(report)
-                    if patience is not None and keeper.epochs_since_best >= patience:
+                    if patience is not None and len(history) - best_epoch(history) >= patience:
                         tired = True
                         break
                 else:
@@ -355,7 +361,7 @@ def _train(
             keeper.keep_best()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
-    taken = keeper.best_epoch if patience is not None and not stop else len(history)
+    taken = best_epoch(history) if patience is not None and not stop else len(history)
     drawn = draw_curves(keeper.folder) if figures and history else None
     accuracy = history[taken - 1]["test_accuracy"] if history else None
     seconds = sum(epoch["epoch_seconds"] for epoch in history)

@@ -1,6 +1,6 @@
 """From names, files and folders to arrays of labelled samples."""
 
-from .dataset import DataError, Dataset, Scale, hold_out
+from .dataset import DataError, Dataset, Scale, hold_out, limited
 from .images import prepare_digit, read_grey
 from .loading import load, load_labelled, load_unlabelled
 
@@ -9,6 +9,7 @@ __all__ = [
     "Dataset",
     "Scale",
     "hold_out",
+    "limited",
     "load",
     "load_labelled",
     "load_unlabelled",

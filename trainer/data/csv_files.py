@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array_files import ArrayFileError, check_lines
+from ..array_files import ArrayFileError, cause, check_lines
 from .dataset import (
     WORD_WANTED,
     DataError,
     Samples,
     Source,
-    cause,
     first_non_integer,
     first_true,
     is_word,

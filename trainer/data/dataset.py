@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from ..array_files import ArrayFileError, one_line
+from .. import array_files
+from ..array_files import one_line
 
 Samples = tuple[np.ndarray, np.ndarray]
 Label = int | str
@@ -107,26 +105,7 @@ class Source:
         return self.train if self.test is None else self.test
 
 
-def cause(error: BaseException) -> str:
-    """Say in few words what an exception of somebody else's complains about."""
-    if isinstance(error, MemoryError):
-        return "does not fit into memory"
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
-
-
-@contextmanager
-def parsing(path: Path, what: str) -> Iterator[None]:
-    """Turn whatever a foreign parser stumbles over into a DataError that names the file."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what they do not refuse is read, or refused by us
-            yield
-    except DataError:
-        raise
-    except ArrayFileError as error:
-        raise DataError(str(error)) from error
-    except Exception as error:  # zipfile, scipy and Pillow raise nearly anything on damaged bytes
-        raise DataError(f"{path}: not a readable {what}: {cause(error)}") from error
+parsing = partial(array_files.parsing, wrong=DataError)
 
 
 def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, int] | None]:
@@ -414,6 +393,11 @@ def split(samples: Samples, where: str, tests: int | None = None) -> tuple[Sampl
         np.arange(len(x)), test_size=tests, random_state=_SPLIT_SEED, stratify=stratify
     )
     return (x[train], y[train]), (x[test], y[test])
+
+
+def limited(data: Dataset, samples: int | None) -> Dataset:
+    """Keep only the first training samples, or all of them if None."""
+    return replace(data, train_x=data.train_x[:samples], train_y=data.train_y[:samples])
 
 
 def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:

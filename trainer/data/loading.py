@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..array_files import cause
 from . import csv_files, digits, exercise, idx, images, mat, mnist, npz
 from .dataset import (
     DataError,
@@ -18,7 +19,6 @@ from .dataset import (
     Scale,
     Source,
     build,
-    cause,
     code_labels,
     on_scale,
 )

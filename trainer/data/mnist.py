@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..array_files import cause
 from ..files import write_whole
 from . import idx
-from .dataset import DataError, Source, cause
+from .dataset import DataError, Source
 
 Progress = Callable[[str, int, int], None]
 
