@@ -84,6 +84,58 @@ def masked(a: Array, masks: Masks, layer: int) -> Array:
     return a if mask is None else a * mask
 
 
+class Moments(NamedTuple):
+    """Running mean and variance of a hidden layer's sums z, each of shape (units,)."""
+
+    mean: Array
+    variance: Array
+
+
+class Normalization:
+    """Batch normalisation of a hidden layer, z ↦ γ (z - mean) / √(variance + ε) + β, on one batch.
+
+    Ioffe and Szegedy 2015, *Batch Normalization*, algorithm 1, and the way back of its section 3.
+    Mean and variance are the batch's, and move the running ones by a tenth.
+
+    Parameters
+    ----------
+    xp : module
+    gain, shift : array, shape (units,)
+        γ and β, which are learned.
+    moments : Moments
+        Changed in place.
+
+    Attributes
+    ----------
+    of_gain, of_shift : array, shape (units,)
+        After `backward`, their mean gradient over the batch.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(self, xp: Any, gain: Array, shift: Array, moments: Moments) -> None:
+        self.xp, self.gain, self.shift, self.moments = xp, gain, shift, moments
+
+    def forward(self, z: Array) -> Array:
+        xp, n = self.xp, z.shape[0]
+        mean = xp.mean(z, axis=0)
+        z = z - mean
+        variance = xp.mean(z * z, axis=0)
+        self._scale = 1 / xp.sqrt(variance + self.epsilon)
+        self._normal = z * self._scale
+        if n > 1:  # a single sample has no variance
+            for moment, now in zip(self.moments, (mean, variance * (n / (n - 1))), strict=True):
+                moment += 0.1 * (now - moment)
+        return self.gain * self._normal + self.shift
+
+    def backward(self, delta: Array) -> Array:
+        """Take ∂loss/∂(what forward gave) of every sample to ∂loss/∂z."""
+        self.of_shift = self.xp.mean(delta, axis=0)
+        self.of_gain = self.xp.mean(delta * self._normal, axis=0)
+        rest = delta - self.of_shift - self._normal * self.of_gain
+        return self.gain * self._scale * rest
+
+
 class BackendUnavailable(RuntimeError):
     """A device that was asked for cannot be used; the message says why and what to type."""
 
@@ -370,6 +422,7 @@ class Backend:
         deeper: Sequence[tuple[Array, Array | None]],
         z: Array,
         masks: Masks = (),
+        norms: Sequence[Normalization] = (),
     ) -> tuple[list[Array], list[Array], Array, Array]:
         """Propagate forward from the first layer's pre-activation.
 
@@ -382,6 +435,8 @@ class Backend:
             ``z_1``, the first layer's pre-activation.
         masks : sequence of arrays or None
             Of the inputs and hidden layers, from `dropout`; none for a network that answers.
+        norms : sequence of Normalization
+            Of the hidden layers; likewise none.
 
         Returns
         -------
@@ -389,12 +444,13 @@ class Backend:
             ``a_1 … a_(L-1)``.
         kept : list of arrays
             What the derivatives f' are written in: the same ``a_1 … a_(L-1)``, not copied, or
-            ``z_1 … z_(L-1)``.
+            ``z_1 … z_(L-1)``, normalised if they are.
         logits, outputs : array, shape (n, sizes[-1])
             ``z_L`` and the network's answer.
         """
         hidden, kept = [], []
         for layer, (W, b) in enumerate(deeper, start=1):
+            z = norms[layer - 1].forward(z) if norms else z
             a = self.activate(spec.activation, z)
             kept.append(z if ACTIVATIONS[spec.activation].needs_z else a)
             hidden.append(masked(a, masks, layer))
@@ -428,6 +484,7 @@ class Backend:
         outputs: Array,
         targets: Array,
         masks: Masks = (),
+        norms: Sequence[Normalization] = (),
     ) -> list[Array]:
         """Propagate the error back: δ of every layer, from the first to the last.
 
@@ -442,6 +499,7 @@ class Backend:
             W, at = deeper[layer - 1][0], kept[layer - 1]
             carried = masked(self.product(carried, W.T), masks, layer)
             delta = carried * ACTIVATIONS[spec.activation].derivative(self.xp, at)
+            delta = norms[layer - 1].backward(delta) if norms else delta
             if not loss.splits_raw_errors:
                 carried = delta
             deltas.insert(0, delta)
@@ -474,11 +532,14 @@ class Backend:
         labels: Array,
         penalty: float,
         masks: Masks = (),
+        moments: Sequence[Moments] = (),
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
         Parameters
         ----------
+        weights : sequence of arrays
+            With moments, the gain of every hidden layer after them.
         values : array, shape (n, sizes[0])
             Before the input map.
         labels : array of int, shape (n,)
@@ -486,6 +547,8 @@ class Backend:
             λ/m; penalty · W is added to the gradient of each weight matrix.
         masks : sequence of arrays or None
             From `dropout`.
+        moments : sequence of Moments
+            Of the hidden layers if they are batch-normalised, which needs biases; changed in place.
 
         Returns
         -------
@@ -494,17 +557,43 @@ class Backend:
         gradients : list of arrays
             Mean over the samples, in the order of the weights.
         """
-        layers = spec.layers(weights)
+        plain = len(spec.shapes)
+        layers = spec.layers(weights[:plain])
+        norms = [
+            Normalization(self.xp, gain, b, layer_moments)
+            for gain, layer_moments, (_, b) in zip(weights[plain:], moments, layers, strict=False)
+        ]
+        for layer in range(len(norms)):  # whose shift takes the place of the bias
+            layers[layer] = layers[layer][0], None
         if masks and masks[0] is not None:
             spec, values = self.mapped(spec, values, masks[0])
         z = self.first_affine(spec, values, *layers[0])
-        hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, masks)
+        hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, masks, norms)
         targets = self.targets(spec, labels)
         losses = self.losses(spec, logits, outputs, targets)
-        deltas = self.backward(spec, layers[1:], kept, outputs, targets, masks)
+        deltas = self.backward(spec, layers[1:], kept, outputs, targets, masks, norms)
         products = [self.first_product(spec, values, deltas[0])]
         products += self.products(hidden, deltas[1:])
-        return losses, self.gradients(layers, products, deltas, penalty)
+        gradients = self.gradients(layers, products, deltas, penalty)
+        for layer, norm in enumerate(norms):
+            gradients.insert(2 * layer + 1, norm.of_shift)
+        return losses, gradients + [norm.of_gain for norm in norms]
+
+    def folded(
+        self, spec: NetworkSpec, weights: Sequence[Array], moments: Sequence[Moments]
+    ) -> list[Array]:
+        """Make of a batch-normalised network one that answers alike and has W and b alone.
+
+        With the running moments in the batch's place a normalisation is one more affine map, and
+        goes into the weights: W γ / √(variance + ε) and β - γ mean / √(variance + ε).
+        """
+        plain = len(spec.shapes)
+        result = list(weights[:plain])
+        for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
+            scale = gain / self.xp.sqrt(of_layer.variance + Normalization.epsilon)
+            result[2 * layer] = result[2 * layer] * scale
+            result[2 * layer + 1] = result[2 * layer + 1] - scale * of_layer.mean
+        return result
 
     def mapped(self, spec: NetworkSpec, values: Array, mask: Array) -> tuple[NetworkSpec, Array]:
         """Give the inputs that a mask leaves, and a network that takes them without a map."""
@@ -638,6 +727,7 @@ class Backend:
         nesterov: bool = False,
         clip: float = inf,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         """Learn as `sgd`, each batch by its gradients, which are clipped to a norm.
 
@@ -649,12 +739,14 @@ class Backend:
             Largest norm of all gradients of a batch together.
         masks : callable, optional
             ``masks(batch, n)`` gives the `dropout` of a batch, counted from 0, of n samples.
+        moments : sequence of Moments
+            As in `losses_and_gradients`.
 
         The others and the result are those of `sgd`.
         """
         losses = []
         for rate, part, gradients in self._batches(
-            spec, weights, values, labels, rates, batch_size, penalty, masks
+            spec, weights, values, labels, rates, batch_size, penalty, masks, moments
         ):
             for i, (w, gradient) in enumerate(
                 zip(weights, self.clipped(gradients, clip), strict=True)
@@ -682,6 +774,7 @@ class Backend:
         decay: float = 0.0,
         clip: float = inf,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         """Learn samples in order by Adam (Kingma and Ba 2015, algorithm 1).
 
@@ -696,14 +789,14 @@ class Backend:
             The paper's.
         decay : float
             AdamW's, of the weights and not of the biases; see `adam_step`.
-        clip, masks
+        clip, masks, moments
             As in `sgd_by_gradients`.
 
         The others and the result are those of `sgd`.
         """
         losses = []
         for rate, part, gradients in self._batches(
-            spec, weights, values, labels, rates, batch_size, penalty, masks
+            spec, weights, values, labels, rates, batch_size, penalty, masks, moments
         ):
             steps += 1
             gradients = self.clipped(gradients, clip)
@@ -723,13 +816,14 @@ class Backend:
         batch_size: int,
         penalty: float,
         masks: BatchMasks | None,
+        moments: Sequence[Moments],
     ) -> Iterator[tuple[float, Array, list[Array]]]:
         """Walk through the batches; yields the rate, the losses and the gradients of each."""
         for i, rate in enumerate(rates):
             batch = slice(i * batch_size, min((i + 1) * batch_size, values.shape[0]))
             part = values[batch, :], labels[batch]
             mask = () if masks is None else masks(i, part[1].shape[0])
-            yield rate, *self.losses_and_gradients(spec, weights, *part, penalty, mask)
+            yield rate, *self.losses_and_gradients(spec, weights, *part, penalty, mask, moments)
 
     def online_sgd(
         self,

@@ -7,6 +7,7 @@ import platform
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,9 @@ class CpuBackend(Backend):
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
         with _cores(to_kernels=_is_small(spec)) as workers:
-            layer = FirstLayer(spec, [[W] if b is None else [W, b]], workers)
+            layer = FirstLayer(
+                replace(spec, bias=b is not None), [[W] if b is None else [W, b]], workers
+            )
             z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
             layer.affine(readable(spec, values), z)
         return z[:, : W.shape[1]]

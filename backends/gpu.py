@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from .base import Backend, BackendUnavailable, BatchMasks, NetworkSpec
+from .base import Backend, BackendUnavailable, BatchMasks, Moments, NetworkSpec
 from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
@@ -220,12 +220,14 @@ class GpuBackend(Backend):
         decay: float = 0.0,
         clip: float = inf,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         # what the kernels do not know
-        if spec.activation not in ACTIVATION_CODES or decay or clip < inf or masks is not None:
+        extras = decay or clip < inf or masks is not None or moments
+        if spec.activation not in ACTIVATION_CODES or extras:
             return super().adam(
                 spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
-                beta1, beta2, epsilon, decay, clip, masks,
+                beta1, beta2, epsilon, decay, clip, masks, moments,
             )  # fmt: skip
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(

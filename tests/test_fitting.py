@@ -255,6 +255,7 @@ class TestStates:
         momentum=st.sampled_from([0.0, 0.9]),
         clip=st.sampled_from([None, 0.1]),
         averaging=st.sampled_from([0.0, 0.9]),
+        batch_norm=st.booleans(),
         dropped=st.sampled_from([{}, {"dropout": 0.5}, {"dropout": 0.2, "input_dropout": 0.3}]),
         course=st.sampled_from(
             [
@@ -275,6 +276,7 @@ class TestStates:
         momentum,
         clip,
         averaging,
+        batch_norm,
         dropped,
         course,
         cut,
@@ -288,6 +290,10 @@ class TestStates:
             "weight_decay": 0.2 if optimizer == "adamw" else 0.0,
             "clip": clip,
             "averaging": averaging if batch_size > 1 else 0.0,
+            "batch_norm": batch_norm
+            and batch_size > 1
+            and network["bias"]
+            and network["loss"] != "rashid",
             **dropped,
             "seed": 5,
             "test": (x, y),
@@ -399,6 +405,7 @@ def test_defaults_are_the_lessons():
         "averaging": 0.0,
         "dropout": 0.0,
         "input_dropout": 0.0,
+        "batch_norm": False,
         "shuffle": False,
         "sampling": "epochs",
         "steps": None,

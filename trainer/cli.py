@@ -313,6 +313,14 @@ def train_command(
         float | None,
         Parameter(group=_TRAINING, help="Likewise an input: 0.2.", validator=Number(gte=0, lt=1)),
     ] = None,
+    batch_norm: Annotated[
+        bool | None,
+        Parameter(
+            group=_TRAINING,
+            help="Normalise the hidden layers' sums over each batch; with --bias. What is kept is a"
+            " plain network, with the normalisation folded into its weights.",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         Parameter(
@@ -460,6 +468,7 @@ def train_command(
         "averaging": averaging,
         "dropout": dropout,
         "input_dropout": input_dropout,
+        "batch_norm": batch_norm,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,
@@ -979,6 +988,9 @@ def sweep_command(
     input_dropout: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="Of inputs: 0,0.1,0.2, …")
     ] = None,
+    batch_norm: Annotated[
+        str | None, Parameter(group=_SWEPT_TRAINING, help="yes, no, or both: yes,no.")
+    ] = None,
     schedule: Annotated[
         str | None, Parameter(group=_SWEPT_TRAINING, help="constant,cosine,one-cycle.")
     ] = None,
@@ -1074,6 +1086,7 @@ def sweep_command(
         "averaging": averaging,
         "dropout": dropout,
         "input_dropout": input_dropout,
+        "batch_norm": batch_norm,
         "schedule": schedule,
         "warmup": warmup,
         "shuffle": shuffle,

@@ -11,9 +11,9 @@ from numbers import Real
 from time import perf_counter
 from typing import Any
 
-from backends.base import Dropped, Masks
+from backends.base import Dropped, Masks, Moments
 from backends.feeding import Feed
-from backends.functions import Array
+from backends.functions import LOSSES, Array
 
 from .augmentation import Deformation, DeformedFeed, Deformer
 from .network import MLP
@@ -100,8 +100,9 @@ class TrainingState:
     seconds, evaluation_seconds, compile_seconds : float
         Spent on that epoch so far; `EpochReport` has what they mean.
     arrays : dict of str to numpy.ndarray
-        The weights, what the optimiser remembers of them, and, inside an epoch, the weights that
-        it began with and the loss of every sample learned in it.
+        The model's weights, those that learn where they are others, what the optimiser remembers
+        of them, and, inside an epoch, the model's weights at its start and the loss of every sample
+        learned in it.
     """
 
     epoch: int
@@ -165,6 +166,7 @@ def fit(
     averaging: float = 0.0,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
+    batch_norm: bool = False,
     shuffle: bool = False,
     sampling: str = "epochs",
     steps: int | None = None,
@@ -200,13 +202,18 @@ def fit(
         The largest norm that the gradients of a batch may have together.
     averaging : float
         β of the weights' moving average, a ← βa + (1 - β)w after every update, with a smaller β
-        for the first ones, (1 + t) / (10 + t) of update t. At an epoch's end, and after the last,
-        the model's weights are the average, inside an epoch those that learn (Polyak and Juditsky
-        1992; the form is that of Tan and Le 2019, *EfficientNet*). Not at batch size 1.
+        for the first ones, (1 + t) / (10 + t) of update t (Polyak and Juditsky 1992; the form is
+        that of Tan and Le 2019, *EfficientNet*). At every yield the model's weights are the
+        average; those that learn are kept apart. Not at batch size 1.
     dropout, input_dropout : float
         Probability with which a hidden unit, or an input, is dropped while a sample is learned
         (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then those
         of what is left.
+    batch_norm : bool
+        Normalise the hidden layers' sums over each batch, see `backends.base.Normalization`. What
+        answers, and is the model at every yield, is a plain network again, with the running means
+        and variances folded into its weights, see `Backend.folded`. The model needs biases; not at
+        batch size 1, nor for ``rashid``.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -263,6 +270,15 @@ def fit(
         raise ValueError(f"averaging={averaging}: expected a number from 0 to below 1")
     if averaging and batch_size == 1:
         raise ValueError(f"averaging={averaging} goes with batches: take batch_size=32 or more")
+    if batch_norm and batch_size == 1:
+        raise ValueError("batch_norm=True goes with batches: take batch_size=32 or more")
+    if batch_norm and not model.spec.bias:
+        raise ValueError("batch_norm=True shifts by the network's biases: take bias=True")
+    if batch_norm and LOSSES[model.spec.loss].splits_raw_errors:
+        raise ValueError(
+            f"batch_norm=True follows a gradient, and loss={model.spec.loss!r} has none:"
+            " take loss='cross_entropy'"
+        )
     if sampling not in SAMPLINGS:
         raise ValueError(f"sampling={sampling!r} is unknown: expected {' or '.join(SAMPLINGS)}")
     if steps is not None and sampling == "epochs":
@@ -298,6 +314,7 @@ def fit(
         learning_rate,
         float(averaging),
         (float(input_dropout), float(dropout)),
+        batch_norm,
         seed,
         held_out,
         state,
@@ -356,6 +373,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         learning_rate: float | Callable[[int], float],
         averaging: float,
         dropped: Dropped,
+        batch_norm: bool,
         seed: int | None,
         held_out: dict[str, tuple[Any, Any] | None],
         state: TrainingState | None,
@@ -363,16 +381,23 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self._remember = remember
-        self._optimizer = remember(model.weights)
         self._course = course
         self._learning_rate = learning_rate
         self._averaging = averaging
         self._dropped = dropped
         self._epochs_noise = self._update = 0  # what the noise of a batch follows from
-        xp = model.backend.xp
-        # with an average, the weights that learn while the model holds it, else None
-        self._average = [xp.asarray(w, copy=True) for w in model.weights] if averaging else []
-        self._learning: list[Array] | None = None
+        xp, hidden = model.backend.xp, model.sizes[1:-1]
+        # what learns is the model's own weights, unless the model shows what is made of them
+        gains = [xp.ones(units, dtype=model.spec.dtype) for units in hidden if batch_norm]
+        self._weights = model.weights
+        if batch_norm or averaging:
+            self._weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
+        self._moments = [Moments(xp.zeros_like(gain), xp.ones_like(gain)) for gain in gains]
+        self._average: list[Array] = []
+        if averaging:  # which is what the model shows, unless it is to be folded
+            copies = [xp.asarray(a, copy=True) for a in self._learned()]
+            self._average = copies if batch_norm else model.weights
+        self._optimizer = remember(self._weights)
         self._deformation = deformation
         # reports fall between blocks or batches, whose edges depend on the sample's index alone
         self._unit = self._optimizer.block(course.batch_size)
@@ -447,15 +472,40 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._evaluation_seconds = state.evaluation_seconds
         self._compile_seconds = state.compile_seconds
 
+    def _learned(self) -> list[Array]:
+        """All that learning changes but for the optimiser's memory."""
+        return [*self._weights, *(a for moments in self._moments for a in moments)]
+
     def _named(self) -> dict[str, Array]:
-        names, memory = self.model.names, dict(self._optimizer.memory())
-        learning = self.model.weights if self._learning is None else self._learning
-        named = dict(zip(names, self._average or learning, strict=True))
-        if self._average:
-            memory["learning"] = learning
-        for kind, arrays in memory.items():
-            named |= {f"{kind}.{name}": a for name, a in zip(names, arrays, strict=False)}
+        names = self.model.names
+        named = dict(zip(names, self.model.weights, strict=True))
+        layers = range(1, 1 + len(self._moments))
+        weights = names + [f"gain{layer}" for layer in layers]
+        memory = {kind: (weights, list(a)) for kind, a in self._optimizer.memory().items()}
+        if self._apart:
+            of_moments = [f"{kind}{layer}" for layer in layers for kind in Moments._fields]
+            memory["learning"] = weights + of_moments, self._learned()
+            if self._moments:
+                memory["average"] = weights + of_moments, self._average
+        for kind, (of_arrays, arrays) in memory.items():
+            named |= {f"{kind}.{name}": a for name, a in zip(of_arrays, arrays, strict=False)}
         return named
+
+    @property
+    def _apart(self) -> bool:
+        """Whether other weights than the model's learn."""
+        return bool(self._average or self._moments)
+
+    def _show(self) -> None:
+        """Let the model be what was learned so far."""
+        if not self._moments:
+            return
+        model, count = self.model, len(self._weights)
+        weights, moments = self._weights, self._moments
+        if self._average:
+            weights, flat = self._average[:count], self._average[count:]
+            moments = [Moments(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+        self._put(model.backend.folded(model.spec, weights, moments))
 
     def _good_names(self) -> list[str]:
         return [f"epoch_start.{name}" for name in self.model.names]
@@ -495,9 +545,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
         epochs = self._course.count(n)
         while self._epoch <= epochs:
             clock.resume()
-            if self._learning is not None:
-                self._put(self._learning)
-                self._learning = None
             if not self._samples:
                 self._good = [xp.asarray(w, copy=True) for w in model.weights]
             # of the order's generator, so that a state says it, whatever the seed was
@@ -512,9 +559,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             except Diverged:
                 self._put(self._good)
                 raise
-            if self._average:
-                self._learning = [xp.asarray(w, copy=True) for w in model.weights]
-                self._put(self._average)
+            self._show()
             clock.pause()
             started = perf_counter()
             accuracy = {name: model.accuracy(*part) for name, part in parts.items()}
@@ -566,11 +611,12 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self._aim(seconds - before)
             if done < size:
                 self._samples = done
+                self._show()
                 yield BatchProgress(
                     self._epoch, epochs, done, size, loss_sum / done, seconds, done / seconds
                 )
             clock.resume()
-        if not all(_finite(xp, w) for w in self.model.weights):
+        if not all(_finite(xp, a) for a in self._learned()):
             raise Diverged(self._epoch, size, size, rates[-1])
         # summed at once: the running sum's rounding depends on when the reports fell
         return float(xp.sum(xp.concat(self._losses), dtype=xp.float64)) / size
@@ -587,13 +633,21 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """
         backend, spec = self.model.backend, self.model.spec
         xp = backend.xp
-        weights = [xp.zeros_like(w) for w in self.model.weights]
+        weights = [xp.zeros_like(w) for w in self._weights]
+        moments = [Moments(*map(xp.zeros_like, of_layer)) for of_layer in self._moments]
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
         self._remember(weights).learn(
-            spec, weights, values, labels, [0.0], self._course.batch_size, penalty
+            spec,
+            weights,
+            values,
+            labels,
+            [0.0],
+            self._course.batch_size,
+            penalty,
+            moments=moments,
         )
-        for _ in backend.propagate(spec, weights, values):
+        for _ in backend.propagate(spec, weights[: len(self.model.weights)], values):
             pass
         backend.synchronize()
 
@@ -622,21 +676,19 @@ class Training(Iterator[BatchProgress | EpochReport]):
         model, batch_size, n = self.model, self._course.batch_size, labels.shape[0]
         rates = self._rates(-(-n // batch_size))
         masks = self._masks if any(self._dropped) else None
+        learn = partial(self._optimizer.learn, model.spec, self._weights)
+        more = batch_size, model.l2 / m, masks, self._moments
         self._update = self._optimizer.steps
         if not self._average:
-            losses = self._optimizer.learn(
-                model.spec, model.weights, values, labels, rates, batch_size, model.l2 / m, masks
-            )
-            return losses, rates
+            return learn(values, labels, rates, *more), rates
         parts = []
         for start, rate in zip(range(0, n, batch_size), rates, strict=True):
             rows = slice(start, min(start + batch_size, n))
-            batch = values[rows, :], labels[rows], [rate], batch_size, model.l2 / m, masks
             self._update = self._optimizer.steps
-            parts.append(self._optimizer.learn(model.spec, model.weights, *batch))
+            parts.append(learn(values[rows, :], labels[rows], [rate], *more))
             step = self._optimizer.steps
             share = 1 - min(self._averaging, (1 + step) / (10 + step))
-            for a, w in zip(self._average, model.weights, strict=True):
+            for a, w in zip(self._average, self._learned(), strict=True):
                 a += share * (w - a)
         return model.backend.xp.concat(parts), rates
 

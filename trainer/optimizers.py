@@ -7,7 +7,7 @@ from math import inf
 from typing import Any, Protocol
 
 from backends import Backend, NetworkSpec
-from backends.base import BatchMasks
+from backends.base import BatchMasks, Moments
 from backends.functions import Array
 
 
@@ -48,6 +48,7 @@ class Optimizer(Protocol):
         batch_size: int,
         penalty: float,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         """Change the weights in place, a step a batch; see `Backend.sgd_by_gradients`."""
 
@@ -91,12 +92,20 @@ class SGD:
         batch_size: int,
         penalty: float,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         self.steps += len(rates)
         samples = (spec, weights, self.velocities, values, labels, rates)
-        if self.nesterov or self.clip < inf or masks is not None:
+        if self.nesterov or self.clip < inf or masks is not None or moments:
             return self.backend.sgd_by_gradients(
-                *samples, batch_size, self.momentum, penalty, self.nesterov, self.clip, masks
+                *samples,
+                batch_size,
+                self.momentum,
+                penalty,
+                self.nesterov,
+                self.clip,
+                masks,
+                moments,
             )
         return self.backend.sgd(*samples, batch_size, self.momentum, penalty)
 
@@ -151,6 +160,7 @@ class Adam:
         batch_size: int,
         penalty: float,
         masks: BatchMasks | None = None,
+        moments: Sequence[Moments] = (),
     ) -> Array:
         before, self.steps = self.steps, self.steps + len(rates)
         return self.backend.adam(
@@ -167,6 +177,7 @@ class Adam:
             decay=self.weight_decay,
             clip=self.clip,
             masks=masks,
+            moments=moments,
         )
 
 

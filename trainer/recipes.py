@@ -43,7 +43,7 @@ class Recipe:
     data : {"mnist", "digits", "ex4"}
         What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
     epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, averaging, \
-dropout, input_dropout, shuffle, sampling, steps
+dropout, input_dropout, batch_norm, shuffle, sampling, steps
         As `fit` takes them; an optimizer of `METHODS` takes `max_iterations` in their place.
     schedule, warmup
         How the learning rate changes, as `trainer.schedules.schedule` takes them.
@@ -75,6 +75,7 @@ dropout, input_dropout, shuffle, sampling, steps
     averaging: float = 0.0
     dropout: float = 0.0
     input_dropout: float = 0.0
+    batch_norm: bool = False
     schedule: str = "constant"
     warmup: float = 0.0
     shuffle: bool = False
@@ -127,6 +128,7 @@ dropout, input_dropout, shuffle, sampling, steps
             averaging=self.averaging,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
+            batch_norm=self.batch_norm,
             shuffle=self.shuffle,
             sampling=self.sampling,
             steps=self.steps,
@@ -255,6 +257,7 @@ _BY_BATCHES = (
     "averaging",
     "dropout",
     "input_dropout",
+    "batch_norm",
     "schedule",
     "warmup",
     "shuffle",

@@ -572,14 +572,21 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
     }
 
 
-_SHOWN = (*("momentum", "weight_decay", "clip", "averaging", "dropout", "input_dropout", "warmup"),)
+_SHOWN = (
+    *("momentum", "weight_decay", "clip", "averaging", "dropout", "input_dropout", "batch_norm"),
+    "warmup",
+)
 
 
 def _steps(settings: dict[str, Any]) -> str:
     if settings["optimizer"] in METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
     changes = {name: settings[name] for name in _SHOWN}
-    more = "".join(f" {k.replace('_', ' ')} {v:g}" for k, v in changes.items() if v)
+    more = "".join(
+        f" {k.replace('_', ' ')}" + ("" if v is True else f" {v:g}")
+        for k, v in changes.items()
+        if v
+    )
     schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
         f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
