@@ -47,10 +47,11 @@ def test_the_digits_get_their_own_recipe_and_all_else_the_lessons(digits):
     assert default_recipe(replace(digits, kind="csv")) is RECIPES["rashid"]
 
 
+@pytest.mark.parametrize(("inputs", "least"), [("scaled", 0.01), ("symmetric", -1.0)])
 @pytest.mark.parametrize("value_range", [(0.0, 255.0), (0.0, 16.0), (-2.5, 3.5)])
-def test_scaled_inputs_run_from_a_hundredth_to_one(value_range):
-    scale, shift = input_map("scaled", value_range, np.zeros((1, 1)))
-    assert np.array(value_range) * scale + shift == pytest.approx([0.01, 1.0])
+def test_scaled_inputs_run_up_to_one(inputs, least, value_range):
+    scale, shift = input_map(inputs, value_range, np.zeros((1, 1)))
+    assert np.array(value_range) * scale + shift == pytest.approx([least, 1.0])
 
 
 def test_scaled_inputs_of_one_value_are_defined():

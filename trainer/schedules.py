@@ -23,8 +23,8 @@ def schedule(
           eq. 5, without restarts);
         - ``"one-cycle"``: from 1/25 of the rate up to it in three tenths of the updates, then down
           to 1/250,000 of it, both along a cosine (Smith and Topin 2018; the numbers of fast.ai);
-        - ``"step:FACTOR/EPOCHS"``: times the factor every so many epochs. ``"step:0.997/1"`` is
-          what Cireşan et al. (2010) did, from 10⁻³ to near 10⁻⁶ in 800 epochs and more.
+        - ``"step:FACTOR/EPOCHS"``: times the factor every so many epochs. ``"step:0.9914/1"`` takes
+          Cireşan et al.'s (2010) 10⁻³ to their 10⁻⁶ in 800 epochs.
     rate : float
         The largest.
     updates, updates_per_epoch : int
