@@ -536,7 +536,7 @@ def evaluate_command(
         Parameter(
             negative="",
             show_default=False,
-            help="Draw the confusion matrix and the mistakes that it was surest of into the run's"
+            help="Draw the confusion matrix and the mistakes, the surest of many, into the run's"
             " folder, under figures/.",
         ),
     ] = False,

@@ -17,7 +17,7 @@ from . import UsageError
 from .trained import TrainedRun
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
-_MOST_MISTAKES = 24
+_SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest
 
 
 def run(
@@ -49,7 +49,9 @@ def run(
     outputs = np.mean(each, axis=0)
     result = evaluate(y, outputs.argmax(axis=1), trained.classes)
     alone = [float(np.mean(part.argmax(axis=1) == y)) for part in each]
-    worst = surest_mistakes(y, outputs, trained.classes, _MOST_MISTAKES)
+    wrong = len(y) - int(np.trace(result.confusion))
+    most = wrong if wrong <= _ALL else _SUREST
+    worst = surest_mistakes(y, outputs, trained.classes, most)
     names = " + ".join(map(str, paths))
     if not as_json:
         if len(members) > 1:

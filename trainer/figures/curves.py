@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedLocator, MaxNLocator
 
 from .style import COLOURS, GREY, MARKERS, new_figure, tidy, to_png
 
@@ -16,6 +18,8 @@ _SAMPLES: dict[str, tuple[str, Any]] = {
     "train_accuracy": ("training", ":"),
 }
 _MOST_MARKERS = 15  # on a line
+_TICKS = (0, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 100)  # per cent of right answers
+_RIGHT = 100.1  # where the scale of the right answers would end
 
 
 def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
@@ -53,6 +57,7 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
             epochs, fractions = _xy(metrics, kind)
             percent = [100 * fraction for fraction in fractions]
             right.plot(epochs, percent, linestyle=_SAMPLES[kind][1], **style)
+    _spread_by_errors(right)
     left.set_ylabel("mean training loss")
     right.set_ylabel("right answers, %")
     for axes in (left, right):
@@ -74,6 +79,22 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
             handles=keys, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
         )
     return to_png(figure)
+
+
+def _spread_by_errors(axes: Axes) -> None:
+    """Give per cent of right answers room by the errors' logarithm: 99 from 98 as 98 from 96."""
+    axes.set_yscale(
+        "function",
+        functions=(
+            lambda percent: -np.log(_RIGHT - np.minimum(percent, 100.0)),
+            lambda place: _RIGHT - np.exp(-place),
+        ),
+    )
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 100.0))
+    shown = [tick for tick in _TICKS if low <= tick <= high]
+    if len(shown) >= 2:
+        axes.yaxis.set_major_locator(FixedLocator(shown))
 
 
 def _xy(metrics: Sequence[dict[str, Any]], name: str) -> tuple[list[int], list[float]]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..metrics import Evaluation, Mistake
 
 _MOST_CLASSES = 40  # whose counts can still be read
-_COLUMNS = 6  # of the gallery
+_COLUMNS, _OF_MANY = 6, 10  # of the gallery, the latter of more than four rows
 
 
 def confusion(result: Evaluation) -> bytes:
@@ -97,7 +97,7 @@ def mistakes(
     bytes
         A PNG image.
     """
-    columns = min(_COLUMNS, len(worst))
+    columns = min(_COLUMNS if len(worst) <= 4 * _COLUMNS else _OF_MANY, len(worst))
     rows = -(-len(worst) // columns)
     figure = new_figure(max(1.55 * columns, 2.2), 1.95 * rows)
     grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
