@@ -214,7 +214,7 @@ RECIPES = {
         # evenly in its logarithm, to 10⁻⁶ in 800 epochs.
         Recipe(
             "deep-big-simple",
-            "Cireşan, Meier, Gambardella and Schmidhuber (2010): 12 million weights, 800 epochs",
+            "Cireşan et al. (2010): 12 million weights, online, 800 epochs of deformations",
             hidden=(2500, 2000, 1500, 1000, 500),
             activation="scaled_tanh",
             loss="cross_entropy",
