@@ -114,6 +114,25 @@ class GpuBackend(Backend):
     def noise(self, *key: int) -> Noise:
         return _DeviceNoise(self._cupy, key)
 
+    # --- images -------------------------------------------------------------------------
+
+    def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
+        if images.dtype == self.xp.float16:  # which the kernels do not know
+            return super().deform(images, maps, fields, background)
+        contiguous = self._cupy.ascontiguousarray
+        out = self.xp.empty(images.shape, images.dtype)
+        self._kernels("deforming", maps.dtype, images.dtype).for_each(
+            "deform",
+            images.size,
+            *images.shape[1:],
+            contiguous(images),
+            contiguous(maps),
+            None if fields is None else contiguous(fields),
+            maps.dtype.type(background),
+            out,
+        )
+        return out
+
     # --- the network --------------------------------------------------------------------
 
     def propagate(

@@ -7,7 +7,7 @@ be captured as a CUDA graph is called.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -21,7 +21,7 @@ import numpy as np
 from backends import Backend, describe_cpu, describe_gpus, select
 from benchmarks import peers
 from benchmarks.peers import Weights, has_bias, peak_mib, rate_of
-from trainer import MLP, Dataset, EpochReport, fit, load
+from trainer import MLP, Dataset, Deformation, EpochReport, fit, load
 from trainer.initializers import initial_weights
 
 ANSWERS = 0  # in the place of a batch size: the answers to all test samples
@@ -193,6 +193,27 @@ class Ours(OnDevice, peers.Contender):
         self.predict()
         self.synchronize()
         return peak_mib() if pool is None else pool.total_bytes() / 2**20
+
+    def deforming(self, hidden: Sequence[int], batch: int) -> dict[str, Any]:
+        """Seconds of a step in each epoch after the first, on plain and on deformed images."""
+        sizes, shape = [self.sizes[0], *hidden, self.sizes[-1]], self.data.image_shape
+        every_way = Deformation(shape, alpha=34.0, sigma=4.0, rotate=15.0, scale=15.0)
+        found: dict[str, Any] = {"sizes": sizes}
+        for name, deformation in (("plain", None), ("deformed", every_way)):
+            model = MLP(sizes, backend=self.select(), scale=self.scale, shift=self.shift, seed=0)
+            reports = fit(
+                model,
+                self.data.train_x,
+                self.data.train_y,
+                epochs=4,
+                batch_size=batch,
+                learning_rate=0.01,
+                deformation=deformation,
+            )
+            epochs = [r.seconds for r in reports if isinstance(r, EpochReport)]
+            steps = -(-len(self.data.train_x) // batch)
+            found[name] = [seconds / steps for seconds in epochs[1:]]
+        return found
 
 
 class OurCpu(Ours):

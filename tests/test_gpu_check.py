@@ -302,10 +302,11 @@ class TestMeasuring:
         team, saved = Nearby(mnist), []
         team.machine.__dict__["torch"] = None
         plan = replace(ON_CPU, hidden=(8,), batches=(1, 32), tf32_hidden=(8,), tf32_batches=(32,))
-        plan = replace(plan, rounds=3, run_seconds=1e-3, side=64, mebibytes=1)
+        plan = replace(plan, rounds=3, run_seconds=1e-3, side=64, mebibytes=1, deformed=((8, 5),))
         report = a_report(gpu=False)
         report["data"] |= {"train": 300, "test": 60, "features": 36}
-        report |= {"times": [], "memory": [], "cut": [], "problems": [], "limits": {}}
+        lists = ("times", "memory", "deforming", "cut", "problems")
+        report |= {name: [] for name in lists} | {"limits": {}}
         save = partial(saved.append, 1)
         until = Deadline(60)
         gpu_check.measure(team, Local(team.machine), plan, "cpu", report, until, save)
@@ -329,6 +330,7 @@ class TestMeasuring:
         (sentence,) = gpu_check.which_pays(report)
         assert sentence.startswith("With 8 hidden units ")
         assert "## Training 36-8-10 in float32" in markdown(report)
+        assert "\n| 36-8-5-10 | 100 | " in markdown(report)
 
     def test_training_is_compared(self, mnist):
         training = gpu_check.Training(mnist, 100)
@@ -401,6 +403,9 @@ def a_report(gpu=True):
         ],
         "times": times,
         "memory": [{"hidden": 200, "batch": 1, "mib": 99.0}],
+        "deforming": [
+            {"sizes": [784, 800, 10], "batch": 100, "plain": [3e-5], "deformed": [4e-5]},
+        ],
         "pays": ["With 200 hidden units …"],
         "not_timed": ["jax: No module named 'jax'"],
         "cut": ["batch size 8192"],
@@ -425,6 +430,7 @@ class TestReport:
             "| rashid | 128 | 120,000 | 60,000 … 180,000 |",
             "| 128 | × 1.50 | × 1.50 |",
             "## Answering 10,000 images",
+            "| 784-800-10 | 100 | 30.0 | 40.0 | 25.0% |",
             "- jax: No module named 'jax'",
             "- batch size 8192",
         ):
@@ -444,7 +450,7 @@ class TestReport:
 
     def test_needs_none_of_its_parts(self):
         report = a_report() | dict.fromkeys(("tests", "kernels", "training"))
-        report |= {"limits": {}, "launch": {}, "times": [], "checks": []}
+        report |= {"limits": {}, "launch": {}, "times": [], "deforming": [], "checks": []}
         assert "**Nothing was checked.**" in markdown(report)
 
     def test_file_names_are_plain(self):

@@ -11,10 +11,6 @@ enum Cursor { NEXT, ROW, VALUES, LABELS, RATES, LOSSES, STEPS };  // see `begin`
 enum Factor { SHARE, KEEP, KEEP_BIAS, RATE, SCALE };
 enum Optimizer { SGD, MOMENTUM, ADAM };
 
-#define FOR_EACH(k, count)                                                             \
-    for (int64 k = int64(blockIdx.x) * blockDim.x + threadIdx.x, k##_end = (count); \
-         k < k##_end; k += int64(gridDim.x) * blockDim.x)
-
 // Say where the samples to be learned are; `steps` have been made before by the optimiser.
 extern "C" __global__ void begin(int64 *cursor, const VALUE *values, const int64 *labels,
                                  const real *rates, real *losses, int64 steps) {

@@ -23,12 +23,17 @@ typedef REAL real;
     type *name = reinterpret_cast<type *>(name##_memory)
 #endif
 
+// Every k below the count, shared out to however many threads there are.
+#define FOR_EACH(k, count)                                                             \
+    for (int64 k = int64(blockIdx.x) * blockDim.x + threadIdx.x, k##_end = (count); \
+         k < k##_end; k += int64(gridDim.x) * blockDim.x)
+
 enum Activation { SIGMOID, TANH, RELU, SCALED_TANH };
 enum Loss { RASHID, SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY };
 
 const unsigned FULL_WARP = 0xffffffffu;
 const real SCALED_TANH_A = 1.7159, SCALED_TANH_B = 2 / real(3);
-const real LOWEST = -3e38f;  // below every logit
+[[maybe_unused]] const real LOWEST = -3e38f;  // below every logit
 
 // 1 / x for x >= 1, to two units in the last place, without the branch of a division.
 __device__ __forceinline__ float reciprocal(float x) {

@@ -11,6 +11,7 @@ from backends.functions import ACTIVATIONS
 from backends.kernels import cuda
 from tests.backends.trainings import learn, trainings
 from tests.conftest import assert_weights, lesson
+from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
 from tests.cuda.stand_in import fake_cupy, install
 from trainer import MLP, EpochReport, fit
@@ -268,6 +269,87 @@ class TestAnswers:
         model.accuracy(values, labels)
         # one of them says that no label is out of range
         assert fake.machine.counts["downloads"] == 2
+
+
+def deformations(shape, dtype, real, n=3):
+    """Images, maps and fields, by eighths: some places are just at an edge, some means halves."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (n, *shape))
+    pictures = (pictures / 255 if np.dtype(dtype).kind == "f" else pictures).astype(dtype)
+    maps = np.eye(2, 3) + rng.normal(0, [0.2, 0.2, 0.5], (n, 2, 3))
+    fields = rng.normal(0, 1, (n, 2, *shape))
+    return pictures, *((np.round(8 * a) / 8).astype(real) for a in (maps, fields))
+
+
+class TestDeform:
+    @pytest.mark.parametrize("shape", [(28, 28), (1, 5), (5, 1), (1, 1), (9, 16)])
+    @pytest.mark.parametrize(
+        ("dtype", "real"),
+        [
+            ("bool", "float32"),
+            ("uint8", "float32"),
+            ("int16", "float32"),
+            ("float32", "float32"),
+            ("float64", "float32"),
+            ("float64", "float64"),
+        ],
+    )
+    def test_is_the_textbooks_in_one_launch(self, fake, gpu, base_on_numpy, dtype, real, shape):
+        pictures, maps, fields = deformations(shape, dtype, real)
+        for by in (fields, None):
+            device = [None if a is None else fake.asarray(a) for a in (pictures, maps, by)]
+            fake.machine.forget()
+            found = gpu.deform(*device, 2.0)
+            assert [launch.name for launch in fake.machine.launches] == ["deform"]
+            assert fake.machine.ran.total() == 1
+            desired = base_on_numpy.deform(pictures, maps, by, 2.0)
+            np.testing.assert_array_equal(found.get(), desired, strict=True)
+
+    def test_goes_back_to_the_textbook_for_half_precision(self, fake, gpu, base_on_numpy):
+        arrays = deformations((5, 6), "float16", "float32")
+        found = gpu.deform(*map(fake.asarray, arrays), 0.0)
+        assert not fake.machine.launches
+        np.testing.assert_array_equal(found.get(), base_on_numpy.deform(*arrays, 0.0), strict=True)
+
+    def test_takes_arrays_however_they_lie(self, fake, gpu, base_on_numpy):
+        def part(pictures, maps, fields):
+            return pictures[::2, :, ::-1], maps[1::2], fields[3:, :, :, ::-1]
+
+        arrays = deformations((8, 6), "uint8", "float32", n=6)
+        found = gpu.deform(*part(*map(fake.asarray, arrays)), 0.0)
+        np.testing.assert_array_equal(found.get(), base_on_numpy.deform(*part(*arrays), 0.0))
+
+    def test_of_no_images_are_none(self, fake, gpu):
+        arrays = deformations((4, 5), "uint8", "float32", n=0)
+        assert gpu.deform(*map(fake.asarray, arrays), 0.0).shape == (0, 4, 5)
+
+    def test_a_thread_may_take_many_pixels(self, fake, gpu, base_on_numpy):
+        arrays = deformations((9, 16), "uint8", "float32")
+        images, maps, fields = map(fake.asarray, arrays)
+        out = fake.empty(images.shape, images.dtype)
+        kernels = gpu._kernels("deforming", maps.dtype, images.dtype)
+        count, background = np.int64(images.size), np.float32(0)
+        kernels("deform", 2, 32, count, 9, 16, images, maps, fields, background, out)
+        np.testing.assert_array_equal(out.get(), base_on_numpy.deform(*arrays, 0.0))
+
+    @pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 3e38, 1e10, -1e10])
+    def test_reads_nothing_outside_of_an_image(self, fake, gpu, base_on_numpy, wild):
+        if reason := race_check.unavailable("address"):
+            pytest.skip(reason)
+        pictures, maps, fields = deformations((4, 5), "float32", "float32")
+        fields[:, :, ::2] = wild
+        maps[-1], fields[-1] = np.eye(2, 3), 0  # which takes the memory's last pixel as it is
+        reports = []
+
+        def check(launch):
+            reports.append(race_check.races(launch, fake.machine.allocations(), "address"))
+
+        fake.machine.before_launch.append(check)
+        found = gpu.deform(*map(fake.asarray, (pictures, maps, fields)), 7.0)
+        assert reports == [""]
+        np.testing.assert_array_equal(
+            found.get(), base_on_numpy.deform(pictures, maps, fields, 7.0)
+        )
 
 
 class TestMemory:

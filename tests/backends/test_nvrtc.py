@@ -17,6 +17,8 @@ LESSONS = {"REAL": "float32", "VALUE": "uint8", "BLOCK": 64, "UNITS": 2}
 VARIANTS = [
     ("batch_sgd", {"REAL": "float32", "VALUE": "uint8"}),
     ("batch_sgd", {"REAL": "float64", "VALUE": "float32"}),
+    ("deforming", {"REAL": "float32", "VALUE": "uint8"}),
+    ("deforming", {"REAL": "float64", "VALUE": "float64"}),
     ("online_sgd", LESSONS | {"CLASSES": 10, "COLUMNS": 4}),
     ("online_sgd", LESSONS | {"CLASSES": 0, "COLUMNS": 8}),
     ("online_sgd", LESSONS | {"REAL": "float64", "BLOCK": 32, "CLASSES": 16, "COLUMNS": 4}),
@@ -32,6 +34,7 @@ def every_variant():
                 yield "online_sgd", macros | {"CLASSES": classes, "COLUMNS": columns}
     for value in ("bool", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"):
         yield "batch_sgd", {"REAL": "float32", "VALUE": value}
+        yield "deforming", {"REAL": "float32", "VALUE": value}
         yield "online_sgd", VARIANTS[2][1] | {"VALUE": value}
 
 

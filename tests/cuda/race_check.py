@@ -46,6 +46,24 @@ def _learns(*sizes: int, batch_size: int = 1, **options: Any) -> Callable[[Modul
     return case
 
 
+def _deforms(height: int, width: int, dtype: str) -> Callable[[ModuleType], object]:
+    """Deform a few images, also from places far outside."""
+
+    def case(cupy: ModuleType) -> None:
+        from backends import select
+
+        rng = np.random.default_rng(0)
+        images = rng.integers(0, 256, (30, height, width)).astype(dtype)
+        maps = np.eye(2, 3) + rng.normal(0, [0.2, 0.2, 1.0], (30, 2, 3))
+        fields = rng.normal(0, 2, (30, 2, height, width))
+        fields[::5] *= np.inf
+        device = [cupy.asarray(a) for a in (images, maps.astype("f"), fields.astype("f"))]
+        for by in (None, device.pop()):
+            select("gpu").deform(*device, by, 0.0)
+
+    return case
+
+
 #: What to check: each is given a fake CuPy, which is installed, and launches kernels on it.
 CASES: list[Callable[[ModuleType], object]] = [
     _learns(784, 200, 10),
@@ -59,6 +77,8 @@ CASES: list[Callable[[ModuleType], object]] = [
     _learns(50, 40, 30, 5, bias=True, batch_size=20),
     _learns(50, 40, 5, bias=True, batch_size=20, momentum=0.5, l2=1.0),
     _learns(50, 40, 40, batch_size=20, loss="cross_entropy", optimizer="adam"),
+    _deforms(28, 28, "uint8"),
+    _deforms(1, 5, "float32"),
 ]
 
 _FOUND = 66  # the exit status of a sanitizer that has something to report
