@@ -1118,7 +1118,7 @@ def bytes_per_step(sizes: Sequence[int], batch: int) -> int:
     Examples
     --------
     >>> bytes_per_step([784, 200, 10], 1)
-    1271992
+    1271192
     """
     weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
     return 2 * 4 * weights + batch * (sizes[0] + 8)
