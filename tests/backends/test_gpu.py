@@ -67,9 +67,8 @@ class TestSgd:
         assert {a.dtype for a in actual} == {np.dtype("float32")}
         assert_weights(on_host(actual), learn(base_on_numpy, network, x, y, step, "float32"), 3e-6)
 
-    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(("dtype", "momentum"), [("float32", 0.0), ("float64", 0.5)])
     @pytest.mark.parametrize("hidden", [(200,), (513,), (1030,), (2050,), (4097,), (300, 40)])
-    @pytest.mark.parametrize("momentum", [0.0, 0.5])
     def test_every_width_has_a_variant(self, gpu, base_on_numpy, dtype, hidden, momentum):
         x, y = digits(70, 20, 5)
         network = {"sizes": [20, *hidden, 5], "loss": "cross_entropy", "bias": True}
