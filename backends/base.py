@@ -294,6 +294,13 @@ class Backend:
         """Give the samples a block of `sgd`: calls that end between blocks change no number."""
         return self.block_size if batch_size == 1 else batch_size
 
+    def miniature(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
+        """Give a network, as small as may be, for which the same is compiled in training."""
+        return spec
+
+    def release(self) -> None:
+        """Let go of what training keeps from call to call, which refers to the weights."""
+
     def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         """Enter this to compute with NumPy between the network's operations, again and again."""
         return nullcontext()

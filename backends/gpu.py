@@ -10,6 +10,7 @@ import ctypes
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
 from math import inf
@@ -30,6 +31,7 @@ _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
+_MINIATURE = 256  # hidden units at most, where a network only serves to have kernels compiled
 
 
 class GpuBackend(Backend):
@@ -94,6 +96,15 @@ class GpuBackend(Backend):
         """Count the bytes that an array could still have."""
         pool = self._cupy.get_default_memory_pool()
         return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
+
+    def miniature(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
+        if batch_size == 1:  # whose kernels are compiled for the sizes
+            return spec
+        first, *hidden, last = spec.sizes
+        return replace(spec, sizes=(first, *(min(units, _MINIATURE) for units in hidden), last))
+
+    def release(self) -> None:
+        self._running.clear()
 
     def hold(self, a: Any) -> Array:
         if self.is_host(a):
@@ -242,7 +253,7 @@ class GpuBackend(Backend):
         moments: Sequence[Moments] = (),
     ) -> Array:
         # what the kernels do not know
-        extras = decay or clip < inf or masks is not None or moments
+        extras = clip < inf or masks is not None or moments
         if spec.activation not in ACTIVATION_CODES or extras:
             return super().adam(
                 spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
@@ -251,7 +262,7 @@ class GpuBackend(Backend):
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
         batches = self._steps(
             spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
-            (beta1, beta2), epsilon,
+            (beta1, beta2), epsilon, decay,
         )  # fmt: skip
         return batches.learn(values, labels, rates, steps)
 

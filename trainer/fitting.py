@@ -417,7 +417,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return self
 
     def __next__(self) -> BatchProgress | EpochReport:
-        return next(self._reports)
+        try:
+            return next(self._reports)
+        except (StopIteration, Diverged, MemoryError):  # nothing is learned any more
+            self.model.backend.release()
+            raise
 
     def state(self) -> TrainingState:
         """Copy where the training stands to the host: before the first report, or after any."""
@@ -455,12 +459,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
             )
         if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
             raise ValueError("the state does not fit this training: it stands before its start")
-        given = {name: backend.asarray(a, dtype=dtype) for name, a in state.arrays.items()}
-        for name, a in named.items():
-            a[...] = given[name]
+        for name, a in named.items():  # one by one, so that no more is on the device twice
+            a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
-            self._good = [given[name] for name in good]
-            self._losses = [given["losses"]]
+            *self._good, losses = (
+                backend.asarray(state.arrays[name], dtype=dtype) for name in [*good, "losses"]
+            )
+            self._losses = [losses]
         self._optimizer.steps = state.steps
         try:
             self._rng.bit_generator.state = state.order
@@ -546,6 +551,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         while self._epoch <= epochs:
             clock.resume()
             if not self._samples:
+                self._good.clear()  # first, so that there is never a second copy beside it
                 self._good = [xp.asarray(w, copy=True) for w in model.weights]
             # of the order's generator, so that a state says it, whatever the seed was
             self._epochs_noise = int(deepcopy(self._rng).integers(2**63))
@@ -631,10 +637,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
         Kernels are compiled at their first use: use them on a network of zeros.
         """
-        backend, spec = self.model.backend, self.model.spec
-        xp = backend.xp
-        weights = [xp.zeros_like(w) for w in self._weights]
-        moments = [Moments(*map(xp.zeros_like, of_layer)) for of_layer in self._moments]
+        backend, batch_size = self.model.backend, self._course.batch_size
+        xp, spec = backend.xp, backend.miniature(self.model.spec, batch_size)
+        hidden = spec.sizes[1:-1] if self._moments else ()
+        gains = [xp.zeros(units, dtype=spec.dtype) for units in hidden]
+        moments = [Moments(xp.zeros_like(gain), xp.zeros_like(gain)) for gain in gains]
+        plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
+        weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
         self._remember(weights).learn(
@@ -643,13 +652,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
             values,
             labels,
             [0.0],
-            self._course.batch_size,
+            batch_size,
             penalty,
             moments=moments,
         )
-        for _ in backend.propagate(spec, weights[: len(self.model.weights)], values):
+        for _ in backend.propagate(spec, plain, values):
             pass
         backend.synchronize()
+        backend.release()
 
     def _rates(self, updates: int) -> list[float]:
         """Learning rates of the next updates."""
@@ -708,4 +718,5 @@ def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Arra
 
 
 def _finite(xp: Any, a: Array) -> bool:
-    return bool(xp.all(xp.isfinite(a)))
+    # the extremes tell, NaN being both, and need no array of truth values as large as a
+    return bool(xp.isfinite(xp.min(a)) & xp.isfinite(xp.max(a)))

@@ -135,7 +135,8 @@ class MLP:
         )
         self.weights: list[Array] = []
         for matrix in initial_weights(sizes, init, backend.rng(seed)):
-            self.weights.append(backend.asarray(matrix, dtype=device_type))
+            # rounded on the host: the device has no room for float64 beside it
+            self.weights.append(backend.asarray(matrix.astype(dtype, copy=False)))
             if bias:
                 self.weights.append(backend.xp.zeros(matrix.shape[1], dtype=device_type))
 

@@ -8,7 +8,7 @@
 // there is none.
 
 enum Cursor { NEXT, ROW, VALUES, LABELS, RATES, LOSSES, STEPS };  // see `begin`
-enum Factor { SHARE, KEEP, KEEP_BIAS, RATE, SCALE };
+enum Factor { SHARE, KEEP, KEEP_BIAS, RATE, MEAN_RATE, SCALE };
 enum Optimizer { SGD, MOMENTUM, ADAM };
 
 // Say where the samples to be learned are; `steps` have been made before by the optimiser.
@@ -41,7 +41,7 @@ extern "C" __global__ void inputs(int64 *cursor, int n, int batch_size, int feat
                 const double steps = cursor[STEPS] + batch + 1;
                 factors[SHARE] = real(1) / n;
                 factors[KEEP] = factors[KEEP_BIAS] = 0;
-                factors[RATE] = rate / (1 - pow(beta1, steps));
+                factors[MEAN_RATE] = rate / (1 - pow(beta1, steps));
                 factors[SCALE] = 1 / (1 - pow(beta2, steps));
             } else {
                 factors[SHARE] = -rate / n;
@@ -144,16 +144,17 @@ extern "C" __global__ void velocity_step(int64 count, real penalty, const real *
     }
 }
 
-// One step of Adam; `inputs` has left what the step's number goes into.
-extern "C" __global__ void adam_step(int64 count, real penalty, real beta1, real beta2, real epsilon,
-                                     const real *factors, const real *gradient, real *w,
-                                     real *mean, real *square) {
+// One step of Adam, or of AdamW with a decay; `inputs` has left what the step's number goes into.
+extern "C" __global__ void adam_step(int64 count, real penalty, real decay, real beta1, real beta2,
+                                     real epsilon, const real *factors, const real *gradient,
+                                     real *w, real *mean, real *square) {
     FOR_EACH(k, count) {
-        const real g = gradient[k] + penalty * w[k];
+        const real before = w[k], g = gradient[k] + penalty * before;
         const real m = beta1 * mean[k] + (1 - beta1) * g;
         const real s = beta2 * square[k] + (1 - beta2) * g * g;
         mean[k] = m;
         square[k] = s;
-        w[k] -= factors[RATE] * m / (sqrt(s * factors[SCALE]) + epsilon);
+        w[k] = before * (1 - factors[RATE] * decay) -
+               factors[MEAN_RATE] * m / (sqrt(s * factors[SCALE]) + epsilon);
     }
 }

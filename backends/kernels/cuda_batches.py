@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from .cuda import Kernels, Products
 
 SGD, MOMENTUM, ADAM = 0, 1, 2
 _SHARE, _KEEP = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
-_FACTORS = 5
+_FACTORS = 6
 _CURSOR = 7
 _WARPS = 8
 # a graph is worth its making, a millisecond or so, from so many batches on
@@ -131,8 +132,8 @@ class Batches(Forward):
     states : sequence of sequences of arrays
         The velocities, or the means and the squares, or none.
     momentum, penalty : float
-    betas, epsilon : float
-        Adam's.
+    betas, epsilon, decay : float
+        Adam's, and AdamW's of the matrices.
 
     The others are those of `Forward`.
     """
@@ -151,25 +152,28 @@ class Batches(Forward):
         penalty: float,
         betas: tuple[float, float] = (0.0, 0.0),
         epsilon: float = 0.0,
+        decay: float = 0.0,
     ) -> None:
         super().__init__(cupy, kernels, products, spec, weights, rows)
         self._cupy = cupy
         self._optimizer, self._states = optimizer, states
         self._input_options = (optimizer, self.real(momentum), self.real(penalty))
-        self._betas, self._penalty, self._epsilon = betas, penalty, epsilon
+        self._betas, self._epsilon = betas, epsilon
+        self._penalty, self._decay = penalty, decay
         self._weights = weights
         if optimizer == SGD:
             self._targets = weights
         elif optimizer == MOMENTUM:
             self._targets = states[0]
         else:
-            self._targets = [cupy.empty_like(w) for w in weights]
+            # a gradient is used up before the next is taken
+            self._targets = _taking_turns(cupy, self.real, spec.shapes, 1)
         self.factors = cupy.zeros(_FACTORS, self.real)
         self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
-        self._deltas = [cupy.empty((rows, width), self.real) for width in spec.sizes[1:]]
-        self._errors = (
-            [cupy.empty_like(delta) for delta in self._deltas] if self._raw else self._deltas
-        )
+        # at a time there is an error that is split, the one that comes of it, and a single other δ
+        shapes = [(rows, width) for width in spec.sizes[1:]]
+        self._errors = _taking_turns(cupy, self.real, shapes, 2)
+        self._deltas = _taking_turns(cupy, self.real, shapes, 1) if self._raw else self._errors
         self._graph: Any = None
         self._capturable = products.capturable
 
@@ -232,16 +236,16 @@ class Batches(Forward):
         """Change a layer's matrix, which is array number `at`, and its bias."""
         share, keep = self.factors[_SHARE], self.factors[_KEEP]
         self._products(self._targets[at], a, delta, a_turned=True, share=share, keep=keep)
-        self._move(at, self._penalty)
+        self._move(at, self._penalty, self._decay)
         if self.spec.bias:
             n, units = delta.shape
             target = self._targets[at + 1]
             self._kernels(
                 "column_sums", -(-units // 32), (32, 8), n, units, delta, self.factors, target
             )
-            self._move(at + 1, 0.0)
+            self._move(at + 1, 0.0, 0.0)
 
-    def _move(self, at: int, penalty: float) -> None:
+    def _move(self, at: int, penalty: float, decay: float) -> None:
         real, w = self.real, self._weights[at]
         if self._optimizer == MOMENTUM:
             self._kernels.for_each(
@@ -252,12 +256,22 @@ class Batches(Forward):
             self._kernels.for_each(
                 "adam_step",
                 w.size,
-                real(penalty),
-                *map(real, self._betas),
-                real(self._epsilon),
+                *map(real, (penalty, decay, *self._betas, self._epsilon)),
                 self.factors,
                 self._targets[at],
                 w,
                 means[at],
                 squares[at],
             )
+
+
+def _taking_turns(
+    cupy: Any, real: Any, shapes: Sequence[tuple[int, ...]], count: int
+) -> list[Array]:
+    """Make arrays in `count` buffers; those whose numbers differ by `count` share one."""
+    sizes = [prod(shape) for shape in shapes]
+    buffers = [cupy.empty(max(sizes[turn::count], default=0), real) for turn in range(count)]
+    return [
+        buffers[i % count][:size].reshape(shape)
+        for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))
+    ]

@@ -15,6 +15,7 @@ from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
 from tests.cuda.stand_in import fake_cupy, install
 from trainer import MLP, EpochReport, fit
+from trainer.fitting import Training
 
 LESSONS = {"sizes": [784, 200, 10]}
 
@@ -232,6 +233,33 @@ class TestBatches:
             outcomes.append([*model.get_weights(), report.train_loss])
         assert_weights(*outcomes, 1e-10)
 
+    @pytest.mark.parametrize("loss", ["rashid", "cross_entropy"])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_adamw_is_the_textbooks(self, fake, gpu, base_on_numpy, loss, bias):
+        x, y = digits(210, 30, 3)
+        outcomes = []
+        for backend in (gpu, base_on_numpy):
+            network = {"loss": loss, "bias": bias, "l2": 3.0, "dtype": "float64"}
+            model = MLP([30, 20, 50, 10, 3], backend=backend, init="fan_in", **network)
+            options = {"optimizer": "adamw", "weight_decay": 0.3, "learning_rate": 0.01}
+            *_, report = fit(model, x, y, epochs=2, batch_size=40, **options)
+            outcomes.append([*model.get_weights(), report.train_loss])
+        assert_weights(*outcomes, 1e-10)
+        assert fake.machine.ran["adam_step"]
+
+    @pytest.mark.parametrize("batch_size", [1, 40])
+    def test_nothing_is_compiled_once_a_training_runs(self, gpu, monkeypatch, batch_size):
+        x, y = digits(100, 30, 3)
+        compiled, prepare = [], Training._prepare
+
+        def prepared(*args):
+            prepare(*args)
+            compiled.append(gpu._kernels.cache_info().misses)
+
+        monkeypatch.setattr(Training, "_prepare", prepared)
+        list(fit(MLP([30, 300, 3], backend=gpu), x, y, batch_size=batch_size, test=(x, y)))
+        assert compiled == [gpu._kernels.cache_info().misses]
+
 
 class TestAnswers:
     @pytest.mark.parametrize("loss", ["rashid", "binary_cross_entropy", "cross_entropy"])
@@ -369,12 +397,40 @@ class TestMemory:
             outcomes.append([*model.get_weights(), report.train_loss, report.test_accuracy])
         assert_weights(*outcomes, 0)
 
+    @pytest.mark.parametrize(
+        ("training", "arrays"),
+        [
+            ({}, 2),
+            ({"momentum": 0.9}, 3),
+            ({"optimizer": "adam"}, 4),
+            ({"optimizer": "adamw", "weight_decay": 0.1}, 4),
+        ],
+    )
+    def test_training_takes_so_many_bytes_a_weight(self, fake, gpu, monkeypatch, training, arrays):
+        monkeypatch.setattr("backends.gpu._MINIATURE", 16)  # little beside the network
+        x, y = digits(20, 64)
+        gc.collect()
+        before, state = fake.machine.used, None
+        for _ in range(2):  # from the start, and from the middle of an epoch
+            fake.machine.free_all_blocks()
+            model = MLP([64, 300, 200, 10], backend=gpu)
+            reports = fit(model, x, y, epochs=2, batch_size=4, state=state, **training)
+            next(reports)
+            state = reports.state()
+            list(reports)
+            # weights, their copy of the epoch's start, the optimiser's memory; Adam's gradient
+            needed = 4 * (arrays * model.weight_count + (arrays == 4) * 300 * 200)
+            taken = fake.machine.held - before
+            assert needed < taken < needed + 0.6 * model.weight_count
+            del model, reports
+            assert fake.machine.used == before
+
     def test_running_out_of_it_is_one_line(self, fake, gpu):
         fake.machine.memory = fake.machine.used + (3 << 20)
         with pytest.raises(MemoryError) as caught:
             MLP([784, 2000, 10], backend=gpu)
         line = memory_shortage(caught.value)
-        assert line.startswith("the GPU was asked for 12.0 MiB, 3.0 MiB of its ")
+        assert line.startswith("the GPU was asked for 6.0 MiB, 3.0 MiB of its ")
         assert "\n" not in line
 
 

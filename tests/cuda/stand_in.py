@@ -785,8 +785,8 @@ def _functions(machine: Machine) -> dict[str, Any]:
             a = [each.get() if isinstance(each, DeviceArray) else each for each in a]
         return machine.adopt(np.array(a, dtype, order=order))
 
-    def asarray(a: Any, dtype: Any = None, order: Any = None, **_: Any) -> Any:
-        return array(a, dtype, False, order or "K")
+    def asarray(a: Any, dtype: Any = None, order: Any = None, copy: Any = None, **_: Any) -> Any:
+        return array(a, dtype, bool(copy), order or "K")
 
     def asnumpy(a: Any, *_: Any, **__: Any) -> np.ndarray:
         return a.get() if isinstance(a, DeviceArray) else np.asarray(a)

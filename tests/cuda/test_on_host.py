@@ -498,6 +498,7 @@ def test_arrays_of_the_fake(cupy):
     np.testing.assert_array_equal(cupy.asnumpy(a), [[0, 2, 4], [3, 8, 10]])
     assert machine.counts["synchronizations"] == machine.counts["downloads"] == 2
     assert cupy.isnan(cupy.empty((2, 3))).all()
+    assert cupy.asarray(a, copy=True).data.ptr != a.data.ptr
     a[0] = cupy.where(a[0] > 1, a[0], -1.0)
     a[:, 1] = 9
     np.testing.assert_array_equal(cupy.concat([a, a[:1]]).get()[2], [-1, 9, 4])
