@@ -13,6 +13,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, distribution
+from itertools import pairwise
 from math import inf
 from typing import Any
 
@@ -31,6 +32,9 @@ _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
+# weights behind the first layer that a single thread block should read for every sample; where they
+# are more, reading takes it longer than the two or three dozen launches of a batch of one
+_ONE_BLOCK = 400_000
 _MINIATURE = 256  # hidden units at most, where a network only serves to have kernels compiled
 
 
@@ -203,19 +207,18 @@ class GpuBackend(Backend):
                 spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
             )
         values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
-        if batch_size > 1:
+        variant = None
+        behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+        if batch_size == 1 and len(values) and behind <= _ONE_BLOCK:
+            variant = cuda_online.choose_variant(
+                spec, momentum, self._multiprocessors, self._shared_limit
+            )
+        if variant is None:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
             batches = self._steps(
                 spec, weights, values, batch_size, kind, states, momentum, penalty
             )
             return batches.learn(values, labels, rates)
-        variant = cuda_online.choose_variant(
-            spec, momentum, self._multiprocessors, self._shared_limit
-        )
-        if variant is None or not len(values):
-            return super().sgd(
-                spec, weights, velocities, values, labels, rates, 1, momentum, penalty
-            )
         kernels = self._kernels(
             "online_sgd",
             spec.dtype,

@@ -142,7 +142,7 @@ def test_reports_say_how_it_stands_after_each_iteration(cpu, xy, method):
     assert (result.train_loss, result.train_accuracy) == (losses[-1], reports[-1].train_accuracy)
     assert result.test_accuracy == reports[-1].test_accuracy
     assert not result.stopped
-    assert result.seconds == pytest.approx(sum(r.seconds for r in reports), rel=0.5)
+    assert sum(r.seconds for r in reports) <= result.seconds * (1 + 1e-9)
 
 
 @METHOD

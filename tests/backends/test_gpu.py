@@ -127,11 +127,21 @@ class TestSgd:
             outcomes.append([*model.get_weights(), report.train_loss])
         assert_weights(*outcomes, 0)
 
-    def test_goes_back_to_the_textbook_beyond_shared_memory(self, fake, gpu, base_on_numpy):
-        x, y = digits(3, 30_000, 3)
-        training = {"sizes": [30_000, 4, 3]}, x, y, steps(3)
+    @pytest.mark.parametrize(
+        ("features", "hidden", "momentum"),
+        [(30_000, (4,), 0.0), (30, (20, 10), 0.0), (9, (20,), 0.5)],
+    )
+    def test_beyond_shared_memory_or_with_many_weights_it_takes_batches_of_one(
+        self, fake, gpu, base_on_numpy, monkeypatch, features, hidden, momentum
+    ):
+        monkeypatch.setattr("backends.gpu._ONE_BLOCK", 59)
+        x, y = digits(5, features, 3)
+        network = {"sizes": [features, *hidden, 3], "bias": True}
+        training = network, x, y, steps(5, momentum=momentum, penalty=0.01)
         assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-12)
-        assert not [launch for launch in fake.machine.launches if launch.name == "recurrence"]
+        names = {launch.name for launch in fake.machine.launches}
+        assert "split" in names
+        assert "recurrence" not in names
 
     @pytest.mark.parametrize(("batch_size", "kernel"), [(1, "recurrence"), (40, "split")])
     def test_goes_back_to_the_textbook_for_what_is_written_in_z(
