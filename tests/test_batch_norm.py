@@ -150,6 +150,7 @@ def test_the_model_is_the_folded_one(backend, optimizer, averaging):
     [
         ({}, 1, "batch_norm=True goes with batches: take batch_size=32"),
         ({"bias": False}, 5, "take bias=True"),
+        ({"sizes": [4, 3]}, 5, "this network has none"),
         ({"loss": "rashid"}, 5, "loss='rashid' has none: take loss='cross_entropy'"),
     ],
 )

@@ -292,6 +292,7 @@ class TestStates:
             "averaging": averaging if batch_size > 1 else 0.0,
             "batch_norm": batch_norm
             and batch_size > 1
+            and len(network["sizes"]) > 2
             and network["bias"]
             and network["loss"] != "rashid",
             **dropped,

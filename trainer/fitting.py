@@ -272,6 +272,8 @@ def fit(
         raise ValueError(f"averaging={averaging} goes with batches: take batch_size=32 or more")
     if batch_norm and batch_size == 1:
         raise ValueError("batch_norm=True goes with batches: take batch_size=32 or more")
+    if batch_norm and len(model.sizes) == 2:
+        raise ValueError("batch_norm=True is for hidden layers: this network has none")
     if batch_norm and not model.spec.bias:
         raise ValueError("batch_norm=True shifts by the network's biases: take bias=True")
     if batch_norm and LOSSES[model.spec.loss].splits_raw_errors:
@@ -487,7 +489,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         layers = range(1, 1 + len(self._moments))
         weights = names + [f"gain{layer}" for layer in layers]
         memory = {kind: (weights, list(a)) for kind, a in self._optimizer.memory().items()}
-        if self._apart:
+        if self._weights is not self.model.weights:
             of_moments = [f"{kind}{layer}" for layer in layers for kind in Moments._fields]
             memory["learning"] = weights + of_moments, self._learned()
             if self._moments:
@@ -495,11 +497,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for kind, (of_arrays, arrays) in memory.items():
             named |= {f"{kind}.{name}": a for name, a in zip(of_arrays, arrays, strict=False)}
         return named
-
-    @property
-    def _apart(self) -> bool:
-        """Whether other weights than the model's learn."""
-        return bool(self._average or self._moments)
 
     def _show(self) -> None:
         """Let the model be what was learned so far."""

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from backends import Backend
 
 from .. import __version__, display
-from ..augmentation import Deformation, deformed_examples, read_augment, with_turned_copies
+from ..augmentation import Deformation
 from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, limited, load
 from ..data.dataset import Samples
-from ..files import write_whole
 from ..fitting import Course, Diverged, EpochReport, Training
 from ..minimizing import check
 from ..network import MLP
@@ -27,7 +24,7 @@ from ..optimizers import METHODS
 from ..recipes import RECIPES, Recipe, build, changed, default_recipe, source_for
 from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
-from . import STOPS, UsageError, choose, full_batch, in_options, interruptible
+from . import STOPS, UsageError, augmented, choose, full_batch, in_options, interruptible
 from .begun import Begun, changes_since, same_data
 from .keeping import (
     DEFAULT_INTERVAL,
@@ -40,9 +37,6 @@ from .keeping import (
 )
 from .plot import draw_curves
 from .weights_given import files_of, network_of
-
-_DEFORMED = "deformed.png"
-_EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +144,7 @@ def run(
             facts["augment"] = job.augmented
         event = folder.config | {"run": str(folder.path)}
         if job.deformation is not None and figures:
-            drawn = _draw_deformed(folder, job.deformation, job.data, job.model.backend)
+            drawn = augmented.draw_deformed(folder, job.deformation, job.data, job.model.backend)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
@@ -197,7 +191,7 @@ def _begun(
             " (see: python -m trainer recipes)"
         )
     # a mistake in them is told before anything is loaded
-    _augmentation(changes.get("augment", ()))
+    augmented.parse(changes.get("augment", ()))
     backend = choose(device, matmul)
     wanted = RECIPES[recipe] if recipe else None
     dataset = load(
@@ -278,14 +272,14 @@ def _job(
     try:
         model, chosen = make(part)
         augment = chosen.augment
-        copies, settings = _augmentation(augment)
+        copies, settings = augmented.parse(augment)
         started = perf_counter()
         if augment and part.image_shape is None:
             raise UsageError(
                 f"--augment {augment[0]}: {part.name} has {part.train_x.shape[1]} features, which"
                 " are no image to turn; leave --augment away, or give images with --data"
             )
-        turned = _turned(part, copies, model.backend) if copies else part
+        turned = augmented.with_copies(part, copies, model.backend) if copies else part
         turning = perf_counter() - started
         training = deformation = None
         if settings and part.image_shape is not None:
@@ -313,8 +307,8 @@ def _job(
         raise
     except ValueError as error:
         raise UsageError(in_options(str(error))) from error
-    said = [_copies(copies, turning)] if copies else []
-    said += [_deformed(settings)] if settings else []
+    said = [augmented.copies_in_words(copies, turning)] if copies else []
+    said += [augmented.deformation_in_words(settings)] if settings else []
     job = _Job(chosen, model, turned, held_out, training, deformation, "; ".join(said))
     return job, turned if limit else part
 
@@ -399,72 +393,6 @@ def _train(
     with keeper.surviving(where) as failed:
         view.end(lines, result)
     return 128 + stop if stop else sum(failed)
-
-
-def _augmentation(augment: Sequence[str]) -> tuple[list[float], dict[str, float]]:
-    try:
-        return read_augment(augment)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _turned(dataset: Dataset, copies: Sequence[float], backend: Backend) -> Dataset:
-    """Put turned copies beside the training images; they are on the device then."""
-    assert dataset.image_shape is not None
-    x, y = with_turned_copies(
-        backend,
-        dataset.train_x,
-        dataset.train_y,
-        dataset.image_shape,
-        copies,
-        dataset.value_range[0],
-    )
-    backend.synchronize()
-    return replace(dataset, train_x=x, train_y=y)
-
-
-def _copies(degrees: Sequence[float], seconds: float) -> str:
-    angles = ", ".join(f"±{angle:g}°" for angle in degrees)
-    return (
-        f"each image and {2 * len(degrees)} copies of it turned by {angles}, made in"
-        f" {display.three_digits(seconds)} s"
-    )
-
-
-def _deformed(settings: dict[str, float]) -> str:
-    parts = []
-    if "alpha" in settings:
-        parts.append(f"elastically with α {settings['alpha']:g} and σ {settings['sigma']:g}")
-    ways = {
-        "rotate": "rotated by up to {:g}°",
-        "scale": "scaled by up to {:g} %",
-        "shear": "sheared by up to {:g}°",
-        "shift": "shifted by up to {:g} pixels",
-    }
-    parts += [words.format(settings[name]) for name, words in ways.items() if name in settings]
-    return f"deformed anew each epoch: {', '.join(parts)}"
-
-
-def _draw_deformed(
-    folder: Run, deformation: Deformation, dataset: Dataset, backend: Backend
-) -> Path:
-    """Draw an image of each class and what becomes of it into a run's folder of figures."""
-    from .. import figures  # matplotlib takes its time to import
-
-    labels = backend.to_numpy(backend.asarray(dataset.train_y))
-    codes, first = np.unique(labels, return_index=True)
-    codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]
-    rows = [backend.asarray(dataset.train_x[row : row + 1, :]) for row in first.tolist()]
-    examples = deformed_examples(backend, deformation, backend.xp.concat(rows), _VERSIONS)
-    image = figures.deformed(
-        backend.to_numpy(examples),
-        deformation.image_shape,
-        dataset.value_range,
-        [dataset.classes[code] for code in codes.tolist()],
-    )
-    file = folder.figure_file(_DEFORMED)
-    write_whole(file, image)
-    return file
 
 
 def _started(
