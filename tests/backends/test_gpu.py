@@ -15,6 +15,7 @@ from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
 from tests.cuda.stand_in import fake_cupy, install
 from trainer import MLP, EpochReport, fit
+from trainer.augmentation import Deformation
 from trainer.fitting import Training
 
 LESSONS = {"sizes": [784, 200, 10]}
@@ -522,6 +523,8 @@ class TestOnAGpu:
         {"momentum": 0.9, "shuffle": True},
         {"batch_size": 16, "momentum": 0.5, "shuffle": True},
         {"batch_size": 16, "optimizer": "adam"},
+        {"batch_size": 16, "deformation": Deformation((5, 6), alpha=8.0, rotate=20.0)},
+        {"batch_size": 16, "dropout": 0.5, "input_dropout": 0.2, "batch_norm": True},
     ],
 )
 def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, streamed):
@@ -530,11 +533,12 @@ def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, s
     if streamed:
         monkeypatch.setattr(type(gpu), "hold", lambda self, a: np.asarray(a))
         monkeypatch.setattr("backends.gpu._STREAMED", 1e-9)  # as few at a time as can be
-    whole = MLP([30, 20, 4], backend=gpu)
+    network = {"sizes": [30, 20, 4], "backend": gpu, "loss": "cross_entropy", "bias": True}
+    whole = MLP(**network)
     reports = fit(whole, x, y, epochs=2, seed=1, **training)
     states = [reports.state() for _ in reports]
     for state in states[::2]:
-        model = MLP([30, 20, 4], backend=gpu, seed=9)
+        model = MLP(**network, seed=9)
         list(fit(model, x, y, epochs=2, seed=1, **training, state=state))
         assert_weights(model.get_weights(), whole.get_weights(), 0)
 

@@ -913,6 +913,21 @@ def fake_cupy(
         largest_shared=shared_memory,
     )
 
+    class Philox4x3210:
+        """Numbers of NumPy's Philox in the place of cuRAND's."""
+
+        def __init__(self, seed: Any = None, *, size: int = 256_000) -> None:
+            self.numbers = np.random.Generator(np.random.Philox(seed))
+
+    class Generator:
+        """`cupy.random.Generator`, as far as it is used."""
+
+        def __init__(self, bit_generator: Philox4x3210) -> None:
+            self._numbers = bit_generator.numbers
+
+        def random(self, size: Any = None, dtype: Any = np.float64) -> Any:
+            return machine.adopt(self._numbers.random(size, dtype))
+
     def raw_kernel(code: str, name: str, options: tuple[str, ...] = (), **_: Any) -> HostKernel:
         return raw_module(code, options).get_function(name)
 
@@ -941,6 +956,7 @@ def fake_cupy(
         ndarray=machine.array_type,
         RawModule=raw_module,
         RawKernel=raw_kernel,
+        random=SimpleNamespace(Philox4x3210=Philox4x3210, Generator=Generator),
         get_default_memory_pool=lambda: pool,
         get_default_pinned_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
         cuda=cuda,
