@@ -29,10 +29,9 @@ import numpy as np  # noqa: E402
 
 from backends import Backend, describe_cpu, select  # noqa: E402
 from trainer import EpochReport, load  # noqa: E402
-from trainer.augmentation import Deformation, read_augment  # noqa: E402
 from trainer.data import Dataset, hold_out  # noqa: E402
 from trainer.files import write_whole  # noqa: E402
-from trainer.recipes import Recipe, build, changed  # noqa: E402
+from trainer.recipes import Recipe, augmented, build, changed  # noqa: E402
 from trainer.runs import versions  # noqa: E402
 
 PLAIN = Recipe(
@@ -112,11 +111,8 @@ class Outcome:
 
 def train(recipe: Recipe, part: Dataset, held_out: Any, backend: Backend, seed: int) -> Outcome:
     """Train once."""
-    deformation = None
-    if recipe.augment:
-        _, settings = read_augment(recipe.augment)
-        deformation = Deformation(part.image_shape, part.value_range[0], **settings)
     model = build(recipe, part, backend=backend, seed=seed)
+    part, deformation = augmented(recipe, part, backend)
     training = recipe.fit(
         model,
         part.train_x,

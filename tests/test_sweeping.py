@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from backends import select
 from backends.kernels import workers as kernel_workers
 from trainer import EpochReport, fit, load
-from trainer.augmentation import with_turned_copies
+from trainer.augmentation import Deformation, read_augment, with_turned_copies
 from trainer.minimizing import minimize
 from trainer.recipes import RECIPES, Recipe, build
 from trainer.runs import Run, RunError
@@ -78,6 +78,8 @@ def outcome(accuracy, seed=0, status="done", **values):
         ("bias", "yes,no", (True, False)),
         ("init", "fan_in,uniform:0.12", ("fan_in", "uniform:0.12")),
         ("output", "softmax", ("softmax",)),
+        ("augment", "none,copies:5+copies:10", ("none", "copies:5+copies:10")),
+        ("augment", "elastic:34,4+rotate:9, scale:5", ("elastic:34,4+rotate:9", "scale:5")),
     ],
 )
 def test_values_are_read(option, text, values):
@@ -139,12 +141,15 @@ def test_a_plan_is_every_combination_and_all_of_them_with_the_first_seed_first()
 def test_settings_are_the_recipe_the_changes_and_the_values():
     plan = Plan(DIGITS, {"epochs": 1, "limit": 9}, {"learning_rate": (0.1,)})
     recipe = replace(DIGITS, epochs=1, learning_rate=0.1)
-    assert plan.settings({"learning_rate": 0.1}) == (recipe, 9, [])
+    assert plan.settings({"learning_rate": 0.1}) == (recipe, 9)
     # what an option implies, it implies for its runs
     assert plan.settings({"optimizer": "adam"}).recipe.learning_rate == 0.001
     assert plan.settings({"optimizer": "sgd"}).recipe.learning_rate == 0.3
-    assert plan.settings({"augment": "none"}).degrees == []
-    assert plan.settings({"augment": "copies:5+copies:10"}).degrees == [5, 10]
+    deformed = ("elastic:8,2", "rotate:5")
+    assert plan.settings({"augment": "+".join(deformed)}).recipe.augment == deformed
+    other = Plan(replace(DIGITS, augment=deformed), {}, {})
+    assert other.settings({"augment": "none"}).recipe.augment == ()
+    assert other.settings({}).recipe.augment == deformed
 
 
 @pytest.mark.parametrize(
@@ -162,6 +167,7 @@ def test_settings_are_the_recipe_the_changes_and_the_values():
         ({"optimizer": ("cg", "sgd"), "loss": ("squared_error", "rashid")}, "rashid.*no gradient"),
         ({"optimizer": ("cg", "sgd"), "epochs": (1, 2)}, "epochs=1: not with optimizer='cg'"),
         ({"augment": ("none", "copies:200")}, "--augment copies:200: expected degrees"),
+        ({"augment": ("none", "shift:1"), "optimizer": ("sgd", "cg")}, "--augment shift:1: opt"),
     ],
 )
 def test_a_plan_that_cannot_be_trained_is_found_before_it_begins(digits, grid, words):
@@ -238,17 +244,19 @@ def test_a_gpu_takes_one_run_after_the_other():
     assert share_out(9, device="gpu:0", jobs=4) == Workers(1, 1)
 
 
-def directly(data, recipe, seed, limit=None, degrees=()):
+def directly(data, recipe, seed, limit=None):
     """The last report of an ordinary training."""
     data = replace(data, train_x=data.train_x[:limit], train_y=data.train_y[:limit])
     model = build(recipe, data, backend=select("cpu"), seed=seed)
     x, y = data.train_x, data.train_y
+    degrees, settings = read_augment(recipe.augment)
     if degrees:
         x, y = with_turned_copies(model.backend, x, y, data.image_shape, degrees)
     reports = fit(
         model,
         x,
         y,
+        deformation=Deformation(data.image_shape, **settings) if settings else None,
         epochs=recipe.epochs,
         learning_rate=recipe.learning_rate,
         shuffle=recipe.shuffle,
@@ -266,7 +274,7 @@ def test_every_run_comes_to_what_train_comes_to(digits, workers):
     outcomes = list(sweep(plan, list(plan.trials()), digits, workers=workers))
     assert len(outcomes) == 8
     for result in outcomes:
-        recipe, limit, _ = plan.settings(result.values)
+        recipe, limit = plan.settings(result.values)
         desired = directly(digits, recipe, result.seed, limit)
         assert result.test_accuracy == desired.test_accuracy
         assert result.train_loss == pytest.approx(desired.train_loss, rel=1e-5)
@@ -300,16 +308,16 @@ def test_minimisers_take_part(digits):
         assert result.train_loss == pytest.approx(desired.train_loss)
 
 
-def test_turned_copies_are_trained_on(digits):
-    grid = {"augment": ("none", "copies:10"), "limit": (100, 200)}
+def test_augmented_images_are_trained_on(digits):
+    grid = {"augment": ("none", "copies:10", "copies:5+shift:1"), "limit": (100, 200)}
     plan = Plan(DIGITS, SHORT, grid)
     results = {trial.key: trial for trial in plan.trials()}
     outcomes = list(sweep(plan, list(results.values()), digits, workers=ALONE))
     for result in outcomes:
-        recipe, limit, degrees = plan.settings(result.values)
-        desired = directly(digits, recipe, 0, limit, degrees)
+        recipe, limit = plan.settings(result.values)
+        desired = directly(digits, recipe, 0, limit)
         assert result.test_accuracy == desired.test_accuracy
-    assert len({result.train_loss for result in outcomes}) == 4
+    assert len({result.train_loss for result in outcomes}) == 6
 
 
 @pytest.mark.filterwarnings("error")

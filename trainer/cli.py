@@ -914,7 +914,8 @@ def sweep_command(
         str | None,
         Parameter(
             group=_WHAT,
-            help="none,copies:5,copies:10, …; + joins those of one run: copies:5+copies:10.",
+            help="none,copies:10,elastic:34,4, … as train takes them; + joins those of one run:"
+            " elastic:34,4+rotate:10.",
         ),
     ] = None,
     validation: Annotated[

@@ -11,6 +11,7 @@ import numpy as np
 from backends import Backend
 from backends.functions import LOSSES
 
+from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Dataset
 from .fitting import Course, Training, fit
 from .network import MLP
@@ -351,6 +352,57 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     if "epochs" in changes or changes.get("sampling") == "epochs":
         changes = {"steps": None} | changes
     return replace(recipe, **changes)
+
+
+def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, float]]:
+    """Read what a recipe's `augment` says, as `read_augment` does.
+
+    Raises
+    ------
+    ValueError
+        If it says nothing, or does not go with the data or the optimizer.
+    """
+    degrees, settings = read_augment(recipe.augment)
+    given = f"--augment {' --augment '.join(recipe.augment)}"
+    if recipe.augment and data.image_shape is None:
+        raise ValueError(
+            f"{given}: {data.name} has {data.train_x.shape[1]} features, which are no image to"
+            " turn; leave --augment away, or give images with --data"
+        )
+    if settings and recipe.optimizer in METHODS:
+        raise ValueError(
+            f"{given}: optimizer={recipe.optimizer!r} looks at the same images again and again, so"
+            " they cannot be deformed each time; take optimizer='sgd' or adam, or copies:10"
+        )
+    return degrees, settings
+
+
+def augmented(
+    recipe: Recipe, data: Dataset, backend: Backend
+) -> tuple[Dataset, Deformation | None]:
+    """Make of the training images what a recipe's `augment` says.
+
+    Returns
+    -------
+    data : Dataset
+        With turned copies beside the training images, on the device then, if there are to be any.
+    deformation : Deformation or None
+        What `Recipe.fit` is to do to them besides.
+
+    Raises
+    ------
+    ValueError
+        As `augmentation`.
+    """
+    degrees, settings = augmentation(recipe, data)
+    shape, background = data.image_shape, data.value_range[0]
+    if degrees and shape is not None:
+        x, y = with_turned_copies(backend, data.train_x, data.train_y, shape, degrees, background)
+        backend.synchronize()
+        data = replace(data, train_x=x, train_y=y)
+    if settings and shape is not None:
+        return data, Deformation(shape, background, **settings)
+    return data, None
 
 
 def input_map(inputs: str, value_range: tuple[float, float], train_x: np.ndarray) -> tuple:

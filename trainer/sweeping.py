@@ -10,6 +10,7 @@ import csv
 import json
 import math
 import os
+import re
 import signal
 import statistics
 import threading
@@ -29,14 +30,13 @@ import numpy as np
 
 from backends import Backend, select
 
-from .augmentation import parse_augment, with_turned_copies
 from .data import Dataset, limited
 from .files import write_whole
 from .fitting import Diverged, EpochReport
 from .minimizing import NotFinite, check, minimize
 from .network import MLP
 from .optimizers import METHODS
-from .recipes import Recipe, build, changed, recorded
+from .recipes import Recipe, augmentation, augmented, build, changed, recorded
 from .runs import Run, RunError, claim, read_plain
 
 MOST_RUNS = 100_000
@@ -74,6 +74,7 @@ def _kinds() -> dict[str, Any]:
 
 
 KINDS = _kinds()
+_BETWEEN_NAMES = re.compile(r",(?!\s*[\d.])")  # elastic:34,4 has a comma inside
 
 
 def values_of(option: str, text: str) -> tuple[Any, ...]:
@@ -107,7 +108,7 @@ def values_of(option: str, text: str) -> tuple[Any, ...]:
     kind = int if option == "seed" else KINDS[option]
     values: list[Any] = []
     try:
-        for part in text.split(","):
+        for part in _BETWEEN_NAMES.split(text) if option == "augment" else text.split(","):
             part = part.strip()
             if ":" in part and kind is not str:
                 values += _range(option, kind, part)
@@ -206,13 +207,10 @@ class Settings(NamedTuple):
     recipe : Recipe
     limit : int or None
         Number of training samples, None for all.
-    degrees : list of float
-        By which copies of the images are turned.
     """
 
     recipe: Recipe
     limit: int | None
-    degrees: list[float]
 
 
 @dataclass(frozen=True)
@@ -237,7 +235,7 @@ class Plan:
     recipe : Recipe
     changes : dict
         Options that win over the recipe's, in every run; also "limit", the number of training
-        samples, and "augment", one or more of ``copies:DEGREES`` with + between them, or "none".
+        samples, and "augment", what `read_augment` takes with + between, or "none".
     grid : dict of tuple
         Options and the values that they take.
     seeds : tuple of int
@@ -261,14 +259,9 @@ class Plan:
         """Find what a combination of values stands for; ValueError if it stands for nothing."""
         changes = self.changes | values
         limit, augment = changes.pop("limit", None), changes.pop("augment", None)
-        if augment is None and self.recipe.augment:
-            raise ValueError(
-                f"recipe={self.recipe.name!r} deforms its images, which a sweep does not: take"
-                " augment='none', or copies:10"
-            )
-        texts = [] if augment in (None, "none") else augment.split("+")
-        degrees = list(map(parse_augment, texts))
-        return Settings(changed(self.recipe, changes | {"augment": ()}), limit, degrees)
+        if augment is not None:
+            changes["augment"] = () if augment == "none" else tuple(augment.split("+"))
+        return Settings(changed(self.recipe, changes), limit)
 
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""
@@ -288,12 +281,8 @@ class Plan:
             for value in values[1:]
         ]
         for values in combinations:
-            recipe, _, degrees = self.settings(values)
-            if degrees and dataset.image_shape is None:
-                raise ValueError(
-                    f"--augment {(self.changes | values)['augment']}: {dataset.name} has"
-                    f" {dataset.train_x.shape[1]} features, which are no image to turn"
-                )
+            recipe, _ = self.settings(values)
+            augmentation(recipe, dataset)
             _start(recipe, 0, least, cpu)
 
 
@@ -440,7 +429,7 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     """
     if not trials:
         return 0.0
-    first, limit, _ = plan.settings(trials[0].values)
+    first, limit = plan.settings(trials[0].values)
     part = limited(dataset, limit)
     model = _start(first, trials[0].seed, part, backend)
     seconds = _seconds_per_sample(first, model, part)
@@ -449,7 +438,8 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     for trial in trials:
         key = trial.key[:-1]
         if key not in costs:
-            recipe, limit, degrees = plan.settings(trial.values)
+            recipe, limit = plan.settings(trial.values)
+            degrees, _ = augmentation(recipe, dataset)
             n = min(len(dataset.train_y), limit or len(dataset.train_y)) * (1 + 2 * len(degrees))
             rounds, learned = recipe.epochs, recipe.epochs * n
             if recipe.optimizer in METHODS:
@@ -476,7 +466,11 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
     fastest, samples, seconds, spent = 0.0, 0, 0.0, 0.0
     with _quietly():
         try:
-            for report in recipe.fit(model, data.train_x, data.train_y, seed=0):
+            data, deformation = augmented(recipe, data, model.backend)
+            training = recipe.fit(
+                model, data.train_x, data.train_y, seed=0, deformation=deformation
+            )
+            for report in training:
                 if isinstance(report, EpochReport):
                     fastest = max(fastest, report.samples_per_second)
                     samples, seconds, spent = 0, 0.0, spent + report.seconds
@@ -555,7 +549,6 @@ _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 def _train(
     recipe: Recipe,
     limit: int | None,
-    degrees: Sequence[float],
     trial: Trial,
     device: str,
     facts: Dataset,
@@ -570,10 +563,8 @@ def _train(
     backend = select(device)
     data = limited(replace(facts, train_x=train_x, train_y=train_y), limit)
     model = _start(recipe, trial.seed, data, backend)
+    data, deformation = augmented(recipe, data, backend)
     x, y = data.train_x, data.train_y
-    if degrees:
-        assert data.image_shape is not None
-        x, y = with_turned_copies(backend, x, y, data.image_shape, degrees, data.value_range[0])
     held_out = {
         "test": (test_x, test_y),
         "validation": None if held_x is None else (held_x, held_y),
@@ -583,7 +574,8 @@ def _train(
             return _minimized(recipe, model, x, y, trial, held_out)
         done, seconds, last = 0, 0.0, None
         try:
-            for report in recipe.fit(model, x, y, seed=trial.seed, **held_out):
+            training = recipe.fit(model, x, y, seed=trial.seed, **held_out, deformation=deformation)
+            for report in training:
                 if isinstance(report, EpochReport):
                     done, seconds, last = report.epoch, seconds + report.seconds, report
         except Diverged:

@@ -21,10 +21,19 @@ from ..fitting import Course, Diverged, EpochReport, Training
 from ..minimizing import check
 from ..network import MLP
 from ..optimizers import METHODS
-from ..recipes import RECIPES, Recipe, build, changed, default_recipe, source_for
+from ..recipes import (
+    RECIPES,
+    Recipe,
+    augmentation,
+    augmented,
+    build,
+    changed,
+    default_recipe,
+    source_for,
+)
 from ..runs import Run, RunError, check_free
 from ..weight_files import WeightFileError
-from . import STOPS, UsageError, augmented, choose, full_batch, in_options, interruptible
+from . import STOPS, UsageError, augment, choose, full_batch, in_options, interruptible
 from .begun import Begun, changes_since, same_data
 from .keeping import (
     DEFAULT_INTERVAL,
@@ -144,7 +153,7 @@ def run(
             facts["augment"] = job.augmented
         event = folder.config | {"run": str(folder.path)}
         if job.deformation is not None and figures:
-            drawn = augmented.draw_deformed(folder, job.deformation, job.data, job.model.backend)
+            drawn = augment.draw_deformed(folder, job.deformation, job.data, job.model.backend)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
@@ -191,7 +200,7 @@ def _begun(
             " (see: python -m trainer recipes)"
         )
     # a mistake in them is told before anything is loaded
-    augmented.parse(changes.get("augment", ()))
+    augment.check(changes.get("augment", ()))
     backend = choose(device, matmul)
     wanted = RECIPES[recipe] if recipe else None
     dataset = load(
@@ -271,26 +280,11 @@ def _job(
     part = limited(part, limit)
     try:
         model, chosen = make(part)
-        augment = chosen.augment
-        copies, settings = augmented.parse(augment)
         started = perf_counter()
-        if augment and part.image_shape is None:
-            raise UsageError(
-                f"--augment {augment[0]}: {part.name} has {part.train_x.shape[1]} features, which"
-                " are no image to turn; leave --augment away, or give images with --data"
-            )
-        turned = augmented.with_copies(part, copies, model.backend) if copies else part
+        turned, deformation = augmented(chosen, part, model.backend)
         turning = perf_counter() - started
-        training = deformation = None
-        if settings and part.image_shape is not None:
-            deformation = Deformation(part.image_shape, part.value_range[0], **settings)
+        training = None
         if chosen.optimizer in METHODS:
-            if deformation is not None:
-                raise UsageError(
-                    f"--augment {' --augment '.join(augment)}: --optimizer {chosen.optimizer} looks"
-                    " at the same images again and again, so they cannot be deformed each time;"
-                    " take --optimizer sgd or adam, or copies:10"
-                )
             check(model, chosen.optimizer, chosen.max_iterations)
         else:
             training = chosen.fit(
@@ -307,9 +301,8 @@ def _job(
         raise
     except ValueError as error:
         raise UsageError(in_options(str(error))) from error
-    said = [augmented.copies_in_words(copies, turning)] if copies else []
-    said += [augmented.deformation_in_words(settings)] if settings else []
-    job = _Job(chosen, model, turned, held_out, training, deformation, "; ".join(said))
+    said = augment.in_words(*augmentation(chosen, part), turning)
+    job = _Job(chosen, model, turned, held_out, training, deformation, said)
     return job, turned if limit else part
 
 
