@@ -121,7 +121,7 @@ def test_the_table_has_a_line_a_run_and_the_best_can_be_trained_again(capsys):
 
 @pytest.mark.parametrize(
     ("hidden", "augment"),
-    [("12-5", "copies:10"), ("none", "none"), ("9", "copies:5+copies:10")],
+    [("12-5", "copies:10"), ("none", "none"), ("9", "copies:5+elastic:8,2")],
 )
 def test_every_kind_of_option_can_be_typed_again(hidden, augment, capsys):
     options = {

@@ -293,8 +293,7 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
         elif name == "augment":
-            parts = [] if value == "none" else value.split("+")
-            words += [word for part in parts for word in (f"--{option}", part)]
+            words += [word for part in value.split("+") for word in (f"--{option}", part)]
         elif isinstance(value, tuple):
             words += [f"--{option}", ",".join(map(str, value)) or "none"]
         else:
