@@ -80,8 +80,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "shear:10": {"augment": ("shear:10",)},
     "shift:2": {"augment": ("shift:2",)},
     "elastic, rotate and scale": {"augment": _ALL_THREE},
-    "these three and one-cycle": {"augment": _ALL_THREE, "schedule": "one-cycle"},
-    "and label smoothing 0.05": {
+    "elastic, rotate, scale, one-cycle": {"augment": _ALL_THREE, "schedule": "one-cycle"},
+    "elastic, rotate, scale, one-cycle, label smoothing 0.05": {
         "augment": _ALL_THREE,
         "schedule": "one-cycle",
         "label_smoothing": 0.05,
@@ -216,7 +216,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             outcome = train(recipe, part, held_out, backend, seed)
             outcomes[name].append(outcome)
             print(
-                f"seed {seed}  {name:<28} {outcome.held_out[-1]:.2%} held out, "
+                f"seed {seed}  {name:<54} {outcome.held_out[-1]:.2%} held out, "
                 f"{statistics.median(outcome.seconds):.3g} s an epoch",
                 flush=True,
             )

@@ -204,7 +204,8 @@ def test_random_samples_have_the_shape_of_the_recipes_data(recipe, cpu):
     assert set(data.train_y.tolist()) == set(range(10))
     np.testing.assert_array_equal(random_samples(recipe, seed=3).train_x, data.train_x)
     assert (random_samples(recipe, seed=4).train_x != data.train_x).any()
-    result = check(build(recipe, data, backend=cpu), data.train_x, data.train_y, parameters=10)
+    small = replace(recipe, hidden=tuple(min(units, 200) for units in recipe.hidden[:1]))
+    result = check(build(small, data, backend=cpu), data.train_x, data.train_y, parameters=10)
     assert result.as_expected
 
 
@@ -255,6 +256,7 @@ class TestCommand:
 
     def test_options_change_the_recipes_network(self, capsys):
         options = ["--loss", "cross_entropy", "--activation", "relu", "--bias", "--l2", "0.5"]
+        options += ["--label-smoothing", "0.1"]
         more = ["--hidden", "6,5", "--recipe", "digits", "--all", "--init", "he"]
         code, result = told(capsys, *options, *more, "--samples", "4", "--step", "1e-6")
         assert code == 0
@@ -315,7 +317,7 @@ class TestCommand:
             (["--data", "digits", "--samples", "2000"], ["--samples 2000", "1437"]),
             (
                 ["--activation", "relu", "--step", "0.5"],
-                ["--step 0.5", "kink", "a smaller step or fewer samples"],
+                ["--step 0.5", "kink", "a smaller step"],
             ),
             (["--device", "gqu"], ["gqu"]),
         ],

@@ -1145,6 +1145,9 @@ def gradcheck_command(
     ] = None,
     output: Annotated[str | None, Parameter(choices=tuple(OUTPUTS), group=_CHECKED_NETWORK)] = None,
     loss: Annotated[str | None, Parameter(choices=tuple(LOSSES), group=_CHECKED_NETWORK)] = None,
+    label_smoothing: Annotated[
+        float | None, Parameter(group=_CHECKED_NETWORK, validator=Number(gte=0, lt=1))
+    ] = None,
     bias: Annotated[bool | None, Parameter(group=_CHECKED_NETWORK)] = None,
     init: Annotated[
         str | None,
@@ -1205,6 +1208,7 @@ def gradcheck_command(
         "activation": activation,
         "output": output,
         "loss": loss,
+        "label_smoothing": label_smoothing,
         "bias": bias,
         "init": init,
         "l2": l2,
