@@ -248,7 +248,8 @@ def _draw(
         raise ValueError(f"samples={samples}: there are only {len(x)}; take as many or fewer")
     raise ValueError(
         f"step={step:g} could move all but {len(kept)} of {len(x)} samples across a kink of relu,"
-        f" and samples={samples} are wanted: take a smaller step, fewer samples, or activation='gelu'"
+        f" and samples={samples} are wanted: take a smaller step, fewer samples, or"
+        " activation='gelu'"
     )
 
 
