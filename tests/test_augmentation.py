@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from backends import Backend, select
 from trainer import MLP, fit, load
-from trainer.augmentation import parse_augment, rotate, with_turned_copies
+from trainer.augmentation import read_augment, rotate, with_turned_copies
 from trainer.cli import main
 
 FAST = ["--data", "digits", "--device", "cpu", "--quiet"]
@@ -84,7 +84,7 @@ def test_copies_follow_their_image(backend, dtype, chunk):
 
 @pytest.mark.parametrize("text", ["copies:10", "copies:0.5", "copies:180"])
 def test_degrees_are_read(text):
-    assert parse_augment(text) == float(text.removeprefix("copies:"))
+    assert read_augment([text]) == ([float(text.removeprefix("copies:"))], {})
 
 
 @pytest.mark.parametrize(

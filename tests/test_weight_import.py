@@ -349,6 +349,9 @@ def test_training_starts_with_given_weights(runs, capsys):
         assert json.loads(Path(out, "config.json").read_text())["init_from"] == start
     assert main([*still, "--init-from", "pair", "--hidden", "20", "--out", "o"]) == 2
     assert "leave --hidden away" in capsys.readouterr().err
+    norm = ["--batch-norm", "--bias", "--loss", "cross_entropy", "--batch-size", "9"]
+    assert main([*still, "--init-from", "pair", *norm, "--out", "o"]) == 2
+    assert "forget what they know; leave one of the two away" in capsys.readouterr().err
 
 
 # --- Ng's -----------------------------------------------------------------------------------

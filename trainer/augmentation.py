@@ -31,22 +31,9 @@ _EXAMPLES = {
 _PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
-def parse_augment(text: str) -> float:
-    """Read ``copies:DEGREES``.
-
-    Returns
-    -------
-    float
-        The degrees, above 0 and at most 180.
-
-    Raises
-    ------
-    ValueError
-        If it is none; one line with what was given and what was wanted.
-    """
-    kind, _, value = text.partition(":")
-    if kind != "copies":
-        raise ValueError(f"--augment {text}: expected copies:DEGREES, such as copies:10")
+def _degrees(text: str) -> float:
+    """Read ``copies:DEGREES``; the degrees are above 0 and at most 180."""
+    _, _, value = text.partition(":")
     try:
         degrees = float(value)
     except ValueError:
@@ -84,7 +71,7 @@ def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
     for text in texts:
         kind, _, value = text.partition(":")
         if kind == "copies":
-            copies.append(parse_augment(text))
+            copies.append(_degrees(text))
             continue
         if kind not in _EXAMPLES:
             raise ValueError(

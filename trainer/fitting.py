@@ -213,7 +213,8 @@ def fit(
         Normalise the hidden layers' sums over each batch, see `backends.base.Normalization`. What
         answers, and is the model at every yield, is a plain network again, with the running means
         and variances folded into its weights, see `Backend.folded`. The model needs biases; not at
-        batch size 1, nor for ``rashid``.
+        batch size 1, nor for ``rashid``. It begins by normalising whatever the model's weights
+        give, so a model that was trained before forgets much of it.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -419,11 +420,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return self
 
     def __next__(self) -> BatchProgress | EpochReport:
-        try:
-            return next(self._reports)
-        except (StopIteration, Diverged, MemoryError):  # nothing is learned any more
-            self.model.backend.release()
-            raise
+        return next(self._reports)
 
     def state(self) -> TrainingState:
         """Copy where the training stands to the host: before the first report, or after any."""
@@ -512,7 +509,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _good_names(self) -> list[str]:
         return [f"epoch_start.{name}" for name in self.model.names]
 
-    def _run(
+    def _run(self, *samples: Any) -> Iterator[BatchProgress | EpochReport]:
+        try:
+            yield from self._epochs(*samples)
+        finally:  # also where the caller goes no further
+            self.model.backend.release()
+
+    def _epochs(
         self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
     ) -> Iterator[BatchProgress | EpochReport]:
         clock, model, backend = self._clock, self.model, self.model.backend
@@ -608,13 +611,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
             loss_sum += part_sum
             self._losses.append(losses)
             done += losses.shape[0]
+            if done < size:
+                self._samples = done
+                self._show()
             before = clock.seconds
             clock.pause()
             seconds = clock.seconds
             self._aim(seconds - before)
             if done < size:
-                self._samples = done
-                self._show()
                 yield BatchProgress(
                     self._epoch, epochs, done, size, loss_sum / done, seconds, done / seconds
                 )
@@ -643,6 +647,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
+        drawn = backend.dropout(spec, 1, self._dropped, backend.noise(0))
         self._remember(weights).learn(
             spec,
             weights,
@@ -651,8 +656,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             [0.0],
             batch_size,
             penalty,
-            moments=moments,
+            (lambda batch, n: drawn) if any(self._dropped) else None,
+            moments,
         )
+        if self._average:
+            _move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):
             pass
         backend.synchronize()
@@ -695,8 +703,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             parts.append(learn(values[rows, :], labels[rows], [rate], *more))
             step = self._optimizer.steps
             share = 1 - min(self._averaging, (1 + step) / (10 + step))
-            for a, w in zip(self._average, self._learned(), strict=True):
-                a += share * (w - a)
+            _move(self._average, self._learned(), share)
         return model.backend.xp.concat(parts), rates
 
     def _masks(self, batch: int, n: int) -> Masks:
@@ -712,6 +719,14 @@ def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Arra
     if not values.shape[0]:
         raise ValueError(f"{name} has no samples: expected some, or None")
     return values, model.labels(part[1], values.shape[0], f"{name} y")
+
+
+def _move(average: Sequence[Array], learned: Sequence[Array], share: float) -> None:
+    """Move an average by a share of the way to what was learned."""
+    for a, w in zip(average, learned, strict=True):
+        way = w - a
+        way *= share
+        a += way
 
 
 def _finite(xp: Any, a: Array) -> bool:

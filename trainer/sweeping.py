@@ -424,7 +424,8 @@ def share_out(runs: int, *, device: str, jobs: int | None = None) -> Workers:
 def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Backend) -> float:
     """Estimate the seconds that runs take on this machine, from a moment's training of the first.
 
-    The others are taken to be slower in proportion to their weights. Kernels are compiled and
+    The others are taken to be slower in proportion to their weights, and images to be deformed as
+    the first run's are. Kernels are compiled and
     kept on disk by this, so that workers find them.
     """
     if not trials:

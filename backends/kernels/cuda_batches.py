@@ -175,6 +175,7 @@ class Batches(Forward):
         self._errors = _taking_turns(cupy, self.real, shapes, 2)
         self._deltas = _taking_turns(cupy, self.real, shapes, 1) if self._raw else self._errors
         self._graph: Any = None
+        self._launched = 0  # whole batches, in all calls
         self._capturable = products.capturable
 
     def learn(self, values: Array, labels: Array, rates: Sequence[float], steps: int = 0) -> Array:
@@ -184,13 +185,14 @@ class Batches(Forward):
         rates = cupy.asarray(rates, dtype=self.real)
         self._products.bind()
         self.begin(values, labels, rates, losses, steps)
-        whole = n // self.rows
-        for batch in range(whole):
+        for left in range(n // self.rows, 0, -1):
             # the first is launched as it is: nothing may be loaded or set up in a capture
-            if batch == 1 and self._graph is None and whole > _WORTH_A_GRAPH and self._capturable:
+            worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH
+            if worth and self._graph is None and self._capturable:
                 self._capture()
             if self._graph is None:
                 self._step(self.rows)
+                self._launched += 1
             else:
                 self._graph.launch()
         if n % self.rows:

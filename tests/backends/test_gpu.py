@@ -178,6 +178,18 @@ class TestBatches:
         assert counts["captures"] == 0
         assert counts["graph_launches"] == 6
 
+    def test_a_batch_a_call_is_replayed_too(self, fake, gpu):
+        x, y = digits(400, 30, 3)
+        model = MLP([30, 20, 3], backend=gpu)
+        values, labels = model.samples(x), model.labels(y, 400)
+        for start in range(0, 400, 40):
+            batch = slice(start, start + 40)
+            gpu.sgd(model.spec, model.weights, [], values[batch], labels[batch], [0.1], 40)
+        assert fake.machine.counts["captures"] == 1
+        assert fake.machine.counts["graph_launches"] == 7  # three have to show that it pays
+        _, *desired = learn(gpu, {"sizes": [30, 20, 3]}, x, y, steps(400, 40), "float32")
+        assert_weights(on_host(model.weights), on_host(desired), 0)
+
     def test_the_lessons_step_is_nine_launches(self, fake, gpu):
         x, y = digits(128)
         learn(gpu, LESSONS, x, y, steps(128, 128), "float32")
@@ -435,6 +447,15 @@ class TestMemory:
             assert needed < taken < needed + 0.6 * model.weight_count
             del model, reports
             assert fake.machine.used == before
+
+    def test_a_training_left_early_keeps_nothing(self, gpu, monkeypatch):
+        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        x, y = digits(40, 9, 3)
+        for _ in fit(MLP([9, 5, 3], backend=gpu), x, y, batch_size=4):
+            assert gpu._running
+            break
+        gc.collect()
+        assert not gpu._running
 
     def test_running_out_of_it_is_one_line(self, fake, gpu):
         fake.machine.memory = fake.machine.used + (3 << 20)

@@ -397,6 +397,11 @@ def _started(
     seed: int,
 ) -> tuple[MLP, Recipe]:
     """Make the network with the weights of another; its layers and biases are theirs."""
+    if recipe.batch_norm:
+        raise UsageError(
+            f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
+            " forget what they know; leave one of the two away"
+        )
     model, started, _ = network_of(
         files_of([init_from.expanduser()]),
         recipe,
@@ -502,7 +507,7 @@ _SHOWN = (
 def _steps(settings: dict[str, Any]) -> str:
     if settings["optimizer"] in METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
-    changes = {name: settings[name] for name in _SHOWN}
+    changes = {name: settings.get(name) for name in _SHOWN}  # older versions lack some
     more = "".join(
         f" {k.replace('_', ' ')}" + ("" if v is True else f" {v:g}")
         for k, v in changes.items()
