@@ -647,7 +647,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
-        drawn = backend.dropout(spec, 1, self._dropped, backend.noise(0))
+        drops = any(self._dropped)
+        drawn = backend.dropout(spec, 1, self._dropped, backend.noise(0)) if drops else ()
         self._remember(weights).learn(
             spec,
             weights,
@@ -656,7 +657,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             [0.0],
             batch_size,
             penalty,
-            (lambda batch, n: drawn) if any(self._dropped) else None,
+            (lambda batch, n: drawn) if drops else None,
             moments,
         )
         if self._average:
