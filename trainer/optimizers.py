@@ -70,7 +70,9 @@ class SGD:
         clip: float = inf,
     ) -> None:
         if weight_decay:
-            raise ValueError(f"weight_decay={weight_decay} goes with optimizer='adamw'; sgd takes l2=1")
+            raise ValueError(
+                f"weight_decay={weight_decay} goes with optimizer='adamw'; sgd takes l2=1"
+            )
         self.backend = backend
         self.momentum, self.clip = momentum, clip
         self.velocities = [backend.xp.zeros_like(w) for w in weights] if momentum else []
