@@ -145,7 +145,9 @@ def rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
         held_out = [o.held_out[end] for o, end in zip(runs, ends, strict=True)]
         test = [o.test[end] for o, end in zip(runs, ends, strict=True)]
         seconds = statistics.median(s for o in runs for s in o.seconds)
-        helps, hurts = min(held_out) > max(without), max(held_out) < min(without)
+        several = len(runs) > 1  # one seed tells nothing
+        helps = several and min(held_out) > max(without)
+        hurts = several and max(held_out) < min(without)
         table.append(
             {
                 "ingredient": name,
@@ -205,6 +207,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--validation", type=int)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     given = parser.parse_args(argv)
+    if min(given.seeds, given.epochs) < 1:
+        parser.error("--seeds and --epochs: expected one or more")
+    given.out.mkdir(parents=True, exist_ok=True)  # before ten minutes of work, not after
     backend = select("cpu")
     try:
         data = load(given.data)

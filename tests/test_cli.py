@@ -686,4 +686,4 @@ def test_runs_that_answer_other_questions_do_not_answer_together(capsys):
     assert main(["evaluate", "a", "b", "--device", "cpu"]) == 2
     assert "a and b cannot answer together: classes" in capsys.readouterr().err
     assert main(["evaluate", "a", "a", "--figures"]) == 2
-    assert "--figures: a a is no single run" in capsys.readouterr().err
+    assert "--figures: 2 runs have no folder in common" in capsys.readouterr().err

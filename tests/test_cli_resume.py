@@ -700,7 +700,10 @@ class TestPatience:
         for a, b in zip(*models, strict=True):
             np.testing.assert_array_equal(a, b)
         assert main(["train", "--resume", "o"]) == 0
-        assert f"o has finished: {best + 2} epochs" in capsys.readouterr().out
+        out = capsys.readouterr().out
+        ended = f"o has finished by --patience 2, keeping epoch {best}: {best + 2} epochs"
+        assert f"{ended}, {100 * test:.2f} % of the test samples right" in out
+        assert "more:" not in out
         whole = outcome("o")
         empty(Path("o/model.safetensors"))
         assert main(["train", "--resume", "o", "--quiet"]) == 0

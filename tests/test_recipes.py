@@ -16,6 +16,7 @@ from trainer.recipes import (
     RECIPES,
     SMOOTHED,
     build,
+    changed,
     default_recipe,
     input_map,
     recorded,
@@ -72,6 +73,13 @@ def test_a_network_takes_width_classes_and_map_from_the_data(digits):
     assert model.sizes == (64, 200, 10)
     assert float(model.spec.scale) == pytest.approx(0.99 / 16)
     assert model.seed == 3
+
+
+def test_adam_takes_its_own_rate_and_no_momentum():
+    adam = changed(RECIPES["fast"], {"optimizer": "adam"})
+    assert (adam.learning_rate, adam.momentum) == (0.001, 0.0)
+    given = changed(RECIPES["fast"], {"optimizer": "adam", "learning_rate": 0.01})
+    assert given.learning_rate == 0.01
 
 
 # --- label smoothing ------------------------------------------------------------------------

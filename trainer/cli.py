@@ -402,7 +402,7 @@ def train_command(
             group=_RESULT,
             help="Go on with the run in this folder where its newest whole checkpoint stands, to"
             " the same bits as if it had never stopped. It needs no other option; --epochs may be"
-            " more than they were, or fewer.",
+            " more than they were, or fewer, unless a --schedule follows from them.",
         ),
     ] = None,
     checkpoint_every: Annotated[

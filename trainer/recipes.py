@@ -327,7 +327,8 @@ def source_for(recipe: Recipe | None, data: str) -> str:
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Change some settings of a recipe, and what they imply with them.
 
-    Adam, where it is new and no rate is given, takes its own, and adamw its decay; epochs take the
+    Adam, where it is new, takes its own rate and no momentum if none is given, and adamw its decay;
+    epochs take the
     place of steps, and so does a sampling without any.
 
     Raises
@@ -346,7 +347,7 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         raise ValueError(f"epochs={epochs} and steps={steps}: expected one of them")
     adams = ("adam", "adamw")
     if optimizer in adams and recipe.optimizer not in adams:
-        changes = {"learning_rate": _ADAM_RATE} | changes
+        changes = {"learning_rate": _ADAM_RATE, "momentum": 0.0} | changes
     if optimizer == "adamw" and recipe.optimizer != "adamw":
         changes = {"weight_decay": _DECAY} | changes
     if "epochs" in changes or changes.get("sampling") == "epochs":

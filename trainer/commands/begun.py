@@ -18,7 +18,7 @@ from ..optimizers import METHODS
 from ..recipes import recorded
 from ..runs import Run, RunError, check_metrics, versions
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
-from .keeping import MOST_SECONDS, best_line, resume_command, training_state
+from .keeping import MOST_SECONDS, best_epoch, best_line, resume_command, training_state
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
@@ -204,16 +204,20 @@ class Begun:
             model = MLP.of(arrays, checkpoint.network, backend=select("cpu"))
             model.save(self.folder.model_file)
             lines.append(f"{MODEL_FILE} was damaged: mended from {checkpoint.path}")
-        done, accuracy = len(self.history), self.history[-1]["test_accuracy"]
+        done, patience = len(self.history), self.config["patience"]
+        kept = done if patience is None else best_epoch(self.history)
+        accuracy = self.history[kept - 1]["test_accuracy"]
         full_batch = self.recipe.optimizer in METHODS
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
+        tired = checkpoint.state["ended"] and not full_batch
+        why = f" by --patience {patience}, keeping epoch {kept}" if tired else ""
         lines += [
-            f"{path} has finished: {done} {unit}{'s' * (done != 1)}, {display.percent(accuracy)}"
-            " of the test samples right",
+            f"{path} has finished{why}: {done} {unit}{'s' * (done != 1)},"
+            f" {display.percent(accuracy)} of the test samples right",
             f"see it: python -m trainer evaluate {path}",
             *best_line(path, self.history),
         ]
-        if self.recipe.steps is None:
+        if self.recipe.steps is None and not self.recipe.rate_changes and not tired:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
         event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
         return lines, event | {"finished_before": True}
