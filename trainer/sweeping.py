@@ -425,8 +425,7 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     """Estimate the seconds that runs take on this machine, from a moment's training of the first.
 
     The others are taken to be slower in proportion to their weights, and images to be deformed as
-    the first run's are. Kernels are compiled and
-    kept on disk by this, so that workers find them.
+    the first run's are. Kernels are compiled and kept on disk by this, so that workers find them.
     """
     if not trials:
         return 0.0

@@ -36,12 +36,12 @@ def run(
     """
     members = [TrainedRun(path, device, recipe=recipe, data=data) for path in paths]
     trained = members[0]
-    if draw and (trained.run is None or len(members) > 1):
-        if len(members) > 1:
-            raise UsageError(
-                f"--figures: {len(members)} runs have no folder in common to draw into; draw for"
-                " each by itself, or look at them with --show"
-            )
+    if draw and len(members) > 1:
+        raise UsageError(
+            f"--figures: {len(members)} runs have no folder in common to draw into; draw for each"
+            " by itself, or look at them with --show"
+        )
+    if draw and trained.run is None:
         raise UsageError(
             f"--figures: {paths[0]} is no run, which has a folder for them; make one with:"
             f" python -m trainer import-weights {paths[0]}, or look at them with --show"

@@ -499,7 +499,13 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
 
 
 _SHOWN = (
-    *("momentum", "weight_decay", "clip", "averaging", "dropout", "input_dropout", "batch_norm"),
+    "momentum",
+    "weight_decay",
+    "clip",
+    "averaging",
+    "dropout",
+    "input_dropout",
+    "batch_norm",
     "warmup",
 )
 

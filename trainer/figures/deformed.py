@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .style import GREY, new_figure, to_png
+from .style import GREY, new_figure, to_png, white_to_black
 
 _GAP = 2  # pixels between images, and twice so many beside the originals
 _TILE = 0.55  # inches
@@ -37,7 +37,6 @@ def deformed(
     """
     height, width = image_shape
     rows, columns = examples.shape[:2]
-    low, high = value_range
     shape = (rows * (height + _GAP) - _GAP, columns * (width + _GAP))
     canvas = np.full(shape, np.nan)
     for row in range(rows):
@@ -49,13 +48,7 @@ def deformed(
     figure = new_figure(_TILE * columns + 0.8, _TILE * rows * height / width + 0.6)
     axes = figure.add_subplot()
     axes.set_facecolor("#dddddd")
-    axes.imshow(
-        canvas,
-        cmap="Greys",
-        vmin=low,
-        vmax=high if high > low else low + 1,
-        interpolation="nearest",
-    )
+    axes.imshow(canvas, interpolation="nearest", **white_to_black(value_range))
     axes.xaxis.tick_top()
     rest = (width + 2 * _GAP + shape[1]) / 2
     axes.set_xticks([(width - 1) / 2, rest], ["original", "deformed"], color=GREY)

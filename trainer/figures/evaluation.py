@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .style import GREY, new_figure, to_png
+from .style import GREY, new_figure, to_png, white_to_black
 
 if TYPE_CHECKING:
     from ..metrics import Evaluation, Mistake
@@ -104,14 +104,8 @@ def mistakes(
     for axes in grid:
         axes.set_axis_off()
     for axes, mistake, values in zip(grid, worst, images, strict=False):
-        low, high = value_range
-        axes.imshow(
-            values.reshape(image_shape),
-            cmap="Greys",
-            vmin=low,
-            vmax=high if high > low else low + 1,
-            interpolation="nearest",
-        )
+        image = values.reshape(image_shape)
+        axes.imshow(image, interpolation="nearest", **white_to_black(value_range))
         axes.set_axis_on()
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("#bbbbbb")

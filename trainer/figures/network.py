@@ -17,7 +17,7 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from .style import COLOURS, GREY, new_figure, tidy, to_png
+from .style import COLOURS, GREY, new_figure, tidy, to_png, white_to_black
 
 if TYPE_CHECKING:
     from ..explain import Backquery, IncomingWeights, LayerTrace, Trace
@@ -213,10 +213,8 @@ def _sample(
     shape = image_shape
 
     def draw(figure: FigureBase, axes: Axes) -> None:
-        low, high = value_range or (float(values.min()), float(values.max()))
-        image = axes.imshow(
-            values.reshape(shape), cmap="Greys", vmin=low, vmax=high if high > low else low + 1
-        )
+        greys = white_to_black(value_range or (float(values.min()), float(values.max())))
+        image = axes.imshow(values.reshape(shape), **greys)
         axes.set(xlabel="column", ylabel="row")
         _locate(axes)
         _colour_bar(figure, image, axes, name)

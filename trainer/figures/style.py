@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -28,6 +29,12 @@ def tidy(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def white_to_black(value_range: tuple[float, float]) -> dict[str, Any]:
+    """Make `imshow` draw the low end of a range white and the high one black."""
+    low, high = value_range
+    return {"cmap": "Greys", "vmin": low, "vmax": high if high > low else low + 1}
 
 
 def to_png(figure: Figure) -> bytes:
