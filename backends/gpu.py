@@ -24,7 +24,7 @@ from .feeding import Feed, Streamed
 from .functions import Array
 from .kernels import cuda_online
 from .kernels.codes import ACTIVATION_CODES
-from .kernels.cuda import CublasError, Kernels, Products
+from .kernels.cuda import CublasError, Kernels, Products, input_map
 from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 from .noise import Noise
 
@@ -149,6 +149,15 @@ class GpuBackend(Backend):
         return out
 
     # --- the network --------------------------------------------------------------------
+
+    def inputs(self, spec: NetworkSpec, values: Array) -> Array:
+        part = self._readable(values)
+        x = self.xp.empty(part.shape, spec.dtype)
+        if part.size:
+            kernels = self._kernels("batch_sgd", spec.dtype, part.dtype)
+            options = input_map(spec)
+            kernels.for_each("map_inputs", part.size, part.shape[1], *options, part, x)
+        return x
 
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array

@@ -8,7 +8,7 @@ from scipy.special import expit
 
 from backends.functions import ACTIVATIONS, LOSSES
 from tests.conftest import assert_weights, samples
-from trainer import MLP
+from trainer import MLP, fit
 from trainer.weight_files import WeightFileError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -396,6 +396,38 @@ def test_the_input_map_is_the_networks_own(backend):
     before = backend.to_numpy(model.predict_proba(np.ones((1, 2))))
     scale[:] = 7
     np.testing.assert_array_equal(backend.to_numpy(model.predict_proba(np.ones((1, 2)))), before)
+
+
+@pytest.mark.parametrize("given", ["scale", "shift"])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"batch_size": 1},
+        {"batch_size": 1, "momentum": 0.5},
+        {"batch_size": 4},
+        {"batch_size": 4, "optimizer": "adam"},
+        {"batch_size": 4, "activation": "gelu"},
+        {"batch_size": 4, "clip": 0.1, "dropout": 0.2, "input_dropout": 0.2},
+        {"batch_size": 4, "batch_norm": True},
+    ],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_an_input_map_of_a_vector_and_a_number_is_that_of_two_vectors(backend, given, settings):
+    x, y = samples(11, 3, 2)
+    vectors = {"scale": np.array([0.5, 1.0, 2.0]), "shift": np.array([0.1, -0.4, 0.8])}
+    number = {"shift": 0.01} if given == "scale" else {"scale": 0.7}
+    broadcast = {name: np.full(3, value) for name, value in number.items()}
+    network = {"activation": settings.get("activation", "tanh"), "loss": "cross_entropy"}
+    training = {name: value for name, value in settings.items() if name != "activation"}
+    outcomes = []
+    for other in (number, broadcast):
+        model = MLP([3, 4, 2], backend=backend, bias=True, **network, **{**vectors, **other})
+        reports = list(fit(model, x, y, epochs=2, seed=1, test=(x, y), **training))
+        answers = [model.predict_proba(x), *model.gradients(x, y)]
+        found = [backend.to_numpy(a) for a in answers]
+        outcomes.append([*model.get_weights(), *found, model.loss(x, y), reports[-1].train_loss])
+    assert_weights(*outcomes, 1e-6)
+    assert np.abs(found[0]).max() <= 1
 
 
 def test_numpy_integers_are_numbers_too(backend, tmp_path):

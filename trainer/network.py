@@ -107,6 +107,8 @@ class MLP:
         device_type = getattr(backend.xp, dtype)
 
         def input_map(name: str, value: Any) -> Array:
+            if backend.is_host(value):  # a GPU's conversion takes the very smallest numbers for 0
+                value = backend.host_array(value).astype(dtype, copy=False)
             array = backend.asarray(value, dtype=device_type)
             if array.shape not in ((), (sizes[0],)):
                 raise ValueError(

@@ -26,10 +26,10 @@ extern "C" __global__ void begin(int64 *cursor, const VALUE *values, const int64
 // The input map on the next n samples, a thread block each; batch_size is that of all batches but
 // the last.
 extern "C" __global__ void inputs(int64 *cursor, int n, int batch_size, int features,
-                                  const real *scale, const real *shift, int step, real *x,
-                                  int optimizer, real momentum, real penalty, double beta1,
-                                  double beta2, real *factors) {
-    const InputMap map{scale, shift, step};
+                                  const real *scale, const real *shift, int scale_step,
+                                  int shift_step, real *x, int optimizer, real momentum,
+                                  real penalty, double beta1, double beta2, real *factors) {
+    const InputMap map{scale, shift, scale_step, shift_step};
     const int64 batch = cursor[NEXT], row = batch * batch_size;
     const VALUE *values = reinterpret_cast<const VALUE *>(cursor[VALUES]) + row * features;
     if (blockIdx.x == 0 && threadIdx.x == 0) {
@@ -52,6 +52,14 @@ extern "C" __global__ void inputs(int64 *cursor, int n, int batch_size, int feat
     }
     const int64 own = int64(blockIdx.x) * features;
     for (int f = threadIdx.x; f < features; f += blockDim.x) x[own + f] = map(values[own + f], f);
+}
+
+// The input map on the numbers of whole samples, by itself.
+extern "C" __global__ void map_inputs(int64 count, int features, const real *scale,
+                                      const real *shift, int scale_step, int shift_step,
+                                      const VALUE *values, real *x) {
+    const InputMap map{scale, shift, scale_step, shift_step};
+    FOR_EACH(k, count) x[k] = map(values[k], k % features);
 }
 
 // a = f(z + b), in place, a thread block each sample.

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..base import NetworkSpec
 from ..functions import Array
 
 NULL = np.uintp(0)
@@ -79,6 +80,11 @@ class Kernels:
     def for_rows(self, name: str, rows: int, *args: Any) -> None:
         """Launch a kernel that takes a thread block a row."""
         self(name, rows, _THREADS, *args)
+
+
+def input_map(spec: NetworkSpec) -> tuple[Array, Array, int, int]:
+    """List what the kernels' `InputMap` is made of: each of the two may be a number or a vector."""
+    return spec.scale, spec.shift, spec.scale.ndim, spec.shift.ndim
 
 
 def _argument(a: Any) -> Any:

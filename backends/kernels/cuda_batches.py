@@ -11,7 +11,7 @@ import numpy as np
 from ..base import NetworkSpec
 from ..functions import LOSSES, Array
 from .codes import ACTIVATION_CODES, LOSS_CODES
-from .cuda import Kernels, Products
+from .cuda import Kernels, Products, input_map
 
 SGD, MOMENTUM, ADAM = 0, 1, 2
 _SHARE, _KEEP = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
@@ -82,9 +82,7 @@ class Forward:
             n,
             self.rows,
             self.spec.sizes[0],
-            self.spec.scale,
-            self.spec.shift,
-            self.spec.scale.ndim,
+            *input_map(self.spec),
             self.acts[0],
             *self._input_options,
             *map(np.float64, self._betas),

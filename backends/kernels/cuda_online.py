@@ -12,7 +12,7 @@ from ..base import NetworkSpec
 from ..functions import Array
 from .codes import ACTIVATION_CODES, LOSS_CODES
 from .coefficients import coefficient_table
-from .cuda import NULL, Kernels
+from .cuda import NULL, Kernels, input_map
 
 _WARPS = 8
 # hidden units a thread, samples a block, and output weights a thread at most: together as many
@@ -129,7 +129,6 @@ def learn(
     deeper = _flat(cupy, spec, weights[first:])
     speeds = _flat(cupy, spec, velocities[first:]) if momentum else None
     table = _Table(cupy, spec, rates, size, momentum, penalty)
-    input_map = (spec.scale, spec.shift, spec.scale.ndim)
     sizes = cupy.asarray(spec.sizes[1:], dtype=np.int32)
     device_rates = cupy.asarray(rates, dtype=real)
     blocks = -(-n // size)
@@ -145,7 +144,7 @@ def learn(
                 values[low * size :],
                 np.int64(n - low * size),
                 features,
-                *input_map,
+                *input_map(spec),
                 int(spec.bias),
                 table.of(low),
                 np.int64(table.stride),
@@ -157,7 +156,7 @@ def learn(
         "first_layer",
         -(-hidden // variant.columns),
         32 * _WARPS,
-        *(values, features, hidden, *input_map, d, W, b, U, u, z),
+        *(values, features, hidden, *input_map(spec), d, W, b, U, u, z),
         shared=variant.first_shared,
     )
     recurrence = kernels.bind(

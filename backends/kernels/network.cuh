@@ -91,12 +91,26 @@ __device__ __forceinline__ real warp_max(real value) {
     return value;
 }
 
-// A feature's input map x = value * scale + shift; a scalar map has step 0.
+// a * b + c, in which a number too small to be a normal one counts: CuPy compiles everything with
+// -ftz=true, and values near the largest float have a scale below the smallest normal one.
+__device__ __forceinline__ float fused(float a, float b, float c) {
+#ifdef __CUDACC__
+    float result;
+    asm("fma.rn.f32 %0, %1, %2, %3;" : "=f"(result) : "f"(a), "f"(b), "f"(c));
+    return result;
+#else
+    return a * b + c;
+#endif
+}
+
+__device__ __forceinline__ double fused(double a, double b, double c) { return a * b + c; }
+
+// A feature's input map x = value * scale + shift; each of the two has step 0 where it is a scalar.
 struct InputMap {
     const real *scale, *shift;
-    int step;
+    int scale_step, shift_step;
 
     __device__ __forceinline__ real operator()(real value, int feature) const {
-        return value * scale[feature * step] + shift[feature * step];
+        return fused(value, scale[feature * scale_step], shift[feature * shift_step]);
     }
 };

@@ -31,11 +31,12 @@ struct Coefficients {
 // Of thread block b: ahead[b][s][i] is what sample s + 1 + i gets of the step of sample s, that is
 // x_s · x_t (+ 1 beside a bias), times their coefficients, which lie `stride` apart. 256 threads.
 extern "C" __global__ void __launch_bounds__(256)
-mixing(const VALUE *values, int64 n, int features, const real *scale, const real *shift, int step,
-       int bias, const real *coefficients, int64 stride, real *ahead) {
+mixing(const VALUE *values, int64 n, int features, const real *scale, const real *shift,
+       int scale_step, int shift_step, int bias, const real *coefficients, int64 stride,
+       real *ahead) {
     const int SIDE = 16, ROWS = (BLOCK + SIDE - 1) / SIDE, TILE = 32;
     __shared__ real x[TILE][BLOCK + 1];
-    const InputMap map{scale, shift, step};
+    const InputMap map{scale, shift, scale_step, shift_step};
     const int tid = threadIdx.x, ty = tid / SIDE, tx = tid % SIDE;
     const int64 first = int64(blockIdx.x) * BLOCK;
     const int count = n - first < BLOCK ? n - first : BLOCK;
@@ -130,13 +131,13 @@ __device__ void products(const VALUE *values, int count, int features, InputMap 
 extern "C" __global__ void __launch_bounds__(32 * WARPS)
 first_layer(int64 first, int before, int count, const real *coefficients_before,
             const real *coefficients, const VALUE *values, int features, int hidden,
-            const real *scale, const real *shift, int step, const real *d, real *W, real *b,
-            real *U, real *u, real *z) {
+            const real *scale, const real *shift, int scale_step, int shift_step, const real *d,
+            real *W, real *b, real *U, real *u, real *z) {
     DYNAMIC_SHARED(real, w);
     __shared__ real ds[2][BLOCK][COLUMNS], sums[WARPS][BLOCK * COLUMNS], start[2][COLUMNS];
     real *v = w + features * COLUMNS;
     values += first * features;
-    const InputMap map{scale, shift, step};
+    const InputMap map{scale, shift, scale_step, shift_step};
     const int tid = threadIdx.x, column = blockIdx.x * COLUMNS;
     const Coefficients of_W{coefficients_before, 0}, of_b{coefficients_before, 1};
 

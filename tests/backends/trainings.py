@@ -23,9 +23,10 @@ def trainings(draw):
     kind = draw(st.sampled_from(["uint8", "float"]))
     scale = 1 / 255 if kind == "uint8" else 0.7
     shift = draw(st.sampled_from([0.0, 0.01, -0.3]))
-    if draw(st.booleans()):
+    if draw(st.booleans()):  # each by itself, as a map may have a vector and a number
         scale = scale * np.linspace(0.5, 1.5, features)
-        shift = shift * np.linspace(-1, 2, features)
+    if draw(st.booleans()):
+        shift = shift + np.linspace(-0.2, 0.4, features)
     network = {
         "sizes": [features, *draw(st.lists(st.integers(1, 40), max_size=3)), 3],
         "activation": draw(st.sampled_from(list(ACTIVATIONS))),
