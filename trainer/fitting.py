@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Real
 from time import perf_counter
@@ -335,6 +335,15 @@ class Course:
     sampling: str = "epochs"
     steps: int | None = None
 
+    def on(self, n: int) -> Course:
+        """Return this course without room in a batch for more samples than there are.
+
+        At least two: a batch is not learned as a single sample is.
+        """
+        if self.sampling != "epochs":
+            return self
+        return replace(self, batch_size=min(self.batch_size, max(2, n)))
+
     def count(self, n: int) -> int:
         """Count the epochs of a training on n samples."""
         if self.steps is None:
@@ -402,8 +411,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self._average = copies if batch_norm else model.weights
         self._optimizer = remember(self._weights)
         self._deformation = deformation
-        # reports fall between blocks or batches, whose edges depend on the sample's index alone
-        self._unit = self._optimizer.block(course.batch_size)
         self._units = 1
         self._rng = model.backend.rng(seed)
         self._order = self._rng.bit_generator.state
@@ -530,6 +537,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
             if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
                 raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+        self._course = self._course.on(n)
+        # reports fall between blocks or batches, whose edges depend on the sample's index alone
+        self._unit = self._optimizer.block(self._course.batch_size)
         samples = feed = backend.feed(x, y, self._unit)
         deformer = self._deformation and Deformer(backend, self._deformation, dtype)
         clock.pause()
