@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from math import inf
 from typing import Any, NamedTuple
@@ -183,6 +183,13 @@ def block_coefficients(
     )
 
 
+def _upload_coefficients(
+    xp: Any, dtype: Any, rates: tuple[float, ...], momentum: float, penalty: float
+) -> BlockCoefficients:
+    host = block_coefficients(rates, momentum, penalty)
+    return BlockCoefficients(*(xp.asarray(c, dtype=dtype) for c in host))
+
+
 class Backend:
     """Arrays and the network's operations on one device, written in plain `xp`.
 
@@ -221,7 +228,8 @@ class Backend:
         self.name = name
         self.device_name = device_name
         self._array_type = type(xp.empty(0))
-        self._coefficients = lru_cache(maxsize=8)(self._upload_coefficients)
+        # no method, which would keep this object and all it holds alive until the next search
+        self._coefficients = lru_cache(maxsize=8)(partial(_upload_coefficients, xp))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.device_name}>"
@@ -925,12 +933,6 @@ class Backend:
             if b is not None:
                 self._end_of_block(of_b, b, u, self.xp.ones_like(labels, dtype=spec.dtype), d)
         return losses
-
-    def _upload_coefficients(
-        self, dtype: Any, rates: tuple[float, ...], momentum: float, penalty: float
-    ) -> BlockCoefficients:
-        host = block_coefficients(rates, momentum, penalty)
-        return BlockCoefficients(*(self.xp.asarray(c, dtype=dtype) for c in host))
 
     def _end_of_block(
         self, c: BlockCoefficients, w: Array, velocity: Array | None, xT: Array, d: Array

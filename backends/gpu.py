@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from math import inf
@@ -82,7 +82,8 @@ class GpuBackend(Backend):
         self._multiprocessors = device.attributes["MultiProcessorCount"]
         self._shared_limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
         self._products = Products(cupy, matmul)
-        self._kernels = lru_cache(self._compile)
+        # no method, as in `Backend`
+        self._kernels = lru_cache(partial(Kernels, cupy))
         self._running: dict[Any, Batches] = {}
 
     # --- arrays -------------------------------------------------------------------------
@@ -301,9 +302,6 @@ class GpuBackend(Backend):
                 *options,
             )  # fmt: skip
         return self._running[key]
-
-    def _compile(self, name: str, dtype: Any, values: Any, **macros: int) -> Kernels:
-        return Kernels(self._cupy, name, dtype, values, **macros)
 
     def _readable(self, values: Array) -> Array:
         """Samples as the kernels read them, which know no float16."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import weakref
 from collections.abc import Callable
 from functools import cache, lru_cache
 from pathlib import Path
@@ -99,7 +100,7 @@ class CublasError(RuntimeError):
 
 
 class Products:
-    """Matrix products out = keep · out + share · a b, whose factors lie on the device.
+    """Matrix products out = a b, or out = keep · out + share · a b with factors on the device.
 
     Parameters
     ----------
@@ -118,7 +119,8 @@ class Products:
         self._cupy = cupy
         cublas = self._cublas = cupy.cuda.cublas
         self._handle = cublas.create()
-        cublas.setPointerMode(self._handle, cublas.CUBLAS_POINTER_MODE_DEVICE)
+        # CuPy destroys its own handle alone; at the process's end there may be no device any more
+        weakref.finalize(self, _destroy, cupy, cupy.cuda.Device(), self._handle).atexit = False
         library = cublas_library(cupy.cuda.runtime.runtimeGetVersion() // 1000)
         self.capturable = library is not None
         self._gemm = library.cublasGemmEx if library else cublas.gemmEx
@@ -132,8 +134,8 @@ class Products:
             "float32": (cupy.cuda.runtime.CUDA_R_32F, getattr(cublas, kind)),
             "float64": (cupy.cuda.runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
         }
-        self._ones = {dtype: cupy.ones(1, dtype) for dtype in self._kinds}
-        self._zeros = {dtype: cupy.zeros(1, dtype) for dtype in self._kinds}
+        self._one = {dtype: np.ones(1, dtype) for dtype in self._kinds}
+        self._zero = {dtype: np.zeros(1, dtype) for dtype in self._kinds}
 
     def bind(self) -> None:
         """Go on in the current stream; not while it captures."""
@@ -156,12 +158,18 @@ class Products:
     ) -> None:
         """Multiply two C-contiguous matrices, either of them transposed.
 
-        `share` and `keep` are arrays of one number on the device, 1 and 0 without.
+        `share` and `keep`, both or neither, are arrays of one number on the device. Without them
+        nothing of `out` is read; with a `keep` of 0 it may be, and must hold finite numbers.
         """
         dtype = out.dtype.name
         kind, compute = self._kinds[dtype]
-        share = self._ones[dtype] if share is None else share
-        keep = self._zeros[dtype] if keep is None else keep
+        if share is None or keep is None:
+            mode = self._cublas.CUBLAS_POINTER_MODE_HOST
+            factors = self._one[dtype].ctypes.data, self._zero[dtype].ctypes.data
+        else:
+            mode = self._cublas.CUBLAS_POINTER_MODE_DEVICE
+            factors = share.data.ptr, keep.data.ptr
+        self._cublas.setPointerMode(self._handle, mode)
         rows, columns = out.shape
         # cuBLAS counts by columns and so sees every matrix transposed: outᵀ = bᵀ aᵀ
         operation = (self._cublas.CUBLAS_OP_N, self._cublas.CUBLAS_OP_T)
@@ -173,14 +181,14 @@ class Products:
                 columns,
                 rows,
                 a.shape[0 if a_turned else 1],
-                share.data.ptr,
+                factors[0],
                 b.data.ptr,
                 kind,
                 b.shape[1],
                 a.data.ptr,
                 kind,
                 a.shape[1],
-                keep.data.ptr,
+                factors[1],
                 out.data.ptr,
                 kind,
                 columns,
@@ -188,6 +196,11 @@ class Products:
                 -1,  # CUBLAS_GEMM_DEFAULT
             )
         )
+
+
+def _destroy(cupy: Any, device: Any, handle: int) -> None:
+    with device:
+        cupy.cuda.cublas.destroy(handle)
 
 
 def _check(status: int | None) -> None:

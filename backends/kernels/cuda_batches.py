@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -164,14 +164,17 @@ class Batches(Forward):
         elif optimizer == MOMENTUM:
             self._targets = states[0]
         else:
-            # a gradient is used up before the next is taken
-            self._targets = _taking_turns(cupy, self.real, spec.shapes, 1)
+            # a gradient is used up before the next is taken; zeros, as a factor of 0 on the device
+            # need not keep cuBLAS from reading what it is multiplied by
+            self._targets = _taking_turns(cupy.zeros, self.real, spec.shapes, 1)
         self.factors = cupy.zeros(_FACTORS, self.real)
         self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
         # at a time there is an error that is split, the one that comes of it, and a single other δ
         shapes = [(rows, width) for width in spec.sizes[1:]]
-        self._errors = _taking_turns(cupy, self.real, shapes, 2)
-        self._deltas = _taking_turns(cupy, self.real, shapes, 1) if self._raw else self._errors
+        self._errors = _taking_turns(cupy.empty, self.real, shapes, 2)
+        self._deltas = (
+            _taking_turns(cupy.empty, self.real, shapes, 1) if self._raw else self._errors
+        )
         self._graph: Any = None
         self._launched = 0  # whole batches, in all calls
         self._capturable = products.capturable
@@ -266,11 +269,11 @@ class Batches(Forward):
 
 
 def _taking_turns(
-    cupy: Any, real: Any, shapes: Sequence[tuple[int, ...]], count: int
+    make: Callable[..., Array], real: Any, shapes: Sequence[tuple[int, ...]], count: int
 ) -> list[Array]:
     """Make arrays in `count` buffers; those whose numbers differ by `count` share one."""
     sizes = [prod(shape) for shape in shapes]
-    buffers = [cupy.empty(max(sizes[turn::count], default=0), real) for turn in range(count)]
+    buffers = [make(max(sizes[turn::count], default=0), real) for turn in range(count)]
     return [
         buffers[i % count][:size].reshape(shape)
         for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))

@@ -457,6 +457,14 @@ class TestMemory:
         gc.collect()
         assert not gpu._running
 
+    @pytest.mark.parametrize("training", [{}, {"momentum": 0.5}, {"optimizer": "adam"}])
+    def test_a_batch_has_room_for_the_samples_there_are_alone(self, fake, gpu, training):
+        x, y = digits(10, 4, 3)
+        model = MLP([4, 3, 3], backend=gpu)
+        gc.collect()
+        fake.machine.memory = fake.machine.used + 10_000
+        list(fit(model, x, y, epochs=2, batch_size=2**31 - 1, **training))
+
     def test_running_out_of_it_is_one_line(self, fake, gpu):
         fake.machine.memory = fake.machine.used + (3 << 20)
         with pytest.raises(MemoryError) as caught:
@@ -507,8 +515,44 @@ class TestMatmul:
             select("gpu", "int8")
 
 
+def test_a_backend_that_nobody_uses_gives_its_handle_back(fake):
+    handles = fake.cuda.cublas._handles
+    before = len(handles)
+    for _ in range(3):
+        x, y = digits(40, 9, 3)
+        list(fit(MLP([9, 5, 3], backend=select("gpu")), x, y, batch_size=8))
+    gc.collect()
+    assert len(handles) == before
+    gpu = select("gpu")
+    assert len(handles) == before + 1
+    del gpu  # at once, without a search for cycles
+    assert len(handles) == before
+
+
 @pytest.mark.gpu
 class TestOnAGpu:
+    def test_a_backend_that_nobody_uses_gives_its_handle_back(self, gpu_backend, monkeypatch):
+        import cupy
+
+        cublas, there = cupy.cuda.cublas, []
+        create, destroy = cublas.create, cublas.destroy
+
+        def created():
+            there.append(create())
+            return there[-1]
+
+        def destroyed(handle):
+            there.remove(handle)
+            destroy(handle)
+
+        monkeypatch.setattr(cublas, "create", created)
+        monkeypatch.setattr(cublas, "destroy", destroyed)
+        gpu = select("gpu")
+        gpu.product(gpu.asarray(np.eye(3)), gpu.asarray(np.eye(3)))
+        assert len(there) == 1
+        del gpu
+        assert not there
+
     @settings(max_examples=60)
     @given(training=trainings())
     def test_is_the_textbooks(self, gpu_backend, base_on_numpy, training):

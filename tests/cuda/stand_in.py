@@ -700,8 +700,9 @@ class Cublas(SimpleNamespace):
             by, keep = (dtype(scalar.value) for scalar in scalars)
             with np.errstate(all="ignore"):
                 result = by * (left @ right)
-                # what is multiplied by zero is not read
-                c[...] = result + keep * c if keep else result
+                # only a factor of zero that the host gives surely leaves C unread
+                unread = not keep and state.pointers == self.CUBLAS_POINTER_MODE_HOST
+                c[...] = result if unread else result + keep * c
 
         owners = [owner for owner in map(self._machine.find, (A, B, C)) if owner is not None]
         self._machine.do("gemmEx", product, state.stream, owners)
@@ -952,7 +953,7 @@ def fake_cupy(
     cupy = ModuleType("cupy")
     vars(cupy).update(
         _functions(machine),
-        __version__="14.0.0",
+        __version__="14.1.0",
         ndarray=machine.array_type,
         RawModule=raw_module,
         RawKernel=raw_kernel,
