@@ -29,6 +29,7 @@ from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
 from .noise import Noise
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
+_OLDEST = "14.1"  # of CuPy: the first with all of the array API that is used, such as isdtype
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
@@ -394,6 +395,8 @@ def _import_cupy() -> Any:
     # a wheel of another CUDA, a missing library: CuPy explains at length
     except Exception as error:
         raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
+    if not hasattr(cupy, "isdtype"):
+        raise _unavailable(f"CuPy {cupy.__version__} is too old: expected {_OLDEST} or later")
     return cupy
 
 
@@ -436,7 +439,7 @@ def _install_command() -> str:
         wheel = installed[0] if installed else _WHEELS[13]
     # two of CuPy's wheels overwrite each other's files
     others = [f"python -m pip uninstall -y {other} && " for other in installed if other != wheel]
-    return f'{"".join(others)}python -m pip install "{wheel}[ctk]"'
+    return f'{"".join(others)}python -m pip install "{wheel}[ctk]>={_OLDEST}"'
 
 
 def _is_installed(name: str) -> bool:

@@ -1,6 +1,8 @@
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +83,21 @@ def test_with_a_broken_cupy(monkeypatch, tmp_path, source):
     assert 'python -m pip install "cupy-cuda1' in message
 
 
+def test_with_a_cupy_that_is_too_old(fake_cupy, monkeypatch):
+    monkeypatch.delattr(fake_cupy, "isdtype")  # which 14.0 did not have
+    monkeypatch.setattr(fake_cupy, "__version__", "14.0.1")
+    message = refusal()
+    assert message.startswith("CuPy 14.0.1 is too old: expected 14.1 or later;")
+    assert '[ctk]>=14.1"' in message
+
+
+def test_every_floor_of_cupy_is_the_one_that_is_checked():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [line for lines in extras["optional-dependencies"].values() for line in lines]
+    floors = {re.match(r"cupy-cuda1\dx(?:\[ctk\])?(.*?)(?:;|$)", line) for line in lines}
+    assert {floor[1] for floor in floors if floor} == {f">={gpu._OLDEST}"}
+
+
 @pytest.mark.parametrize(
     ("broken", "with_what", "cause"),
     [
@@ -128,7 +145,7 @@ def test_the_wheel_matches_the_driver(monkeypatch, driver, wheel):
     monkeypatch.setattr(gpu, "_is_installed", lambda wheel: False)
     monkeypatch.setattr(gpu, "_driver_version", lambda: driver)
     message = refusal()
-    assert f'"cupy-cuda{wheel}[ctk]"' in message
+    assert f'"cupy-cuda{wheel}[ctk]>=14.1"' in message
     assert ("no NVIDIA driver was found" in message) == (driver == 0)
 
 
@@ -150,7 +167,7 @@ def test_gpu_describe(fake_cupy, monkeypatch):
             "compute_capability": "9.0",
             "driver": "12.4",
             "cuda": "12.9",
-            "cupy": "14.0.0",
+            "cupy": "14.1.0",
         }
     ]
 
