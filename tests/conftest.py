@@ -94,6 +94,12 @@ def samples(n: int, features: int, classes: int, seed: int = 0) -> tuple[np.ndar
     return rng.normal(size=(n, features)), rng.integers(0, classes, n)
 
 
+def small_blocks(backend: Backend, patch: pytest.MonkeyPatch, size: int) -> None:
+    """Make a backend's blocks so small, unless they are compiled into its kernels, as a GPU's."""
+    if not backend.name.startswith("gpu"):
+        patch.setattr(backend, "block_size", size)
+
+
 def assert_weights(actual: Sequence[Any], desired: Sequence[Any], tolerance: float) -> None:
     """Compare lists of host arrays; tolerance 0 means bit for bit."""
     for a, d in zip(actual, desired, strict=True):

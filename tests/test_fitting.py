@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from backends.cpu import CpuBackend
-from tests.conftest import assert_weights, lesson, networks, plain_adam, plain_sgd, samples
+from tests.conftest import (
+    assert_weights,
+    lesson,
+    networks,
+    plain_adam,
+    plain_sgd,
+    samples,
+    small_blocks,
+)
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
 
 
@@ -478,14 +486,16 @@ class TestHostArrays:
 ON_THE_CPU = pytest.mark.parametrize("backend", ["numpy"], indirect=True)
 
 
-@pytest.mark.parametrize(("batch_size", "unit"), [(1, 8), (6, 6)])
+@pytest.mark.parametrize("batch_size", [1, 6])
 class TestReports:
     @pytest.fixture(autouse=True)
-    def small_blocks(self, backend, monkeypatch):
-        monkeypatch.setattr(backend, "block_size", 8)
+    def unit(self, backend, monkeypatch, batch_size):
+        """How many samples there are between two reports, or a multiple of it."""
+        small_blocks(backend, monkeypatch, 8)
+        return backend.block(batch_size)
 
     def test_come_in_order(self, backend, batch_size, unit):
-        x, y = samples(100, 4, 3)
+        x, y = samples(12 * unit + 4, 4, 3)
         model = MLP([4, 5, 3], backend=backend)
         reports = list(fit(model, x, y, epochs=3, batch_size=batch_size, test=(x[:50], y[:50])))
         ends = [r for r in reports if isinstance(r, EpochReport)]
@@ -497,13 +507,13 @@ class TestReports:
             assert report.epoch == epoch
             assert report.seconds > 0
             if isinstance(report, BatchProgress):
-                assert (report.epochs, report.total) == (3, 100)
-                assert samples_before < report.samples < 100
+                assert (report.epochs, report.total) == (3, len(x))
+                assert samples_before < report.samples < len(x)
                 assert report.samples % unit == 0
                 speed = report.samples / report.seconds
                 samples_before = report.samples
             else:
-                speed = 100 / report.seconds
+                speed = len(x) / report.seconds
                 epoch, samples_before = epoch + 1, 0
             assert report.samples_per_second == pytest.approx(speed)
         answers = backend.to_numpy(model.predict(x[:50]))
@@ -511,11 +521,11 @@ class TestReports:
         assert all(end.validation_accuracy is None for end in ends)
 
     def test_tell_the_weights_after_their_samples(self, backend, batch_size, unit):
-        x, y = samples(100, 4, 3)
+        x, y = samples(12 * unit + 4, 4, 3)
         model = MLP([4, 5, 3], backend=backend, dtype="float64")
         seen = 0
         for report in fit(model, x, y, epochs=1, batch_size=batch_size):
-            k = report.samples if isinstance(report, BatchProgress) else 100
+            k = report.samples if isinstance(report, BatchProgress) else len(x)
             stopped = MLP([4, 5, 3], backend=backend, dtype="float64")
             [end] = train(stopped, x[:k], y[:k], epochs=1, batch_size=batch_size)
             assert_weights(model.get_weights(), stopped.get_weights(), 1e-13)
@@ -524,7 +534,7 @@ class TestReports:
         assert seen > 2
 
     def test_may_be_looked_at(self, backend, tmp_path, batch_size, unit):
-        x, y = samples(100, 4, 3)
+        x, y = samples(12 * unit + 4, 4, 3)
         settings = {"epochs": 2, "batch_size": batch_size, "momentum": 0.5, "shuffle": True}
         left_alone, looked_at = (MLP([4, 5, 3], backend=backend, l2=0.1) for _ in range(2))
         train(left_alone, x, y, seed=3, **settings)
@@ -537,7 +547,7 @@ class TestReports:
         assert_weights(looked_at.get_weights(), left_alone.get_weights(), 0)
 
     @ON_THE_CPU
-    def test_leave_out_the_time_of_whoever_reads_them(self, backend, batch_size, unit):
+    def test_leave_out_the_time_of_whoever_reads_them(self, backend, batch_size):
         x, y = samples(30, 4, 3)
         pause, pauses = 0.4, 0
         for report in fit(MLP([4, 3, 3], backend=backend), x, y, epochs=1, batch_size=batch_size):
@@ -547,7 +557,7 @@ class TestReports:
         assert pauses > 1
 
     @ON_THE_CPU
-    def test_tell_compilation_and_evaluation_apart(self, backend, monkeypatch, batch_size, unit):
+    def test_tell_compilation_and_evaluation_apart(self, backend, monkeypatch, batch_size):
         x, y = samples(60, 4, 3)
         model = MLP([4, 3, 3], backend=backend)
         train(model, x, y, epochs=1)  # compiled by now
@@ -566,7 +576,7 @@ class TestReports:
         assert second.validation_accuracy == accuracy(x, y)
 
     def test_say_the_same_wherever_they_fall(self, backend, monkeypatch, batch_size, unit):
-        x, y = samples(300, 4, 3)
+        x, y = samples(37 * unit + 4, 4, 3)
         outcomes = []
         for seconds in (10.0, 1e-9):  # seldom, and after every block or batch
             monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", seconds)
@@ -578,7 +588,7 @@ class TestReports:
         assert_weights(weights, same_weights, 0)
 
     @ON_THE_CPU
-    def test_charge_each_epoch_for_itself(self, backend, monkeypatch, batch_size, unit):
+    def test_charge_each_epoch_for_itself(self, backend, monkeypatch, batch_size):
         x, y = samples(30, 4, 3)
         model = MLP([4, 3, 3], backend=backend)
         samples_of = model.samples
@@ -589,7 +599,7 @@ class TestReports:
         assert first.seconds >= 0.4 > second.seconds
 
     @ON_THE_CPU
-    def test_leave_out_what_the_reader_still_has_running(self, monkeypatch, batch_size, unit):
+    def test_leave_out_what_the_reader_still_has_running(self, monkeypatch, batch_size):
         class Queueing(CpuBackend):
             queued = 0.0
 
