@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -66,7 +67,7 @@ class TestDeadline:
 
     def test_shares_leave_most_to_measuring(self):
         seconds = {name: share * FULL.seconds for name, share in gpu_check.SHARES.items()}
-        assert seconds == pytest.approx({"tests": 100, "kernels": 90, "training": 60, "rest": 30})
+        assert seconds == pytest.approx({"tests": 160, "kernels": 90, "training": 60, "rest": 30})
         assert FULL.seconds <= 480
 
 
@@ -100,6 +101,7 @@ class TestCounts:
 tests/a.py::test_one[x y] PASSED                      [ 10%]
 tests/a.py::test_two SKIPPED (no GPU)                 [ 20%]
 tests/a.py::test_three FAILED                         [ 30%]
+SKIPPED [1] tests/a.py:7: no GPU
 FAILED tests/a.py::test_three - assert 1 == 2
 ERROR tests/test_cli.py - ModuleNotFoundError: No module named 'cyclopts'
 ==== 1 failed, 1 passed, 1 skipped, 1 error in 0.42s ====
@@ -110,6 +112,11 @@ ERROR tests/test_cli.py - ModuleNotFoundError: No module named 'cyclopts'
         assert "cyclopts" in found["not_collected"][0]
         assert found["skipped_because"] == {"no GPU": 1}
         assert not count_tests(text[:60])["ended"]
+        lines = text.splitlines()
+        abreast = [re.sub(r"^(\S.*) ([A-Z]+) .*(\[.*%])$", r"[gw1] \3 \2 \1", s) for s in lines[:3]]
+        assert abreast[2] == "[gw1] [ 30%] FAILED tests/a.py::test_three"
+        of_several = count_tests("\n".join([*abreast, *lines[3:]]))
+        assert of_several | {"tail": ""} == found | {"tail": ""}
 
 
 class TestKernels:
