@@ -443,7 +443,7 @@ def test_the_seed_makes_the_order(backend, batch_size):
 
 class TestHostArrays:
     def trained(self, backend, x, y, batch_size):
-        model = MLP([4, 3, 2], backend=backend, dtype="float64", scale=0.5, shift=0.1)
+        model = MLP([4, 3, 3], backend=backend, dtype="float64", scale=0.5, shift=0.1)
         train(model, x, y, epochs=1, batch_size=batch_size)
         return model.get_weights()
 
@@ -470,14 +470,14 @@ class TestHostArrays:
         ids=["reversed", "Fortran", "list", "strided", "read-only"],
     )
     def test_of_any_layout(self, backend, laid_out, batch_size):
-        x, y = samples(20, 4, 2)
+        x, y = samples(20, 4, 3)
         before = x.copy()
         desired = self.trained(backend, x, y, batch_size)
         assert_weights(self.trained(backend, laid_out(x), laid_out(y), batch_size), desired, 1e-14)
         np.testing.assert_array_equal(x, before)
 
     def test_or_device_arrays(self, backend):
-        x, y = samples(20, 4, 2)
+        x, y = samples(20, 4, 3)
         on_device = backend.asarray(x), backend.asarray(y)
         assert_weights(self.trained(backend, *on_device, 4), self.trained(backend, x, y, 4), 0)
 
