@@ -14,10 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import trainer
 from tests.test_cli import ROOT
-from trainer import MLP
+from trainer import MLP, fit
 from trainer.cli import main
+from trainer.commands.keeping import Keeper
 from trainer.display import QuietView
+from trainer.fitting import Training
 from trainer.runs import Run, claim
 from trainer.weight_files import read_checkpoint
 
@@ -204,7 +207,7 @@ def test_every_so_many_epochs_the_last_three_are_kept(monkeypatch):
     assert train("--epochs", "9", "--checkpoint-every", "2", "--out", "o") == 0
     assert names("o") == [f"epoch0000{n}.safetensors" for n in (6, 8, 9)]
     state = read_checkpoint("o/checkpoints/epoch00006.safetensors")[2]
-    assert (state["ended"], len(state["history"]), state["training"]["epoch"]) == (False, 6, 7)
+    assert (state["ended"], state["tally"]["epochs"], state["training"]["epoch"]) == (False, 6, 7)
 
 
 def test_every_so_many_seconds_inside_epochs(reports_often):
@@ -221,7 +224,8 @@ def test_the_best_by_held_out_samples_is_kept(backend_cpu, capsys):
     best = accuracies.index(max(accuracies)) + 1
     assert len(accuracies) == 8 > best  # else the test tells nothing
     state = read_checkpoint("o/checkpoints/best.safetensors")[2]
-    assert (len(state["history"]), state["best"]) == (best, max(accuracies))
+    tally = state["tally"]
+    assert (tally["epochs"], tally["best"]["validation_accuracy"]) == (best, max(accuracies))
     assert train(*options, "--epochs", str(best), "--out", "until") == 0
     same = [MLP.load(f, backend=backend_cpu) for f in ("o/checkpoints/best.safetensors", "until")]
     for a, b in zip(*(model.get_weights() for model in same), strict=True):
@@ -436,7 +440,7 @@ def test_a_best_checkpoint_that_is_damaged_is_said_and_begun_anew(monkeypatch, c
     out = capsys.readouterr().out
     assert "passed over: o/checkpoints/best.safetensors: not a readable" in out
     assert "the best from here on is kept" in out
-    assert len(read_checkpoint("o/checkpoints/best.safetensors")[2]["history"]) == 4
+    assert read_checkpoint("o/checkpoints/best.safetensors")[2]["tally"]["epochs"] == 4
 
 
 def test_a_finished_run_without_checkpoints_is_left_alone(capsys):
@@ -498,26 +502,47 @@ def test_one_process_at_a_time(begun, capsys):
 # --- faults ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("file", ["epoch00002.safetensors", "model.safetensors", "metrics.jsonl"])
-def test_a_full_disk_is_one_line_and_loses_one_interval(monkeypatch, capsys, file):
+@pytest.mark.parametrize(
+    ("file", "kept"),
+    [
+        ("epoch00002.safetensors", 1),
+        ("model.safetensors", 2),
+        ("metrics.jsonl", 2),
+        (".metrics.jsonl", 1),
+    ],
+)
+def test_a_full_disk_is_one_line_and_loses_no_epoch_that_can_be_written(
+    monkeypatch, capsys, file, kept
+):
     options = ["--epochs", "4", "--checkpoint-every", "1"]
     assert train(*options, "--out", "whole") == 0
-    replace, seen = os.replace, 0
+    replace, append, seen = os.replace, trainer.files.append, 0
+    no_space = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def fails(target):
+        nonlocal seen
+        seen += Path(target).name == file
+        return Path(target).name == file and (seen == 2 or file.startswith("epoch"))
 
     def full(source, target):
-        nonlocal seen
-        if Path(target).name == file:
-            seen += 1
-            if seen == 2 or file.startswith("epoch"):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if fails(target):
+            raise no_space
         replace(source, target)
+
+    def full_amid_a_line(path, line, **options):
+        if not fails(path):
+            return append(path, line, **options)
+        append(path, line[: len(line) // 2])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
+        patch.setattr("trainer.metrics_file.append", full_amid_a_line)
         error = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
     assert f"{file}: No space left on device. The training stopped in epoch " in error
-    assert "go on after 1 epoch: python -m trainer train --resume o\n" in error
-    assert names("o") == ["epoch00001.safetensors"]
+    after = f"{kept} epoch{'s' * (kept > 1)}"
+    assert f"go on after {after}: python -m trainer train --resume o\n" in error
+    assert names("o") == [f"epoch0000{number}.safetensors" for number in range(1, kept + 1)]
     assert main(["train", "--resume", "o", "--quiet"]) == 0
     assert outcome("o") == outcome("whole")
 
@@ -554,13 +579,76 @@ def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error)
     assert outcome("o") == outcome("whole")
 
 
-def test_another_error_is_not_hidden(monkeypatch):
-    def fail(*_):
-        raise RuntimeError("a mistake of the program's")
+class Mistake(Exception):
+    """One of the program's own."""
 
-    monkeypatch.setattr(MLP, "accuracy", fail)
-    with pytest.raises(RuntimeError, match="a mistake of"):
-        train("--epochs", "1", "--out", "o")
+
+def mistake_in(owner, name, at):
+    """Return a method like the one there, but for a mistake in its call number `at`."""
+    method, calls = getattr(owner, name), 0
+
+    def mistaken(*arguments, **options):
+        nonlocal calls
+        calls += 1
+        if calls == at:
+            raise Mistake
+        return method(*arguments, **options)
+
+    return mistaken
+
+
+@pytest.mark.parametrize("options", [[], ["--batch-size", "32", "--momentum", "0.9"]])
+@pytest.mark.parametrize(
+    ("owner", "name", "at", "after"),
+    [
+        (Training, "_learn", 2, "it has no checkpoint yet"),
+        (Training, "_learn", 60, "go on after 1 epoch:"),
+        (MLP, "accuracy", 3, "go on after 2 epochs:"),
+        (Training, "_aim", 50, "go on after "),
+        (QuietView, "progress", 50, "go on after 1 epoch and "),
+        (QuietView, "epoch", 3, "go on after 3 epochs:"),
+        (MLP, "save", 3, "go on after 3 epochs:"),
+        (Keeper, "progress", 50, "go on after 1 epoch and "),
+    ],
+)
+def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
+    monkeypatch, capsys, owner, name, at, after, options
+):
+    """By default, under which a checkpoint comes after 30 seconds."""
+    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    assert train("--epochs", "4", *options, "--out", "whole") == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, mistake_in(owner, name, at))
+        with pytest.raises(Mistake):
+            train("--epochs", "4", *options, "--out", "o")
+    error = capsys.readouterr().err
+    assert error.startswith("error: the program failed. The training stopped in epoch ")
+    assert after in error
+    assert error.endswith(": python -m trainer train --resume o\n")
+    assert train("--resume", "o") == 0
+    assert outcome("o") == outcome("whole")
+
+
+def test_a_full_batch_training_loses_nothing_either(monkeypatch, capsys):
+    options = ["--optimizer", "cg", "--loss", "squared_error", "--max-iterations", "6"]
+    with monkeypatch.context() as patch:
+        patch.setattr(QuietView, "iteration", mistake_in(QuietView, "iteration", 4))
+        with pytest.raises(Mistake):
+            train(*options, "--out", "o")
+    assert "go on after 4 epochs: python -m trainer train --resume o" in capsys.readouterr().err
+    assert train("--resume", "o") == 0
+    assert len(outcome("o")[1]) == 6
+
+
+def test_a_state_amid_an_update_is_refused(monkeypatch, backend_cpu):
+    model = MLP([4, 3, 2], backend=backend_cpu)
+    training = fit(model, np.zeros((5, 4)), np.zeros(5, int), epochs=2)
+    next(training)
+    monkeypatch.setattr(Training, "_learn", mistake_in(Training, "_learn", 1))
+    with pytest.raises(Mistake):
+        next(training)
+    with pytest.raises(RuntimeError, match="between two reports: it has no state"):
+        training.state()
 
 
 def test_a_clock_that_is_set_back_changes_nothing(monkeypatch):

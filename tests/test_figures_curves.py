@@ -166,7 +166,7 @@ def test_training_draws_its_curves(capsys):
     ],
 )
 def test_a_mistake_is_one_line(runs, arguments, words, capsys):
-    lines = {"damaged": '{"epoch": 1,', "odd": '{"epoch": 1, "train_loss": "low"}', "begun": ""}
+    lines = {"damaged": '{"epoch": 1,\n', "odd": '{"epoch": 1, "train_loss": "low"}', "begun": ""}
     for name, line in lines.items():
         Path(name).mkdir()
         Path(name, "config.json").write_bytes((runs / "plain" / "config.json").read_bytes())

@@ -12,8 +12,8 @@ from trainer.runs import Run, RunError
 
 def test_a_run_keeps_its_config_and_a_line_an_epoch(tmp_path):
     run = Run.start(tmp_path / "a" / "b", CONFIG)
-    run.add_epoch({"epoch": 1})
-    run.add_epoch({"epoch": 2})
+    run.metrics_file.add({"epoch": 1})
+    run.metrics_file.add({"epoch": 2})
     lines = (run.path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["epoch"] for line in lines] == [1, 2]
     assert Run.open(run.path).config["data"] == CONFIG["data"]

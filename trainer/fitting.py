@@ -412,6 +412,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._optimizer = remember(self._weights)
         self._deformation = deformation
         self._units = 1
+        self._is_whole = True  # the weights are those after `_samples` of `_epoch`
         self._rng = model.backend.rng(seed)
         self._order = self._rng.bit_generator.state
         self._epoch, self._samples = 1, 0
@@ -430,7 +431,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return next(self._reports)
 
     def state(self) -> TrainingState:
-        """Copy where the training stands to the host: before the first report, or after any."""
+        """Copy where the training stands to the host: before the first report, or after any.
+
+        Raises
+        ------
+        RuntimeError
+            If an error ended the training between two reports: its weights are then those of no
+            number of samples.
+        """
+        if not self._is_whole:
+            raise RuntimeError("the training was ended between two reports: it has no state")
         to_numpy = self.model.backend.to_numpy
         named = self._named()
         if self._samples:
@@ -593,6 +603,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             clock.seconds = self._evaluation_seconds = self._compile_seconds = 0.0
             self._order = self._rng.bit_generator.state
             self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
+            self._is_whole = True
             yield report
 
     def _put(self, arrays: Sequence[Array]) -> None:
@@ -609,6 +620,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         rates = [0.0]
         while done < size:
             stop = min(done + self._units * self._unit, feed.stop(done))
+            self._is_whole = False
             losses, rates = self._learn(*feed.rows(done, stop), m)
             part_sum = float(xp.sum(losses, dtype=xp.float64))
             if not math.isfinite(part_sum):
@@ -624,10 +636,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             if done < size:
                 self._samples = done
                 self._show()
+                self._is_whole = True
             before = clock.seconds
             clock.pause()
             seconds = clock.seconds
-            self._aim(seconds - before)
+            self._aim(seconds - before, -(-size // self._unit))
             if done < size:
                 yield BatchProgress(
                     self._epoch, epochs, done, size, loss_sum / done, seconds, done / seconds
@@ -638,10 +651,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         # summed at once: the running sum's rounding depends on when the reports fell
         return float(xp.sum(xp.concat(self._losses), dtype=xp.float64)) / size
 
-    def _aim(self, seconds: float) -> None:
-        """Set how much to learn until the next report by what the last one took."""
+    def _aim(self, seconds: float, most: int) -> None:
+        """Set how many units to learn until the next report by what the last ones took."""
         wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
-        self._units = max(1, min(4 * self._units, int(wanted)))
+        self._units = max(1, min(4 * self._units, int(wanted), most))
 
     def _prepare(self, dtype: Any) -> None:
         """Have the backend compile what learning and answering samples of a dtype needs.

@@ -1,4 +1,4 @@
-"""The run folder: config.json, metrics.jsonl, model.safetensors and checkpoints, written whole."""
+"""The run folder: config.json, model.safetensors and checkpoints, written whole; metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -7,21 +7,19 @@ import os
 import platform
 import socket
 import time
-from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .checkpoints import FOLDER, Checkpoints
-from .files import remove_leftovers, write_whole
+from .files import read_plain, remove_leftovers, write_whole
+from .metrics_file import COPY, FILE, MetricsFile
 from .weight_files import MODEL_FILE
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
-_PARTS = ("test", "validation", "train")
 _LOCK = ".lock"
-_LARGEST = 1 << 26  # bytes of a config or of metrics: of 200,000 epochs
 
 
 class RunError(ValueError):
@@ -107,9 +105,9 @@ class Run:
         self.path = path
         self.config = config
         self.checkpoints = Checkpoints(path / FOLDER)
+        self.metrics_file = MetricsFile(path)
         self.was_mended = False
         self._lock = lock
-        self._metrics: list[str] = []
 
     @classmethod
     def start(cls, out: Path | None, config: dict[str, Any], *, under: str = "runs") -> Run:
@@ -162,7 +160,7 @@ class Run:
                     raise
                 run = cls(path, newest.state["config"])
                 run.was_mended = True
-            for name in ("config.json", "metrics.jsonl", MODEL_FILE, FOLDER):
+            for name in ("config.json", FILE, COPY, MODEL_FILE, FOLDER):
                 run._inside(name)
         except BaseException:
             lock.release()
@@ -230,17 +228,16 @@ class Run:
         return self._inside(f"figures/{name}")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl, an epoch a line.
+        """Read metrics.jsonl, an epoch a line; a last line that was not written whole is omitted.
 
         Raises
         ------
         RunError
             If no epoch has ended, or the file is damaged.
         """
-        file = self.path / "metrics.jsonl"
+        file = self.metrics_file.path
         try:
-            lines = [json.loads(line) for line in read_plain(file).splitlines()]
-            check_metrics(lines)
+            lines = self.metrics_file.read()
         except FileNotFoundError:
             lines = []
         except KeyError as error:
@@ -251,22 +248,6 @@ class Run:
             raise RunError(f"{self.path}: no epoch of this run has ended; expected one that has")
         return lines
 
-    def add_epoch(self, metrics: dict[str, Any]) -> None:
-        """Write one more line of metrics.jsonl."""
-        self._metrics.append(json.dumps(metrics) + "\n")
-        self._write_metrics()
-
-    def set_epochs(self, metrics: Sequence[dict[str, Any]]) -> None:
-        """Write all of metrics.jsonl; without an epoch there is none."""
-        self._metrics = [json.dumps(epoch) + "\n" for epoch in metrics]
-        if self._metrics:
-            self._write_metrics()
-        else:
-            (self.path / "metrics.jsonl").unlink(missing_ok=True)
-
-    def _write_metrics(self) -> None:
-        write_whole(self.path / "metrics.jsonl", "".join(self._metrics).encode())
-
     def _inside(self, name: str) -> Path:
         path = self.path / name
         target = path.resolve()
@@ -275,28 +256,6 @@ class Run:
                 f"{path}: leads out of the run's folder, to {target}; expected a file in it"
             )
         return path
-
-
-def read_plain(file: Path) -> bytes:
-    """Read a plain file that is not absurdly large; else ValueError."""
-    size = file.stat().st_size
-    if not file.is_file():  # reading a pipe would never end
-        raise ValueError("no plain file")
-    if size > _LARGEST:
-        raise ValueError(f"{size:,} bytes; at most {_LARGEST:,}")
-    return file.read_bytes()
-
-
-def check_metrics(epochs: Sequence[Any]) -> None:
-    """Raise KeyError, TypeError or AttributeError unless these are the metrics of epochs."""
-    for epoch in epochs:
-        accuracies = [epoch.get(f"{part}_accuracy") for part in _PARTS]
-        if not isinstance(epoch["epoch"], int) or not all(
-            isinstance(number, int | float)
-            for number in (epoch["train_loss"], *accuracies)
-            if number is not None
-        ):
-            raise TypeError("no numbers")
 
 
 def _check(data: dict[str, Any]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import re
 import signal
 import statistics
@@ -31,13 +30,13 @@ import numpy as np
 from backends import Backend, select
 
 from .data import Dataset, limited
-from .files import write_whole
+from .files import append, read_plain, write_whole
 from .fitting import Diverged, EpochReport
 from .minimizing import NotFinite, check, minimize
 from .network import MLP
 from .optimizers import METHODS
 from .recipes import Recipe, augmentation, augmented, build, changed, recorded
-from .runs import Run, RunError, claim, read_plain
+from .runs import Run, RunError, claim
 
 MOST_RUNS = 100_000
 FIGURE = "sweep.png"
@@ -774,14 +773,7 @@ class SweepFolder:
 
     def add(self, outcome: Outcome) -> None:
         """Append a line to the table, whole."""
-        handle = os.open(self.table, os.O_WRONLY | os.O_APPEND)
-        try:
-            os.write(handle, self._lines([outcome], header=False).encode())
-            os.fsync(handle)
-        except OSError as error:
-            raise OSError(error.errno or 0, error.strerror or "", str(self.table)) from error
-        finally:
-            os.close(handle)
+        append(self.table, self._lines([outcome], header=False).encode())
         self.outcomes.append(outcome)
 
     def _lines(self, outcomes: Sequence[Outcome], *, header: bool = True) -> str:

@@ -13,15 +13,15 @@ from backends import select
 from .. import display
 from ..checkpoints import BEST
 from ..data import DataError, Dataset, load
+from ..metrics_file import FILE, Tally
 from ..network import MLP
 from ..optimizers import METHODS
 from ..recipes import recorded
-from ..runs import Run, RunError, check_metrics, versions
+from ..runs import Run, RunError, versions
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
-from .keeping import MOST_SECONDS, best_epoch, best_line, resume_command, training_state
+from .keeping import best_line, resume_command, training_state
 
 _MAY_CHANGE = ("epochs", "max_iterations")
-_SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
 
 
 class Begun:
@@ -42,8 +42,8 @@ class Begun:
     notes : list of str
         What was found damaged, a line each.
     recipe : Recipe
-    history : list of dict
-        The metrics of every epoch that has ended.
+    tally : Tally
+        Of the epochs that have ended.
 
     Raises
     ------
@@ -95,24 +95,24 @@ class Begun:
             read_checkpoint(best)
         except WeightFileError as error:
             self.notes.append(f"passed over: {error}; the best from here on is kept")
-            self.checkpoint.state["best"] = None
+            state = self.checkpoint.state
+            if "history" in state:  # of an older version
+                state["best"] = None
+            else:
+                state["tally"]["best"] = None
 
     def _check(self, given: dict[str, Any]) -> None:
         path, now = self.folder.path, _facts(self.config)
-        self.history: list[dict[str, Any]] = []
+        self.tally = Tally()
         least = 0
         rates_follow = now["schedule"] not in (None, "constant") or bool(now["warmup"])
         if self.checkpoint is not None:
             state = self.checkpoint.state
-            self.history = list(state["history"])
-            check_metrics(self.history)
-            numbers = [epoch[name] for epoch in self.history for name in _SECONDS]
-            if not all(0 <= number < MOST_SECONDS for number in [*numbers, state["best"] or 0]):
-                raise ValueError("its history has numbers that cannot be")
+            self.tally = Tally.of(state)
             if not isinstance(state["ended"], bool):
                 raise TypeError("whether it has ended")
             inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0
-            least = len(self.history) + inside
+            least = self.tally.epochs + inside
             then = _facts(state["config"])
             differ = [
                 f"{name} is {_text(now[name])} there and {_text(then[name])} in it"
@@ -176,25 +176,25 @@ class Begun:
         state, recipe = self.checkpoint.state, self.recipe
         if recipe.optimizer in METHODS:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
-            return (state["ended"] and not grown) or len(self.history) >= recipe.max_iterations
+            return (state["ended"] and not grown) or self.tally.epochs >= recipe.max_iterations
         if state["ended"]:
             return True
         if recipe.steps is not None:
             return training_state(self.checkpoint).steps >= recipe.steps
-        return len(self.history) >= recipe.epochs
+        return self.tally.epochs >= recipe.epochs
+
+    def restore_metrics(self) -> list[str]:
+        """Let metrics.jsonl end where the checkpoint stands; lines on what was wrong with it."""
+        state = None if self.checkpoint is None else self.checkpoint.state
+        self.tally, fault = self.folder.metrics_file.restore(state)
+        source = f" from {self.checkpoint.path}" if self.checkpoint and "mended" in fault else ""
+        return [f"{FILE} {fault}{source}"] if fault else []
 
     def finished(self) -> tuple[list[str], dict[str, Any]]:
         """Say what it came to, having mended what is damaged; lines, and an event's fields."""
         path, checkpoint = self.folder.path, self.checkpoint
         assert checkpoint is not None
-        lines = []
-        try:
-            is_whole = self.folder.metrics() == self.history
-        except RunError:
-            is_whole = False
-        if not is_whole:
-            self.folder.set_epochs(self.history)
-            lines.append(f"metrics.jsonl was damaged: mended from {checkpoint.path}")
+        lines = self.restore_metrics()
         try:
             read_safetensors(self.folder.model_file)
         except WeightFileError:
@@ -204,9 +204,10 @@ class Begun:
             model = MLP.of(arrays, checkpoint.network, backend=select("cpu"))
             model.save(self.folder.model_file)
             lines.append(f"{MODEL_FILE} was damaged: mended from {checkpoint.path}")
-        done, patience = len(self.history), self.config["patience"]
-        kept = done if patience is None else best_epoch(self.history)
-        accuracy = self.history[kept - 1]["test_accuracy"]
+        done, patience = self.tally.epochs, self.config["patience"]
+        taken = self.tally.last if patience is None else self.tally.best
+        assert taken is not None
+        kept, accuracy = taken["epoch"], taken["test_accuracy"]
         full_batch = self.recipe.optimizer in METHODS
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
         tired = checkpoint.state["ended"] and not full_batch
@@ -215,7 +216,7 @@ class Begun:
             f"{path} has finished{why}: {done} {unit}{'s' * (done != 1)},"
             f" {display.percent(accuracy)} of the test samples right",
             f"see it: python -m trainer evaluate {path}",
-            *best_line(path, self.history),
+            *best_line(path, self.tally),
         ]
         if self.recipe.steps is None and not self.recipe.rate_changes and not tired:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")

@@ -30,7 +30,7 @@ def train(
 ) -> int:
     """Minimise, show it and keep it; an iteration is what elsewhere is an epoch."""
     folder = keeper.folder
-    before = len(keeper.history)
+    before = keeper.tally.epochs
 
     def keep(report: IterationReport) -> None:
         report = replace(
@@ -40,7 +40,7 @@ def train(
         view.iteration(report)
 
     def where() -> str:
-        return f"iteration {len(keeper.history) + 1} of {recipe.max_iterations}"
+        return f"iteration {keeper.tally.epochs + 1} of {recipe.max_iterations}"
 
     with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
         # NumPy's warnings of overflow; minimize itself ends a training that diverges
@@ -60,7 +60,7 @@ def train(
         except NotFinite as error:
             model.save(folder.model_file)
             view.failed(str(error), {"run": str(folder.path), "epoch": error.iteration})
-            done = len(keeper.history)
+            done = keeper.tally.epochs
             kept = f"those after iteration {done}" if done else "the initial ones"
             display.error(f"{error}. The weights in {folder.path} are {kept}")
             return 1
@@ -73,7 +73,7 @@ def train(
         answers = to_numpy(model.predict(data.train_x))
         labels = to_numpy(model.backend.asarray(data.train_y))
         view.training_report(evaluate(labels, answers, data.classes))
-    done = len(keeper.history)
+    done = keeper.tally.epochs
     result = _result(folder, minimum) | {"epochs": done}
     if minimum.stopped:
         lines = [
@@ -84,7 +84,7 @@ def train(
         ]
     else:
         lines = _lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
-    lines += best_line(folder.path, keeper.history)
+    lines += best_line(folder.path, keeper.tally)
     if figures and done:
         drawn = draw_curves(folder)
         lines.append(f"figure: {drawn}")

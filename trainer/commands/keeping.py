@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,14 +17,16 @@ from backends import device_failure, memory_shortage
 from .. import display
 from ..checkpoints import BEST, FOLDER, Checkpoint
 from ..fitting import Training, TrainingState
+from ..metrics_file import Tally, check_seconds
 from ..network import MLP
 from ..runs import Run
 from ..weight_files import read_checkpoint
 from . import UsageError
 
 DEFAULT_INTERVAL = "30s"
-MOST_SECONDS = 1e10  # that a training can have taken: three centuries
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)|([1-9]\d*)", re.ASCII)
+# samples learned in the running epoch, arrays, and the rest, fit for JSON
+_Contents = tuple[int, dict[str, Any], dict[str, Any]]
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -59,6 +61,8 @@ class Keeper:
     every : Interval
     training : Training or None
         None of a full-batch training, of which weights alone are kept.
+    tally : Tally
+        Of the epochs that have ended.
     begun : Checkpoint, optional
         Where it goes on from.
     """
@@ -69,16 +73,17 @@ class Keeper:
         model: MLP,
         every: Interval,
         training: Training | None,
+        tally: Tally,
         begun: Checkpoint | None = None,
     ) -> None:
         self.folder = folder
-        self.history: list[dict[str, Any]] = [] if begun is None else list(begun.state["history"])
-        self._best = None if begun is None else begun.state["best"]
+        self.tally = tally
         self._model, self._every, self._training = model, every, training
-        self._written_epochs, self._written = len(self.history), perf_counter()
+        self._written_epochs, self._written = tally.epochs, perf_counter()
         inside = 0 if begun is None or training is None else training.state().samples
-        self._at = None if begun is None else (len(self.history), inside)
+        self._at = None if begun is None else (tally.epochs, inside)
         self._is_current = begun is not None
+        self._epoch_end: _Contents | None = None
 
     def progress(self) -> None:
         """Write a checkpoint inside an epoch if it is time."""
@@ -89,15 +94,16 @@ class Keeper:
     def epoch(self, metrics: dict[str, Any]) -> None:
         """Keep the weights and numbers of an epoch that has ended."""
         self._is_current = False
-        self.history.append(metrics)
+        before = self.tally.best_accuracy
+        self.folder.metrics_file.add_to_copy(metrics)
+        self.tally = self.tally.after(metrics)
+        self._epoch_end = self._contents()
         self._model.save(self.folder.model_file)
-        self.folder.add_epoch(metrics)
-        accuracy = metrics["validation_accuracy"]
-        if accuracy is not None and (self._best is None or accuracy > self._best):
-            self._best = accuracy
-            _, arrays, state = self._contents()
+        self.folder.metrics_file.add(metrics)
+        if self.tally.best_accuracy > before:
+            _, arrays, state = self._epoch_end
             self.folder.checkpoints.save_best(arrays, self._model.settings(), state)
-        due = len(self.history) - self._written_epochs >= self._every.epochs
+        due = self.tally.epochs - self._written_epochs >= self._every.epochs
         if due or perf_counter() - self._written >= self._every.seconds:
             self.checkpoint()
 
@@ -115,29 +121,49 @@ class Keeper:
         """
         if self._is_current and not ended:
             return
-        samples, arrays, state = self._contents()
-        state["ended"] = ended
-        self.folder.checkpoints.save(
-            len(self.history), samples, arrays, self._model.settings(), state
-        )
-        self._at = len(self.history), samples
-        self._written_epochs, self._written = len(self.history), perf_counter()
+        self._write(self._contents(ended=ended))
+
+    def _write(self, contents: _Contents) -> None:
+        samples, arrays, state = contents
+        epochs = state["tally"]["epochs"]
+        self.folder.metrics_file.synchronize_copy()
+        self.folder.checkpoints.save(epochs, samples, arrays, self._model.settings(), state)
+        self._at = epochs, samples
+        self._written_epochs, self._written = epochs, perf_counter()
         self._is_current = True
 
-    def _contents(self) -> tuple[int, dict[str, Any], dict[str, Any]]:
+    def _contents(self, *, ended: bool = False) -> _Contents:
         state: dict[str, Any] = {
             "config": self.folder.config,
-            "history": self.history,
-            "best": self._best,
-            "ended": False,
+            "tally": asdict(self.tally),
+            "ended": ended,
         }
         model = self._model
         if self._training is None:
             return 0, model.arrays(), state
         training = self._training.state()
-        facts = asdict(training)
+        if training.epoch != self.tally.epochs + 1:
+            raise RuntimeError("an epoch has ended whose numbers are not written")
+        facts = dict(vars(training))
         arrays = facts.pop("arrays")
         return training.samples, arrays | model.input_map(), state | {"training": facts}
+
+    def _rescue(self, *, is_settled: bool) -> None:
+        """Write the checkpoint that an unexpected end leaves possible, if any.
+
+        Parameters
+        ----------
+        is_settled : bool
+            Whether the training can be asked where it stands; else, and where it stands amid an
+            update, the end of its last epoch is written.
+        """
+        ended_in_order = is_settled and self._training is not None
+        for take in [self._contents] * ended_in_order + [lambda: self._epoch_end]:
+            with suppress(Exception, KeyboardInterrupt):
+                contents = take()
+                if contents is not None and not self._is_current:
+                    self._write(contents)
+                return
 
     @property
     def go_on(self) -> str:
@@ -159,10 +185,12 @@ class Keeper:
             Empty, or the exit code after such an end.
         """
         code: list[int] = []
+        is_settled = True
         try:
             yield code
         except KeyboardInterrupt:  # a second Ctrl-C, amid anything
             code.append(130)
+            is_settled = False
             why = "stopped at once by a second Ctrl-C"
         except OSError as error:
             code.append(1)
@@ -171,24 +199,28 @@ class Keeper:
             else:
                 why = f"stdout: {error.strerror or error}"
                 display.abandon_stdout()
-                with suppress(OSError):
-                    self.checkpoint()
         except MemoryError as error:
             code.append(1)
             why = f"this does not fit into memory ({memory_shortage(error)})"
         except Exception as error:
             failure = device_failure(error)
             if failure is None:
+                self._rescue(is_settled=True)
+                display.error(f"the program failed. {self._stopped_in(where())}")
                 raise
             code.append(1)
+            is_settled = False
             why = failure
         if code:
-            display.error(f"{why}. The training stopped in {where()}; {self._kept()}")
+            self._rescue(is_settled=is_settled)
+            display.error(f"{why}. {self._stopped_in(where())}")
 
-    def _kept(self) -> str:
+    def _stopped_in(self, where: str) -> str:
         if self._at is None:
-            return f"it has no checkpoint yet and begins again with: {self.go_on}"
-        return f"go on after {position(*self._at)}: {self.go_on}"
+            kept = f"it has no checkpoint yet and begins again with: {self.go_on}"
+        else:
+            kept = f"go on after {position(*self._at)}: {self.go_on}"
+        return f"The training stopped in {where}; {kept}"
 
 
 def position(epochs: int, samples: int) -> str:
@@ -197,23 +229,13 @@ def position(epochs: int, samples: int) -> str:
     return f"{epochs:,} epoch{'s' * (epochs != 1)}{inside}"
 
 
-def best_epoch(history: Sequence[dict[str, Any]]) -> int:
-    """Find the first of the best by held-out samples, from 1; 0 where there are none."""
-    accuracies: list[Any] = [epoch.get("validation_accuracy") for epoch in history]
-    if not accuracies or None in accuracies:
-        return 0
-    return accuracies.index(max(accuracies)) + 1
-
-
-def best_line(path: Path, history: Sequence[dict[str, Any]]) -> list[str]:
+def best_line(path: Path, tally: Tally) -> list[str]:
     """Say which epoch is the best by held-out samples, if there are any, and where it is."""
-    best = best_epoch(history)
-    if not best:
+    if tally.best is None:
         return []
-    accuracy = history[best - 1]["validation_accuracy"]
     return [
-        f"best: epoch {best} with {display.percent(accuracy)} of the held-out samples,"
-        f" {path / FOLDER / BEST}"
+        f"best: epoch {tally.best['epoch']} with {display.percent(tally.best_accuracy)} of the"
+        f" held-out samples, {path / FOLDER / BEST}"
     ]
 
 
@@ -236,8 +258,7 @@ def training_state(checkpoint: Checkpoint) -> TrainingState:
         spent = [
             float(facts[name]) for name in ("seconds", "evaluation_seconds", "compile_seconds")
         ]
-        if not all(0 <= seconds < MOST_SECONDS for seconds in spent):
-            raise ValueError("its state has seconds that cannot be")
+        check_seconds(*spent)
         return TrainingState(
             epoch=int(facts["epoch"]),
             samples=int(facts["samples"]),

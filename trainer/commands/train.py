@@ -18,6 +18,7 @@ from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, limited, load
 from ..data.dataset import Samples
 from ..fitting import Course, Diverged, EpochReport, Training
+from ..metrics_file import Tally
 from ..minimizing import check
 from ..network import MLP
 from ..optimizers import METHODS
@@ -39,7 +40,6 @@ from .keeping import (
     DEFAULT_INTERVAL,
     Interval,
     Keeper,
-    best_epoch,
     best_line,
     position,
     training_state,
@@ -120,7 +120,9 @@ def run(
             job = _continued(view, begun, device)
             folder, checkpoint = begun.folder, begun.checkpoint
             folder.config["device"] = _device(job.model.backend)
-            folder.set_epochs(begun.history)
+            for line in begun.restore_metrics():
+                view.note(line)
+            tally = begun.tally
         else:
             if out is not None:
                 out = out.expanduser()
@@ -139,13 +141,13 @@ def run(
                 patience=patience,
                 init_from=init_from,
             )
-            folder, checkpoint = Run.start(out, config), None
+            folder, checkpoint, tally = Run.start(out, config), None, Tally()
             cleanup.callback(folder.close)
         recorded = folder.config.get("checkpoint_every", DEFAULT_INTERVAL)
         every = Interval.of(str(recorded) if checkpoint_every is None else checkpoint_every)
         folder.config["checkpoint_every"] = checkpoint_every or recorded
         folder.write_config()
-        keeper = Keeper(folder, job.model, every, job.training, checkpoint)
+        keeper = Keeper(folder, job.model, every, job.training, tally, checkpoint)
         if init_from is not None and checkpoint is None:
             keeper.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(folder.config, job.model, folder.path)
@@ -157,7 +159,7 @@ def run(
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
-            after = position(len(keeper.history), samples)
+            after = position(tally.epochs, samples)
             facts["resumed"] = f"after {after}, from {checkpoint.path}"
             event["resumed_from"] = str(checkpoint.path)
         view.start(facts, event)
@@ -312,10 +314,10 @@ def _train(
     recipe, model, path = job.recipe, job.model, keeper.folder.path
     course = Course(recipe.epochs, recipe.batch_size, steps=recipe.steps)
     epochs = course.count(len(job.data.train_y))
-    history, patience = keeper.history, keeper.folder.config["patience"]
+    patience = keeper.folder.config["patience"]
 
     def where() -> str:
-        return f"epoch {min(len(history) + 1, epochs)} of {epochs}"
+        return f"epoch {min(keeper.tally.epochs + 1, epochs)} of {epochs}"
 
     stop, tired = 0, False
     with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
@@ -326,19 +328,20 @@ def _train(
                 if isinstance(report, EpochReport):
                     keeper.epoch(_metrics(report))
                     view.epoch(report)
-                    if patience is not None and len(history) - best_epoch(history) >= patience:
+                    if patience is not None and _is_over(keeper.tally, patience):
                         tired = True
                         break
                 else:
                     keeper.progress()
                     view.progress(report)
-                if stopped() and len(history) < epochs:
+                if stopped() and keeper.tally.epochs < epochs:
                     stop = stopped()
                     break
         except Diverged as error:
             model.save(keeper.folder.model_file)
             view.failed(str(error), {"run": str(path), "epoch": error.epoch})
-            kept = f"those after epoch {len(history)}" if history else "the initial ones"
+            done = keeper.tally.epochs
+            kept = f"those after epoch {done}" if done else "the initial ones"
             display.error(f"{error}. The weights in {path} are {kept}")
             return 1
         if stop:
@@ -348,16 +351,16 @@ def _train(
             keeper.keep_best()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
-    taken = best_epoch(history) if patience is not None and not stop else len(history)
-    drawn = draw_curves(keeper.folder) if figures and history else None
-    accuracy = history[taken - 1]["test_accuracy"] if history else None
-    seconds = sum(epoch["epoch_seconds"] for epoch in history)
+    tally = keeper.tally
+    taken = tally.best if patience is not None and not stop else tally.last
+    drawn = draw_curves(keeper.folder) if figures and tally.epochs else None
+    accuracy = None if taken is None else taken["test_accuracy"]
     result = {
         "run": str(path),
-        "epochs": len(history),
+        "epochs": tally.epochs,
         "interrupted": bool(stop),
         "test_accuracy": accuracy,
-        "seconds": seconds,
+        "seconds": tally.seconds,
     }
     if stop:
         lines = [
@@ -365,27 +368,33 @@ def _train(
             f"the weights so far are in {path}",
             f"go on:     {keeper.go_on}",
             f"try them:  python -m trainer evaluate {path}",
-            *best_line(path, history),
+            *best_line(path, tally),
         ]
     else:
-        total = seconds + sum(e["evaluation_seconds"] + e["compile_seconds"] for e in history)
         lines = [
             f"{display.percent(accuracy or 0)} of {len(job.data.test_y):,} test samples right",
-            f"{len(history)} epoch{'s' * (len(history) > 1)} in {display.three_digits(seconds)} s"
-            f" of training, {total:.2f} s in all",
+            f"{tally.epochs} epoch{'s' * (tally.epochs > 1)} in"
+            f" {display.three_digits(tally.seconds)} s of training,"
+            f" {tally.seconds + tally.other_seconds:.2f} s in all",
             f"run:  {path}",
             f"next: python -m trainer predict {path} --index 0",
             f"      python -m trainer evaluate {path}",
-            *best_line(path, history),
+            *best_line(path, tally),
         ]
         if patience is not None:
-            lines.insert(1, f"kept: the weights of epoch {taken}, the best by the held-out samples")
+            best = 0 if taken is None else taken["epoch"]
+            lines.insert(1, f"kept: the weights of epoch {best}, the best by the held-out samples")
     if drawn is not None:
         lines.append(f"figure: {drawn}")
         result["figure"] = str(drawn)
     with keeper.surviving(where) as failed:
         view.end(lines, result)
     return 128 + stop if stop else sum(failed)
+
+
+def _is_over(tally: Tally, patience: int) -> bool:
+    """Whether so many epochs have brought no better one."""
+    return tally.best is not None and tally.epochs - tally.best["epoch"] >= patience
 
 
 def _started(
