@@ -119,7 +119,7 @@ class TestSettings:
         assert float(model.spec.scale) == pytest.approx(0.99 / 255, rel=1e-6)
         assert float(model.spec.shift) == pytest.approx(0.01, rel=1e-6)
         assert model.weight_count == 784 * 200 + 200 * 10
-        assert inspect.signature(MLP).parameters["backend"].default is inspect.Parameter.empty
+        assert inspect.signature(MLP).parameters["backend"].default == "auto"
 
     @pytest.mark.parametrize(
         ("loss", "output", "targets"),
@@ -440,3 +440,13 @@ def test_numpy_integers_are_numbers_too(backend, tmp_path):
 def test_numbers_must_be_finite(backend, setting):
     with pytest.raises(ValueError, match=setting):
         MLP([2, 2], backend=backend, **{setting: float("nan")})
+
+
+def test_a_backend_may_be_a_name(tmp_path):
+    model = MLP([3, 2], backend="cpu")
+    assert model.backend.name == MLP([3, 2]).backend.name == "cpu"
+    model.save(tmp_path / "model")
+    assert MLP.load(tmp_path / "model").backend.name == "cpu"
+    assert MLP.load(tmp_path / "model", backend="cpu").backend.name == "cpu"
+    with pytest.raises(ValueError, match="tpu"):
+        MLP([3, 2], backend="tpu")

@@ -14,7 +14,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, NetworkSpec
+from backends import Backend, NetworkSpec, select
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
 
 from .initializers import initial_weights
@@ -30,8 +30,8 @@ class MLP:
     ----------
     sizes : sequence of int
         Units of every layer, inputs first: ``[784, 200, 10]``.
-    backend : Backend
-        From `backends.select`; the weights live there.
+    backend : Backend or str
+        From `backends.select`, or what that takes, such as "cpu"; the weights live there.
     activation : {"sigmoid", "tanh", "relu", "scaled_tanh", "gelu"}
         Of the hidden layers; ``gelu`` is the tanh approximation, see `backends.functions.gelu`.
     output : {"sigmoid", "softmax"}, optional
@@ -60,13 +60,15 @@ class MLP:
     ------
     ValueError
         If a setting is unknown or does not go with another; the message names what would.
+    BackendUnavailable
+        If `backend` names a device that cannot be used.
     """
 
     def __init__(
         self,
         sizes: Sequence[int],
         *,
-        backend: Backend,
+        backend: Backend | str = "auto",
         activation: str = "sigmoid",
         output: str | None = None,
         loss: str = "rashid",
@@ -80,6 +82,8 @@ class MLP:
         target_high: float | None = None,
         l2: float = 0.0,
     ) -> None:
+        if isinstance(backend, str):
+            backend = select(backend)
         sizes = tuple(index(size) for size in sizes)
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
@@ -349,7 +353,7 @@ class MLP:
         write_safetensors(Path(path), self.arrays(), self.settings())
 
     @classmethod
-    def load(cls, run_or_file: str | os.PathLike[str], *, backend: Backend) -> MLP:
+    def load(cls, run_or_file: str | os.PathLike[str], *, backend: Backend | str = "auto") -> MLP:
         """Read a network from a run folder or from a file that `save` wrote.
 
         Raises
@@ -367,7 +371,9 @@ class MLP:
             raise WeightFileError(f"{path}: does not hold a whole network ({error})") from error
 
     @classmethod
-    def of(cls, arrays: dict[str, Any], settings: dict[str, Any], *, backend: Backend) -> MLP:
+    def of(
+        cls, arrays: dict[str, Any], settings: dict[str, Any], *, backend: Backend | str = "auto"
+    ) -> MLP:
         """Make a network of its named weights, its input map and its `settings`.
 
         Raises
