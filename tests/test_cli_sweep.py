@@ -334,6 +334,19 @@ def test_a_worker_that_the_system_ends_is_one_line_with_the_way_on(monkeypatch, 
     assert "--resume sweeps/s1 --jobs 2" in error
 
 
+def test_a_mistake_of_the_programs_is_not_hidden_and_the_way_on_is_said(monkeypatch, capsys):
+    def mistaken(*args, **options):
+        yield from ()
+        raise RuntimeError("a mistake of the program's")
+
+    monkeypatch.setattr(command, "sweep", mistaken)
+    with pytest.raises(RuntimeError, match="a mistake of"):
+        main([*FAST, *SMALL, *GRID])
+    error = capsys.readouterr().err
+    assert error.startswith("error: the program failed after 0 of 4 runs; go on: ")
+    assert error.endswith("python -m trainer sweep --resume sweeps/s1\n")
+
+
 def test_a_gpu_is_said_to_take_one_run_after_the_other(monkeypatch, capsys):
     def pretended(device):
         backend = choose("cpu")

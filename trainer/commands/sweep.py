@@ -14,7 +14,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from backends import Backend
+from backends import Backend, BackendUnavailable
 
 from .. import __version__, display
 from ..data import Dataset, hold_out, load
@@ -201,6 +201,14 @@ def _sweep(
             "a process that trained was ended by the system, as it does when memory runs out;"
             f" to go on with fewer at a time: {resume} --jobs {max(1, workers.jobs // 2)}"
         )
+    except (OSError, MemoryError, BackendUnavailable, UsageError):
+        raise  # a line of their own says what is wrong
+    except Exception:
+        display.error(
+            f"the program failed after {len(folder.outcomes):,} of {_count(len(plan), 'run')};"
+            f" go on: {resume}"
+        )
+        raise
     standings = rank(folder.outcomes, by=by)
     if standings:
         view.standings(standings)
