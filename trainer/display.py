@@ -18,12 +18,15 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.console import Console, Group
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
+
+from .plain_text import one_line
 
 if TYPE_CHECKING:
     from .benchmarking import Measurement
@@ -41,13 +44,35 @@ _LONGEST_STANDINGS = 20
 
 
 class _Console(Console):
+    """Shows every string as it stands: a label may look like markup, an emoji code or an escape."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:  # of tables' cells and headers too
+        return super().render_str(one_line(text), **options)
+
     def on_broken_pipe(self) -> None:
         raise  # rich would end the program with a training unsaved
 
 
 def console() -> Console:
     """The terminal on stdout, or plain text where it is none."""
-    return _Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    return _Console(soft_wrap=not sys.stdout.isatty())
+
+
+def line(text: str = "") -> None:
+    """Print one line on stdout, as wide as it is."""
+    print(one_line(text), flush=True)
+
+
+def _text(words: str, style: str = "") -> Text:
+    # rich passes an escape on, and drops other control characters
+    return Text(one_line(words), style=style)
+
+
+def _width(label: str) -> int:
+    return cell_len(one_line(label))
 
 
 def abandon_stdout() -> None:
@@ -58,14 +83,16 @@ def abandon_stdout() -> None:
 
 def error(message: str) -> None:
     """One line on stderr, if anybody reads that."""
-    text = Text.assemble(("error: ", "bold red"), message)
     with contextlib.suppress(OSError):
-        _Console(stderr=True, highlight=False, soft_wrap=True).print(text)
+        _Console(stderr=True, soft_wrap=True).print(
+            Text.assemble(("error: ", "bold red"), _text(message))
+        )
 
 
 def note(message: str) -> None:
     """One line on stderr that is no error."""
-    Console(stderr=True, highlight=False, soft_wrap=True).print(Text(message))
+    with contextlib.suppress(OSError):
+        _Console(stderr=True, soft_wrap=True).print(_text(message))
 
 
 # --- a training ---------------------------------------------------------------------------
@@ -166,34 +193,34 @@ class PlainView(QuietView):
         self._header = False
 
     def note(self, message: str) -> None:
-        print(message, flush=True)
+        line(message)
 
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         for name, text in facts.items():
-            print(f"{name:>8}  {text}")
-        sys.stdout.flush()
+            line(f"{name:>8}  {text}")
 
     def epoch(self, report: EpochReport) -> None:
         if not self._header:
-            print(_epoch_header(report))
+            line(_epoch_header(report))
             self._header = True
-        print(_epoch_row(report), flush=True)
+        line(_epoch_row(report))
 
     def iteration(self, report: IterationReport) -> None:
         if not self._header:
-            print(_iteration_header(report))
+            line(_iteration_header(report))
             self._header = True
-        print(_iteration_row(report), flush=True)
+        line(_iteration_row(report))
 
     def training_report(self, result: Evaluation) -> None:
         out = console()
         out.print()
-        out.print(Text("classification report on the training samples", style="cyan"))
+        out.print(_text("classification report on the training samples", "cyan"))
         out.print(_report(result.classes, result.averages))
         out.print()
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
-        print("\n".join(lines), flush=True)
+        for text in lines:
+            line(text)
 
 
 class TerminalView(PlainView):
@@ -203,12 +230,13 @@ class TerminalView(PlainView):
         super().__init__()
         self._console = console()
         self._bar = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
             console=self._console,
             transient=True,
             expand=True,
+            speed_estimate_period=0,  # which nothing shows, and would keep a sample an epoch
         )
         self._task = self._bar.add_task("", total=None, text="", visible=False)
         self._last: BatchProgress | None = None
@@ -216,7 +244,7 @@ class TerminalView(PlainView):
     def _show(self, description: str, done: int, total: int | None, text: str) -> None:
         self._bar.update(
             self._task,
-            description=description,
+            description=one_line(description),
             completed=done,
             total=total,
             text=text,
@@ -225,7 +253,7 @@ class TerminalView(PlainView):
         self._bar.start()
 
     def note(self, message: str) -> None:
-        self._console.print(Text(message, style="yellow"))
+        self._console.print(_text(message, "yellow"))
 
     def downloading(self, file: str, done: int, total: int) -> None:
         self._show(file, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
@@ -235,7 +263,7 @@ class TerminalView(PlainView):
         grid.add_column(justify="right", style="cyan", no_wrap=True)
         grid.add_column(overflow="fold")
         for name, text in facts.items():
-            grid.add_row(name, Text(text))
+            grid.add_row(name, _text(text))
         self._console.print(grid)
         self._console.print()
         self._show("preparing", 0, None, "kernels are compiled on the first start")
@@ -252,9 +280,9 @@ class TerminalView(PlainView):
 
     def epoch(self, report: EpochReport) -> None:
         if not self._header:
-            self._console.print(Text(_epoch_header(report), style="bold"))
+            self._console.print(_text(_epoch_header(report), "bold"))
             self._header = True
-        self._console.print(Text(_epoch_row(report)))
+        self._console.print(_text(_epoch_row(report)))
         if self._last is not None:  # epochs may be too short to report from within
             self.progress(
                 dataclasses.replace(
@@ -268,9 +296,9 @@ class TerminalView(PlainView):
 
     def iteration(self, report: IterationReport) -> None:
         if not self._header:
-            self._console.print(Text(_iteration_header(report), style="bold"))
+            self._console.print(_text(_iteration_header(report), "bold"))
             self._header = True
-        self._console.print(Text(_iteration_row(report)))
+        self._console.print(_text(_iteration_row(report)))
         done, total = report.iteration, report.iterations
         self._show(f"iteration {done}/{total}", done, total, f"loss {report.train_loss:.4f}")
 
@@ -281,7 +309,7 @@ class TerminalView(PlainView):
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         self.close()
         self._console.print()
-        body = Text("\n").join([Text(lines[0], style="bold green"), *map(Text, lines[1:])])
+        body = Text("\n").join([_text(lines[0], "bold green"), *map(_text, lines[1:])])
         self._console.print(Panel(body, expand=False, padding=(0, 2)))
 
     def close(self) -> None:
@@ -385,8 +413,9 @@ class TerminalBenchView(TerminalView):
         shown = list(self._cases.values())
         if len(shown) + 8 > self._console.height:  # what does not fit could not be read
             shown = [case for case in shown if case.hidden == measurement.hidden]
-        running = f"\nround {measurement.rounds}; Ctrl-C ends it with what has been measured"
-        self._live.update(Group(_measurements(shown), Text(running, style="cyan")), refresh=True)
+        running = f"round {measurement.rounds}; Ctrl-C ends it with what has been measured"
+        parts = Group(_measurements(shown), Text(), _text(running, "cyan"))
+        self._live.update(parts, refresh=True)
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
         if self._live is not None:
@@ -426,7 +455,7 @@ def _measurements(measurements: Sequence[Measurement]) -> Table:
             m.device,
             str(m.hidden),
             str(m.batch_size),
-            Text(f"{m.samples_per_second:,.0f}", style="bold"),
+            _text(f"{m.samples_per_second:,.0f}", "bold"),
             f"{slowest:+.0f} … {fastest:+.0f} %",
             f"{'~' if m.scaled else ''}{three_digits(m.epoch_seconds)}",
             three_digits(m.gflops),
@@ -463,7 +492,7 @@ class PlainSweepView(PlainView):
         accuracy = getattr(outcome, self._ranked_by)
         text = outcome.status if accuracy is None else percent(accuracy)
         counted = f"{self._finished:>{len(str(self._runs))}}/{self._runs}"
-        print(f"{counted}  {', '.join([*where, f'seed {outcome.seed}'])}: {text}", flush=True)
+        line(f"{counted}  {', '.join([*where, f'seed {outcome.seed}'])}: {text}")
 
     def standings(self, standings: Sequence[Standing]) -> None:
         self._standings = standings
@@ -556,7 +585,7 @@ def _standings(
         cells.append("" if s.train_loss is None else _loss(s.train_loss))
         runs = f"{s.runs - s.diverged} of {s.runs}" if s.diverged else str(s.runs)
         cells += [three_digits(s.seconds) if s.seconds else "", runs]
-        table.add_row(*(Text(cell, style=style) for cell in cells))
+        table.add_row(*(_text(cell, style) for cell in cells))
     if len(standings) > most:
         table.add_row("…", *[""] * (len(table.columns) - 2), f"{len(standings) - most:,} more")
     return table
@@ -578,25 +607,26 @@ def evaluation(title: str, result: Evaluation) -> None:
     out = console()
     right = int(np.trace(result.confusion))
     total = int(result.confusion.sum())
-    out.print(Text(title, style="cyan"))
-    out.print(Text(f"accuracy {percent(result.accuracy)}: {right:,} of {total:,}", style="bold"))
+    out.print(_text(title, "cyan"))
+    out.print(_text(f"accuracy {percent(result.accuracy)}: {right:,} of {total:,}", "bold"))
     out.print()
     labels = [score.label for score in result.classes]
-    if len(labels) <= _WIDEST_CONFUSION and max(map(len, labels)) <= 5:
-        out.print(Text("confusion matrix: rows the truth, columns the answers", style="cyan"))
+    if len(labels) <= _WIDEST_CONFUSION and max(map(_width, labels)) <= 5:
+        out.print(_text("confusion matrix: rows the truth, columns the answers", "cyan"))
         out.print(_confusion_matrix(labels, result.confusion))
     else:
-        out.print(Text("most frequent confusions", style="cyan"))
+        out.print(_text("most frequent confusions", "cyan"))
         out.print(_worst_confusions(labels, result.confusion))
     out.print()
-    out.print(Text("classification report", style="cyan"))
+    out.print(_text("classification report", "cyan"))
     out.print(_report(result.classes, result.averages))
 
 
 def _table(*headers: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for number, header in enumerate(headers):
-        table.add_column(header, justify="right", style="cyan" if number == 0 else "")
+        style = "cyan" if number == 0 else ""
+        table.add_column(header, justify="right", style=style, overflow="fold")
     return table
 
 
@@ -604,7 +634,7 @@ def _confusion_matrix(labels: Sequence[str], confusion: np.ndarray) -> Table:
     table = _table("", *labels)
     for row, label in enumerate(labels):
         cells = [
-            Text(str(count), style="bold green" if row == column else "red" if count else "dim")
+            _text(str(count), "bold green" if row == column else "red" if count else "dim")
             for column, count in enumerate(confusion[row])
         ]
         table.add_row(label, *cells)
@@ -648,31 +678,34 @@ def prediction(
     """
     out = console()
     answer = int(np.argmax(outputs))
-    verdict = Text(f"answer: {labels[answer]}", style="bold")
+    verdict = _text(f"answer: {labels[answer]}", "bold")
     if truth is not None:
         right = truth == labels[answer]
-        verdict.append(f"  (truth: {truth})", style="green" if right else "red")
-    bars = _bars(labels, outputs, width=24)
+        verdict.append(_text(f"  (truth: {truth})", "green" if right else "red"))
+    bars = _bars(labels, outputs, width=24, most=max(0, out.width - 34))
     coloured = out.color_system is not None and not out.no_color
     grid = Table.grid(padding=(0, 4))
-    numbers = 34 + max(map(len, labels))  # columns that the bars take
+    numbers = 34 + max(map(_width, labels))  # columns that the bars take
     if image is not None and image.shape[1] + 4 + numbers <= out.width:
         grid.add_row(half_blocks(image, coloured=coloured), Group(verdict, Text(), bars))
     else:
+        grid.add_column(overflow="fold")
         grid.add_row(Group(verdict, Text(), bars))
-    out.print(Text(title, style="cyan"))
+    out.print(_text(title, "cyan"))
     out.print(grid)
     out.print()
 
 
-def _bars(labels: Sequence[str], outputs: np.ndarray, width: int) -> Text:
+def _bars(labels: Sequence[str], outputs: np.ndarray, width: int, most: int) -> Text:
+    """Draw the outputs as bars; `most` columns stand before them, more where a label is longer."""
     shown = np.argsort(outputs)[::-1][:10] if len(labels) > 10 else range(len(labels))
-    margin = max(len(labels[i]) for i in shown)
+    margin = min(most, max(_width(labels[i]) for i in shown))
     text = Text()
     for i in shown:
         filled = round(width * min(max(float(outputs[i]), 0.0), 1.0))
         style = "bold green" if i == int(np.argmax(outputs)) else ""
-        text.append(f"{labels[i]:>{margin}} ")
+        text.append(" " * max(0, margin - _width(labels[i])))
+        text.append(_text(f"{labels[i]} "))
         text.append("█" * filled + "·" * (width - filled), style=style)
         text.append(f" {outputs[i]:.3f}\n")
     text.rstrip()
@@ -720,7 +753,7 @@ def walk(
         The labels, in the order of their codes.
     """
     out = console()
-    out.print(Text(title, style="cyan"))
+    out.print(_text(title, "cyan"))
     facts(about)
     _heading(out, f"the sample: {classes[trace.label]}")
     vectors = {"value": trace.values, "input x": trace.inputs}
@@ -745,9 +778,9 @@ def walk(
         if layer is last:
             outputs["target t"] = trace.targets
         _units(out, outputs, names, inputs)
-    verdict = Text(f"answer: {classes[trace.answer]}", style="bold")
+    verdict = _text(f"answer: {classes[trace.answer]}", "bold")
     right = trace.answer == trace.label
-    verdict.append(f"  (truth: {classes[trace.label]})", style="green" if right else "red")
+    verdict.append(_text(f"  (truth: {classes[trace.label]})", "green" if right else "red"))
     out.print(verdict)
     for layer in reversed(trace.layers):
         formula = trace.error_formula(layer.number)
@@ -785,13 +818,13 @@ def walk(
         "target t": trace.targets,
     }
     _units(out, answers, classes)
-    out.print(Text("the run's own weights are as they were", style="dim"))
+    out.print(_text("the run's own weights are as they were", "dim"))
     out.print()
 
 
 def _heading(out: Console, text: str) -> None:
     out.print()
-    out.print(Text(text, style="bold cyan"))
+    out.print(_text(text, "bold cyan"))
 
 
 def _is_coloured(out: Console) -> bool:
@@ -857,7 +890,7 @@ def backquery(
         The labels, in the order of their codes.
     """
     out = console()
-    out.print(Text(title, style="cyan"))
+    out.print(_text(title, "cyan"))
     names = [classes[code] for code in result.labels]
     _gallery(out, names, pictures)
     features = result.values.shape[1]
@@ -888,7 +921,7 @@ def incoming_weights(
         One a unit; grey values from 0 to 1, the middle for zero.
     """
     out = console()
-    out.print(Text(title, style="cyan"))
+    out.print(_text(title, "cyan"))
     order = np.argsort(-result.norms, kind="stable")
     ends = order if len(order) <= 6 else np.concatenate([order[:3], order[-3:]])
     fitting = max(1, out.width // (pictures[0].shape[1] + 2)) if pictures[0] is not None else 0
@@ -906,7 +939,7 @@ def incoming_weights(
             _histogram(weights),
         )
     out.print(table)
-    out.print(Text("norm: the Euclidean length; longest first", style="dim"))
+    out.print(_text("norm: the Euclidean length; longest first", "dim"))
     out.print()
 
 
@@ -921,7 +954,9 @@ def _gallery(out: Console, names: Sequence[str], pictures: Sequence[np.ndarray |
     for start in range(0, len(drawn), columns):
         grid = Table.grid(padding=(0, 2))
         row = [(name, p) for name, p in drawn[start : start + columns] if p is not None]
-        grid.add_row(*(Text(name, style="bold") for name, _ in row))
+        for _ in row:
+            grid.add_column(overflow="fold")
+        grid.add_row(*(_text(name, "bold") for name, _ in row))
         # in two shades only, what stands out is drawn and not the noise around it
         grid.add_row(
             *(
@@ -941,9 +976,9 @@ def gradient_check(
 ) -> None:
     """Show each array's difference from the central differences, and what it means."""
     out = console()
-    out.print(Text(title, style="cyan"))
+    out.print(_text(title, "cyan"))
     redrawn = f", {result.redrawn:,} more passed over at a kink" if result.redrawn else ""
-    out.print(Text(f"float64, step {result.step:g}, {result.samples:,} {source}{redrawn}"))
+    out.print(_text(f"float64, step {result.step:g}, {result.samples:,} {source}{redrawn}"))
     out.print()
     table = _table("layer", "array", "shape", "checked", "‖a−n‖/max(‖a‖,‖n‖)", "")
     last = result.arrays[-1].layer
@@ -955,8 +990,8 @@ def gradient_check(
             array.name,
             "×".join(map(str, array.shape)),
             f"all {total:,}" if array.checked == total else f"{array.checked:,} of {total:,}",
-            Text(f"{array.difference:.2e}", style="bold"),
-            Text(
+            _text(f"{array.difference:.2e}", "bold"),
+            _text(
                 f"{'a' if array.is_gradient else 'no'} gradient{'' if right else ', wrongly'}",
                 style="green" if right else "red",
             ),
@@ -964,9 +999,9 @@ def gradient_check(
     out.print(table)
     out.print()
     style = "bold green" if result.as_expected else "bold red"
-    out.print(Text(f"{verdict}.", style=style))
+    out.print(_text(f"{verdict}.", style))
     if any(array.checked < math.prod(array.shape) for array in result.arrays):
-        out.print(Text("Varied are numbers drawn at random; --all varies every one.", style="dim"))
+        out.print(_text("Varied are numbers drawn at random; --all varies every one.", "dim"))
 
 
 # --- tables -------------------------------------------------------------------------------
@@ -982,10 +1017,11 @@ def recipes(settings: dict[str, dict[str, Any]], abouts: dict[str, str]) -> None
         grid.add_column(overflow="fold")
         for key, value in settings[name].items():
             if name == first or value != settings[first][key]:
-                grid.add_row(f"  {key}", Text(_plain(value)))
-        out.print(Text.assemble((name, "bold"), f"\n  {about}"))
+                grid.add_row(f"  {key}", _text(_plain(value)))
+        out.print(_text(name, "bold"))
+        out.print(_text(f"  {about}"))
         if name != first:
-            out.print(Text(f"  as {first}, but for", style="dim"))
+            out.print(_text(f"  as {first}, but for", "dim"))
         out.print(grid)
         out.print()
 
@@ -1007,13 +1043,13 @@ def facts(lines: dict[str, str]) -> None:
     out = console()
     if not out.is_terminal:
         for name, text in lines.items():
-            print(f"{name:>8}  {text}")
+            line(f"{name:>8}  {text}")
         return
     grid = Table.grid(padding=(0, 2))
     grid.add_column(justify="right", style="cyan", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, text in lines.items():
-        grid.add_row(name, Text(text))
+        grid.add_row(name, _text(text))
     out.print(grid)
 
 
@@ -1029,7 +1065,7 @@ def curves(runs: Sequence[tuple[str, str, Sequence[dict[str, Any]]]]) -> None:
         last = metrics[-1]
         accuracy = last.get("test_accuracy")
         test = "-" if accuracy is None else percent(accuracy)
-        table.add_row(path, str(len(metrics)), f"{last['train_loss']:.6f}", test, Text(label))
+        table.add_row(path, str(len(metrics)), f"{last['train_loss']:.6f}", test, _text(label))
     console().print(table)
 
 
@@ -1040,5 +1076,5 @@ def devices(rows: Sequence[tuple[str, Sequence[str]]]) -> None:
     grid.add_column(style="bold", no_wrap=True)
     grid.add_column(overflow="fold")
     for name, lines in rows:
-        grid.add_row(name, Text("\n".join(lines)))
+        grid.add_row(name, Text("\n").join(map(_text, lines)))
     out.print(grid)

@@ -49,7 +49,7 @@ def run(
         fields = {"run": str(path), "image_shape": trained.image_shape}
         print(json.dumps(fields | {"labels": _fields(result, trained), "figure": str(png)}))
     else:
-        print(f"figure: {png}")
+        display.line(f"figure: {png}")
     if show and (refusal := figures.show([image])):
         display.note(refusal)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -44,7 +45,8 @@ def run(
     if draw and trained.run is None:
         raise UsageError(
             f"--figures: {paths[0]} is no run, which has a folder for them; make one with:"
-            f" python -m trainer import-weights {paths[0]}, or look at them with --show"
+            f" python -m trainer import-weights {shlex.quote(str(paths[0]))}, or look at them with"
+            " --show"
         )
     for other in members[1:]:
         _check_alike(trained, other, data)
@@ -61,8 +63,9 @@ def run(
         if len(members) > 1:
             width = max(len(str(path)) for path in paths)
             for member, accuracy in zip(members, alone, strict=True):
-                print(f"{member.path!s:>{width}}  {display.percent(accuracy)}")
-            print("\ntogether:")
+                display.line(f"{member.path!s:>{width}}  {display.percent(accuracy)}")
+            display.line()
+            display.line("together:")
         display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
     images = _images(trained, result, worst, x) if draw or show else {}
     written = _keep(trained, images) if draw else []
@@ -72,7 +75,8 @@ def run(
             fields["each"] = alone
         print(json.dumps(fields | _fields(result, worst) | {"figures": written}))
     elif written:
-        print(f"\nfigures: {', '.join(written)}")
+        display.line()
+        display.line(f"figures: {', '.join(written)}")
     if (draw or show) and _GALLERY not in images:
         cause = "they are no images" if worst else "there are none"
         display.note(f"no picture of the mistakes: {cause}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def run(
                 "recipe": chosen.name,
                 "inputs": f"{describe_input_map(model)}, as {dataset.name} has them",
                 "run": str(folder.path),
-                "next": f"python -m trainer evaluate {folder.path}",
+                "next": f"python -m trainer evaluate {shlex.quote(str(folder.path))}",
             }
         )
     return 0

@@ -76,7 +76,8 @@ def run(
         files = {"figure": str(png), "pages": str(pdf)}
         print(json.dumps(fields | _fields(result, trained.classes) | files))
     else:
-        print(f"figure: {png}\npages:  {pdf}")
+        display.line(f"figure: {png}")
+        display.line(f"pages:  {pdf}")
     if show and (refusal := figures.show([image])):
         display.note(refusal)
     return 0

@@ -38,7 +38,8 @@ def run(paths: Sequence[Path], *, out: Path | None, as_json: bool, show: bool) -
     else:
         names = [str(folder.path) for folder in runs]
         display.curves(list(zip(names, labels, metrics, strict=True)))
-        print(f"\nfigure: {out}")
+        display.line()
+        display.line(f"figure: {out}")
     if show and (refusal := figures.show([image])):
         display.note(refusal)
     return 0

@@ -106,4 +106,4 @@ def _write(trained: TrainedRun, data: str, out: Path) -> None:
     for number, (answer, row) in enumerate(zip(answers, outputs, strict=True)):
         writer.writerow([number, trained.classes[answer], f"{row[answer]:.6g}"])
     write_whole(out, text.getvalue().encode())
-    print(f"{len(answers):,} answers written to {out}")
+    display.line(f"{len(answers):,} answers written to {out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from pathlib import Path
 
 from .. import display
@@ -32,7 +33,7 @@ def run(
         raise UsageError(
             f"{path}: it was trained on {trained.data['name']}, {trained.features} features that"
             " are no image, so its weights cannot be drawn as images; expected a run on images."
-            f" Their histograms: python -m trainer inspect {path}"
+            f" Their histograms: python -m trainer inspect {shlex.quote(str(path))}"
         )
     count = trained.model.sizes[1]
     chosen = None if units is None else _chosen(units, count)
@@ -60,7 +61,7 @@ def run(
         facts = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": count}
         print(json.dumps(facts | {"units": fields, "figure": str(png)}))
     else:
-        print(f"figure: {png}")
+        display.line(f"figure: {png}")
     if show and (refusal := figures.show([image])):
         display.note(refusal)
     return 0

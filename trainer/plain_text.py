@@ -1,0 +1,19 @@
+"""Names from outside (labels, files, error messages) as text that disturbs nothing around it."""
+
+from __future__ import annotations
+
+import re
+
+# control characters, line and paragraph separators, what turns the direction of the text around
+# it, and the surrogates that stand for bytes of a file name that are no text
+_DISTURBING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def one_line(text: str) -> str:
+    r"""Return the text in one line, with a line break as ``\n`` and escape as ``\x1b``."""
+    return _DISTURBING.sub(lambda match: escaped(match[0]), text)
+
+
+def escaped(character: str) -> str:
+    r"""Return a character as Python would write it in ASCII, such as ``\u202e``."""
+    return character.encode("unicode_escape").decode("ascii")
