@@ -67,7 +67,7 @@ def draw_deformed(
         backend.to_numpy(examples),
         deformation.image_shape,
         dataset.value_range,
-        [dataset.classes[code] for code in codes.tolist()],
+        [str(dataset.classes[code]) for code in codes.tolist()],
     )
     file = folder.figure_file(_DEFORMED)
     write_whole(file, image)

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from .style import COLOURS, GREY, MARKERS, new_figure, to_png
+from .style import COLOURS, GREY, MARKERS, as_it_stands, legend, new_figure, readable, to_png
 
 if TYPE_CHECKING:
     from ..benchmarking import Measurement
 
 
+@as_it_stands
 def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) -> bytes:
     """Draw samples a second against the batch size, a line for each device and hidden size.
 
@@ -37,6 +38,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     height = max(6.0, 3 + 0.2 * len(devices) * len(hidden))  # so that the legend fits
     figure = new_figure(9, height)
     axes = figure.add_subplot()
+    lines, names = [], []
     for i, device in enumerate(devices):
         for j, units in enumerate(hidden):
             rows = sorted(
@@ -54,15 +56,15 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
                 alpha=0.2,
                 linewidth=0,
             )
-            axes.plot(
+            lines += axes.plot(
                 x,
                 [m.samples_per_second for m in rows],
                 color=colour,
                 linewidth=1.8,
                 markersize=5,
                 marker=MARKERS[j % len(MARKERS)],
-                label=f"{device}, {units} hidden",
             )
+            names.append(f"{readable(device)}, {units} hidden")
     axes.set(xscale="log", yscale="log", xlabel="batch size", ylabel="training samples a second")
     axes.set_xticks(sorted({m.batch_size for m in measurements}))
     axes.xaxis.set_minor_locator(NullLocator())
@@ -73,10 +75,12 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
-    figure.suptitle(textwrap.fill(title, 100), x=0.01, ha="left", fontsize=11)
-    lines = [part for line in caption.splitlines() for part in textwrap.wrap(line, 150)]
-    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    legend(axes, lines, names, loc="upper left", bbox_to_anchor=(1.01, 1))
+    figure.suptitle(textwrap.fill(readable(title, 600), 100), x=0.01, ha="left", fontsize=11)
+    said = [
+        part for line in caption.split("\n") for part in textwrap.wrap(readable(line, 600), 150)
+    ]
+    figure.supxlabel("\n".join(said), x=0.01, ha="left", fontsize=7.5, color=GREY)
     return to_png(figure)
 
 

@@ -10,7 +10,17 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from .style import COLOURS, GREY, MARKERS, new_figure, tidy, to_png
+from .style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    as_it_stands,
+    legend,
+    new_figure,
+    readable,
+    tidy,
+    to_png,
+)
 
 _SAMPLES: dict[str, tuple[str, Any]] = {
     "test_accuracy": ("test", "-"),
@@ -22,6 +32,7 @@ _TICKS = (0, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 100)  # per cent of rig
 _RIGHT = 100.1  # where the scale of the right answers would end
 
 
+@as_it_stands
 def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
     """Draw loss and accuracy by epoch, the runs over each other.
 
@@ -37,13 +48,14 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
     bytes
         A PNG image.
     """
-    columns = max(1, min(3, 110 // (8 + max(len(label) for label, _ in runs))))
+    names = [readable(label, 80) for label, _ in runs]
+    columns = max(1, min(3, 110 // (8 + max(map(len, names)))))
     rows = -(-len(runs) // columns) if len(runs) > 1 else 0
     figure = new_figure(10, 4 + 0.2 * rows)
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     kinds = [kind for kind in _SAMPLES if any(_xy(metrics, kind)[0] for _, metrics in runs)]
     keys = []
-    for number, (label, metrics) in enumerate(runs):
+    for number, (_, metrics) in enumerate(runs):
         style: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[number % len(MARKERS)],
@@ -51,7 +63,7 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
             "linewidth": 1.6,
             "markevery": -(-len(metrics) // _MOST_MARKERS),
         }
-        keys.append(Line2D([], [], label=label, **style))
+        keys.append(Line2D([], [], **style))
         left.plot(*_xy(metrics, "train_loss"), **style)
         for kind in kinds:
             epochs, fractions = _xy(metrics, kind)
@@ -75,9 +87,7 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
         ]
         right.legend(handles=lines, frameon=False, fontsize=9)
     if len(runs) > 1:
-        figure.legend(
-            handles=keys, loc="outside lower center", ncols=columns, frameon=False, fontsize=9
-        )
+        legend(figure, keys, names, loc="outside lower center", ncols=columns)
     return to_png(figure)
 
 

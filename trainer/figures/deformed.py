@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .style import GREY, new_figure, to_png, white_to_black
+from .style import GREY, as_it_stands, new_figure, readable, to_png, white_to_black
 
 _GAP = 2  # pixels between images, and twice so many beside the originals
 _TILE = 0.55  # inches
 
 
+@as_it_stands
 def deformed(
     examples: np.ndarray,
     image_shape: tuple[int, int],
@@ -45,14 +46,17 @@ def deformed(
             left = column * (width + _GAP) + (_GAP if column else 0)
             tile = canvas[top : top + height, left : left + width]
             tile[...] = examples[row, column].reshape(image_shape)
-    figure = new_figure(_TILE * columns + 0.8, _TILE * rows * height / width + 0.6)
+    names = [readable(label) for label in labels]
+    margin = 0.8 + 0.11 * max(0, max(map(len, names)) - 10)
+    figure = new_figure(_TILE * columns + margin, _TILE * rows * height / width + 0.6)
     axes = figure.add_subplot()
     axes.set_facecolor("#dddddd")
     axes.imshow(canvas, interpolation="nearest", **white_to_black(value_range))
     axes.xaxis.tick_top()
     rest = (width + 2 * _GAP + shape[1]) / 2
     axes.set_xticks([(width - 1) / 2, rest], ["original", "deformed"], color=GREY)
-    axes.set_yticks([row * (height + _GAP) + (height - 1) / 2 for row in range(rows)], labels)
+    middles = [row * (height + _GAP) + (height - 1) / 2 for row in range(rows)]
+    axes.set_yticks(middles, names)
     axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
     return to_png(figure)

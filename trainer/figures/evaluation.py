@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .style import GREY, new_figure, to_png, white_to_black
+from .style import GREY, as_it_stands, new_figure, readable, to_png, white_to_black
 
 if TYPE_CHECKING:
     from ..metrics import Evaluation, Mistake
@@ -18,6 +18,7 @@ _MOST_CLASSES = 40  # whose counts can still be read
 _COLUMNS, _OF_MANY = 6, 10  # of the gallery, the latter of more than four rows
 
 
+@as_it_stands
 def confusion(result: Evaluation) -> bytes:
     """Draw the confusion matrix, the counts in its cells.
 
@@ -33,19 +34,22 @@ def confusion(result: Evaluation) -> bytes:
     bytes
         A PNG image.
     """
-    labels = [score.label for score in result.classes]
+    labels = [readable(score.label) for score in result.classes]
     k = len(labels)
     counts = result.confusion
     support = np.maximum(counts.sum(axis=1, keepdims=True), 1)
     shares = 100 * counts / support
     errors = np.where(np.eye(k, dtype=bool), np.nan, shares)
     cell = min(max(0.35, 5.6 / k), 1.2)  # inches
-    figure = new_figure(min(cell * k, 13.0) + 1.9, min(cell * k, 13.0) + 0.7)
-    axes = figure.add_subplot()
     most = float(np.nanmax(errors)) if k > 1 else 0.0
-    image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=1.15 * most or 1.0)
     digits = len(str(counts.max()))
     size = min(11.0, 0.8 * min(cell, 13.0 / k) * 72 / (0.65 * max(digits, 2)))
+    ticks: dict[str, Any] = {"fontsize": min(11.0, 1.2 * size)}
+    longest = max(map(len, labels))
+    margin = ticks["fontsize"] / 72 * max(0, longest - 8)  # for long labels
+    figure = new_figure(min(cell * k, 13.0) + 1.9 + margin, min(cell * k, 13.0) + 0.7 + margin)
+    axes = figure.add_subplot()
+    image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=1.15 * most or 1.0)
     for row in range(k):
         axes.add_patch(
             Rectangle((row - 0.5, row - 0.5), 1, 1, facecolor="#e6f1f8", edgecolor="none")
@@ -62,9 +66,7 @@ def confusion(result: Evaluation) -> bytes:
                 column, row, str(count), ha="center", va="center", fontsize=size, **style
             )
             text.set_in_layout(False)  # hundreds of texts within the axes, all to be measured
-    long = max(map(len, labels)) > 3
-    ticks: dict[str, Any] = {"fontsize": min(11.0, 1.2 * size)}
-    axes.set_xticks(range(k), labels, rotation=90 if long else 0, **ticks)
+    axes.set_xticks(range(k), labels, rotation=90 if longest > 3 else 0, **ticks)
     axes.set_yticks(range(k), labels, **ticks)
     axes.set(xlabel="answer", ylabel="truth")
     axes.tick_params(length=0)
@@ -75,6 +77,7 @@ def confusion(result: Evaluation) -> bytes:
     return to_png(figure)
 
 
+@as_it_stands
 def mistakes(
     worst: Sequence[Mistake],
     images: np.ndarray,
@@ -109,7 +112,7 @@ def mistakes(
         axes.set_axis_on()
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_color("#bbbbbb")
-        words = f"{mistake.truth}, taken for {mistake.answer}"
+        words = f"{readable(mistake.truth)}, taken for {readable(mistake.answer)}"
         axes.set_title("\n".join(textwrap.wrap(words, 22)), fontsize=9, pad=3)
         axes.set_xlabel(
             f"{mistake.confidence:.3f} sure, sample {mistake.index}", fontsize=7.5, color=GREY

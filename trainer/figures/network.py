@@ -17,7 +17,17 @@ from matplotlib.figure import FigureBase
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from .style import COLOURS, GREY, new_figure, tidy, to_png, white_to_black
+from ..plain_text import one_line
+from .style import (
+    COLOURS,
+    GREY,
+    as_it_stands,
+    new_figure,
+    readable,
+    tidy,
+    to_png,
+    white_to_black,
+)
 
 if TYPE_CHECKING:
     from ..explain import Backquery, IncomingWeights, LayerTrace, Trace
@@ -29,6 +39,7 @@ _SIGNED = LinearSegmentedColormap.from_list(
 _COLUMNS = 4  # panels a row of the walk
 _WIDEST, _WIDEST_UNIT = 1300, 170  # screen pixels of the first layer's grid, and of a unit in it
 _FEW_COLUMNS = 6  # units a row that can all be named beside it
+_LONGEST_TICK = 20  # letters of a label below a bar
 _FEW = 40  # units whose bars are drawn apart
 _FINE = 600  # cells that a heat map has at least, either way
 _LARGE, _SHADES = 150_000, 64  # bytes of an image that makes do with fewer shades, and how many
@@ -60,6 +71,7 @@ class _Stage:
         figure.suptitle(self.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
+@as_it_stands
 def walk(
     trace: Trace,
     *,
@@ -88,13 +100,15 @@ def walk(
         An image of all stages, and a document with a page for each.
     """
     stages = _stages(trace, image_shape, classes, value_range)
-    heading = "\n".join(textwrap.wrap(title, 90)[:2])
+    longest = min(_LONGEST_TICK, max(map(len, classes)))
+    row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave room for bars
+    heading = "\n".join(textwrap.wrap(readable(title, 180), 90)[:2])
     pages = io.BytesIO()
     images: list[bytes] = []
     # without the time, so that the same sample makes the same file
-    with PdfPages(pages, metadata={"Title": title, "CreationDate": None}) as document:
+    with PdfPages(pages, metadata={"Title": one_line(title), "CreationDate": None}) as document:
         for stage in stages:
-            page = new_figure(9.4, 0.55 + 1.95 * stage.rows)
+            page = new_figure(9.4, 0.55 + row * stage.rows)
             stage.draw(page)
             about = page.text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
             about.set_visible(not images)  # once an image, but on every page
@@ -128,7 +142,7 @@ def _stages(
     low, high = value_range
     stages = [
         _Stage(
-            f"The sample: {classes[trace.label]}",
+            f"The sample: {readable(classes[trace.label])}",
             [
                 _sample(trace.values, image_shape, (low, high), "value"),
                 _sample(trace.inputs, image_shape, None, "input x"),
@@ -248,8 +262,9 @@ def _bars(
         axes.axhline(0, color=GREY, linewidth=0.6)
         axes.set(xlim=(-0.6, n - 0.4))
         if labels is not None and n <= 20:
-            long = max(map(len, labels)) > 2
-            axes.set_xticks(range(n), labels, rotation=90 if long else 0)
+            names = [readable(label, _LONGEST_TICK) for label in labels]
+            long = max(map(len, names)) > 2
+            axes.set_xticks(range(n), names, rotation=90 if long else 0)
             axes.set_xlabel("class")
         else:
             axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -372,6 +387,7 @@ def _colour_bar(figure: FigureBase, image: Any, axes: Axes, name: str, **options
 # --- backwards ------------------------------------------------------------------------------
 
 
+@as_it_stands
 def backquery(
     result: Backquery, *, image_shape: tuple[int, int] | None, classes: Sequence[str]
 ) -> bytes:
@@ -400,7 +416,7 @@ def backquery(
     for axes in grid[n:]:
         axes.set_axis_off()
     for axes, code, values in zip(grid, result.labels, result.values, strict=False):
-        label = "\n".join(textwrap.wrap(classes[code], 24)) or classes[code]
+        label = "\n".join(textwrap.wrap(readable(classes[code]), 24)) or readable(classes[code])
         if image_shape is None:
             _bars(np.nan_to_num(values), "feature", "value")(figure, axes)
             axes.set_title(label, fontsize=9, pad=3)
@@ -415,6 +431,7 @@ def backquery(
 # --- the first layer ------------------------------------------------------------------------
 
 
+@as_it_stands
 def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -> bytes:
     """Draw what units look at, in a grid: black is most negative, grey zero, white most positive.
 

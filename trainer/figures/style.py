@@ -6,14 +6,21 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
+from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
+
+from ..plain_text import escaped, one_line
 
 # Okabe and Ito (2008): told apart by all, whatever colours they see
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^Dv<>P"
 GREY = "#555555"
+
+# decorates every function that draws: a label such as $x$ or 5_% is no formula
+as_it_stands = rc_context({"text.parse_math": False, "text.usetex": False})
 
 _DPI = 150
 _LARGE = 200_000  # bytes
@@ -29,6 +36,51 @@ def tidy(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def readable(name: str, most: int = 40) -> str:
+    """Return a name as a figure can show it.
+
+    Parameters
+    ----------
+    name : str
+        A label, a path or a title, whatever characters it has.
+    most : int
+        Of a longer one the middle is left out.
+
+    Returns
+    -------
+    str
+        One line; a character that the font lacks stands as its number, so that names which
+        consist of such characters can be told apart.
+    """
+    line = one_line(name)
+    if not line.isascii():
+        line = "".join(c if c.isascii() or _has_glyph(c) else escaped(c) for c in line)
+    if len(line) <= most:
+        return line
+    end = most // 3
+    return f"{line[: most - end - 1]}…{line[-end:]}"
+
+
+def _has_glyph(character: str) -> bool:
+    """Whether the figures' fonts have it, the bold one too."""
+    return all(
+        any(
+            get_font(findfont(FontProperties(family=[family], weight=weight))).get_char_index(
+                ord(character)
+            )
+            for family in rcParams["font.family"]
+        )
+        for weight in ("normal", "bold")
+    )
+
+
+def legend(owner: Axes | Figure, handles: Sequence[Any], names: Sequence[str], **look: Any) -> None:
+    """Add a legend; Matplotlib by itself leaves out a name that begins with an underscore."""
+    box = owner.legend(handles, ["–"] * len(names), frameon=False, fontsize=9, **look)
+    for text, name in zip(box.get_texts(), names, strict=True):
+        text.set_text(name)
 
 
 def white_to_black(value_range: tuple[float, float]) -> dict[str, Any]:

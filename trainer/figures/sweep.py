@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from .style import COLOURS, GREY, MARKERS, new_figure, to_png
+from .style import COLOURS, GREY, MARKERS, as_it_stands, legend, new_figure, readable, to_png
 
 if TYPE_CHECKING:
     from ..sweeping import Standing
@@ -23,6 +23,7 @@ _MOST_DOTS = 40
 _ERROR_BARS: dict[str, Any] = {"capsize": 3, "linewidth": 1.8, "markersize": 5, "elinewidth": 1.0}
 
 
+@as_it_stands
 def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> bytes:
     """Draw accuracy with error bars, the best point marked.
 
@@ -62,16 +63,20 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> byte
         axes.set_ylabel(f"{accuracy}, %")
     else:
         shown = standings[:_MOST_DOTS]
-        figure = new_figure(7.5, 1.6 + 0.25 * len(shown))
+        names = [readable(_all_options(s), 80) for s in shown]
+        margin = 0.1 * max(0, max(map(len, names)) - 60)  # for long names
+        figure = new_figure(7.5 + margin, 1.6 + 0.25 * len(shown))
         axes = figure.add_subplot()
-        _dots(axes, shown)
+        _dots(axes, shown, names)
         axes.set_xlabel(f"{accuracy}, %")
         if len(shown) < len(standings):
             caption += f"; the best {len(shown)} of {len(standings):,}"
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(textwrap.fill(caption, 120), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    figure.supxlabel(
+        textwrap.fill(readable(caption, 600), 120), x=0.01, ha="left", fontsize=7.5, color=GREY
+    )
     return to_png(figure)
 
 
@@ -80,19 +85,20 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
     ordered = sorted(standings, key=lambda s: _order(s.values[lines_of]) if lines_of else (0, ""))
     for s in ordered:
         groups.setdefault(_text(s.values[lines_of]) if lines_of else "", []).append(s)
-    for i, (name, group) in enumerate(groups.items()):
+    drawn = []
+    for i, group in enumerate(groups.values()):
         good = sorted(
             (s for s in group if s.accuracy is not None), key=lambda s: _number(s.values[along])
         )
-        axes.errorbar(
+        line = axes.errorbar(
             [_number(s.values[along]) for s in good],
             [_percent(s.accuracy) for s in good],
             yerr=[_percent(s.deviation or 0.0) for s in good] if _deviates(good) else None,
             color=COLOURS[i % len(COLOURS)],
             marker=MARKERS[i % len(MARKERS)],
-            label=name,
             **_ERROR_BARS,
         )
+        drawn.append(line)
     positions = sorted({_number(s.values[along]) for s in standings})
     _scale(axes, positions)
     _mark_diverged(axes, standings, along)
@@ -105,7 +111,7 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
         if lines_of:
             where = f"{_text(best.values[lines_of])} at {where}"
         axes.annotate(
-            f"{where}: {at[1]:.2f} %",
+            f"{readable(where)}: {at[1]:.2f} %",
             at,
             xytext=(-11 if right else 11, 9),
             textcoords="offset points",
@@ -118,12 +124,13 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
         axes.set_ylim(0, 100)
     axes.set_xlabel(_name(along))
     if lines_of:
-        axes.legend(
+        legend(
+            axes,
+            drawn,
+            [readable(name) for name in groups],
             title=_name(lines_of),
             loc="upper left",
             bbox_to_anchor=(1.01, 1),
-            frameon=False,
-            fontsize=9,
             title_fontsize=9,
             alignment="left",
         )
@@ -151,7 +158,11 @@ def _mark_diverged(axes: Axes, standings: Sequence[Standing], along: str) -> Non
         )
 
 
-def _dots(axes: Axes, standings: Sequence[Standing]) -> None:
+def _all_options(standing: Standing) -> str:
+    return ", ".join(f"{_name(k)} {_text(v)}" for k, v in standing.values.items()) or "all"
+
+
+def _dots(axes: Axes, standings: Sequence[Standing], names: Sequence[str]) -> None:
     rows = range(len(standings))
     for row, s in zip(rows, standings, strict=True):
         if s.accuracy is not None:
@@ -186,10 +197,7 @@ def _dots(axes: Axes, standings: Sequence[Standing]) -> None:
         axes.margins(x=0.1)
     else:
         axes.set_xlim(0, 100)
-    labels = [
-        ", ".join(f"{_name(k)} {_text(v)}" for k, v in s.values.items()) or "all" for s in standings
-    ]
-    axes.set_yticks(list(rows), labels, fontsize=8)
+    axes.set_yticks(list(rows), names, fontsize=8)
     axes.set_ylim(len(standings) - 0.5, -1.2)
 
 
