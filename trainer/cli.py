@@ -73,6 +73,7 @@ Start here:
 """,
     version=__version__,
     suppress_keyboard_interrupt=False,
+    default_parameter=Parameter(json_list=False),  # a run may be named [1]
 )
 _WHAT = Group("What to train on", sort_key=1)
 _NETWORK = Group("The network (an option given wins over the recipe)", sort_key=2)
