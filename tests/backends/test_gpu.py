@@ -199,21 +199,6 @@ class TestBatches:
         kernels = {"inputs": 1, "hidden": 1, "answers": 1, "split": 1, "gemmEx": 5}
         assert {name: ran.get(name) for name in kernels} == kernels
 
-    @pytest.mark.parametrize("refused", ["begin", "end", "library"])
-    @pytest.mark.parametrize("momentum", [0.0, 0.9])
-    def test_where_no_graph_is_to_be_had_steps_are_launched(
-        self, fake, monkeypatch, refused, momentum
-    ):
-        x, y = digits(500, 30, 3)
-        training = {"sizes": [30, 20, 3], "bias": True}, x, y, steps(500, 80, momentum)
-        wanted = on_host(learn(select("gpu"), *training))
-        fake.machine.refuse_capture = refused
-        if refused == "library":
-            monkeypatch.setattr(cuda, "cublas_library", lambda major: None)
-        fake.machine.forget()
-        assert_weights(on_host(learn(select("gpu"), *training)), wanted, 0)
-        assert not fake.machine.counts["graph_launches"]
-
     @pytest.mark.parametrize("batch_size", [1, 50])
     def test_nothing_waits_within_an_epoch(self, fake, gpu, batch_size):
         x, y = digits(500, 30, 3)
@@ -475,33 +460,6 @@ class TestMemory:
 
 
 class TestMatmul:
-    # the last bit of a factor: 2⁻¹¹, 2⁻⁸ and 2⁻¹¹ of it, at most
-    @pytest.mark.parametrize(
-        ("matmul", "error"), [("tf32", 2**-11), ("bfloat16", 2**-8), ("float16", 2**-11)]
-    )
-    def test_rounds_the_factors_alone(self, fake, matmul, error):
-        rng = np.random.default_rng(0)
-        a, b = (rng.normal(size=(60, 60)).astype(np.float32) for _ in range(2))
-        gpu = select("gpu", matmul)
-        found = gpu.product(gpu.asarray(a), gpu.asarray(b)).get()
-        exact = a.astype(np.float64) @ b
-        difference = np.abs(found - exact) / (np.abs(a) @ np.abs(b))
-        assert 1e-6 < difference.max() < 2 * error + 1e-6
-        assert found.dtype == np.float32
-
-    @pytest.mark.parametrize("matmul", ["tf32", "bfloat16", "float16"])
-    def test_learns_as_well(self, fake, matmul):
-        x, y = digits(1500, 60, 4)
-        y = np.argmax(x[:, :60].astype(int) @ np.random.default_rng(2).normal(size=(60, 4)), axis=1)
-        accuracy = {}
-        for name in ("float32", matmul):
-            model = MLP([60, 40, 4], backend=select("gpu", name))
-            options = {"batch_size": 25, "learning_rate": 1.0, "epochs": 10}
-            *_, report = fit(model, x, y, test=(x, y), **options)
-            accuracy[name] = report.test_accuracy
-        assert accuracy["float32"] > 0.9
-        assert abs(accuracy[matmul] - accuracy["float32"]) < 0.01
-
     def test_float64_stays(self, fake, base_on_numpy):
         x, y = digits(100, 20, 3)
         training = {"sizes": [20, 10, 3]}, x, y, steps(100, 20)
@@ -561,7 +519,7 @@ class TestOnAGpu:
 
     @pytest.mark.parametrize("batch_size", [1, 64])
     def test_the_same_twice(self, gpu_backend, batch_size):
-        x, y = digits(2000)
+        x, y = digits(600)
         outcomes = []
         for _ in range(2):
             model = MLP([784, 200, 10], backend=gpu_backend)
@@ -570,14 +528,61 @@ class TestOnAGpu:
             outcomes.append([*model.get_weights(), *losses])
         assert_weights(*outcomes, 0)
 
-    @pytest.mark.parametrize("matmul", ["tf32", "bfloat16", "float16"])
-    def test_products_are_as_exact_as_they_say(self, gpu_backend, matmul):
+    # half the last bit that a factor keeps: 2⁻¹¹, 2⁻⁸ and 2⁻¹¹ of it, at most
+    @pytest.mark.parametrize(
+        ("matmul", "error"), [("tf32", 2**-11), ("bfloat16", 2**-8), ("float16", 2**-11)]
+    )
+    def test_products_round_their_factors_alone(self, gpu_backend, matmul, error):
         rng = np.random.default_rng(0)
         a, b = (rng.normal(size=(256, 256)).astype(np.float32) for _ in range(2))
         gpu = select("gpu", matmul)
         found = gpu.to_numpy(gpu.product(gpu.asarray(a), gpu.asarray(b)))
         difference = np.abs(found - a.astype(np.float64) @ b) / (np.abs(a) @ np.abs(b))
-        assert difference.max() < 2 * (2**-8 if matmul == "bfloat16" else 2**-11) + 1e-6
+        assert difference.max() < 2 * error + 1e-6
+        # before Ampere tensor cores knew float16 alone, and cuBLAS may round less than it is let
+        if int(gpu.xp.cuda.Device().compute_capability) >= 80:
+            assert difference.max() > 1e-6
+        assert found.dtype == np.float32
+
+    @pytest.mark.parametrize("matmul", ["tf32", "bfloat16", "float16"])
+    def test_learns_as_well_by_rounded_products(self, gpu_backend, matmul):
+        x, y = digits(1500, 60, 4)
+        y = np.argmax(x[:, :60].astype(int) @ np.random.default_rng(2).normal(size=(60, 4)), axis=1)
+        accuracy = {}
+        for name in ("float32", matmul):
+            model = MLP([60, 40, 4], backend=select("gpu", name))
+            options = {"batch_size": 25, "learning_rate": 1.0, "epochs": 10}
+            *_, report = fit(model, x, y, test=(x, y), **options)
+            accuracy[name] = report.test_accuracy
+        assert accuracy["float32"] > 0.9
+        assert abs(accuracy[matmul] - accuracy["float32"]) < 0.01
+
+    @pytest.mark.parametrize("refused", ["begin_capture", "end_capture", "library"])
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_where_no_graph_is_to_be_had_steps_are_launched(
+        self, gpu_backend, monkeypatch, refused, momentum
+    ):
+        import cupy
+
+        x, y = digits(500, 30, 3)
+        training = {"sizes": [30, 20, 3], "bias": True}, x, y, steps(500, 80, momentum)
+        usual = select("gpu")
+        wanted = on_host(learn(usual, *training))
+        assert all(batches._graph for batches in usual._running.values())
+        if refused == "library":  # CuPy's own wrapper refuses to multiply in a capture
+            monkeypatch.setattr(cuda, "cublas_library", lambda major: None)
+        else:
+            method = getattr(cupy.cuda.Stream, refused)
+
+            def refuses(stream, *args):
+                if refused == "end_capture":
+                    method(stream, *args)
+                raise cupy.cuda.runtime.CUDARuntimeError(801)  # cudaErrorNotSupported
+
+            monkeypatch.setattr(cupy.cuda.Stream, refused, refuses)
+        gpu = select("gpu")
+        assert_weights(on_host(learn(gpu, *training)), wanted, 0)
+        assert all(batches._graph is None for batches in gpu._running.values())
 
 
 @pytest.mark.parametrize("streamed", [False, True])
