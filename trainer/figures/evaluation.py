@@ -46,7 +46,7 @@ def confusion(result: Evaluation) -> bytes:
     size = min(11.0, 0.8 * min(cell, 13.0 / k) * 72 / (0.65 * max(digits, 2)))
     ticks: dict[str, Any] = {"fontsize": min(11.0, 1.2 * size)}
     longest = max(map(len, labels))
-    margin = ticks["fontsize"] / 72 * max(0, longest - 8)  # for long labels
+    margin = 1.1 * ticks["fontsize"] / 72 * max(0, longest - 10)  # inches, for long labels
     figure = new_figure(min(cell * k, 13.0) + 1.9 + margin, min(cell * k, 13.0) + 0.7 + margin)
     axes = figure.add_subplot()
     image = axes.imshow(errors, cmap="Greys", vmin=0, vmax=1.15 * most or 1.0)
