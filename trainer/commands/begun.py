@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,7 @@ class Begun:
         lines += [
             f"{path} has finished{why}: {done} {unit}{'s' * (done != 1)},"
             f" {display.percent(accuracy)} of the test samples right",
-            f"see it: python -m trainer evaluate {path}",
+            f"see it: python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, self.tally),
         ]
         if self.recipe.steps is None and not self.recipe.rate_changes and not tired:

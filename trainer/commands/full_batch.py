@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from dataclasses import asdict, replace
 from typing import Any
@@ -80,7 +81,7 @@ def train(
             f"stopped by {STOPS[stopped()]} in {where()}",
             f"the weights after iteration {done} are in {folder.path}",
             f"go on:     {keeper.go_on}",
-            f"try them:  python -m trainer evaluate {folder.path}",
+            f"try them:  python -m trainer evaluate {shlex.quote(str(folder.path))}",
         ]
     else:
         lines = _lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
@@ -131,8 +132,8 @@ def _lines(
         f" {minimum.evaluations} evaluations of loss and gradient",
         f"{display.three_digits(minimum.seconds)} s of training, {total:.2f} s in all",
         f"run:  {folder.path}",
-        f"next: python -m trainer predict {folder.path} --index 0",
-        f"      python -m trainer evaluate {folder.path}",
+        f"next: python -m trainer predict {shlex.quote(str(folder.path))} --index 0",
+        f"      python -m trainer evaluate {shlex.quote(str(folder.path))}",
     ]
     if before + minimum.iterations < recipe.max_iterations:
         lines.insert(3, f"it ended itself: {minimum.message}")

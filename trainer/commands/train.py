@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -367,7 +368,7 @@ def _train(
             f"stopped by {STOPS[stop]} in {where()}",
             f"the weights so far are in {path}",
             f"go on:     {keeper.go_on}",
-            f"try them:  python -m trainer evaluate {path}",
+            f"try them:  python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, tally),
         ]
     else:
@@ -377,8 +378,8 @@ def _train(
             f" {display.three_digits(tally.seconds)} s of training,"
             f" {tally.seconds + tally.other_seconds:.2f} s in all",
             f"run:  {path}",
-            f"next: python -m trainer predict {path} --index 0",
-            f"      python -m trainer evaluate {path}",
+            f"next: python -m trainer predict {shlex.quote(str(path))} --index 0",
+            f"      python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, tally),
         ]
         if patience is not None:
