@@ -8,7 +8,7 @@ from .. import display
 
 
 def run() -> int:
-    """Show the CPU and every GPU."""
+    """List the CPU, every GPU, and what is missing for one."""
     cpu = describe_cpu()
     rows = [
         (

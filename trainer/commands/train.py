@@ -9,9 +9,12 @@ from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
-from backends import Backend
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
+
+from backends import MATMULS, Backend
 
 from .. import __version__, display
 from ..augmentation import Deformation
@@ -21,7 +24,6 @@ from ..data.dataset import Samples
 from ..metrics_file import Tally
 from ..network import MLP
 from ..recipes import (
-    RECIPES,
     Recipe,
     augmentation,
     augmented,
@@ -31,7 +33,7 @@ from ..recipes import (
     source_for,
 )
 from ..runs import Run, RunError, check_free
-from ..settings import FULL_BATCH_METHODS
+from ..settings import FULL_BATCH_METHODS, DataSettings, NetworkSettings, TrainingSettings
 from ..training import Diverged, EpochReport, Training, fit
 from ..training.minimize import check
 from ..weight_files import WeightFileError
@@ -45,8 +47,27 @@ from .keeping import (
     position,
     training_state,
 )
+from .options import (
+    FLAG,
+    RESULT,
+    WHAT,
+    WHOLE,
+    Count,
+    JsonEvents,
+    RunOut,
+    TestData,
+    given,
+    one_value,
+    recipe_named,
+)
 from .plot import draw_curves
 from .weights_given import files_of, network_of
+
+_NETWORK = Group("The network (an option given wins over the recipe)", sort_key=2)
+_TRAINING = Group("The training (likewise)", sort_key=3)
+_Options: Any = one_value(
+    {NetworkSettings: _NETWORK, TrainingSettings: _TRAINING, DataSettings: _TRAINING}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,28 +85,116 @@ class _Job:
 
 def run(
     *,
-    device: str | None,
-    matmul: str | None,
-    data: str | None,
-    test_data: str | None,
-    recipe: str | None,
-    changes: dict[str, Any],
-    seed: int | None,
-    limit: int | None,
-    validation: int | None,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-    patience: int | None = None,
-    init_from: Path | None = None,
-    figures: bool = False,
-    checkpoint_every: str | None = None,
-    resume: Path | None = None,
+    device: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
+            " [default: auto, or the resumed run's]",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
+            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a"
+            " whole number or a word), a folder with a train and a test CSV, an .npz, a .mat, or a"
+            " folder with one sub-folder of images a class. [default: auto]",
+        ),
+    ] = None,
+    test_data: Annotated[TestData, Parameter(group=WHAT)] = None,
+    recipe: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="Named settings, see the command recipes. [default: digits for the 8×8 digits,"
+            " else rashid]",
+        ),
+    ] = None,
+    limit: Annotated[
+        Count, Parameter(group=WHAT, help="Only the first N training samples.")
+    ] = None,
+    validation: Annotated[
+        int | None,
+        WHOLE,
+        Parameter(
+            group=WHAT,
+            help="Hold N training samples out (before --limit), report accuracy on them too, and"
+            " keep the checkpoint that is best by it.",
+            validator=Number(gte=0),
+        ),
+    ] = None,
+    options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008
+    matmul: Annotated[
+        str | None,
+        Parameter(
+            choices=MATMULS,
+            group=_NETWORK,
+            help="What a GPU rounds the factors of float32 matrix products to, in batches and"
+            " answers; sums are float32. [default: float32]",
+        ),
+    ] = None,
+    patience: Annotated[
+        Count,
+        Parameter(
+            group=_TRAINING,
+            help="End when accuracy on the held-out samples (--validation) has not risen for N"
+            " epochs, and keep the best epoch's weights.",
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        Parameter(
+            group=_TRAINING,
+            help="Start with the weights of a run or of a file, see import-weights; hidden layers"
+            " and biases are theirs.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        WHOLE,
+        Parameter(
+            group=_TRAINING,
+            help="Of weights and order, the same on every device. [default: 0]",
+            validator=Number(gte=0),
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=RESULT,
+            help="Go on with the run in this folder where its newest whole checkpoint stands, to"
+            " the same bits as if it had never stopped. It needs no other option; --epochs may be"
+            " more than they were, or fewer, unless a --schedule follows from them.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        Parameter(
+            group=RESULT,
+            help="Write all that --resume needs every so many epochs (3), or every so often (30s,"
+            " 5m, 1h), besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last"
+            f" three are kept. [default: {DEFAULT_INTERVAL}, or the resumed run's]",
+        ),
+    ] = None,
+    out: Annotated[RunOut, Parameter(group=RESULT)] = None,
+    figures: Annotated[
+        bool,
+        FLAG,
+        Parameter(
+            group=RESULT,
+            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and"
+            " images as --augment deforms them, figures/deformed.png.",
+        ),
+    ] = False,
+    as_json: Annotated[JsonEvents, Parameter(group=RESULT)] = False,
+    quiet: Annotated[bool, FLAG, Parameter(group=RESULT, help="Nothing but errors.")] = False,
 ) -> int:
-    """Train, show it and keep it; `changes` are the options that win over the recipe's.
-
-    With `resume` a run goes on, and what is not None is only compared with what it began with.
-    """
+    """Train a network and keep it in a run folder (the default command)."""
+    if as_json and quiet:
+        raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
+    changes = given(options)
     view = display.training_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
@@ -94,7 +203,7 @@ def run(
         if resume is not None:
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
-            given = {
+            typed = {
                 "data": data,
                 "test_data": test_data,
                 "recipe": recipe,
@@ -106,7 +215,7 @@ def run(
                 "patience": patience,
                 "init_from": init_from and str(init_from),
             }
-            begun = Begun(resume.expanduser(), {k: v for k, v in given.items() if v is not None})
+            begun = Begun(resume.expanduser(), {k: v for k, v in typed.items() if v is not None})
             cleanup.callback(begun.folder.close)
             for line in begun.notes:
                 view.note(line)
@@ -197,15 +306,10 @@ def _begun(
             f"--patience {patience}: the test samples choose nothing; hold some training samples"
             " out for it with --validation, such as --validation 5000"
         )
-    if recipe is not None and recipe not in RECIPES:
-        raise UsageError(
-            f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
+    wanted = recipe_named(recipe)
     # a mistake in them is told before anything is loaded
     augment.check(changes.get("augment", ()))
     backend = choose(device, matmul)
-    wanted = RECIPES[recipe] if recipe else None
     dataset = load(
         source_for(wanted, data),
         test_data and source_for(wanted, test_data),

@@ -24,6 +24,7 @@ from ..weight_files import (
     weight_files,
 )
 from . import UsageError, in_options
+from .options import recipe_named
 
 
 def are_weights(path: Path) -> bool:
@@ -61,12 +62,7 @@ def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
             " how the inputs were scaled; add a recipe that does, such as --recipe book (see:"
             " python -m trainer recipes)"
         )
-    if name not in RECIPES:
-        raise UsageError(
-            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
-    return RECIPES[name]
+    return recipe_named(name)
 
 
 def network_of(
