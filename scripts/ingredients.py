@@ -32,7 +32,7 @@ from trainer import EpochReport, fit, load  # noqa: E402
 from trainer.data import DataError, Dataset, hold_out  # noqa: E402
 from trainer.files import write_whole  # noqa: E402
 from trainer.recipes import Recipe, augmented, build, changed  # noqa: E402
-from trainer.runs import versions  # noqa: E402
+from trainer.running.run_folder import versions  # noqa: E402
 
 PLAIN = Recipe(
     "plain",

@@ -22,7 +22,7 @@ from backends.kernels import workers as kernel_workers
 from trainer import EpochReport, fit, load
 from trainer.augmentation import Deformation, read_augment, with_turned_copies
 from trainer.recipes import RECIPES, Recipe, build
-from trainer.runs import Run, RunError
+from trainer.running.run_folder import Run, RunError
 from trainer.sweeping import (
     KINDS,
     MOST_RUNS,

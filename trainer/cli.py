@@ -15,7 +15,6 @@ from backends import BackendUnavailable, memory_shortage
 
 from . import __version__, display
 from .commands import (
-    UsageError,
     backquery,
     bench,
     devices,
@@ -32,7 +31,8 @@ from .commands import (
     weights,
 )
 from .data import DataError
-from .runs import RunError
+from .running.run_folder import RunError
+from .running.usage import UsageError
 from .weight_files import WeightFileError
 
 app = App(

@@ -26,7 +26,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from .plain_text import one_line
+from .plain_text import one_line, percent
 
 if TYPE_CHECKING:
     from .benchmarking import Measurement
@@ -359,11 +359,6 @@ def _iteration_row(report: IterationReport) -> str:
         f"  {percent(report.train_accuracy):>9}  {test:>9}{validation}"
         f"  {three_digits(report.seconds):>8}"
     )
-
-
-def percent(fraction: float) -> str:
-    """0.9722 as 97.22 %."""
-    return f"{100 * fraction:.2f} %"
 
 
 def _duration(seconds: float) -> str:

@@ -32,7 +32,7 @@ from .data import Dataset, limited
 from .files import append, read_plain, write_whole
 from .network import MLP
 from .recipes import Recipe, augmentation, augmented, build, changed, recorded
-from .runs import Run, RunError, claim
+from .running.run_folder import Run, RunError, claim
 from .settings import DataSettings, NetworkSettings, TrainingSettings, settings_of, types_of
 from .training import Diverged, EpochReport, fit
 from .training.minimize import NotFinite, check, minimize

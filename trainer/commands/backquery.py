@@ -14,10 +14,10 @@ from cyclopts import Parameter
 
 from .. import display
 from ..explain import Backquery, backquery
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .figure_files import figure_file, write_figure
 from .options import FLAG, Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
-from .trained import TrainedRun
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too

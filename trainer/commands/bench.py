@@ -29,8 +29,8 @@ from ..benchmarking import (
 )
 from ..data import Dataset, load
 from ..files import write_whole
+from ..running.usage import UsageError
 from ..training import Diverged
-from . import UsageError
 from .options import FLAG, counts
 
 

@@ -14,9 +14,9 @@ from cyclopts import Parameter
 from .. import display
 from ..files import write_whole
 from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .options import FLAG, Device, Json, LabelledData, RunsOrWeights, Show, WeightsRecipe
-from .trained import TrainedRun
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
 _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest

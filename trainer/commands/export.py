@@ -9,10 +9,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .. import display
+from ..running.foreign_weights import describe_input_map
+from ..running.trained import TrainedRun
 from ..weight_files import FORMATS, Weights, contents, write_weights
 from .options import Json
-from .trained import TrainedRun
-from .weights_given import describe_input_map
 
 _DEFAULTS = {"npz": "weights.npz", "mat": "weights.mat", "npy-pair": "weights", "csv": "weights"}
 

@@ -16,10 +16,10 @@ from ..data import load
 from ..gradients import PARAMETERS, SAMPLES, STEP, TOLERANCE, check, conclude, random_samples
 from ..network import MLP
 from ..recipes import RECIPES, build, changed, default_recipe, source_for
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError, choose, in_options, recipe_named
 from ..settings import NetworkSettings
-from . import UsageError, choose, in_options
-from .options import FLAG, WHOLE, Device, Json, given, one_value, recipe_named
-from .trained import TrainedRun
+from .options import FLAG, WHOLE, Device, Json, given, one_value
 
 _CHECKED = Group("What to check", sort_key=1)
 _NETWORK = Group("The network of a recipe (an option given wins)", sort_key=2)

@@ -12,11 +12,11 @@ from cyclopts import Parameter
 from .. import display
 from ..data import load
 from ..recipes import source_for
-from ..runs import Run, check_free
-from . import UsageError, choose
+from ..running.foreign_weights import describe_input_map, files_of, network_of, recipe_of
+from ..running.run_folder import Run, check_free
+from ..running.starting import config_of
+from ..running.usage import UsageError, choose
 from .options import Device, Json, RunOut, TestData
-from .train import config_of
-from .weights_given import describe_input_map, files_of, network_of, recipe_of
 
 
 def run(

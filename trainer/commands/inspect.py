@@ -13,9 +13,10 @@ from .. import display
 from ..explain import LayerTrace, Trace, trace
 from ..explain import untrained as with_fresh_weights
 from ..recipes import RECIPES
-from ..runs import RunError
+from ..running.run_folder import RunError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
-from . import UsageError
 from .figure_files import figure_file, write_figure
 from .options import (
     FLAG,
@@ -28,7 +29,6 @@ from .options import (
     WeightsRecipe,
     figure,
 )
-from .trained import TrainedRun
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too

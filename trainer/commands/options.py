@@ -11,13 +11,12 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ..recipes import RECIPES, Recipe
+from ..running.usage import UsageError
 from ..settings import (
     Setting,
     settings_of,
     types_of,
 )
-from . import UsageError
 
 WHAT = Group("What to train on", sort_key=1)
 RESULT = Group("The result", sort_key=4)
@@ -83,16 +82,6 @@ def figure(name: str) -> Parameter:
         help="The figure, a PNG image; replaced if it is there. [default: "
         f"{name} in the run's folder, under figures/]"
     )
-
-
-def recipe_named(name: str | None) -> Recipe | None:
-    """Return the recipe of that name, None for None; UsageError where there is none."""
-    if name is not None and name not in RECIPES:
-        raise UsageError(
-            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
-    return RECIPES[name] if name else None
 
 
 # --- options made of the settings -------------------------------------------------------------

@@ -12,8 +12,8 @@ from cyclopts import Parameter
 from .. import display
 from ..files import write_whole
 from ..recipes import RECIPES
-from ..runs import Run
-from . import UsageError
+from ..running.run_folder import Run
+from ..running.usage import UsageError
 from .options import Json, Show
 
 CURVES = "curves.png"

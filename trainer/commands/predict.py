@@ -13,9 +13,9 @@ from cyclopts import Parameter
 from .. import display
 from ..data import DataError, load_labelled, load_unlabelled, prepare_digit, read_grey
 from ..files import write_whole
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .options import Device, Index, RunOrWeights, WeightsRecipe
-from .trained import TrainedRun
 
 
 def run(

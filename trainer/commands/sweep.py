@@ -23,7 +23,9 @@ from .. import __version__, display
 from ..data import Dataset, hold_out, load
 from ..files import write_whole
 from ..recipes import RECIPES, default_recipe, source_for
-from ..runs import check_free
+from ..running.resuming import same_data
+from ..running.run_folder import check_free
+from ..running.usage import UsageError, choose, in_options, recipe_named
 from ..settings import DataSettings, NetworkSettings, TrainingSettings
 from ..sweeping import (
     FIGURE,
@@ -39,9 +41,7 @@ from ..sweeping import (
     sweep,
     values_of,
 )
-from . import UsageError, choose, in_options
-from .begun import same_data
-from .options import FLAG, RESULT, WHAT, WHOLE, Count, JsonEvents, recipe_named, values_to_try
+from .options import FLAG, RESULT, WHAT, WHOLE, Count, JsonEvents, values_to_try
 
 _SHOWN_SECONDS = 0.1
 _NETWORK = Group("The network, all of them values to try", sort_key=2)

@@ -12,10 +12,10 @@ from cyclopts import Parameter
 
 from .. import display
 from ..explain import incoming_weights
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .figure_files import figure_file, write_figure
 from .options import Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
-from .trained import TrainedRun
 
 _UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 

@@ -1,4 +1,4 @@
-"""Weights that others have trained, made into a network: for `import-weights` and its kin."""
+"""Weights that other programs have trained, made into a network."""
 
 from __future__ import annotations
 
@@ -23,8 +23,7 @@ from ..weight_files import (
     read_weights,
     weight_files,
 )
-from . import UsageError, in_options
-from .options import recipe_named
+from .usage import UsageError, in_options, recipe_named
 
 
 def are_weights(path: Path) -> bool:
