@@ -11,7 +11,7 @@ from PIL import Image
 from trainer import figures
 from trainer.figures.style import new_figure
 from trainer.figures.sweep import _scale
-from trainer.sweeping import Standing
+from trainer.sweep import Standing
 
 
 def standings(grid, *, diverged=0, deviation=0.01):

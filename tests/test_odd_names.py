@@ -30,7 +30,7 @@ from trainer.figures.style import _has_glyph, readable
 from trainer.gradients import GradientCheck, check
 from trainer.metrics import Evaluation, Mistake, evaluate
 from trainer.plain_text import one_line
-from trainer.sweeping import Outcome, Standing
+from trainer.sweep import Outcome, Standing
 from trainer.training import BatchProgress, EpochReport
 from trainer.training.minimize import IterationReport
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from .explain import Backquery, IncomingWeights, Trace
     from .gradients import GradientCheck
     from .metrics import ClassScore, Evaluation
-    from .sweeping import Outcome, Standing
+    from .sweep import Outcome, Standing
     from .training import BatchProgress, EpochReport
     from .training.minimize import IterationReport
 

@@ -27,7 +27,7 @@ from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.usage import UsageError, choose, in_options, recipe_named
 from ..settings import DataSettings, NetworkSettings, TrainingSettings
-from ..sweeping import (
+from ..sweep import (
     FIGURE,
     MOST_RUNS,
     Plan,
@@ -35,9 +35,9 @@ from ..sweeping import (
     SweepFolder,
     Workers,
     as_text,
+    divide_cores,
     estimate,
     rank,
-    share_out,
     sweep,
     values_of,
 )
@@ -226,7 +226,7 @@ def _sweep(
     dataset, held_out = hold_out(dataset, validation)
     by = "validation_accuracy" if held_out else "test_accuracy"
     trials = folder.left()
-    workers = share_out(len(trials), device=backend.name, jobs=jobs)
+    workers = divide_cores(len(trials), device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
     interrupted, broken = False, ""
     try:

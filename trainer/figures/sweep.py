@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 from .style import COLOURS, GREY, MARKERS, as_it_stands, legend, new_figure, readable, to_png
 
 if TYPE_CHECKING:
-    from ..sweeping import Standing
+    from ..sweep import Standing
 
 _MOST_LINES = 12
 _MOST_TICKS = 12
