@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,7 +38,7 @@ def run(
     as_json: bool,
 ) -> int:
     """Check the devices against each other, time them, show it and draw it."""
-    view = display.bench_view(as_json=as_json)
+    view = display.choose_view(as_json=as_json)
     try:
         out = out.expanduser()
         _check_out(out)
@@ -97,7 +96,7 @@ def run(
                 "rounds": rounds,
                 "interrupted": interrupted,
                 "largest_difference": difference,
-                "measurements": [asdict(m) for m in measurements],
+                "measurements": measurements,
                 "figure": str(out) if figure else None,
             },
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from .. import display
@@ -24,7 +23,7 @@ def run(path: Path, *, format: str, out: Path | None, as_json: bool) -> int:
         weights, format, out, image_shape=trained.image_shape, classes=trained.classes
     )
     if as_json:
-        print(json.dumps({"run": str(path), "files": [str(file) for file in files]}))
+        display.json_line({"run": str(path), "files": [str(file) for file in files]})
         return 0
     display.facts(
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,7 +46,7 @@ def run(
     model.save(folder.model_file)
     folder.close()
     if as_json:
-        print(json.dumps({"run": str(folder.path), "files": sources, "network": model.settings()}))
+        display.json_line({"run": str(folder.path), "files": sources, "network": model.settings()})
     else:
         settings = model.settings()
         display.facts(

@@ -86,7 +86,7 @@ def run(
 
     With `resume` a run goes on, and what is not None is only compared with what it began with.
     """
-    view = display.training_view(as_json=as_json, quiet=quiet)
+    view = display.choose_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
         if checkpoint_every is not None:
