@@ -101,8 +101,8 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
 
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
-    """The walk is not drawn, which takes seconds."""
-    monkeypatch.setattr(figures, "walk", lambda *_, **__: (b"image", b"pages"))
+    """Omit the drawing of the trace, which takes seconds."""
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
 
 
 @pytest.mark.usefixtures("undrawn")

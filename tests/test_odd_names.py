@@ -252,7 +252,7 @@ def test_80_columns_are_kept_and_fold_what_is_too_long(names, monkeypatch):
     shows = {
         "evaluation": lambda: display.evaluation(a, evaluation(names)),
         "prediction": lambda: display.prediction(a, np.eye(4), names, np.eye(3)[0], b),
-        "walk": lambda: display.trace(a, {"run": b}, TRACE, None, names),
+        "trace": lambda: display.trace(a, {"run": b}, TRACE, None, names),
         "backquery": lambda: display.backquery(a, BACKWARDS, [np.eye(4)] * 3, names),
     }
     for show in shows.values():
@@ -307,7 +307,7 @@ def drawn(names: Sequence[str]) -> dict[str, Callable[[], bytes]]:
     net = MLP([4, k], backend=select("cpu"), seed=0, scale=1.0, shift=0.0)
     backwards = backquery(net, range(min(k, 6)), value_range=(0.0, 1.0))
     way = trace(net, X[0], 0, learning_rate=0.1, training_samples=12)
-    walk = {"title": b, "classes": names, "value_range": (0.0, 1.0)}
+    options = {"title": b, "classes": names, "value_range": (0.0, 1.0)}
     return {
         "benchmark": lambda: figures.benchmark(
             [measurement(name) for name in names], title=a, caption=f"{b}\n{a}"
@@ -324,7 +324,7 @@ def drawn(names: Sequence[str]) -> dict[str, Callable[[], bytes]]:
         "backquery of a table": lambda: figures.backquery(
             backwards, image_shape=None, classes=names
         ),
-        "walk": lambda: figures.walk(way, image_shape=None, **walk)[0],
+        "trace": lambda: figures.trace(way, image_shape=None, **options)[0],
     }
 
 
@@ -332,7 +332,7 @@ def drawn(names: Sequence[str]) -> dict[str, Callable[[], bytes]]:
 @pytest.mark.parametrize("figure", drawn(["a", "b", "c"]))
 @pytest.mark.parametrize("names", DRAWN)
 def test_every_figure(figure, names):
-    if figure == "walk" and "long" in names:
+    if figure == "trace" and "long" in names:
         return  # takes seconds, and the long ones are among the others too
     png = drawn(DRAWN[names])[figure]()
     with Image.open(io.BytesIO(png)) as image:
@@ -407,8 +407,8 @@ FOLDERS = ["[other]", "\x1b[31m", "a\nb", "$ _", "y" * 200]
 
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
-    """The walk is not drawn, which takes seconds."""
-    monkeypatch.setattr(figures, "walk", lambda *_, **__: (b"image", b"pages"))
+    """Omit the drawing of the trace, which takes seconds."""
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
 
 
 @pytest.mark.usefixtures("undrawn")

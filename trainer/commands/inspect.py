@@ -60,7 +60,7 @@ def run(
         display.trace(title, facts, result, trained.picture(result.values), classes)
     from .. import figures  # matplotlib takes its time to import
 
-    image, pages = figures.walk(
+    image, pages = figures.trace(
         result,
         title=title,
         image_shape=trained.image_shape,

@@ -4,7 +4,7 @@ from .benchmark import benchmark
 from .curves import curves
 from .deformed import deformed
 from .evaluation import confusion, mistakes
-from .network import backquery, incoming_weights, walk
+from .network import backquery, incoming_weights, trace
 from .style import show
 from .sweep import sweep
 
@@ -18,5 +18,5 @@ __all__ = [
     "mistakes",
     "show",
     "sweep",
-    "walk",
+    "trace",
 ]
