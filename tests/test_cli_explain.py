@@ -25,7 +25,7 @@ CPU = ["--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """Runs of the digits recipe and of a table that is no images; tests get a copy."""
+    """Return runs of the digits recipe and of a table that is not images; tests get a copy."""
     folder = tmp_path_factory.mktemp("runs")
     options = [*CPU, "--quiet", "--out"]
     assert main(["--data", "digits", "--hidden", "12", *options, str(folder / "digits")]) == 0

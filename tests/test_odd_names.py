@@ -1,4 +1,4 @@
-"""Names from outside are shown as they stand, whatever they look like, and disturb nothing."""
+"""Names from outside are shown literally, whatever they look like, and disturb nothing."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class Terminal(io.StringIO):
 
 
 def received(show: Callable[[], Any], screen: io.StringIO) -> str:
-    """What is written to stdout and stderr, without what rich itself puts in for colours."""
+    """Return what is written to stdout and stderr, without the escapes of rich for colours."""
     with contextlib.redirect_stdout(screen), contextlib.redirect_stderr(screen):
         show()
     text = screen.getvalue()
@@ -97,7 +97,7 @@ def received(show: Callable[[], Any], screen: io.StringIO) -> str:
 
 
 def assert_shown(show: Callable[[], Any], *names: str) -> None:
-    """Shown in a pipe and in a terminal, each name in full and nothing that a terminal obeys."""
+    """Check in a pipe and a terminal: each name in full, and nothing that a terminal obeys."""
     for screen in (io.StringIO(), Terminal()):
         text = received(show, screen)
         assert not CONTROLS.search(text)
@@ -262,7 +262,7 @@ def test_80_columns_are_kept_and_fold_what_is_too_long(names, monkeypatch):
 
 
 def test_text_is_made_at_one_place():
-    """Elsewhere a label's escape would reach the terminal, so others hand words to `styled`."""
+    """Check that all words go through `styled`: a label's escape would reach the terminal."""
     package = Path(display.__file__).parent
     files = {file: ast.parse(file.read_text(encoding="utf-8")) for file in package.glob("*.py")}
     made = {
@@ -293,7 +293,7 @@ DRAWN = {
 
 
 def drawn(names: Sequence[str]) -> dict[str, Callable[[], bytes]]:
-    """Every figure, small."""
+    """Return a function that draws for every figure, small."""
     k, (a, b) = len(names), (names[0], names[-1])
     y = np.arange(2 * k) % k
     result = evaluate(y, (y + 1) % k, names)
@@ -381,7 +381,7 @@ def test_every_name_is_in_a_legend(monkeypatch):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder with runs on a table and on a folder of images, all with odd names."""
+    """Return a folder with runs on a table and on a folder of images, all with odd names."""
     folder = tmp_path_factory.mktemp("odd") / "runs [b] $a$"
     folder.mkdir()
     rng = np.random.default_rng(0)

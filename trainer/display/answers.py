@@ -91,7 +91,7 @@ def prediction(
     Parameters
     ----------
     image : array, shape (height, width), or None
-        Grey values from 0 to 1, drawn with half-block characters; None where there is no image.
+        Grey values from 0 to 1, drawn with half-block characters; None if there is none.
     outputs : array, shape (k,)
     truth : str or None
         The label, where it is known.

@@ -164,7 +164,7 @@ def backquery(
     Parameters
     ----------
     pictures : sequence of arrays, shape (height, width), or None
-        One a label; grey values from 0 to 1, None where the features are no image.
+        One a label; grey values from 0 to 1, None if the features are not an image.
     classes : sequence of str
         The labels, in the order of their codes.
     """

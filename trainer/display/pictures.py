@@ -45,7 +45,7 @@ def gallery(out: Console, names: Sequence[str], pictures: Sequence[np.ndarray | 
         for _ in row:
             grid.add_column(overflow="fold")
         grid.add_row(*(styled(name, "bold") for name, _ in row))
-        # in two shades only, what stands out is drawn and not the noise around it
+        # in two shades only, what exceeds the noise is drawn and not the noise
         grid.add_row(
             *(
                 half_blocks(p if coloured else p > p.mean() + p.std(), coloured=coloured)

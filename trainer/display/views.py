@@ -1,7 +1,7 @@
-"""What is seen while a training, a benchmark or a sweep runs, in four views of the same methods.
+"""Four views with the same methods show a training, a benchmark or a sweep while it runs.
 
-`TerminalView` is live, `PlainView` writes plain lines into a pipe or a file, `JsonView` one
-object an event, `QuietView` nothing.
+`TerminalView` is live, `PlainView` writes plain lines to a pipe or a file, `JsonView` one object
+an event, `QuietView` nothing.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class QuietView:
         self.close()
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
 
 
 class JsonView(QuietView):

@@ -1,4 +1,4 @@
-"""Everything matplotlib. Handed results, it never trains; imported only where one draws."""
+"""Everything matplotlib. Handed results, it never trains; imported only to draw."""
 
 from .benchmark import benchmark
 from .curves import curves

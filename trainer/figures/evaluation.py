@@ -1,4 +1,4 @@
-"""Where a network errs: the confusion matrix, and the mistakes that it was surest of."""
+"""Where a network is wrong: the confusion matrix, and the mistakes of the highest confidence."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ def trace(
     title : str
         Which sample of which network.
     image_shape : tuple of int or None
-        (height, width) of the sample; None where it is no image, which is drawn as bars.
+        (height, width) of the sample; None if it is not an image and is drawn as bars.
     classes : sequence of str
         The labels, in the order of their codes.
     value_range : tuple of float
@@ -119,7 +119,7 @@ def trace(
 
 
 def _stacked(images: Sequence[bytes]) -> bytes:
-    """Put images of one width under each other."""
+    """Return images of one width as one, below each other."""
     parts = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
     whole = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
     top = 0
@@ -398,7 +398,7 @@ def backquery(
     ----------
     result : Backquery
     image_shape : tuple of int or None
-        (height, width); None where the features are no image, which are drawn as bars.
+        (height, width); None if the features are not an image and are drawn as bars.
     classes : sequence of str
         The labels, in the order of their codes.
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..plain_text import escaped, one_line
 
-# Okabe and Ito (2008): told apart by all, whatever colours they see
+# Okabe and Ito (2008): colours that colour-blind people can distinguish too
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^Dv<>P"
 GREY = "#555555"
