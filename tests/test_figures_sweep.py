@@ -15,7 +15,7 @@ from trainer.sweep import Standing
 
 
 def standings(grid, *, diverged=0, deviation=0.01):
-    """Made-up ones, the last few diverged."""
+    """Return invented standings, of which the last few diverged."""
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     good = len(combinations) - diverged
     return [

@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -128,7 +127,7 @@ def run(
     """
     texts = {"limit": limit, **vars(tried), "seed": seed}
     options = {name: text for name, text in texts.items() if text is not None}
-    view = display.sweep_view(as_json=as_json)
+    view = display.choose_view(as_json=as_json)
     folder: SweepFolder | None = None
     try:
         if resume is not None:
@@ -285,7 +284,7 @@ def _sweep(
         "finished": len(folder.outcomes),
         "interrupted": interrupted,
         "ranked_by": by,
-        "standings": [asdict(standing) for standing in standings],
+        "standings": standings,
         "table": str(folder.table),
         "figure": str(path / FIGURE) if images else None,
     }
