@@ -15,8 +15,18 @@ from .. import display
 from ..explain import Backquery, backquery
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .figure_files import figure_file, write_figure
-from .options import FLAG, Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
+from .options import (
+    FLAG,
+    Device,
+    Json,
+    RunOrWeights,
+    Show,
+    WeightsData,
+    WeightsRecipe,
+    figure,
+    figure_file,
+    write_figure,
+)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too

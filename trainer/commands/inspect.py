@@ -16,7 +16,6 @@ from ..running.run_folder import RunError
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
-from .figure_files import figure_file, write_figure
 from .options import (
     FLAG,
     INDEX,
@@ -27,6 +26,8 @@ from .options import (
     Show,
     WeightsRecipe,
     figure,
+    figure_file,
+    write_figure,
 )
 
 

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from backends import MATMULS
+from backends import MATMULS, Backend
 
 from .. import display
+from ..augmentation import Deformation, deformed_examples
+from ..data import Dataset
+from ..files import write_whole
+from ..metrics import evaluate
 from ..network import MLP
-from ..recipes import augmentation
+from ..recipes import Recipe, augmentation
 from ..running.metrics_file import Tally
 from ..running.recorder import DEFAULT_INTERVAL, Interval, Recorder, best_line, position
 from ..running.resuming import ResumedRun
 from ..running.run_folder import Run, check_free
 from ..running.starting import Job, describe, new_training, resumed_training
 from ..running.usage import UsageError
-from ..settings import FULL_BATCH_METHODS, DataSettings, NetworkSettings, TrainingSettings
+from ..settings import (
+    FULL_BATCH_METHODS,
+    DataSettings,
+    NetworkSettings,
+    TrainingSettings,
+    settings_of,
+)
 from ..training import Diverged, EpochReport, Training
-from . import augment, full_batch
+from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
 from .options import (
     FLAG,
@@ -41,6 +53,8 @@ from .options import (
 )
 from .plot import draw_curves
 
+_DEFORMED = "deformed.png"
+_EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
 _NETWORK = Group("The network (an option given wins over the recipe)", sort_key=2)
 _TRAINING = Group("The training (likewise)", sort_key=3)
 _Options: Any = one_value(
@@ -227,12 +241,12 @@ def run(
         if init_from is not None and checkpoint is None:
             recorder.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(folder.config, job.model, folder.path)
-        augmented = augment.in_words(*augmentation(job.recipe, job.data), job.turning_seconds)
+        augmented = _augmented(*augmentation(job.recipe, job.data), job.turning_seconds)
         if augmented:
             facts["augment"] = augmented
         event = folder.config | {"run": str(folder.path)}
         if job.deformation is not None and figures:
-            drawn = augment.draw_deformed(folder, job.deformation, job.data, job.model.backend)
+            drawn = _draw_deformed(folder, job.deformation, job.data, job.model.backend)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
@@ -241,10 +255,8 @@ def run(
             event["resumed_from"] = str(checkpoint.path)
         view.start(facts, event)
         if job.training is None:
-            return full_batch.train(
-                view, job.model, recorder, job.recipe, job.data, job.held_out, figures
-            )
-        return _train(view, recorder, job, job.training, figures)
+            return _train_by_all_samples(view, recorder, job, figures)
+        return _train_by_batches(view, recorder, job, job.training, figures)
 
 
 def _leave(view: display.QuietView) -> None:
@@ -252,7 +264,7 @@ def _leave(view: display.QuietView) -> None:
         view.close()
 
 
-def _train(
+def _train_by_batches(
     view: display.QuietView, recorder: Recorder, job: Job, training: Training, figures: bool
 ) -> int:
     model, path = job.model, recorder.folder.path
@@ -339,6 +351,124 @@ def _train(
     return 128 + stop if stop else sum(failed)
 
 
+def _train_by_all_samples(
+    view: display.QuietView, recorder: Recorder, job: Job, figures: bool
+) -> int:
+    """Minimise, show and record it; an iteration is what elsewhere is an epoch."""
+    folder, model, recipe, data = recorder.folder, job.model, job.recipe, job.data
+    before = recorder.tally.epochs
+
+    def keep(report: IterationReport) -> None:
+        report = replace(
+            report, iteration=before + report.iteration, iterations=recipe.max_iterations
+        )
+        recorder.epoch(_iteration_metrics(report))
+        view.iteration(report)
+
+    def where() -> str:
+        return f"iteration {recorder.tally.epochs + 1} of {recipe.max_iterations}"
+
+    with (
+        interruptible() as stopped,
+        warnings.catch_warnings(),
+        failures_told(recorder, where) as failed,
+    ):
+        # NumPy's warnings of overflow; minimize itself ends a training that diverges
+        warnings.simplefilter("ignore", RuntimeWarning)
+        try:
+            minimum = minimize(
+                model,
+                data.train_x,
+                data.train_y,
+                recipe.optimizer,
+                recipe.max_iterations - before,
+                keep,
+                test=(data.test_x, data.test_y),
+                validation=job.held_out,
+                stop=lambda: bool(stopped()),
+            )
+        except NotFinite as error:
+            model.save(folder.model_file)
+            view.failed(str(error), {"run": str(folder.path), "epoch": error.iteration})
+            done = recorder.tally.epochs
+            kept = f"those after iteration {done}" if done else "the initial ones"
+            display.error(f"{error}. The weights in {folder.path} are {kept}")
+            return 1
+        model.save(folder.model_file)
+        recorder.checkpoint(ended=not minimum.stopped)
+    if failed:
+        return 128 + stopped() if stopped() else failed[0]
+    if not minimum.stopped:
+        to_numpy = model.backend.to_numpy
+        answers = to_numpy(model.predict(data.train_x))
+        labels = to_numpy(model.backend.asarray(data.train_y))
+        view.training_report(evaluate(labels, answers, data.classes))
+    done = recorder.tally.epochs
+    result = _minimum_result(folder, minimum) | {"epochs": done}
+    if minimum.stopped:
+        lines = [
+            f"stopped by {STOPS[stopped()]} in {where()}",
+            f"the weights after iteration {done} are in {folder.path}",
+            f"go on:     {recorder.go_on}",
+            f"try them:  python -m trainer evaluate {shlex.quote(str(folder.path))}",
+        ]
+    else:
+        lines = _minimum_lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
+    lines += best_line(folder.path, recorder.tally)
+    if figures and done:
+        drawn = draw_curves(folder)
+        lines.append(f"figure: {drawn}")
+        result["figure"] = str(drawn)
+    with failures_told(recorder, where) as failed:
+        view.end(lines, result)
+    return 128 + stopped() if minimum.stopped else sum(failed)
+
+
+def _iteration_metrics(report: IterationReport) -> dict[str, Any]:
+    fields = asdict(report)
+    del fields["iterations"]
+    return {
+        "epoch": fields.pop("iteration"),
+        "epoch_seconds": fields.pop("seconds"),
+        **fields,
+    }
+
+
+def _minimum_result(folder: Run, minimum: Minimum) -> dict[str, Any]:
+    fields = asdict(minimum)
+    return {
+        "run": str(folder.path),
+        "epochs": fields.pop("iterations"),
+        "interrupted": fields.pop("stopped"),
+        **fields,
+    }
+
+
+def _minimum_lines(
+    folder: Run,
+    minimum: Minimum,
+    recipe: Recipe,
+    before: int,
+    train_samples: int,
+    test_samples: int,
+) -> list[str]:
+    more = f" after the {before} before" if before else ""
+    total = minimum.seconds + minimum.evaluation_seconds + minimum.compile_seconds
+    lines = [
+        f"{display.percent(minimum.train_accuracy)} of {train_samples:,} training samples right,"
+        f" {display.percent(minimum.test_accuracy or 0)} of {test_samples:,} test samples",
+        f"{minimum.iterations} iterations of {recipe.optimizer}{more},"
+        f" {minimum.evaluations} evaluations of loss and gradient",
+        f"{display.three_digits(minimum.seconds)} s of training, {total:.2f} s in all",
+        f"run:  {folder.path}",
+        f"next: python -m trainer predict {shlex.quote(str(folder.path))} --index 0",
+        f"      python -m trainer evaluate {shlex.quote(str(folder.path))}",
+    ]
+    if before + minimum.iterations < recipe.max_iterations:
+        lines.insert(3, f"it ended itself: {minimum.message}")
+    return lines
+
+
 def _is_over(tally: Tally, patience: int) -> bool:
     """Whether so many epochs have brought no better one."""
     return tally.best is not None and tally.epochs - tally.best["epoch"] >= patience
@@ -380,27 +510,19 @@ def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
     }
 
 
-_SHOWN = (
-    "momentum",
-    "weight_decay",
-    "clip",
-    "averaging",
-    "dropout",
-    "input_dropout",
-    "batch_norm",
-    "warmup",
-)
+# what a line says of the steps in words of its own
+_SAID = ("epochs", "batch_size", "learning_rate", "optimizer", "max_iterations", "schedule")
+_SAID_OF_ORDER = ("shuffle", "sampling", "steps")
 
 
 def _steps(settings: dict[str, Any]) -> str:
     if settings["optimizer"] in FULL_BATCH_METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
-    changes = {name: settings.get(name) for name in _SHOWN}  # older versions lack some
-    more = "".join(
-        f" {k.replace('_', ' ')}" + ("" if v is True else f" {v:g}")
-        for k, v in changes.items()
-        if v
-    )
+    more = ""
+    for name, setting in settings_of(TrainingSettings).items():
+        value = settings.get(name)  # which older versions lack
+        if name not in _SAID + _SAID_OF_ORDER and value not in (None, setting.default):
+            more += f" {name.replace('_', ' ')}" + ("" if value is True else f" {value:g}")
     schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
         f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
@@ -413,3 +535,49 @@ def _order(settings: dict[str, Any]) -> str:
         steps = settings["steps"]
         return f"{steps:,} steps drawn at random" if steps else "drawn at random"
     return "shuffled" if settings["shuffle"] else "file order"
+
+
+def _augmented(degrees: Sequence[float], settings: dict[str, float], seconds: float) -> str:
+    """Return in words what is made of the images; the turned copies took so many seconds."""
+    said = []
+    if degrees:
+        angles = ", ".join(f"±{angle:g}°" for angle in degrees)
+        said.append(
+            f"each image and {2 * len(degrees)} copies of it turned by {angles}, made in"
+            f" {display.three_digits(seconds)} s"
+        )
+    ways = {
+        "rotate": "rotated by up to {:g}°",
+        "scale": "scaled by up to {:g} %",
+        "shear": "sheared by up to {:g}°",
+        "shift": "shifted by up to {:g} pixels",
+    }
+    parts = [words.format(settings[name]) for name, words in ways.items() if name in settings]
+    if "alpha" in settings:
+        elastic = f"elastically with α {settings['alpha']:g} and σ {settings['sigma']:g}"
+        parts.insert(0, elastic)
+    if parts:
+        said.append(f"deformed anew each epoch: {', '.join(parts)}")
+    return "; ".join(said)
+
+
+def _draw_deformed(
+    folder: Run, deformation: Deformation, dataset: Dataset, backend: Backend
+) -> Path:
+    """Draw an image of each class and what becomes of it into a run's folder of figures."""
+    from .. import figures  # matplotlib takes its time to import
+
+    labels = backend.to_numpy(backend.asarray(dataset.train_y))
+    codes, first = np.unique(labels, return_index=True)
+    codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]
+    rows = [backend.asarray(dataset.train_x[row : row + 1, :]) for row in first.tolist()]
+    examples = deformed_examples(backend, deformation, backend.xp.concat(rows), _VERSIONS)
+    image = figures.deformed(
+        backend.to_numpy(examples),
+        deformation.image_shape,
+        dataset.value_range,
+        [str(dataset.classes[code]) for code in codes.tolist()],
+    )
+    file = folder.figure_file(_DEFORMED)
+    write_whole(file, image)
+    return file

@@ -13,8 +13,17 @@ from .. import display
 from ..explain import incoming_weights
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .figure_files import figure_file, write_figure
-from .options import Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
+from .options import (
+    Device,
+    Json,
+    RunOrWeights,
+    Show,
+    WeightsData,
+    WeightsRecipe,
+    figure,
+    figure_file,
+    write_figure,
+)
 
 _UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
