@@ -56,15 +56,9 @@ import numpy as np  # noqa: E402
 
 from backends import Backend, select  # noqa: E402
 from backends.functions import ACTIVATIONS, LOSSES  # noqa: E402
-from benchmarks.gpu_peers import (  # noqa: E402
-    ANSWERS,
-    CONTENDERS,
-    Machine,
-    Ours,
-    Process,
-    first_samples,
-)
-from scripts.compare_peers import (  # noqa: E402
+from benchmarks.gpu_peers import CONTENDERS, Machine, Process, first_samples  # noqa: E402
+from benchmarks.peers import ANSWERS, Ours  # noqa: E402
+from scripts.measuring import (  # noqa: E402
     PeerError,
     Row,
     Worker,
@@ -1052,9 +1046,9 @@ def measure(
     timed = [name for name, e in CONTENDERS.items() if name not in out and e.process in team.names]
     report["problems"] += [line for name, line in out.items() if _must_hold(name, line, device)]
     measure_limits(machine, plan, until.within(0.1 * until.left), report)
-    if "cupy" in timed and until.left > 0:
+    if until.left > 0:
         with suppress(*FAILURES):
-            report["launch"] = team.do("cupy", "launches", 300, seconds=PATIENCE)
+            report["launch"] = machine.call("launches", 300, seconds=PATIENCE)
     if "ours" in timed:
         for hidden, batch in ((plan.hidden[0], 1), *((h, plan.batches[-1]) for h in plan.hidden)):
             call = ("ours", "peak_memory", hidden, batch)

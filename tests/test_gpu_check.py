@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 
 from backends import Backend
-from benchmarks import gpu_peers
-from benchmarks.gpu_peers import ANSWERS, CONTENDERS, Machine, Process
+from benchmarks.gpu_peers import CONTENDERS, Machine, Process
+from benchmarks.peers import ANSWERS, whole_batches
 from scripts import gpu_check
-from scripts.compare_peers import PeerError, Worker, largest_difference, summary
 from scripts.gpu_check import (
     FIRST_CASES,
     FULL,
@@ -32,6 +31,7 @@ from scripts.gpu_check import (
     shares,
     slug,
 )
+from scripts.measuring import PeerError, Worker, largest_difference, summary
 
 PACKAGES = {"torch": "torch", "jax": "jax"}
 SCRIPT = str(ROOT / "scripts" / "gpu_check.py")
@@ -94,7 +94,7 @@ class TestCounts:
         [(100, 32, 96), (1, 32, 32), (5000, 32, 288), (9, 512, 300)],
     )
     def test_whole_batches_but_for_too_large_ones(self, samples, batch, expected):
-        assert gpu_peers._whole_batches(samples, batch, 300) == expected
+        assert whole_batches(samples, batch, 300) == expected
 
     def test_tests_by_pytests_own_words(self):
         text = """\
