@@ -274,7 +274,7 @@ class Process:
         self.data = first_samples(data, samples)
         self.device = device
         self.contenders: dict[str, Any] = {}
-        self.samples: dict[str, Callable[..., Any]] = {}
+        self.samples: dict[str, Any] = {}
 
     def do(self, name: str, method: str, *arguments: Any) -> Any:
         """Call a contender's method."""

@@ -265,10 +265,12 @@ class Ours(Contender):
 
     def deforming(self, hidden: Sequence[int], batch: int) -> dict[str, Any]:
         """Return the seconds of a step in later epochs, on plain and on deformed images."""
-        sizes, shape = [self.sizes[0], *hidden, self.sizes[-1]], self.data.image_shape
-        every_way = Deformation(shape, alpha=34.0, sigma=4.0, rotate=15.0, scale=15.0)
+        sizes = [self.sizes[0], *hidden, self.sizes[-1]]
+        assert self.data.image_shape
+        ways = {"alpha": 34.0, "sigma": 4.0, "rotate": 15.0, "scale": 15.0}
+        deformations = {"plain": None, "deformed": Deformation(self.data.image_shape, **ways)}
         found: dict[str, Any] = {"sizes": sizes}
-        for name, deformation in (("plain", None), ("deformed", every_way)):
+        for name, deformation in deformations.items():
             reports = fit(
                 self.network(sizes, self.select()),
                 self.data.train_x,
