@@ -125,7 +125,7 @@ class Machine:
 
     def __init__(self, device: str) -> None:
         self.device = device
-        self.backend = select(device)  # raises what the user is told
+        self.backend = select(device)  # raises the message for the user
         self.xp = self.backend.xp
 
     def describe(self) -> dict[str, Any]:

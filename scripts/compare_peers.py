@@ -7,7 +7,7 @@
 The network is features-200-classes in float32 (784-200-10 for MNIST); the work is an epoch of
 training at batch size 1, 128, 512 and 4096, and the answers to all test images. The others:
 
-    numba    an afternoon's compiled loop that skips zero pixels; batch size 1 alone
+    numba    an afternoon's compiled loop that skips zero pixels; only batch size 1
     numpy    the lesson's loop, in column vectors; with batches, the same formulas on matrices
     jax      lax.scan under jit, the same formulas by hand
     torch    nn.Linear, autograd and optim.SGD, eager
@@ -243,7 +243,7 @@ def describe_data(data: Dataset, plan: Plan) -> Row:
 
 METHOD = """\
 - Every contender has a process of its own with the same number of threads and is idle while
-  another measures. In a round each does its work once, each round begins with another, and a
+  another measures. In a round each does its work once, each round starts with another, and a
   first round is dropped, compilation with it. Times are medians over the rounds with the shortest
   and the longest; "× ours" is the median of the rounds' ratios to this trainer *under the same
   rule*: above 1 the other is slower.
@@ -304,7 +304,7 @@ def markdown(report: Row) -> str:
     blocks += [
         "## Ours at batch size 1: hidden layers, zeros",
         as_table([("hidden units", "µs a sample", "min … max"), *own]),
-        "Synthetic pixels, by the share that is not zero; beside it the matrix products alone that "
+        "Synthetic pixels, by the share that is not zero; beside it only the matrix products that "
         "code needs in each block of 32 samples if it multiplies zeros too:",
         as_table([("not zero", "µs a sample", "min … max", "dense products", "min … max"), *pairs]),
         "## Memory",

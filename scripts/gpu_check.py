@@ -350,7 +350,7 @@ class Team:
         for name, cell in checks(self.names, plan):
             key = (CONTENDERS[name].loss, *cell)
             if key not in self._wanted:
-                self._wanted[key] = self._workers["reference"].begin("check", *key, "float64")
+                self._wanted[key] = self._workers["reference"].start("check", *key, "float64")
         for process in self.names:
             runs = [
                 (name, hidden, batch)
@@ -358,7 +358,7 @@ class Team:
                 for name, entry in CONTENDERS.items()
                 if entry.process == process and entry.precision == precision
             ]
-            calls[process] = self._workers[process].begin("prepare", runs, seconds)
+            calls[process] = self._workers[process].start("prepare", runs, seconds)
         return calls
 
     def prepared(self, calls: Mapping[str, Any], seconds: float) -> dict[str, str]:
@@ -693,7 +693,7 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     if given.seconds is not None and not given.seconds > 0:
         parser.error(f"--seconds {given.seconds}: expected more than none")
     if given.device == "gpu" and not (given.folder or given.out):
-        parser.error("where does the report go? Give a folder after MNIST's")
+        parser.error("where does the report go? type a folder after MNIST's")
     given.seed = secrets.randbits(32) if given.seed is None else given.seed
     return given
 

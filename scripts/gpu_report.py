@@ -94,10 +94,10 @@ def which_pays(report: Row) -> list[str]:
 
 METHOD = """\
 - Each library has a process of its own and is idle while another measures. In a round each
-  does its work once, each round begins with another; a first round is dropped. A run is two passes
+  does its work once, each round starts with another; a first round is dropped. A run is two passes
   over the same samples, the device synchronised before and after each. The tables show the second
   one; of ours these are `EpochReport.seconds`, the second epoch of a fresh network and, apart, the
-  first, with whatever is prepared once but for compilation. Medians of the runs, with the shortest
+  first, with whatever is prepared once except compilation. Medians of the runs, with the shortest
   and the longest; "×" is the median of the rounds' ratios to this trainer under the same rule at
   the same precision: above 1 the other is slower.
 - All data lie on the device beforehand: ours as bytes, the others' scaled to float32. Where fewer
@@ -273,7 +273,7 @@ loop that reads and writes all weights."""
 
 
 DEFORMING_EXPLAINED = """\
-Ours in float32, every image deformed anew each epoch by an elastic field (α 34, σ 4), turned by up
+Ours in float32, every image deformed again each epoch by an elastic field (α 34, σ 4), turned by up
 to 15° and scaled by up to 15 %: medians of epochs after a first."""
 
 

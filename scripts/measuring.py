@@ -59,9 +59,9 @@ class Worker:
         spawn = multiprocessing.get_context("spawn")  # nothing is shared, no thread pool either
         self._pool = ProcessPoolExecutor(1, spawn, _limit, (threads,))
         self._process = self._pool.submit(os.getpid)
-        self._pool.submit(_do, self._object)  # begin to load; errors come with the first call
+        self._pool.submit(_do, self._object)  # starts to load; errors come with the first call
 
-    def begin(self, method: str, *arguments: Any) -> Future[Any]:
+    def start(self, method: str, *arguments: Any) -> Future[Any]:
         """Call the object's method and do not wait; raises PeerError if the process has ended."""
         try:
             return self._pool.submit(_do, self._object, method, *arguments)
@@ -92,7 +92,7 @@ class Worker:
 
     def call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
         """Call the object's method and return its result; see `result`."""
-        return self.result(self.begin(method, *arguments), seconds)
+        return self.result(self.start(method, *arguments), seconds)
 
     def stop(self) -> None:
         """End the process when it has done what was asked."""

@@ -204,7 +204,7 @@ def check(
         for batch_size in batch_sizes:
             n = min(len(dataset.train_y), max(_CHECKED_SAMPLES, batch_size))
             for dtype in ("float64", "float32"):
-                # steps so large that wide networks sway would magnify what is but rounding
+                # steps so large that wide networks oscillate would magnify mere rounding
                 rate = min(RECIPE.learning_rate, 10 / units)
                 recipe = replace(RECIPE, hidden=(units,), dtype=dtype, learning_rate=rate)
                 start = _weights(build(recipe, dataset, backend=textbook))
@@ -239,8 +239,8 @@ def benchmark(
 ) -> Iterator[Measurement]:
     """Time the training of every case, in rounds over all of them.
 
-    A run is one epoch by `fit` of the lessons' network (`RECIPE`, but for the hidden and the batch
-    size), always from the same seed, on so many samples that it takes a quarter of a second where
+    A run is one epoch by `fit` of the lessons' network (`RECIPE` with other hidden and batch
+    sizes), always from the same seed, on so many samples that it takes a quarter of a second where
     there are enough; should it take twice as long, it counts as far as it came. What `fit`
     prepares once, such as the upload, counts too, compilation does not. Every case is run before
     the first round, uncounted. Each round also times matrix products on each device.
@@ -252,7 +252,7 @@ def benchmark(
     batch_sizes, hidden : sequence of int
         A case is one of each, on one device.
     seconds : float
-        No round is begun that would end later than that, after the first three; there are nine
+        No round starts that would end later than that, after the first three; there are nine
         at most. Runs become shorter where five rounds would not fit.
 
     Yields
@@ -286,7 +286,7 @@ def benchmark(
 
 
 def conclude(measurements: Sequence[Measurement], missing: str = "") -> str:
-    """Say in one sentence which device pays from which batch size on.
+    """Conclude in one sentence which device pays from which batch size on.
 
     A device pays at a batch size if its median is the highest there and its slowest run is
     faster than the fastest of every other device; where spreads overlap there is no clear
