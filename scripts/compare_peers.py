@@ -56,6 +56,7 @@ from scripts.measuring import (  # noqa: E402
     PeerError,
     Row,
     Worker,
+    as_contender,
     as_number,
     as_spread,
     as_table,
@@ -323,7 +324,7 @@ def _who(name: str) -> tuple[str, str]:
     kind, loss = CONTENDERS[name]
     if kind is Machine:
         return "a bare float32 product, images × first weights", ""
-    return f"**{name.split(',')[0]}**: {kind.about}", loss
+    return as_contender(name, kind.about), loss
 
 
 def _checks(report: Row) -> Iterable[tuple[str, ...]]:

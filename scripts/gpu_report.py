@@ -9,7 +9,7 @@ from itertools import groupby, pairwise
 
 from benchmarks.gpu_peers import CONTENDERS
 from benchmarks.peers import ANSWERS, CHECKED_SAMPLES
-from scripts.measuring import Row, as_number, as_spread, as_table
+from scripts.measuring import Row, as_contender, as_number, as_spread, as_table
 from trainer.benchmarking import Measurement, conclude, flops_per_sample
 
 # --- shares of the limits -----------------------------------------------------------------
@@ -298,7 +298,9 @@ def _training_tables(report: Row, hidden: int, precision: str) -> list[str]:
         time, entry = row["second"], CONTENDERS[row["contender"]]
         start, end = as_spread(time, 1e3 * n), [_n(row["samples"]), str(len(time["runs"]))]
         if not _is_ours(row["contender"]):
-            theirs.append([entry.kind.about, _n(row["batch"]), *start, *end])
+            theirs.append(
+                [as_contender(row["contender"], entry.kind.about), _n(row["batch"]), *start, *end]
+            )
             continue
         first, each = row["first"]["median"] * 1e3 * n, time["median"] * 1e6
         part = shares(row, sizes, report["limits"])
@@ -323,7 +325,7 @@ def _answers(report: Row) -> list[str]:
     for r in report["times"]:
         if r["batch"] == ANSWERS:
             ratio = "" if r["times_ours"] is None else as_number(r["times_ours"])
-            about = CONTENDERS[r["contender"]].kind.about
+            about = as_contender(r["contender"], CONTENDERS[r["contender"]].kind.about)
             rows.append((about, _n(r["hidden"]), *as_spread(r["second"], 1e3), ratio))
     title = f"## Answering {_n(report['data']['test'])} images"
     return [title, as_table(rows)] if len(rows) > 1 else []

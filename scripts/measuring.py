@@ -226,6 +226,11 @@ def as_table(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], kinds, *rows[1:]))
 
 
+def as_contender(name: str, about: str) -> str:
+    """Format a contender's name and what it is."""
+    return f"**{name.split(',')[0]}**: {about}"
+
+
 def as_spread(row: Row, factor: float) -> tuple[str, str]:
     """Format a `summary`, times the factor: its median and its range."""
     median, low, high = (as_number(row[key] * factor) for key in ("median", "min", "max"))
