@@ -28,7 +28,7 @@ _TIMED = """
 import json, sys, time
 from trainer.cli import main
 from trainer.commands import train
-from trainer.commands.keeping import Keeper
+from trainer.running.recorder import Recorder
 spent = {"checkpoint": 0.0, "epoch": 0.0, "all": 0.0}
 count = 0
 
@@ -48,10 +48,10 @@ def counted(*args, **options):
     count += 1
     return save(*args, **options)
 
-save = Keeper._contents
-Keeper._contents = counted
-timed(Keeper, "checkpoint", "checkpoint")
-timed(Keeper, "epoch", "epoch")
+save = Recorder._contents
+Recorder._contents = counted
+timed(Recorder, "checkpoint", "checkpoint")
+timed(Recorder, "epoch", "epoch")
 timed(train, "_train", "all")
 code = main(sys.argv[1:])
 spent["all"] += spent["checkpoint"]

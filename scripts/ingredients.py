@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be inst
 
 from backends import Backend, select  # noqa: E402
 from scripts.measuring import Parser, machine_and_versions, summary, write_report  # noqa: E402
-from trainer import EpochReport, load  # noqa: E402
+from trainer import EpochReport, fit, load  # noqa: E402
 from trainer.benchmarking import Rounds  # noqa: E402
 from trainer.data import DataError, Dataset, hold_out  # noqa: E402
 from trainer.recipes import Recipe, augmented, build, changed  # noqa: E402
@@ -108,10 +108,11 @@ def train(recipe: Recipe, part: Dataset, held_out: Any, backend: Backend, seed: 
     """Train once."""
     model = build(recipe, part, backend=backend, seed=seed)
     part, deformation = augmented(recipe, part, backend)
-    training = recipe.fit(
+    training = fit(
         model,
         part.train_x,
         part.train_y,
+        recipe,
         seed=seed,
         test=(part.test_x, part.test_y),
         validation=held_out,

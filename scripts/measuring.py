@@ -23,7 +23,7 @@ import numpy as np
 from backends import describe_cpu
 from trainer.benchmarking import Rounds
 from trainer.files import write_whole
-from trainer.runs import versions
+from trainer.running.run_folder import versions
 
 ROOT = Path(__file__).resolve().parent.parent
 

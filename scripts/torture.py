@@ -36,7 +36,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout is tested, not what may be installed
 
-from trainer.runs import Run, RunError  # noqa: E402
+from trainer.running.run_folder import Run, RunError  # noqa: E402
 from trainer.weight_files import WeightFileError, read_safetensors  # noqa: E402
 
 KINDS = {

@@ -18,10 +18,10 @@ import trainer
 from tests.test_cli import ROOT
 from trainer import MLP, fit
 from trainer.cli import main
-from trainer.commands.keeping import Keeper
 from trainer.display import QuietView
-from trainer.fitting import Training
-from trainer.runs import Run, claim
+from trainer.running.recorder import Recorder
+from trainer.running.run_folder import Run, claim
+from trainer.training import Training
 from trainer.weight_files import read_checkpoint
 
 SMALL = ["--data", "digits", "--device", "cpu", "--hidden", "7"]
@@ -43,7 +43,7 @@ def hears_hangups():
 
 @pytest.fixture
 def reports_often(monkeypatch):
-    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
 
 
 def train(*arguments):
@@ -151,7 +151,7 @@ def test_weights_of_others_need_not_be_there_any_more(monkeypatch):
 def test_before_the_first_checkpoint_it_begins_again(monkeypatch, capsys):
     assert train("--epochs", "2", "--out", "whole") == 0
     with monkeypatch.context() as patch:
-        patch.setattr("trainer.commands.keeping.Keeper.epoch", lambda *_: os._exit(9))
+        patch.setattr("trainer.running.recorder.Recorder.epoch", lambda *_: os._exit(9))
         process = os.fork()
         if not process:
             train("--epochs", "2", "--out", "o")
@@ -537,7 +537,7 @@ def test_a_full_disk_is_one_line_and_loses_no_epoch_that_can_be_written(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", full)
-        patch.setattr("trainer.metrics_file.append", full_amid_a_line)
+        patch.setattr("trainer.running.metrics_file.append", full_amid_a_line)
         error = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
     assert f"{file}: No space left on device. The training stopped in epoch " in error
     after = f"{kept} epoch{'s' * (kept > 1)}"
@@ -568,7 +568,7 @@ def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error)
             raise error
         return learn(*arguments)
 
-    failures = "trainer.commands.keeping.device_failure"
+    failures = "trainer.commands.ending.device_failure"
     with monkeypatch.context() as patch:
         patch.setattr(failures, lambda e: str(e) if e is error else None)
         patch.setattr(MLP, "accuracy", fail)
@@ -604,18 +604,18 @@ def mistake_in(owner, name, at):
         (Training, "_learn", 2, "it has no checkpoint yet"),
         (Training, "_learn", 60, "go on after 1 epoch:"),
         (MLP, "accuracy", 3, "go on after 2 epochs:"),
-        (Training, "_aim", 50, "go on after "),
+        (Training, "_set_units", 50, "go on after "),
         (QuietView, "progress", 50, "go on after 1 epoch and "),
         (QuietView, "epoch", 3, "go on after 3 epochs:"),
         (MLP, "save", 3, "go on after 3 epochs:"),
-        (Keeper, "progress", 50, "go on after 1 epoch and "),
+        (Recorder, "progress", 50, "go on after 1 epoch and "),
     ],
 )
 def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
     monkeypatch, capsys, owner, name, at, after, options
 ):
     """By default, under which a checkpoint comes after 30 seconds."""
-    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
     assert train("--epochs", "4", *options, "--out", "whole") == 0
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, mistake_in(owner, name, at))

@@ -12,7 +12,7 @@ import pytest
 
 from trainer import MLP, EpochReport, fit
 from trainer.cli import main
-from trainer.commands.keeping import Keeper
+from trainer.running.recorder import Recorder
 
 XOR = ([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0])
 MANY = [1000, pytest.param(20_000, marks=pytest.mark.thorough)]
@@ -74,7 +74,7 @@ def test_the_program_keeps_and_writes_no_more_for_a_late_epoch(
     if view == "terminal":
         monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     counts = {}
-    keep = Keeper.epoch
+    keep = Recorder.epoch
 
     def count(keeper, metrics):
         keep(keeper, metrics)
@@ -82,7 +82,7 @@ def test_the_program_keeps_and_writes_no_more_for_a_late_epoch(
             sys.stdout.flush()
             counts[metrics["epoch"]] = written(), kept()
 
-    monkeypatch.setattr(Keeper, "epoch", count)
+    monkeypatch.setattr(Recorder, "epoch", count)
     more = ["--json"] * (view == "json")
     assert main(["train", *xor, *options, "--epochs", str(epochs), *more, "--out", "o"]) == 0
     early, late = (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainer.metrics_file import COPY, FILE, MetricsFile, Tally
+from trainer.running.metrics_file import COPY, FILE, MetricsFile, Tally
 
 EPOCHS = [
     {

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.bad_input.readers import CONFIG
-from trainer.runs import Run, RunError
+from trainer.running.run_folder import Run, RunError
 
 
 def test_a_run_keeps_its_config_and_a_line_an_epoch(tmp_path):

@@ -26,16 +26,16 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from .plain_text import one_line
+from .plain_text import one_line, percent
 
 if TYPE_CHECKING:
     from .benchmarking import Measurement
     from .explain import Backquery, IncomingWeights, Trace
-    from .fitting import BatchProgress, EpochReport
     from .gradients import GradientCheck
     from .metrics import ClassScore, Evaluation
-    from .minimizing import IterationReport
     from .sweeping import Outcome, Standing
+    from .training import BatchProgress, EpochReport
+    from .training.minimize import IterationReport
 
 _WIDEST_CONFUSION = 12  # classes that fit 80 columns
 _MOST_UNITS = 20  # of a layer that get a row each
@@ -359,11 +359,6 @@ def _iteration_row(report: IterationReport) -> str:
         f"  {percent(report.train_accuracy):>9}  {test:>9}{validation}"
         f"  {three_digits(report.seconds):>8}"
     )
-
-
-def percent(fraction: float) -> str:
-    """0.9722 as 97.22 %."""
-    return f"{100 * fraction:.2f} %"
 
 
 def _duration(seconds: float) -> str:

@@ -17,3 +17,8 @@ def one_line(text: str) -> str:
 def escaped(character: str) -> str:
     r"""Return a character as Python would write it in ASCII, such as ``\u202e``."""
     return character.encode("unicode_escape").decode("ascii")
+
+
+def percent(fraction: float) -> str:
+    """Return 0.9722 as 97.22 %."""
+    return f"{100 * fraction:.2f} %"

@@ -23,7 +23,7 @@ from backends import select
 from trainer import MLP
 from trainer.data import DataError, load, load_unlabelled, read_grey
 from trainer.data.idx import read_labels
-from trainer.runs import Run, RunError
+from trainer.running.run_folder import Run, RunError
 from trainer.weight_files import WeightFileError, read_weights
 
 LONGEST_MESSAGE = 2000

@@ -10,26 +10,17 @@ import numpy as np
 from backends import Backend
 
 from .. import display
-from ..augmentation import Deformation, deformed_examples, read_augment
+from ..augmentation import Deformation, deformed_examples
 from ..data import Dataset
 from ..files import write_whole
-from ..runs import Run
-from . import UsageError
+from ..running.run_folder import Run
 
 _DEFORMED = "deformed.png"
 _EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
 
 
-def check(texts: Sequence[str]) -> None:
-    """Raise UsageError for what `read_augment` cannot read."""
-    try:
-        read_augment(texts)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
 def in_words(degrees: Sequence[float], settings: dict[str, float], seconds: float) -> str:
-    """Say which turned copies were made, in how many seconds, and how images are deformed."""
+    """Return in words what is made of the images; the turned copies took so many seconds."""
     said = []
     if degrees:
         angles = ", ".join(f"±{angle:g}°" for angle in degrees)

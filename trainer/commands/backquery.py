@@ -7,33 +7,50 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
 from ..explain import Backquery, backquery
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .figure_files import figure_file, write_figure
-from .trained import TrainedRun
+from .options import FLAG, Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too
 def run(
-    path: Path,
+    path: RunOrWeights,
+    /,
     *,
-    labels: Sequence[str],
-    device: str,
-    data: str | None,
-    recipe: str | None,
-    out: Path | None,
-    show: bool,
-    as_json: bool,
+    label: Annotated[
+        tuple[str, ...],
+        FLAG,
+        Parameter(help="Only this class; again for another. [default: all of them]"),
+    ] = (),
+    data: WeightsData = None,
+    recipe: WeightsRecipe = None,
+    out: Annotated[Path | None, figure("backquery.png")] = None,
+    show: Show = False,
+    as_json: Json = False,
+    device: Device = "auto",
 ) -> int:
-    """Run the labels backwards, show and draw what arrives at the inputs."""
+    """Run a network backwards: give it a label and see what it takes that to look like.
+
+    The targets go backwards through each layer's activation and weights down to the inputs, and
+    are rescaled to 0.01…0.99 on the way, as in the third part of Rashid's book. The last columns
+    of the table are what the network answers to its own picture, asked forwards.
+
+    python -m trainer backquery runs/r1
+
+    python -m trainer backquery runs/r1 --label 3 --label 8
+    """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     classes = [str(label) for label in trained.classes]
-    codes = _codes(labels, classes, path)
-    png = figure_file(trained, out, _name(labels))
+    codes = _codes(label, classes, path)
+    png = figure_file(trained, out, _name(label))
     _, low, high = trained.scale
     result = backquery(trained.model, codes, value_range=(low, high))
     if not as_json:

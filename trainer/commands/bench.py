@@ -7,12 +7,17 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, select
 
 from .. import __version__, display
 from ..benchmarking import (
+    BATCH_SIZES,
+    HIDDEN,
     LEAST_ROUNDS,
     MOST_ROUNDS,
     RECIPE,
@@ -24,21 +29,56 @@ from ..benchmarking import (
 )
 from ..data import Dataset, load
 from ..files import write_whole
-from ..fitting import Diverged
-from . import UsageError
+from ..running.usage import UsageError
+from ..training import Diverged
+from .options import FLAG, counts
 
 
 def run(
     *,
-    device: str,
-    data: str,
-    hidden: Sequence[int],
-    batch_sizes: Sequence[int],
-    seconds: float,
-    out: Path,
-    as_json: bool,
+    device: Annotated[
+        str,
+        Parameter(help="all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers."),
+    ] = "all",
+    data: Annotated[
+        str, Parameter(help="auto (MNIST, else digits), or what else train takes.")
+    ] = "auto",
+    hidden: Annotated[
+        str, Parameter(help="Hidden units; each is a network of its own with one hidden layer.")
+    ] = ",".join(map(str, HIDDEN)),
+    batch_size: Annotated[
+        str, Parameter(help="Batch sizes, up to the number of training samples.")
+    ] = ",".join(map(str, BATCH_SIZES)),
+    seconds: Annotated[
+        float,
+        Parameter(
+            help="Begin no round that would end later, but make three at least and nine at most.",
+            validator=Number(gt=0),
+        ),
+    ] = 60.0,
+    out: Annotated[
+        Path, Parameter(help="The figure, a PNG image; replaced if it is there.")
+    ] = Path("bench.png"),
+    as_json: Annotated[
+        bool,
+        FLAG,
+        Parameter(
+            name="--json",
+            help="One JSON object an event on stdout, nothing else; the figure is drawn too.",
+        ),
+    ] = False,
 ) -> int:
-    """Check the devices against each other, time them, show it and draw it."""
+    """Measure which device pays from which batch size on, on this machine.
+
+    Every device trains every network at every batch size, in turns, again and again. First all
+    must arrive at the same weights. samples/s is the median, GFLOP/s counts forward, backward and
+    gradients, % matmul compares it with the device's own matrix products. Ctrl-C ends it with
+    what has been measured.
+
+    To look quickly: python -m trainer bench --hidden 200 --seconds 10
+    """
+    widths = counts("--hidden", hidden, "200 or 50,200,800")
+    batch_sizes = counts("--batch-size", batch_size, "128 or 1,32,128")
     view = display.bench_view(as_json=as_json)
     try:
         out = out.expanduser()
@@ -50,22 +90,22 @@ def run(
         batch_sizes = _batch_sizes(batch_sizes, dataset, view)
         machine = _machine(backends)
         view.start(
-            machine | _facts(dataset, hidden, batch_sizes, len(backends), seconds),
+            machine | _facts(dataset, widths, batch_sizes, len(backends), seconds),
             {
                 "version": __version__,
                 "machine": machine,
                 "data": dataset.name,
                 "train_samples": len(dataset.train_y),
-                "hidden": list(hidden),
+                "hidden": widths,
                 "batch_sizes": list(batch_sizes),
             },
         )
         cases: dict[tuple[str, int, int], Measurement] = {}
         difference, interrupted = None, False
         try:
-            difference = check(backends, dataset, batch_sizes=batch_sizes, hidden=hidden)
+            difference = check(backends, dataset, batch_sizes=batch_sizes, hidden=widths)
             for m in benchmark(
-                backends, dataset, batch_sizes=batch_sizes, hidden=hidden, seconds=seconds
+                backends, dataset, batch_sizes=batch_sizes, hidden=widths, seconds=seconds
             ):
                 cases[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from importlib.metadata import packages_distributions
+
 from backends import BackendUnavailable, describe_cpu, describe_gpus
 
 from .. import display
 
+_DISTRIBUTION = "xptrainer"
+_PACKAGES = ("trainer", "backends")
+
 
 def run() -> int:
-    """Show the CPU and every GPU."""
+    """List the CPU, every GPU, and what is missing for one."""
     cpu = describe_cpu()
     rows = [
         (
@@ -34,5 +39,27 @@ def run() -> int:
             )
     except BackendUnavailable as error:
         rows.append(("gpu", [f"none: {error}"]))
+    if conflicts := _conflicts():
+        rows.append(("note", conflicts))
     display.devices(rows)
     return 0
+
+
+def _conflicts() -> list[str]:
+    """Return a line for each other installed distribution with a package `trainer` or `backends`.
+
+    Distributions that install the same file overwrite each other's, and uninstalling one removes
+    it.
+    """
+    installed = packages_distributions()
+    found: dict[str, list[str]] = {}
+    for package in _PACKAGES:
+        for distribution in dict.fromkeys(installed.get(package, [])):
+            if distribution.lower() != _DISTRIBUTION:
+                found.setdefault(distribution, []).append(package)
+    return [
+        f"the distribution {name} also installs {' and '.join(packages)}, so that one of the two"
+        " may overwrite the other's files; install xptrainer into a virtual environment of its"
+        " own: python -m venv .venv"
+        for name, packages in sorted(found.items())
+    ]

@@ -6,43 +6,54 @@ import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
 from ..files import write_whole
 from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
-from . import UsageError
-from .trained import TrainedRun
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
+from .options import FLAG, Device, Json, LabelledData, RunsOrWeights, Show, WeightsRecipe
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
 _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest
 
 
 def run(
-    paths: Sequence[Path],
-    *,
-    device: str,
-    data: str | None,
-    recipe: str | None = None,
-    draw: bool = False,
-    show: bool = False,
-    as_json: bool = False,
+    *paths: RunsOrWeights,
+    data: LabelledData = None,
+    recipe: WeightsRecipe = None,
+    device: Device = "auto",
+    figures: Annotated[
+        bool,
+        FLAG,
+        Parameter(
+            help="Draw the confusion matrix and the mistakes, the surest of many, into the run's"
+            " folder, under figures/."
+        ),
+    ] = False,
+    show: Show = False,
+    as_json: Json = False,
 ) -> int:
-    """Show accuracy, confusion matrix and classification report, and draw what went wrong.
+    """Test a run: accuracy, confusion matrix, precision, recall and F1.
 
-    Of several runs the outputs are averaged.
+    Several runs answer together: their outputs are averaged, a committee (Cireşan et al. 2010).
     """
+    if not paths:
+        raise UsageError(
+            "evaluate: no run is named; type for instance: python -m trainer evaluate runs/r1"
+        )
     members = [TrainedRun(path, device, recipe=recipe, data=data) for path in paths]
     trained = members[0]
-    if draw and len(members) > 1:
+    if figures and len(members) > 1:
         raise UsageError(
             f"--figures: {len(members)} runs have no folder in common to draw into; draw for each"
             " by itself, or look at them with --show"
         )
-    if draw and trained.run is None:
+    if figures and trained.run is None:
         raise UsageError(
             f"--figures: {paths[0]} is no run, which has a folder for them; make one with:"
             f" python -m trainer import-weights {shlex.quote(str(paths[0]))}, or look at them with"
@@ -67,8 +78,8 @@ def run(
             display.line()
             display.line("together:")
         display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
-    images = _images(trained, result, worst, x) if draw or show else {}
-    written = _keep(trained, images) if draw else []
+    images = _images(trained, result, worst, x) if figures or show else {}
+    written = _keep(trained, images) if figures else []
     if as_json:
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
@@ -77,13 +88,13 @@ def run(
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
-    if (draw or show) and _GALLERY not in images:
+    if (figures or show) and _GALLERY not in images:
         cause = "they are no images" if worst else "there are none"
         display.note(f"no picture of the mistakes: {cause}")
     if show:
-        from .. import figures
+        from ..figures import show as open_windows
 
-        if refusal := figures.show(list(images.values())):
+        if refusal := open_windows(list(images.values())):
             display.note(refusal)
     return 0
 

@@ -4,17 +4,43 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from .. import display
-from ..weight_files import Weights, contents, write_weights
-from .trained import TrainedRun
-from .weights_given import describe_input_map
+from ..running.foreign_weights import describe_input_map
+from ..running.trained import TrainedRun
+from ..weight_files import FORMATS, Weights, contents, write_weights
+from .options import Json
 
 _DEFAULTS = {"npz": "weights.npz", "mat": "weights.mat", "npy-pair": "weights", "csv": "weights"}
 
 
-def run(path: Path, *, format: str, out: Path | None, as_json: bool) -> int:
-    """Write the files and say what is in them."""
+def run(
+    path: Annotated[
+        Path, Parameter(name="RUN", help="A folder that train wrote, such as runs/r1.")
+    ],
+    /,
+    *,
+    format: Annotated[
+        str,
+        Parameter(
+            choices=FORMATS,
+            help="npz: W1, b1, …; npy-pair: the lesson's weights.npy and weights02.npy; mat:"
+            " Theta1, Theta2, …; csv: a file a matrix.",
+        ),
+    ] = "npz",
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The file, replaced if it is there; for npy-pair and csv a folder, new or empty."
+            " [default: weights.npz, weights.mat or weights]"
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Write a run's weights into files that other programs read."""
     trained = TrainedRun(path, "cpu")
     model = trained.model
     scale, shift = (trained.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))

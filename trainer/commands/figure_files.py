@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ..files import write_whole
-from . import UsageError
-from .trained import TrainedRun
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 
 
 def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:

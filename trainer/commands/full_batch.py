@@ -11,39 +11,43 @@ from .. import display
 from ..data import Dataset
 from ..data.dataset import Samples
 from ..metrics import evaluate
-from ..minimizing import IterationReport, Minimum, NotFinite, minimize
 from ..network import MLP
 from ..recipes import Recipe
-from ..runs import Run
-from . import STOPS, interruptible
-from .keeping import Keeper, best_line
+from ..running.recorder import Recorder, best_line
+from ..running.run_folder import Run
+from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
+from .ending import STOPS, failures_told, interruptible
 from .plot import draw_curves
 
 
 def train(
     view: display.QuietView,
     model: MLP,
-    keeper: Keeper,
+    recorder: Recorder,
     recipe: Recipe,
     data: Dataset,
     held_out: Samples | None,
     figures: bool,
 ) -> int:
     """Minimise, show it and keep it; an iteration is what elsewhere is an epoch."""
-    folder = keeper.folder
-    before = keeper.tally.epochs
+    folder = recorder.folder
+    before = recorder.tally.epochs
 
     def keep(report: IterationReport) -> None:
         report = replace(
             report, iteration=before + report.iteration, iterations=recipe.max_iterations
         )
-        keeper.epoch(_metrics(report))
+        recorder.epoch(_metrics(report))
         view.iteration(report)
 
     def where() -> str:
-        return f"iteration {keeper.tally.epochs + 1} of {recipe.max_iterations}"
+        return f"iteration {recorder.tally.epochs + 1} of {recipe.max_iterations}"
 
-    with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
+    with (
+        interruptible() as stopped,
+        warnings.catch_warnings(),
+        failures_told(recorder, where) as failed,
+    ):
         # NumPy's warnings of overflow; minimize itself ends a training that diverges
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
@@ -61,12 +65,12 @@ def train(
         except NotFinite as error:
             model.save(folder.model_file)
             view.failed(str(error), {"run": str(folder.path), "epoch": error.iteration})
-            done = keeper.tally.epochs
+            done = recorder.tally.epochs
             kept = f"those after iteration {done}" if done else "the initial ones"
             display.error(f"{error}. The weights in {folder.path} are {kept}")
             return 1
         model.save(folder.model_file)
-        keeper.checkpoint(ended=not minimum.stopped)
+        recorder.checkpoint(ended=not minimum.stopped)
     if failed:
         return 128 + stopped() if stopped() else failed[0]
     if not minimum.stopped:
@@ -74,23 +78,23 @@ def train(
         answers = to_numpy(model.predict(data.train_x))
         labels = to_numpy(model.backend.asarray(data.train_y))
         view.training_report(evaluate(labels, answers, data.classes))
-    done = keeper.tally.epochs
+    done = recorder.tally.epochs
     result = _result(folder, minimum) | {"epochs": done}
     if minimum.stopped:
         lines = [
             f"stopped by {STOPS[stopped()]} in {where()}",
             f"the weights after iteration {done} are in {folder.path}",
-            f"go on:     {keeper.go_on}",
+            f"go on:     {recorder.go_on}",
             f"try them:  python -m trainer evaluate {shlex.quote(str(folder.path))}",
         ]
     else:
         lines = _lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
-    lines += best_line(folder.path, keeper.tally)
+    lines += best_line(folder.path, recorder.tally)
     if figures and done:
         drawn = draw_curves(folder)
         lines.append(f"figure: {drawn}")
         result["figure"] = str(drawn)
-    with keeper.surviving(where) as failed:
+    with failures_told(recorder, where) as failed:
         view.end(lines, result)
     return 128 + stopped() if minimum.stopped else sum(failed)
 

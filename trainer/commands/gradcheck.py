@@ -5,33 +5,92 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from .. import display
 from ..data import load
-from ..gradients import TOLERANCE, check, conclude, random_samples
+from ..gradients import PARAMETERS, SAMPLES, STEP, TOLERANCE, check, conclude, random_samples
 from ..network import MLP
 from ..recipes import RECIPES, build, changed, default_recipe, source_for
-from . import UsageError, choose, in_options
-from .trained import TrainedRun
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError, choose, in_options, recipe_named
+from ..settings import NetworkSettings
+from .options import FLAG, WHOLE, Device, Json, given, one_value
+
+_CHECKED = Group("What to check", sort_key=1)
+_NETWORK = Group("The network of a recipe (an option given wins)", sort_key=2)
+_CHECK = Group("The check", sort_key=3)
+_Options: Any = one_value({NetworkSettings: _NETWORK}, omit=["dtype"])
 
 
 def run(
-    path: Path | None,
+    path: Annotated[
+        Path | None,
+        Parameter(
+            name="RUN",
+            group=_CHECKED,
+            help="A folder that train wrote; without, a recipe is checked.",
+        ),
+    ] = None,
+    /,
     *,
-    device: str,
-    recipe: str | None,
-    data: str | None,
-    changes: dict[str, Any],
-    seed: int,
-    samples: int,
-    parameters: int | None,
-    step: float,
-    as_json: bool,
+    recipe: Annotated[
+        str | None,
+        Parameter(group=_CHECKED, help="See the command recipes. [default: rashid, or the data's]"),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            group=_CHECKED,
+            help="Draw the samples from this, as train takes it. [default: the run's test part, or"
+            " random numbers in the shape of the recipe's data]",
+        ),
+    ] = None,
+    device: Annotated[Device, Parameter(group=_CHECKED)] = "auto",
+    options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008
+    samples: Annotated[
+        int,
+        WHOLE,
+        Parameter(group=_CHECK, help="The loss is the mean of so many.", validator=Number(gte=1)),
+    ] = SAMPLES,
+    parameters: Annotated[
+        int,
+        WHOLE,
+        Parameter(
+            group=_CHECK,
+            help="Vary so many numbers of each array, drawn at random.",
+            validator=Number(gte=1),
+        ),
+    ] = PARAMETERS,
+    all: Annotated[
+        bool, FLAG, Parameter(group=_CHECK, help="Vary every number; twice the loss for each.")
+    ] = False,
+    step: Annotated[
+        float, Parameter(group=_CHECK, help="Of the differences.", validator=Number(gt=0, lt=1))
+    ] = STEP,
+    seed: Annotated[
+        int,
+        WHOLE,
+        Parameter(
+            group=_CHECK,
+            help="Of a recipe's weights, and of what is drawn.",
+            validator=Number(gte=0),
+        ),
+    ] = 0,
+    as_json: Annotated[Json, Parameter(group=_CHECK)] = False,
 ) -> int:
-    """Check a run's network or a recipe's, and say whether it is what it should be."""
+    """Check the gradient against differences of the loss, in float64 (Ng's exercise 4).
+
+    The table has ‖a−n‖ / max(‖a‖, ‖n‖) of every array of weights, a being what back-propagation
+    computes and n the slopes (loss(w+h) − loss(w−h)) / 2h. Below 1e-6 it is a gradient. The exit
+    code is 0 if it is where it should be: everywhere, but for the hidden layers of rashid, whose
+    rule is none there.
+    """
+    changes = given(options)
     if path is None:
         name, model, (x, y, source) = _of_recipe(recipe, data, changes, device, samples, seed)
     elif changes:
@@ -44,7 +103,8 @@ def run(
         trained = TrainedRun(path, device, recipe=recipe, data=data)
         name, model, (x, y, source) = str(path), trained.model, trained.labelled(data)
     try:
-        result = check(model, x, y, samples=samples, parameters=parameters, step=step, seed=seed)
+        varied = None if all else parameters
+        result = check(model, x, y, samples=samples, parameters=varied, step=step, seed=seed)
     except ValueError as error:
         raise UsageError(in_options(str(error))) from error
     verdict = conclude(result)
@@ -64,12 +124,7 @@ def _of_recipe(
     samples: int,
     seed: int,
 ) -> tuple[str, MLP, tuple[np.ndarray, np.ndarray, str]]:
-    if name is not None and name not in RECIPES:
-        raise UsageError(
-            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
-    recipe = RECIPES[name] if name else None
+    recipe = recipe_named(name)
     backend = choose(device)
     if source is None:
         recipe = recipe or RECIPES["rashid"]

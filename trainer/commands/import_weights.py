@@ -4,30 +4,64 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from .. import display
 from ..data import load
 from ..recipes import source_for
-from ..runs import Run, check_free
-from . import choose
-from .train import config_of
-from .weights_given import describe_input_map, files_of, network_of, recipe_of
+from ..running.foreign_weights import describe_input_map, files_of, network_of, recipe_of
+from ..running.run_folder import Run, check_free
+from ..running.starting import config_of
+from ..running.usage import UsageError, choose
+from .options import Device, Json, RunOut, TestData
 
 
 def run(
-    paths: Sequence[Path],
-    *,
-    recipe: str | None,
-    data: str | None,
-    test_data: str | None,
-    transposed: bool | None,
-    out: Path | None,
-    device: str,
-    as_json: bool,
+    *paths: Annotated[
+        Path,
+        Parameter(
+            name="FILES",
+            help="Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat"
+            " or .safetensors file; or a folder of one of these.",
+        ),
+    ],
+    recipe: Annotated[
+        str | None,
+        Parameter(
+            help="What the units compute and how inputs are scaled, see the command recipes."
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(help="What the weights are for, as train takes it. [default: the recipe's]"),
+    ] = None,
+    test_data: TestData = None,
+    transposed: Annotated[
+        bool | None,
+        Parameter(
+            show_default=False,
+            help="Whether a row is a unit, as in the lessons. Found out, where shapes tell.",
+        ),
+    ] = None,
+    out: RunOut = None,
+    device: Device = "auto",
+    as_json: Json = False,
 ) -> int:
-    """Read the weights, find out how they go together, and keep the network."""
+    """Make a run of weights that another program has trained.
+
+    The lesson's pair, Ng's Theta1 and Theta2, arrays W1, b1, W2, …: which is which and which way
+    round it is stored is found out by the shapes. Nothing is ever unpickled.
+
+    python -m trainer import-weights wih.npy who.npy --recipe book --data mnist
+    """
+    if not paths:
+        raise UsageError(
+            "import-weights: no file is named; type for instance: python -m trainer import-weights"
+            " wih.npy who.npy --recipe book"
+        )
     if out is not None:
         out = out.expanduser()
         check_free(out)

@@ -4,44 +4,69 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
-from ..explain import LayerTrace, Trace, trace, untrained
-from ..optimizers import METHODS
+from ..explain import LayerTrace, Trace, trace
+from ..explain import untrained as with_fresh_weights
 from ..recipes import RECIPES
-from ..runs import RunError
-from . import UsageError
+from ..running.run_folder import RunError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
+from ..settings import FULL_BATCH_METHODS
 from .figure_files import figure_file, write_figure
-from .trained import TrainedRun
+from .options import (
+    FLAG,
+    INDEX,
+    Device,
+    Json,
+    LabelledData,
+    RunOrWeights,
+    Show,
+    WeightsRecipe,
+    figure,
+)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
 def run(
-    path: Path,
+    path: RunOrWeights,
+    /,
     *,
-    index: int,
-    fresh: bool,
-    device: str,
-    data: str | None,
-    recipe: str | None,
-    out: Path | None,
-    show: bool,
-    as_json: bool,
+    index: Annotated[int, INDEX] = 0,
+    untrained: Annotated[
+        bool, FLAG, Parameter(help="Take fresh weights, drawn by the run's own init and seed.")
+    ] = False,
+    data: LabelledData = None,
+    recipe: WeightsRecipe = None,
+    out: Annotated[Path | None, figure("inspect-N.png")] = None,
+    show: Show = False,
+    as_json: Json = False,
+    device: Device = "auto",
 ) -> int:
-    """Trace the sample, show it stage by stage and draw it; the run's weights stay as they are."""
+    """Follow one sample through a run's network, its error back, and one update by it.
+
+    Every stage is a table and a row of figures: the sample, what goes into each layer and comes
+    out, the errors and how they are split, the weights before and after. The figures become a PNG
+    image, and beside it a PDF with a page a stage. The run's own weights are not changed.
+
+    python -m trainer inspect runs/r1 --index 7
+
+    python -m trainer inspect runs/r1 --index 7 --untrained
+    """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     rate = _learning_rate(trained)
-    png = figure_file(trained, out, f"inspect-{index}{'-untrained' if fresh else ''}.png")
+    png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
     x, y, source = trained.labelled(data)
     if not 0 <= index < len(x):
         raise UsageError(f"--index {index}: expected 0 to {len(x) - 1}, the {len(x):,} {source}")
     model = trained.model
-    if fresh:
+    if untrained:
         try:
-            model = untrained(model)
+            model = with_fresh_weights(model)
         except ValueError as error:
             raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
     trained.outputs(x[index : index + 1])  # says so where there is no number to show
@@ -54,10 +79,10 @@ def run(
     )
     classes = [str(label) for label in trained.classes]
     title = f"{path}, sample {index} of the {len(x):,} {source}"
-    if fresh:
+    if untrained:
         title += ", fresh weights"
     if not as_json:
-        facts = _facts(trained, result, fresh)
+        facts = _facts(trained, result, untrained)
         display.walk(title, facts, result, trained.picture(result.values), classes)
     from .. import figures  # matplotlib takes its time to import
 
@@ -72,7 +97,7 @@ def run(
     write_figure(png, image)
     write_figure(pdf, pages)
     if as_json:
-        fields = {"run": str(path), "sample": index, "source": source, "untrained": fresh}
+        fields = {"run": str(path), "sample": index, "source": source, "untrained": untrained}
         files = {"figure": str(png), "pages": str(pdf)}
         print(json.dumps(fields | _fields(result, trained.classes) | files))
     else:
@@ -86,7 +111,9 @@ def run(
 def _learning_rate(trained: TrainedRun) -> float:
     try:
         settings = trained.config["settings"]
-        if settings.get("optimizer") in METHODS:  # they know no rate; the lessons' will do
+        if (
+            settings.get("optimizer") in FULL_BATCH_METHODS
+        ):  # they know no rate; the lessons' will do
             return RECIPES["rashid"].learning_rate
         return float(settings["learning_rate"])
     except (KeyError, TypeError, ValueError) as error:

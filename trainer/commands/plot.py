@@ -5,19 +5,37 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Parameter
 
 from .. import display
 from ..files import write_whole
 from ..recipes import RECIPES
-from ..runs import Run
-from . import UsageError
+from ..running.run_folder import Run
+from ..running.usage import UsageError
+from .options import Json, Show
 
 CURVES = "curves.png"
 
 
-def run(paths: Sequence[Path], *, out: Path | None, as_json: bool, show: bool) -> int:
-    """Draw the curves and say how each run ended."""
+def run(
+    *paths: Annotated[
+        Path, Parameter(name="RUNS", help="One or several folders that train wrote.")
+    ],
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="The figure, a PNG image; replaced if it is there. [default: figures/curves.png in"
+            " the folder of a single run, else curves.png]"
+        ),
+    ] = None,
+    show: Show = False,
+    as_json: Json = False,
+) -> int:
+    """Draw loss and accuracy by epoch, of several runs over each other."""
+    if not paths:
+        raise UsageError("plot: no run is named; type for instance: python -m trainer plot runs/r1")
     from .. import figures  # matplotlib takes its time to import
 
     runs = [Run.open(path) for path in dict.fromkeys(paths)]

@@ -5,27 +5,41 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
 from ..data import DataError, load_labelled, load_unlabelled, prepare_digit, read_grey
 from ..files import write_whole
-from . import UsageError
-from .trained import TrainedRun
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
+from .options import Device, Index, RunOrWeights, WeightsRecipe
 
 
 def run(
-    path: Path,
-    images: tuple[Path, ...],
-    *,
-    device: str,
-    data: str | None,
-    index: int | None,
-    out: Path | None,
-    recipe: str | None = None,
+    path: RunOrWeights,
+    /,
+    *images: Annotated[
+        Path,
+        Parameter(
+            help="Pictures of digits, any size and kind, dark on light or light on dark; they are"
+            " cut out, scaled and centred as MNIST's were."
+        ),
+    ],
+    index: Index = None,
+    data: Annotated[
+        str | None,
+        Parameter(help="Samples with or without labels: a CSV, an IDX file, or what train takes."),
+    ] = None,
+    out: Annotated[
+        Path | None, Parameter(help="Write the answers to all of --data into this CSV file.")
+    ] = None,
+    recipe: WeightsRecipe = None,
+    device: Device = "auto",
 ) -> int:
-    """Show the answers, or with `out` write them to a CSV file."""
+    """Show what a run answers, to a test sample, to your own pictures or to a whole file."""
     if images and (data is not None or index is not None or out is not None):
         raise UsageError("image files go without --data, --index and --out")
     if out is not None and (data is None or index is not None):

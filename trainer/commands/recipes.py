@@ -9,7 +9,7 @@ from ..recipes import RECIPES
 
 
 def run() -> int:
-    """Show the table."""
+    """List every recipe with all its settings."""
     settings = {}
     for name, recipe in RECIPES.items():
         loss = LOSSES[recipe.loss]

@@ -12,7 +12,10 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable
 
@@ -20,7 +23,10 @@ from .. import __version__, display
 from ..data import Dataset, hold_out, load
 from ..files import write_whole
 from ..recipes import RECIPES, default_recipe, source_for
-from ..runs import check_free
+from ..running.resuming import same_data
+from ..running.run_folder import check_free
+from ..running.usage import UsageError, choose, in_options, recipe_named
+from ..settings import DataSettings, NetworkSettings, TrainingSettings
 from ..sweeping import (
     FIGURE,
     MOST_RUNS,
@@ -35,28 +41,93 @@ from ..sweeping import (
     sweep,
     values_of,
 )
-from . import UsageError, choose, in_options
-from .begun import same_data
+from .options import FLAG, RESULT, WHAT, WHOLE, Count, JsonEvents, values_to_try
 
 _SHOWN_SECONDS = 0.1
+_NETWORK = Group("The network, all of them values to try", sort_key=2)
+_TRAINING = Group("The training, likewise", sort_key=3)
+_ValuesToTry: Any = values_to_try(
+    {NetworkSettings: _NETWORK, TrainingSettings: _TRAINING, DataSettings: _TRAINING}
+)
 
 
 def run(
     *,
-    device: str | None,
-    data: str | None,
-    test_data: str | None,
-    recipe: str | None,
-    options: dict[str, str],
-    seeds: int | None,
-    validation: int,
-    jobs: int | None,
-    out: Path | None,
-    resume: Path | None,
-    as_json: bool,
-    show: bool,
+    device: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None, Parameter(group=WHAT, help="What train takes. [default: auto]")
+    ] = None,
+    test_data: Annotated[str | None, Parameter(group=WHAT, help="Likewise, to test on.")] = None,
+    recipe: Annotated[
+        str | None, Parameter(group=WHAT, help="What is trained where no option says otherwise.")
+    ] = None,
+    limit: Annotated[
+        str | None, Parameter(group=WHAT, help="Only the first N training samples: 100,1000.")
+    ] = None,
+    validation: Annotated[
+        int,
+        WHOLE,
+        Parameter(
+            group=WHAT,
+            help="Hold N training samples out (before --limit) and rank by them; else the test"
+            " samples rank.",
+            validator=Number(gte=0),
+        ),
+    ] = 0,
+    tried: Annotated[_ValuesToTry, Parameter(name="*")] = _ValuesToTry(),  # noqa: B008
+    seeds: Annotated[
+        Count,
+        Parameter(
+            group=_TRAINING,
+            help="Train everything with seeds 0 to N−1; means and deviations are over them.",
+        ),
+    ] = None,
+    seed: Annotated[
+        str | None, Parameter(group=_TRAINING, help="Or with these: 7,8,9. [default: 0]")
+    ] = None,
+    jobs: Annotated[
+        Count,
+        Parameter(
+            group=RESULT,
+            help="Runs at a time, each in a process with its share of the cores. [default: one a"
+            " core]",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            group=RESULT,
+            help="The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png,"
+            " config.json. [default: the next free name under sweeps/]",
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=RESULT, help="Go on with the sweep in this folder; it needs no other option."
+        ),
+    ] = None,
+    show: Annotated[
+        bool, FLAG, Parameter(group=RESULT, help="Open the figure in a window.")
+    ] = False,
+    as_json: Annotated[JsonEvents, Parameter(group=RESULT)] = False,
 ) -> int:
-    """Sweep, show it, draw it and keep it; `options` are the texts that were typed."""
+    """Train a recipe with every combination of some options, side by side, and rank them.
+
+    Every option of the network and of the training takes one value or several: 0.001,0.003,0.01,
+    or a range of numbers as start:stop:step with both ends in it, as in 0.1:0.9:0.1. Several
+    options with several values are a grid. Ctrl-C ends it; --resume goes on.
+
+    The book's curve: python -m trainer sweep --recipe book --learning-rate 0.1:0.9:0.1 --epochs 1
+    """
+    texts = {"limit": limit, **vars(tried), "seed": seed}
+    options = {name: text for name, text in texts.items() if text is not None}
     view = display.sweep_view(as_json=as_json)
     folder: SweepFolder | None = None
     try:
@@ -80,13 +151,8 @@ def run(
             if out is not None:
                 out = out.expanduser()
                 check_free(out, under="sweeps")
-            if recipe is not None and recipe not in RECIPES:
-                raise UsageError(
-                    f"--recipe {recipe}: there is no such recipe; expected one of"
-                    f" {', '.join(RECIPES)} (see: python -m trainer recipes)"
-                )
+            wanted = recipe_named(recipe)
             backend = choose(device or "auto")
-            wanted = RECIPES[recipe] if recipe else None
             dataset = load(
                 source_for(wanted, data or "auto"),
                 test_data and source_for(wanted, test_data),

@@ -4,88 +4,162 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from time import perf_counter
-from typing import Any
+from typing import Annotated, Any
 
-from backends import Backend
+from cyclopts import Group, Parameter
+from cyclopts.validators import Number
 
-from .. import __version__, display
-from ..augmentation import Deformation
-from ..checkpoints import Checkpoint
-from ..data import Dataset, hold_out, limited, load
-from ..data.dataset import Samples
-from ..fitting import Course, Diverged, EpochReport, Training
-from ..metrics_file import Tally
-from ..minimizing import check
+from backends import MATMULS
+
+from .. import display
 from ..network import MLP
-from ..optimizers import METHODS
-from ..recipes import (
-    RECIPES,
-    Recipe,
-    augmentation,
-    augmented,
-    build,
-    changed,
-    default_recipe,
-    source_for,
-)
-from ..runs import Run, RunError, check_free
-from ..weight_files import WeightFileError
-from . import STOPS, UsageError, augment, choose, full_batch, in_options, interruptible
-from .begun import Begun, changes_since, same_data
-from .keeping import (
-    DEFAULT_INTERVAL,
-    Interval,
-    Keeper,
-    best_line,
-    position,
-    training_state,
+from ..recipes import augmentation
+from ..running.metrics_file import Tally
+from ..running.recorder import DEFAULT_INTERVAL, Interval, Recorder, best_line, position
+from ..running.resuming import ResumedRun
+from ..running.run_folder import Run, check_free
+from ..running.starting import Job, describe, new_training, resumed_training
+from ..running.usage import UsageError
+from ..settings import FULL_BATCH_METHODS, DataSettings, NetworkSettings, TrainingSettings
+from ..training import Diverged, EpochReport, Training
+from . import augment, full_batch
+from .ending import STOPS, failures_told, interruptible
+from .options import (
+    FLAG,
+    RESULT,
+    WHAT,
+    WHOLE,
+    Count,
+    JsonEvents,
+    RunOut,
+    TestData,
+    given,
+    one_value,
 )
 from .plot import draw_curves
-from .weights_given import files_of, network_of
 
-
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """All that a training is made of, on its device."""
-
-    recipe: Recipe
-    model: MLP
-    data: Dataset
-    held_out: Samples | None
-    training: Training | None
-    deformation: Deformation | None
-    augmented: str
+_NETWORK = Group("The network (an option given wins over the recipe)", sort_key=2)
+_TRAINING = Group("The training (likewise)", sort_key=3)
+_Options: Any = one_value(
+    {NetworkSettings: _NETWORK, TrainingSettings: _TRAINING, DataSettings: _TRAINING}
+)
 
 
 def run(
     *,
-    device: str | None,
-    matmul: str | None,
-    data: str | None,
-    test_data: str | None,
-    recipe: str | None,
-    changes: dict[str, Any],
-    seed: int | None,
-    limit: int | None,
-    validation: int | None,
-    out: Path | None,
-    as_json: bool,
-    quiet: bool,
-    patience: int | None = None,
-    init_from: Path | None = None,
-    figures: bool = False,
-    checkpoint_every: str | None = None,
-    resume: Path | None = None,
+    device: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
+            " [default: auto, or the resumed run's]",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
+            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a"
+            " whole number or a word), a folder with a train and a test CSV, an .npz, a .mat, or a"
+            " folder with one sub-folder of images a class. [default: auto]",
+        ),
+    ] = None,
+    test_data: Annotated[TestData, Parameter(group=WHAT)] = None,
+    recipe: Annotated[
+        str | None,
+        Parameter(
+            group=WHAT,
+            help="Named settings, see the command recipes. [default: digits for the 8×8 digits,"
+            " else rashid]",
+        ),
+    ] = None,
+    limit: Annotated[
+        Count, Parameter(group=WHAT, help="Only the first N training samples.")
+    ] = None,
+    validation: Annotated[
+        int | None,
+        WHOLE,
+        Parameter(
+            group=WHAT,
+            help="Hold N training samples out (before --limit), report accuracy on them too, and"
+            " keep the checkpoint that is best by it.",
+            validator=Number(gte=0),
+        ),
+    ] = None,
+    options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008
+    matmul: Annotated[
+        str | None,
+        Parameter(
+            choices=MATMULS,
+            group=_NETWORK,
+            help="What a GPU rounds the factors of float32 matrix products to, in batches and"
+            " answers; sums are float32. [default: float32]",
+        ),
+    ] = None,
+    patience: Annotated[
+        Count,
+        Parameter(
+            group=_TRAINING,
+            help="End when accuracy on the held-out samples (--validation) has not risen for N"
+            " epochs, and keep the best epoch's weights.",
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None,
+        Parameter(
+            group=_TRAINING,
+            help="Start with the weights of a run or of a file, see import-weights; hidden layers"
+            " and biases are theirs.",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        WHOLE,
+        Parameter(
+            group=_TRAINING,
+            help="Of weights and order, the same on every device. [default: 0]",
+            validator=Number(gte=0),
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        Parameter(
+            group=RESULT,
+            help="Go on with the run in this folder where its newest whole checkpoint stands, to"
+            " the same bits as if it had never stopped. It needs no other option; --epochs may be"
+            " more than they were, or fewer, unless a --schedule follows from them.",
+        ),
+    ] = None,
+    checkpoint_every: Annotated[
+        str | None,
+        Parameter(
+            group=RESULT,
+            help="Write all that --resume needs every so many epochs (3), or every so often (30s,"
+            " 5m, 1h), besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last"
+            f" three are kept. [default: {DEFAULT_INTERVAL}, or the resumed run's]",
+        ),
+    ] = None,
+    out: Annotated[RunOut, Parameter(group=RESULT)] = None,
+    figures: Annotated[
+        bool,
+        FLAG,
+        Parameter(
+            group=RESULT,
+            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and"
+            " images as --augment deforms them, figures/deformed.png.",
+        ),
+    ] = False,
+    as_json: Annotated[JsonEvents, Parameter(group=RESULT)] = False,
+    quiet: Annotated[bool, FLAG, Parameter(group=RESULT, help="Nothing but errors.")] = False,
 ) -> int:
-    """Train, show it and keep it; `changes` are the options that win over the recipe's.
-
-    With `resume` a run goes on, and what is not None is only compared with what it began with.
-    """
+    """Train a network and keep it in a run folder (the default command)."""
+    if as_json and quiet:
+        raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
+    changes = given(options)
     view = display.training_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
@@ -94,7 +168,7 @@ def run(
         if resume is not None:
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
-            given = {
+            typed = {
                 "data": data,
                 "test_data": test_data,
                 "recipe": recipe,
@@ -106,29 +180,30 @@ def run(
                 "patience": patience,
                 "init_from": init_from and str(init_from),
             }
-            begun = Begun(resume.expanduser(), {k: v for k, v in given.items() if v is not None})
-            cleanup.callback(begun.folder.close)
-            for line in begun.notes:
+            typed = {name: value for name, value in typed.items() if value is not None}
+            resumed = ResumedRun(resume.expanduser(), typed)
+            cleanup.callback(resumed.folder.close)
+            for line in resumed.notes:
                 view.note(line)
-            if begun.is_finished:
-                lines, result = begun.finished()
+            if resumed.is_finished:
+                lines, result = resumed.finished()
                 if figures:
-                    drawn = draw_curves(begun.folder)
+                    drawn = draw_curves(resumed.folder)
                     lines.append(f"figure: {drawn}")
                     result["figure"] = str(drawn)
                 view.end(lines, result)
                 return 0
-            job = _continued(view, begun, device)
-            folder, checkpoint = begun.folder, begun.checkpoint
-            folder.config["device"] = _device(job.model.backend)
-            for line in begun.restore_metrics():
+            job = resumed_training(view, resumed, device)
+            folder, checkpoint = resumed.folder, resumed.checkpoint
+            folder.config["device"] = describe(job.model.backend)
+            for line in resumed.restore_metrics():
                 view.note(line)
-            tally = begun.tally
+            tally = resumed.tally
         else:
             if out is not None:
                 out = out.expanduser()
                 check_free(out)
-            job, config = _begun(
+            job, config = new_training(
                 view,
                 device=device or "auto",
                 matmul=matmul or "float32",
@@ -148,12 +223,13 @@ def run(
         every = Interval.of(str(recorded) if checkpoint_every is None else checkpoint_every)
         folder.config["checkpoint_every"] = checkpoint_every or recorded
         folder.write_config()
-        keeper = Keeper(folder, job.model, every, job.training, tally, checkpoint)
+        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint)
         if init_from is not None and checkpoint is None:
-            keeper.checkpoint()  # whose weights may be gone when the run is to go on
+            recorder.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(folder.config, job.model, folder.path)
-        if job.augmented:
-            facts["augment"] = job.augmented
+        augmented = augment.in_words(*augmentation(job.recipe, job.data), job.turning_seconds)
+        if augmented:
+            facts["augment"] = augmented
         event = folder.config | {"run": str(folder.path)}
         if job.deformation is not None and figures:
             drawn = augment.draw_deformed(folder, job.deformation, job.data, job.model.backend)
@@ -166,9 +242,9 @@ def run(
         view.start(facts, event)
         if job.training is None:
             return full_batch.train(
-                view, job.model, keeper, job.recipe, job.data, job.held_out, figures
+                view, job.model, recorder, job.recipe, job.data, job.held_out, figures
             )
-        return _train(view, keeper, job, job.training, figures)
+        return _train(view, recorder, job, job.training, figures)
 
 
 def _leave(view: display.QuietView) -> None:
@@ -176,185 +252,55 @@ def _leave(view: display.QuietView) -> None:
         view.close()
 
 
-def _begun(
-    view: display.QuietView,
-    *,
-    device: str,
-    matmul: str,
-    data: str,
-    test_data: str | None,
-    recipe: str | None,
-    changes: dict[str, Any],
-    seed: int,
-    limit: int | None,
-    validation: int,
-    patience: int | None,
-    init_from: Path | None,
-) -> tuple[_Job, dict[str, Any]]:
-    """Make the training that was asked for, and its config."""
-    if patience is not None and not validation:
-        raise UsageError(
-            f"--patience {patience}: the test samples choose nothing; hold some training samples"
-            " out for it with --validation, such as --validation 5000"
-        )
-    if recipe is not None and recipe not in RECIPES:
-        raise UsageError(
-            f"--recipe {recipe}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
-    # a mistake in them is told before anything is loaded
-    augment.check(changes.get("augment", ()))
-    backend = choose(device, matmul)
-    wanted = RECIPES[recipe] if recipe else None
-    dataset = load(
-        source_for(wanted, data),
-        test_data and source_for(wanted, test_data),
-        on_progress=view.downloading,
-    )
-    if dataset.note:
-        view.note(dataset.note)
-    try:
-        chosen = changed(wanted or default_recipe(dataset), changes)
-    except ValueError as error:
-        raise UsageError(in_options(str(error))) from error
-    digits = dataset.fingerprint()
-
-    def make(part: Dataset) -> tuple[MLP, Recipe]:
-        if init_from is None:
-            return build(chosen, part, backend=backend, seed=seed), chosen
-        return _started(init_from, chosen, changes, part, backend, seed)
-
-    job, part = _job(dataset, make, limit, validation, seed, None)
-    config = config_of(job.recipe, part, limit, validation, seed, job.model)
-    if patience is not None and job.training is None:
-        raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
-    config["data"]["crc32"] = digits
-    return job, config | {
-        "patience": patience,
-        "init_from": init_from and str(init_from),
-    }
-
-
-def _continued(view: display.QuietView, begun: Begun, device: str | None) -> _Job:
-    """Make the training that goes on."""
-    config = begun.config
-    backend = choose(device or config["device"]["name"], config["device"]["matmul"])
-    dataset = same_data(begun.folder.path, config["data"], view.downloading)
-    checkpoint = begun.checkpoint
-    if checkpoint is not None:
-        differ = changes_since(config, _device(backend))
-        if differ:
-            view.note(f"numbers may be rounded otherwise from here on: {differ}")
-
-    def make(part: Dataset) -> tuple[MLP, Recipe]:
-        if checkpoint is None:
-            return build(begun.recipe, part, backend=backend, seed=config["seed"]), begun.recipe
-        return MLP.of(checkpoint.arrays, checkpoint.network, backend=backend), begun.recipe
-
-    recorded = config["data"]
-    try:
-        job, _ = _job(
-            dataset,
-            make,
-            recorded["limit"],
-            recorded["validation_samples"],
-            config["seed"],
-            checkpoint,
-        )
-    except UsageError as error:
-        raise RunError(f"{begun.folder.path}: what is there does not go on ({error})") from error
-    if job.training is None:
-        view.note(
-            f"{begun.recipe.optimizer} remembers nothing: it starts again from the last weights"
-        )
-    return job
-
-
-def _job(
-    dataset: Dataset,
-    make: Callable[[Dataset], tuple[MLP, Recipe]],
-    limit: int | None,
-    validation: int,
-    seed: int,
-    checkpoint: Checkpoint | None,
-) -> tuple[_Job, Dataset]:
-    """Put samples and network together; also the samples before any were turned."""
-    part, held_out = hold_out(dataset, validation)
-    part = limited(part, limit)
-    try:
-        model, chosen = make(part)
-        started = perf_counter()
-        turned, deformation = augmented(chosen, part, model.backend)
-        turning = perf_counter() - started
-        training = None
-        if chosen.optimizer in METHODS:
-            check(model, chosen.optimizer, chosen.max_iterations)
-        else:
-            training = chosen.fit(
-                model,
-                turned.train_x,
-                turned.train_y,
-                seed=seed,
-                test=(turned.test_x, turned.test_y),
-                validation=held_out,
-                state=None if checkpoint is None else training_state(checkpoint),
-                deformation=deformation,
-            )
-    except (UsageError, WeightFileError):
-        raise
-    except ValueError as error:
-        raise UsageError(in_options(str(error))) from error
-    said = augment.in_words(*augmentation(chosen, part), turning)
-    job = _Job(chosen, model, turned, held_out, training, deformation, said)
-    return job, turned if limit else part
-
-
 def _train(
-    view: display.QuietView, keeper: Keeper, job: _Job, training: Training, figures: bool
+    view: display.QuietView, recorder: Recorder, job: Job, training: Training, figures: bool
 ) -> int:
-    recipe, model, path = job.recipe, job.model, keeper.folder.path
-    course = Course(recipe.epochs, recipe.batch_size, steps=recipe.steps)
-    epochs = course.count(len(job.data.train_y))
-    patience = keeper.folder.config["patience"]
+    model, path = job.model, recorder.folder.path
+    epochs = training.course.epochs
+    patience = recorder.folder.config["patience"]
 
     def where() -> str:
-        return f"epoch {min(keeper.tally.epochs + 1, epochs)} of {epochs}"
+        return f"epoch {min(recorder.tally.epochs + 1, epochs)} of {epochs}"
 
-    stop, tired = 0, False
-    with interruptible() as stopped, warnings.catch_warnings(), keeper.surviving(where) as failed:
+    stop, stopped_early = 0, False
+    with (
+        interruptible() as stopped,
+        warnings.catch_warnings(),
+        failures_told(recorder, where) as failed,
+    ):
         # NumPy's warnings of overflow; fit itself ends a training that diverges
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
             for report in training:
                 if isinstance(report, EpochReport):
-                    keeper.epoch(_metrics(report))
+                    recorder.epoch(_metrics(report))
                     view.epoch(report)
-                    if patience is not None and _is_over(keeper.tally, patience):
-                        tired = True
+                    if patience is not None and _is_over(recorder.tally, patience):
+                        stopped_early = True
                         break
                 else:
-                    keeper.progress()
+                    recorder.progress()
                     view.progress(report)
-                if stopped() and keeper.tally.epochs < epochs:
+                if stopped() and recorder.tally.epochs < epochs:
                     stop = stopped()
                     break
         except Diverged as error:
-            model.save(keeper.folder.model_file)
+            model.save(recorder.folder.model_file)
             view.failed(str(error), {"run": str(path), "epoch": error.epoch})
-            done = keeper.tally.epochs
+            done = recorder.tally.epochs
             kept = f"those after epoch {done}" if done else "the initial ones"
             display.error(f"{error}. The weights in {path} are {kept}")
             return 1
         if stop:
-            model.save(keeper.folder.model_file)
-        keeper.checkpoint(ended=tired)
+            model.save(recorder.folder.model_file)
+        recorder.checkpoint(ended=stopped_early)
         if patience is not None and not stop:
-            keeper.keep_best()
+            recorder.take_best()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
-    tally = keeper.tally
+    tally = recorder.tally
     taken = tally.best if patience is not None and not stop else tally.last
-    drawn = draw_curves(keeper.folder) if figures and tally.epochs else None
+    drawn = draw_curves(recorder.folder) if figures and tally.epochs else None
     accuracy = None if taken is None else taken["test_accuracy"]
     result = {
         "run": str(path),
@@ -367,7 +313,7 @@ def _train(
         lines = [
             f"stopped by {STOPS[stop]} in {where()}",
             f"the weights so far are in {path}",
-            f"go on:     {keeper.go_on}",
+            f"go on:     {recorder.go_on}",
             f"try them:  python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, tally),
         ]
@@ -388,7 +334,7 @@ def _train(
     if drawn is not None:
         lines.append(f"figure: {drawn}")
         result["figure"] = str(drawn)
-    with keeper.surviving(where) as failed:
+    with failures_told(recorder, where) as failed:
         view.end(lines, result)
     return 128 + stop if stop else sum(failed)
 
@@ -398,84 +344,10 @@ def _is_over(tally: Tally, patience: int) -> bool:
     return tally.best is not None and tally.epochs - tally.best["epoch"] >= patience
 
 
-def _started(
-    init_from: Path,
-    recipe: Recipe,
-    changes: dict[str, Any],
-    dataset: Dataset,
-    backend: Backend,
-    seed: int,
-) -> tuple[MLP, Recipe]:
-    """Make the network with the weights of another; its layers and biases are theirs."""
-    if recipe.batch_norm:
-        raise UsageError(
-            f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
-            " forget what they know; leave one of the two away"
-        )
-    model, started, _ = network_of(
-        files_of([init_from.expanduser()]),
-        recipe,
-        dataset,
-        backend=backend,
-        dtype=recipe.dtype,
-        seed=seed,
-    )
-    for name in ("hidden", "bias"):
-        if name in changes and changes[name] != getattr(started, name):
-            raise UsageError(
-                f"--init-from {init_from}: its network has"
-                f" {' → '.join(map(str, model.sizes))} units and {'' if started.bias else 'no '}"
-                f"biases; leave --{name} away"
-            )
-    return model, started
-
-
 def _metrics(report: EpochReport) -> dict[str, Any]:
     fields = asdict(report)
     fields["epoch_seconds"] = fields.pop("seconds")
     return fields
-
-
-def config_of(
-    recipe: Recipe,
-    data: Dataset,
-    limit: int | None,
-    held_out: int,
-    seed: int,
-    model: MLP,
-) -> dict[str, Any]:
-    """Say what a run's `config.json` says, but for what belongs to one way of making it."""
-    return {
-        "version": __version__,
-        "recipe": recipe.name,
-        "settings": recipe.settings(),
-        "seed": seed,
-        "data": {
-            "name": data.name,
-            "kind": data.kind,
-            "source": data.source,
-            "test_source": data.test_source,
-            "train_samples": len(data.train_y),
-            "test_samples": len(data.test_y),
-            "validation_samples": held_out,
-            "limit": limit,
-            "image_shape": data.image_shape and list(data.image_shape),
-            "classes": list(data.classes),
-            "dtype": str(data.train_x.dtype),
-            "value_range": list(data.value_range),
-        },
-        "network": model.settings(),
-        "device": _device(model.backend),
-    }
-
-
-def _device(backend: Backend) -> dict[str, Any]:
-    return {
-        "name": backend.name,
-        "device_name": backend.device_name,
-        "matmul": backend.matmul,
-        "threads": backend.threads,
-    }
 
 
 def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
@@ -521,7 +393,7 @@ _SHOWN = (
 
 
 def _steps(settings: dict[str, Any]) -> str:
-    if settings["optimizer"] in METHODS:
+    if settings["optimizer"] in FULL_BATCH_METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
     changes = {name: settings.get(name) for name in _SHOWN}  # older versions lack some
     more = "".join(

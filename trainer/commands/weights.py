@@ -6,28 +6,43 @@ import json
 import re
 import shlex
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from .. import display
 from ..explain import incoming_weights
-from . import UsageError
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from .figure_files import figure_file, write_figure
-from .trained import TrainedRun
+from .options import Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe, figure
 
 _UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
 
 def run(
-    path: Path,
+    path: RunOrWeights,
+    /,
     *,
-    units: str | None,
-    device: str,
-    data: str | None,
-    recipe: str | None,
-    out: Path | None,
-    show: bool,
-    as_json: bool,
+    units: Annotated[
+        str | None,
+        Parameter(help="Only these units of the first layer: 0,5,10-19. [default: all of them]"),
+    ] = None,
+    data: WeightsData = None,
+    recipe: WeightsRecipe = None,
+    out: Annotated[Path | None, figure("weights.png")] = None,
+    show: Show = False,
+    as_json: Json = False,
+    device: Device = "auto",
 ) -> int:
-    """Draw each unit's weights as an image, and say how long they are."""
+    """Draw what each unit of the first layer looks at: its incoming weights as an image.
+
+    Grey is 0; black and white are minus and plus the unit's own largest weight.
+
+    python -m trainer weights runs/r1
+
+    python -m trainer weights runs/r1 --units 0,5,10-19
+    """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     if trained.image_shape is None:
         raise UsageError(

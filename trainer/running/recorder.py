@@ -1,27 +1,24 @@
-"""What keeps a running training on the disk, and what it says when one must end early."""
+"""Writes what a training comes to into its run folder."""
 
 from __future__ import annotations
 
 import math
 import re
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from backends import device_failure, memory_shortage
-
-from .. import display
-from ..checkpoints import BEST, FOLDER, Checkpoint
-from ..fitting import Training, TrainingState
-from ..metrics_file import Tally, check_seconds
 from ..network import MLP
-from ..runs import Run
+from ..plain_text import percent
+from ..training import Training, TrainingState
 from ..weight_files import read_checkpoint
-from . import UsageError
+from .checkpoints import BEST, FOLDER, Checkpoint
+from .metrics_file import Tally, check_seconds
+from .run_folder import Run
+from .usage import UsageError
 
 DEFAULT_INTERVAL = "30s"
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)|([1-9]\d*)", re.ASCII)
@@ -51,7 +48,7 @@ class Interval:
         return cls(math.inf, float(match[1]) * _SECONDS[match[2]])
 
 
-class Keeper:
+class Recorder:
     """Writes what a training comes to: its weights, a line an epoch, and its checkpoints.
 
     Parameters
@@ -92,7 +89,7 @@ class Keeper:
             self.checkpoint()
 
     def epoch(self, metrics: dict[str, Any]) -> None:
-        """Keep the weights and numbers of an epoch that has ended."""
+        """Write the weights and numbers of an epoch that has ended."""
         self._is_current = False
         before = self.tally.best_accuracy
         self.folder.metrics_file.add_to_copy(metrics)
@@ -107,8 +104,8 @@ class Keeper:
         if due or perf_counter() - self._written >= self._every.seconds:
             self.checkpoint()
 
-    def keep_best(self) -> None:
-        """Let the run's weights be those of the best epoch."""
+    def take_best(self) -> None:
+        """Make the run's weights those of the best epoch."""
         model = self._model
         arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
         model.set_weights([arrays[name] for name in model.names])
@@ -148,7 +145,7 @@ class Keeper:
         arrays = facts.pop("arrays")
         return training.samples, arrays | model.input_map(), state | {"training": facts}
 
-    def _rescue(self, *, is_settled: bool) -> None:
+    def rescue(self, *, is_settled: bool) -> None:
         """Write the checkpoint that an unexpected end leaves possible, if any.
 
         Parameters
@@ -167,55 +164,11 @@ class Keeper:
 
     @property
     def go_on(self) -> str:
-        """The command that goes on."""
+        """The command that resumes the run."""
         return resume_command(self.folder.path)
 
-    @contextmanager
-    def surviving(self, where: Callable[[], str]) -> Iterator[list[int]]:
-        """End a training in one line where its disk, output, memory or device fails.
-
-        Parameters
-        ----------
-        where : callable
-            Says how far it has come: "epoch 3 of 5".
-
-        Yields
-        ------
-        list of int
-            Empty, or the exit code after such an end.
-        """
-        code: list[int] = []
-        is_settled = True
-        try:
-            yield code
-        except KeyboardInterrupt:  # a second Ctrl-C, amid anything
-            code.append(130)
-            is_settled = False
-            why = "stopped at once by a second Ctrl-C"
-        except OSError as error:
-            code.append(1)
-            if error.filename is not None:
-                why = f"{error.filename}: {error.strerror}"
-            else:
-                why = f"stdout: {error.strerror or error}"
-                display.abandon_stdout()
-        except MemoryError as error:
-            code.append(1)
-            why = f"this does not fit into memory ({memory_shortage(error)})"
-        except Exception as error:
-            failure = device_failure(error)
-            if failure is None:
-                self._rescue(is_settled=True)
-                display.error(f"the program failed. {self._stopped_in(where())}")
-                raise
-            code.append(1)
-            is_settled = False
-            why = failure
-        if code:
-            self._rescue(is_settled=is_settled)
-            display.error(f"{why}. {self._stopped_in(where())}")
-
-    def _stopped_in(self, where: str) -> str:
+    def stopped_in(self, where: str) -> str:
+        """Say where the training stopped and how it goes on."""
         if self._at is None:
             kept = f"it has no checkpoint yet and begins again with: {self.go_on}"
         else:
@@ -224,17 +177,17 @@ class Keeper:
 
 
 def position(epochs: int, samples: int) -> str:
-    """Say after how much that is."""
+    """Return after how much that is, in words."""
     inside = f" and {samples:,} samples" if samples else ""
     return f"{epochs:,} epoch{'s' * (epochs != 1)}{inside}"
 
 
 def best_line(path: Path, tally: Tally) -> list[str]:
-    """Say which epoch is the best by held-out samples, if there are any, and where it is."""
+    """Return a line on the best epoch by held-out samples and where it is, if there are any."""
     if tally.best is None:
         return []
     return [
-        f"best: epoch {tally.best['epoch']} with {display.percent(tally.best_accuracy)} of the"
+        f"best: epoch {tally.best['epoch']} with {percent(tally.best_accuracy)} of the"
         f" held-out samples, {path / FOLDER / BEST}"
     ]
 

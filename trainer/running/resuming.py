@@ -1,4 +1,4 @@
-"""A run that is to go on: what it was begun with, how far it came, and whether all agrees."""
+"""A run that is resumed: what it started with, how far it came, and whether all agrees."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from typing import Any
 
 from backends import select
 
-from .. import display
-from ..checkpoints import BEST
 from ..data import DataError, Dataset, load
-from ..metrics_file import FILE, Tally
 from ..network import MLP
-from ..optimizers import METHODS
+from ..plain_text import percent
 from ..recipes import recorded
-from ..runs import Run, RunError, versions
+from ..settings import FULL_BATCH_METHODS
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
-from .keeping import best_line, resume_command, training_state
+from .checkpoints import BEST
+from .metrics_file import FILE, Tally
+from .recorder import best_line, resume_command, training_state
+from .run_folder import Run, RunError, versions
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 
 
-class Begun:
+class ResumedRun:
     """A run's folder, opened to go on with it.
 
     Parameters
@@ -112,7 +112,10 @@ class Begun:
             self.tally = Tally.of(state)
             if not isinstance(state["ended"], bool):
                 raise TypeError("whether it has ended")
-            inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0
+            inside = (
+                now["optimizer"] not in FULL_BATCH_METHODS
+                and training_state(self.checkpoint).samples > 0
+            )
             least = self.tally.epochs + inside
             then = _facts(state["config"])
             differ = [
@@ -175,7 +178,7 @@ class Begun:
         if self.checkpoint is None:
             return False
         state, recipe = self.checkpoint.state, self.recipe
-        if recipe.optimizer in METHODS:
+        if recipe.sees_all_samples:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
             return (state["ended"] and not grown) or self.tally.epochs >= recipe.max_iterations
         if state["ended"]:
@@ -209,17 +212,17 @@ class Begun:
         taken = self.tally.last if patience is None else self.tally.best
         assert taken is not None
         kept, accuracy = taken["epoch"], taken["test_accuracy"]
-        full_batch = self.recipe.optimizer in METHODS
+        full_batch = self.recipe.sees_all_samples
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
-        tired = checkpoint.state["ended"] and not full_batch
-        why = f" by --patience {patience}, keeping epoch {kept}" if tired else ""
+        stopped_early = checkpoint.state["ended"] and not full_batch
+        why = f" by --patience {patience}, keeping epoch {kept}" if stopped_early else ""
         lines += [
             f"{path} has finished{why}: {done} {unit}{'s' * (done != 1)},"
-            f" {display.percent(accuracy)} of the test samples right",
+            f" {percent(accuracy)} of the test samples right",
             f"see it: python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, self.tally),
         ]
-        if self.recipe.steps is None and not self.recipe.rate_changes and not tired:
+        if self.recipe.steps is None and not self.recipe.rate_changes and not stopped_early:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
         event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
         return lines, event | {"finished_before": True}

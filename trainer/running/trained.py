@@ -1,4 +1,4 @@
-"""A trained run, opened: what `evaluate` and `predict` share."""
+"""A trained run, or the weights of another program, opened for the commands that look at it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import numpy as np
 
 from backends import Backend
 
-from ..checkpoints import FOLDER
 from ..data import DataError, Dataset, Scale, load, load_labelled
 from ..network import MLP
 from ..recipes import Recipe, source_for
-from ..runs import Run, RunError, run_around
 from ..weight_files import MODEL_FILE
-from . import UsageError, choose
-from .train import config_of
-from .weights_given import are_weights, files_of, network_of, recipe_of
+from .checkpoints import FOLDER
+from .foreign_weights import are_weights, files_of, network_of, recipe_of
+from .run_folder import Run, RunError, run_around
+from .starting import config_of
+from .usage import UsageError, choose
 
 
 class TrainedRun:

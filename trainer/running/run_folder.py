@@ -11,10 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..files import read_plain, remove_leftovers, write_whole
+from ..weight_files import MODEL_FILE
 from .checkpoints import FOLDER, Checkpoints
-from .files import read_plain, remove_leftovers, write_whole
 from .metrics_file import COPY, FILE, MetricsFile
-from .weight_files import MODEL_FILE
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .files import append, read_plain, synchronize, write_whole
+from ..files import append, read_plain, synchronize, write_whole
 
 FILE = "metrics.jsonl"
 COPY = ".metrics.jsonl"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .files import remove_leftovers
-from .weight_files import WeightFileError, read_checkpoint, write_safetensors
+from ..files import remove_leftovers
+from ..weight_files import WeightFileError, read_checkpoint, write_safetensors
 
 FOLDER = "checkpoints"  # in a run folder
 BEST = "best.safetensors"

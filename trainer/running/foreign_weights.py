@@ -1,4 +1,4 @@
-"""Weights that others have trained, made into a network: for `import-weights` and its kin."""
+"""Weights that other programs have trained, made into a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ..weight_files import (
     read_weights,
     weight_files,
 )
-from . import UsageError, in_options
+from .usage import UsageError, in_options, recipe_named
 
 
 def are_weights(path: Path) -> bool:
@@ -61,12 +61,7 @@ def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
             " how the inputs were scaled; add a recipe that does, such as --recipe book (see:"
             " python -m trainer recipes)"
         )
-    if name not in RECIPES:
-        raise UsageError(
-            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
-            " (see: python -m trainer recipes)"
-        )
-    return RECIPES[name]
+    return recipe_named(name)
 
 
 def network_of(

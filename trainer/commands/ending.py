@@ -1,0 +1,93 @@
+"""How a training ends early: by signals, and by failures told in one line."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from backends import device_failure, memory_shortage
+
+from .. import display
+from ..running.recorder import Recorder
+
+STOPS = {
+    number: name
+    for number, name in (
+        (signal.SIGINT, "Ctrl-C"),
+        (signal.SIGTERM, "SIGTERM"),
+        (getattr(signal, "SIGHUP", None), "SIGHUP (the terminal closed)"),
+    )
+    if number is not None
+}
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], int]]:
+    """Turn the first of `STOPS` into an answer to a question that the loop asks: its number, or 0.
+
+    A second Ctrl-C ends at once. What is ignored, as SIGHUP after nohup, stays so.
+    """
+    came = 0
+
+    def handler(number: int, frame: Any) -> None:
+        nonlocal came
+        if came and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        came = came or number
+
+    heard = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handler) for number in heard}
+    try:
+        yield lambda: came
+    finally:
+        for number, was in before.items():
+            signal.signal(number, was)
+
+
+@contextmanager
+def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list[int]]:
+    """End a training in one line where its disk, output, memory or device fails.
+
+    Parameters
+    ----------
+    recorder : Recorder
+    where : callable
+        Says how far it has come: "epoch 3 of 5".
+
+    Yields
+    ------
+    list of int
+        Empty, or the exit code after such an end.
+    """
+    code: list[int] = []
+    is_settled = True
+    try:
+        yield code
+    except KeyboardInterrupt:  # a second Ctrl-C, amid anything
+        code.append(130)
+        is_settled = False
+        why = "stopped at once by a second Ctrl-C"
+    except OSError as error:
+        code.append(1)
+        if error.filename is not None:
+            why = f"{error.filename}: {error.strerror}"
+        else:
+            why = f"stdout: {error.strerror or error}"
+            display.abandon_stdout()
+    except MemoryError as error:
+        code.append(1)
+        why = f"this does not fit into memory ({memory_shortage(error)})"
+    except Exception as error:
+        failure = device_failure(error)
+        if failure is None:
+            recorder.rescue(is_settled=True)
+            display.error(f"the program failed. {recorder.stopped_in(where())}")
+            raise
+        code.append(1)
+        is_settled = False
+        why = failure
+    if code:
+        recorder.rescue(is_settled=is_settled)
+        display.error(f"{why}. {recorder.stopped_in(where())}")

@@ -1,0 +1,1 @@
+"""Runs: their folders and checkpoints, how one starts, resumes and is opened again."""
