@@ -36,6 +36,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout is tested, not what may be installed
 
+from trainer.running.metrics_file import COPY, FILE  # noqa: E402
 from trainer.running.run_folder import Run, RunError  # noqa: E402
 from trainer.weight_files import WeightFileError, read_safetensors  # noqa: E402
 
@@ -157,7 +158,7 @@ def kill_and_resume(data: str, kind: str, out: Path, whole: Whole, moment: float
         try:
             if path.suffix == ".safetensors":
                 read_safetensors(path)
-            elif path.is_file() and path.name not in ("config.json", "metrics.jsonl"):
+            elif path.is_file() and path.name not in ("config.json", FILE, COPY):
                 raise Failure(f"{kind}, killed after {newest}: {path} is left over")
         except WeightFileError as error:
             raise Failure(f"{kind}, killed after {newest}: {error}") from error
