@@ -25,7 +25,7 @@ CPU = ["--device", "cpu"]
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """Runs of the digits recipe and of a table that is no images; tests get a copy."""
+    """Return runs of the digits recipe and of a table that is not images; tests get a copy."""
     folder = tmp_path_factory.mktemp("runs")
     options = [*CPU, "--quiet", "--out"]
     assert main(["--data", "digits", "--hidden", "12", *options, str(folder / "digits")]) == 0
@@ -101,8 +101,8 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
 
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
-    """The walk is not drawn, which takes seconds."""
-    monkeypatch.setattr(figures, "walk", lambda *_, **__: (b"image", b"pages"))
+    """Omit the drawing of the trace, which takes seconds."""
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -230,7 +230,7 @@ def _without_last_words(err):
 
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
-    options = ["--epochs", "20", "--hidden", "30", "--learning-rate", "0.1:2:0.1", "--out", "s"]
+    options = ["--epochs", "40", "--hidden", "30", "--learning-rate", "0.1:2:0.1", "--out", "s"]
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *FAST, *options, "--jobs", jobs],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -355,7 +355,7 @@ def test_a_gpu_is_said_to_take_one_run_after_the_other(monkeypatch, capsys):
 
     choose = command.choose
     monkeypatch.setattr(command, "choose", pretended)
-    monkeypatch.setattr("trainer.sweeping.select", lambda device: choose("cpu"))
+    monkeypatch.setattr("trainer.sweep.workers.select", lambda device: choose("cpu"))
     assert main([*FAST, *SMALL, *GRID, "--jobs", "2"]) == 0
     out = capsys.readouterr().out
     assert "gpu:0 takes one run after the other" in out

@@ -18,7 +18,7 @@ FAST = ["--data", "digits", "--device", "cpu", "--quiet"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
-    """A folder of short runs."""
+    """Return a folder of short runs."""
     folder = tmp_path_factory.mktemp("runs")
     different = {
         "plain": [],

@@ -11,11 +11,11 @@ from PIL import Image
 from trainer import figures
 from trainer.figures.style import new_figure
 from trainer.figures.sweep import _scale
-from trainer.sweeping import Standing
+from trainer.sweep import Standing
 
 
 def standings(grid, *, diverged=0, deviation=0.01):
-    """Made-up ones, the last few diverged."""
+    """Return invented standings, of which the last few diverged."""
     combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     good = len(combinations) - diverged
     return [

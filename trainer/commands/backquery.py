@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -64,7 +63,7 @@ def run(
     write_figure(png, image)
     if as_json:
         fields = {"run": str(path), "image_shape": trained.image_shape}
-        print(json.dumps(fields | {"labels": _fields(result, trained), "figure": str(png)}))
+        display.json_line(fields | {"labels": _fields(result, trained), "figure": str(png)})
     else:
         display.line(f"figure: {png}")
     if show and (refusal := figures.show([image])):
@@ -101,7 +100,7 @@ def _fields(result: Backquery, trained: TrainedRun) -> list[dict[str, object]]:
             "label": trained.classes[code],
             "values": [value if math.isfinite(value) else None for value in values.tolist()],
             "answer": trained.classes[int(outputs.argmax())],
-            "outputs": outputs.tolist(),
+            "outputs": outputs,
         }
         for code, values, outputs in zip(result.labels, result.values, result.outputs, strict=True)
     ]

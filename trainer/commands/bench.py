@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -79,7 +78,7 @@ def run(
     """
     widths = counts("--hidden", hidden, "200 or 50,200,800")
     batch_sizes = counts("--batch-size", batch_size, "128 or 1,32,128")
-    view = display.bench_view(as_json=as_json)
+    view = display.choose_view(as_json=as_json)
     try:
         out = out.expanduser()
         _check_out(out)
@@ -137,7 +136,7 @@ def run(
                 "rounds": rounds,
                 "interrupted": interrupted,
                 "largest_difference": difference,
-                "measurements": [asdict(m) for m in measurements],
+                "measurements": measurements,
                 "figure": str(out) if figure else None,
             },
         )

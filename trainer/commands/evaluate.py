@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Annotated, Any
 
 import numpy as np
@@ -84,7 +82,7 @@ def run(
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
             fields["each"] = alone
-        print(json.dumps(fields | _fields(result, worst) | {"figures": written}))
+        display.json_line(fields | _fields(result, worst) | {"figures": written})
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
@@ -149,8 +147,8 @@ def _fields(result: Evaluation, worst: Sequence[Mistake]) -> dict[str, Any]:
     return {
         "accuracy": result.accuracy,
         "right": int(np.trace(result.confusion)),
-        "confusion": result.confusion.tolist(),
-        "classes": [asdict(score) for score in result.classes],
-        "averages": [asdict(score) for score in result.averages],
-        "surest_mistakes": [asdict(mistake) for mistake in worst],
+        "confusion": result.confusion,
+        "classes": result.classes,
+        "averages": result.averages,
+        "surest_mistakes": worst,
     }

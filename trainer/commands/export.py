@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -50,7 +49,7 @@ def run(
         weights, format, out, image_shape=trained.image_shape, classes=trained.classes
     )
     if as_json:
-        print(json.dumps({"run": str(path), "files": [str(file) for file in files]}))
+        display.json_line({"run": str(path), "files": [str(file) for file in files]})
         return 0
     display.facts(
         {

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -110,9 +108,10 @@ def run(
     verdict = conclude(result)
     if as_json:
         about = {"network": name, "sizes": list(model.sizes), "source": source}
-        print(json.dumps(about | asdict(result) | {"tolerance": TOLERANCE, "verdict": verdict}))
+        conclusion = {"tolerance": TOLERANCE, "verdict": verdict}
+        display.json_line(about | display.as_json(result) | conclusion)
     else:
-        display.gradient_check(_title(name, model), source, result, TOLERANCE, verdict)
+        display.gradient_check(_title(name, model), source, result, verdict)
     return 0 if result.as_expected else 1
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Annotated
@@ -81,7 +80,7 @@ def run(
     model.save(folder.model_file)
     folder.close()
     if as_json:
-        print(json.dumps({"run": str(folder.path), "files": sources, "network": model.settings()}))
+        display.json_line({"run": str(folder.path), "files": sources, "network": model.settings()})
     else:
         settings = model.settings()
         display.facts(

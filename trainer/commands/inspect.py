@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -83,10 +82,10 @@ def run(
         title += ", fresh weights"
     if not as_json:
         facts = _facts(trained, result, untrained)
-        display.walk(title, facts, result, trained.picture(result.values), classes)
+        display.trace(title, facts, result, trained.picture(result.values), classes)
     from .. import figures  # matplotlib takes its time to import
 
-    image, pages = figures.walk(
+    image, pages = figures.trace(
         result,
         title=title,
         image_shape=trained.image_shape,
@@ -99,7 +98,7 @@ def run(
     if as_json:
         fields = {"run": str(path), "sample": index, "source": source, "untrained": untrained}
         files = {"figure": str(png), "pages": str(pdf)}
-        print(json.dumps(fields | _fields(result, trained.classes) | files))
+        display.json_line(fields | _fields(result, trained.classes) | files)
     else:
         display.line(f"figure: {png}")
         display.line(f"pages:  {pdf}")
@@ -160,11 +159,11 @@ def _fields(result: Trace, classes: tuple[int | str, ...]) -> dict[str, Any]:
         "penalty": result.penalty,
         "loss": result.loss,
         "loss_after": result.loss_after,
-        "values": result.values.tolist(),
-        "inputs": result.inputs.tolist(),
-        "targets": result.targets.tolist(),
-        "outputs": result.outputs.tolist(),
-        "outputs_after": result.outputs_after.tolist(),
+        "values": result.values,
+        "inputs": result.inputs,
+        "targets": result.targets,
+        "outputs": result.outputs,
+        "outputs_after": result.outputs_after,
         "layers": [_layer(layer) for layer in result.layers],
     }
 
@@ -174,19 +173,19 @@ def _layer(layer: LayerTrace) -> dict[str, Any]:
     counts, edges = np.histogram(layer.W, bins=60)
     biases = {}
     if layer.b is not None and layer.b_after is not None:
-        biases = {"b": layer.b.tolist(), "b_after": layer.b_after.tolist()}
+        biases = {"b": layer.b, "b_after": layer.b_after}
     return {
         "layer": layer.number,
         "function": layer.function,
-        "inputs": layer.inputs.tolist(),
-        "sums": layer.sums.tolist(),
-        "outputs": layer.outputs.tolist(),
-        "errors": layer.errors.tolist(),
-        "deltas": layer.deltas.tolist(),
+        "inputs": layer.inputs,
+        "sums": layer.sums,
+        "outputs": layer.outputs,
+        "errors": layer.errors,
+        "deltas": layer.deltas,
         "W": _matrix(layer.W),
         "W_after": _matrix(layer.W_after),
         "W_change": _matrix(layer.W_change),
-        "W_histogram": {"edges": edges.tolist(), "counts": counts.tolist()},
+        "W_histogram": {"edges": edges, "counts": counts},
     } | biases
 
 

@@ -52,7 +52,7 @@ def run(
             {"run": str(folder.path), "label": label, "epochs": lines}
             for folder, label, lines in zip(runs, labels, metrics, strict=True)
         ]
-        print(json.dumps({"runs": fields, "figure": str(out)}))
+        display.json_line({"runs": fields, "figure": str(out)})
     else:
         names = [str(folder.path) for folder in runs]
         display.curves(list(zip(names, labels, metrics, strict=True)))

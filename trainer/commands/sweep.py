@@ -9,7 +9,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import closing, contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -27,7 +26,7 @@ from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.usage import UsageError, choose, in_options, recipe_named
 from ..settings import DataSettings, NetworkSettings, TrainingSettings
-from ..sweeping import (
+from ..sweep import (
     FIGURE,
     MOST_RUNS,
     Plan,
@@ -35,9 +34,9 @@ from ..sweeping import (
     SweepFolder,
     Workers,
     as_text,
+    divide_cores,
     estimate,
     rank,
-    share_out,
     sweep,
     values_of,
 )
@@ -128,7 +127,7 @@ def run(
     """
     texts = {"limit": limit, **vars(tried), "seed": seed}
     options = {name: text for name, text in texts.items() if text is not None}
-    view = display.sweep_view(as_json=as_json)
+    view = display.choose_view(as_json=as_json)
     folder: SweepFolder | None = None
     try:
         if resume is not None:
@@ -226,7 +225,7 @@ def _sweep(
     dataset, held_out = hold_out(dataset, validation)
     by = "validation_accuracy" if held_out else "test_accuracy"
     trials = folder.left()
-    workers = share_out(len(trials), device=backend.name, jobs=jobs)
+    workers = divide_cores(len(trials), device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
     interrupted, broken = False, ""
     try:
@@ -285,7 +284,7 @@ def _sweep(
         "finished": len(folder.outcomes),
         "interrupted": interrupted,
         "ranked_by": by,
-        "standings": [asdict(standing) for standing in standings],
+        "standings": standings,
         "table": str(folder.table),
         "figure": str(path / FIGURE) if images else None,
     }

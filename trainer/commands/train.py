@@ -160,7 +160,7 @@ def run(
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
     changes = given(options)
-    view = display.training_view(as_json=as_json, quiet=quiet)
+    view = display.choose_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
         if checkpoint_every is not None:

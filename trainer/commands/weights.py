@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
 from pathlib import Path
@@ -74,7 +73,7 @@ def run(
             for unit, norm, weights in rows
         ]
         facts = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": count}
-        print(json.dumps(facts | {"units": fields, "figure": str(png)}))
+        display.json_line(facts | {"units": fields, "figure": str(png)})
     else:
         display.line(f"figure: {png}")
     if show and (refusal := figures.show([image])):

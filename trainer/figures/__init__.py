@@ -1,10 +1,10 @@
-"""Everything matplotlib. Handed results, it never trains; imported only where one draws."""
+"""Everything matplotlib. Handed results, it never trains; imported only to draw."""
 
 from .benchmark import benchmark
 from .curves import curves
 from .deformed import deformed
 from .evaluation import confusion, mistakes
-from .network import backquery, incoming_weights, walk
+from .network import backquery, incoming_weights, trace
 from .style import show
 from .sweep import sweep
 
@@ -18,5 +18,5 @@ __all__ = [
     "mistakes",
     "show",
     "sweep",
-    "walk",
+    "trace",
 ]

@@ -9,13 +9,23 @@ from typing import TYPE_CHECKING
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from .style import COLOURS, GREY, MARKERS, as_it_stands, legend, new_figure, readable, to_png
+from .style import (
+    COLOURS,
+    MARKERS,
+    footnote,
+    legend,
+    literal_text,
+    new_figure,
+    readable,
+    tidy,
+    to_png,
+)
 
 if TYPE_CHECKING:
     from ..benchmarking import Measurement
 
 
-@as_it_stands
+@literal_text
 def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) -> bytes:
     """Draw samples a second against the batch size, a line for each device and hidden size.
 
@@ -24,7 +34,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     measurements : sequence of Measurement
         One a case.
     title : str
-        What they say, wrapped to the width.
+        The conclusion, wrapped to the width.
     caption : str
         What they were measured on, a line each.
 
@@ -72,17 +82,12 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     axes.yaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.0f}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    tidy(axes)
     legend(axes, lines, names, loc="upper left", bbox_to_anchor=(1.01, 1))
     figure.suptitle(textwrap.fill(readable(title, 600), 100), x=0.01, ha="left", fontsize=11)
-    said = [
-        part for line in caption.split("\n") for part in textwrap.wrap(readable(line, 600), 150)
-    ]
-    figure.supxlabel("\n".join(said), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    footnote(figure, caption.split("\n"), 150)
     return to_png(figure)
 
 
-def _lighter(colour: str, share: float) -> tuple[float, ...]:
-    return tuple(part + (1 - part) * share for part in to_rgb(colour))
+def _lighter(colour: str, white: float) -> tuple[float, ...]:
+    return tuple(part + (1 - part) * white for part in to_rgb(colour))

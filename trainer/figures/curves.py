@@ -14,8 +14,8 @@ from .style import (
     COLOURS,
     GREY,
     MARKERS,
-    as_it_stands,
     legend,
+    literal_text,
     new_figure,
     readable,
     tidy,
@@ -32,7 +32,7 @@ _TICKS = (0, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 100)  # per cent of rig
 _RIGHT = 100.1  # where the scale of the right answers would end
 
 
-@as_it_stands
+@literal_text
 def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
     """Draw loss and accuracy by epoch, the runs over each other.
 
@@ -92,7 +92,7 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
 
 
 def _spread_by_errors(axes: Axes) -> None:
-    """Give per cent of right answers room by the errors' logarithm: 99 from 98 as 98 from 96."""
+    """Scale per cent of right answers by the errors' logarithm: 99 from 98 as 98 from 96."""
     axes.set_yscale(
         "function",
         functions=(

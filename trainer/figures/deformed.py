@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .style import GREY, as_it_stands, new_figure, readable, to_png, white_to_black
+from .style import GREY, literal_text, new_figure, readable, to_png, white_to_black
 
 _GAP = 2  # pixels between images, and twice so many beside the originals
 _TILE = 0.55  # inches
 
 
-@as_it_stands
+@literal_text
 def deformed(
     examples: np.ndarray,
     image_shape: tuple[int, int],

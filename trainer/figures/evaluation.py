@@ -1,4 +1,4 @@
-"""Where a network errs: the confusion matrix, and the mistakes that it was surest of."""
+"""Where a network is wrong: the confusion matrix, and the mistakes of the highest confidence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.patches import Rectangle
 
-from .style import GREY, as_it_stands, new_figure, readable, to_png, white_to_black
+from .style import (
+    GREY,
+    frame_image,
+    literal_text,
+    new_figure,
+    panels,
+    readable,
+    to_png,
+    white_to_black,
+)
 
 if TYPE_CHECKING:
     from ..metrics import Evaluation, Mistake
@@ -18,11 +27,11 @@ _MOST_CLASSES = 40  # whose counts can still be read
 _COLUMNS, _OF_MANY = 6, 10  # of the gallery, the latter of more than four rows
 
 
-@as_it_stands
+@literal_text
 def confusion(result: Evaluation) -> bytes:
     """Draw the confusion matrix, the counts in its cells.
 
-    The shade of an error is its share of the samples of that class; right answers, which would
+    The shade of an error is its fraction of the samples of that class; right answers, which would
     drown every error, have none.
 
     Parameters
@@ -38,8 +47,7 @@ def confusion(result: Evaluation) -> bytes:
     k = len(labels)
     counts = result.confusion
     support = np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    shares = 100 * counts / support
-    errors = np.where(np.eye(k, dtype=bool), np.nan, shares)
+    errors = np.where(np.eye(k, dtype=bool), np.nan, 100 * counts / support)
     cell = min(max(0.35, 5.6 / k), 1.2)  # inches
     most = float(np.nanmax(errors)) if k > 1 else 0.0
     digits = len(str(counts.max()))
@@ -77,7 +85,7 @@ def confusion(result: Evaluation) -> bytes:
     return to_png(figure)
 
 
-@as_it_stands
+@literal_text
 def mistakes(
     worst: Sequence[Mistake],
     images: np.ndarray,
@@ -101,17 +109,12 @@ def mistakes(
         A PNG image.
     """
     columns = min(_COLUMNS if len(worst) <= 4 * _COLUMNS else _OF_MANY, len(worst))
-    rows = -(-len(worst) // columns)
-    figure = new_figure(max(1.55 * columns, 2.2), 1.95 * rows)
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
-    for axes in grid:
-        axes.set_axis_off()
+    figure = new_figure(max(1.55 * columns, 2.2), 1.95 * -(-len(worst) // columns))
+    grid = panels(figure, len(worst), columns)
     for axes, mistake, values in zip(grid, worst, images, strict=False):
         image = values.reshape(image_shape)
         axes.imshow(image, interpolation="nearest", **white_to_black(value_range))
-        axes.set_axis_on()
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("#bbbbbb")
+        frame_image(axes)
         words = f"{readable(mistake.truth)}, taken for {readable(mistake.answer)}"
         axes.set_title("\n".join(textwrap.wrap(words, 22)), fontsize=9, pad=3)
         axes.set_xlabel(

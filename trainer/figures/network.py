@@ -1,4 +1,4 @@
-"""Inside a network: one sample's way through it, its answers run backwards, its first layer."""
+"""Inside a network: one sample traced through it, its answers run backwards, its first layer."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from ..plain_text import one_line
 from .style import (
     COLOURS,
     GREY,
-    as_it_stands,
+    frame_image,
+    literal_text,
     new_figure,
+    panels,
     readable,
     tidy,
     to_png,
@@ -36,23 +38,23 @@ if TYPE_CHECKING:
 _SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#062a5e", "#2f6cae", "#9a9a9a", "#efb04a", "#fff6cf"]
 )
-_COLUMNS = 4  # panels a row of the walk
+_COLUMNS = 4  # panels a row of the trace
 _WIDEST, _WIDEST_UNIT = 1300, 170  # screen pixels of the first layer's grid, and of a unit in it
 _FEW_COLUMNS = 6  # units a row that can all be named beside it
 _LONGEST_TICK = 20  # letters of a label below a bar
 _FEW = 40  # units whose bars are drawn apart
 _FINE = 600  # cells that a heat map has at least, either way
-_LARGE, _SHADES = 150_000, 64  # bytes of an image that makes do with fewer shades, and how many
+_LARGE, _SHADES = 150_000, 64  # bytes of an image that is reduced to fewer shades, how many
 
 Panel = Callable[[FigureBase, Axes], None]
 
 
-# --- one sample's way -----------------------------------------------------------------------
+# --- one sample traced -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """A page of the walk: what it shows, and its panels."""
+    """A page of the trace: its title and its panels."""
 
     title: str
     panels: list[Panel]
@@ -62,18 +64,15 @@ class _Stage:
         return -(-len(self.panels) // _COLUMNS)
 
     def draw(self, figure: FigureBase) -> None:
-        columns = min(_COLUMNS, len(self.panels))
-        grid = np.asarray(figure.subplots(self.rows, columns, squeeze=False)).reshape(-1)
-        for axes in grid[len(self.panels) :]:
-            axes.set_axis_off()
-        for axes, panel in zip(grid, self.panels, strict=False):
+        grid = panels(figure, len(self.panels), min(_COLUMNS, len(self.panels)))
+        for axes, panel in zip(grid, self.panels, strict=True):
             panel(figure, axes)
         figure.suptitle(self.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
 
 
-@as_it_stands
-def walk(
-    trace: Trace,
+@literal_text
+def trace(
+    result: Trace,
     *,
     title: str,
     image_shape: tuple[int, int] | None,
@@ -84,11 +83,11 @@ def walk(
 
     Parameters
     ----------
-    trace : Trace
+    result : Trace
     title : str
         Which sample of which network.
     image_shape : tuple of int or None
-        (height, width) of the sample; None where it is no image, which is drawn as bars.
+        (height, width) of the sample; None if it is not an image and is drawn as bars.
     classes : sequence of str
         The labels, in the order of their codes.
     value_range : tuple of float
@@ -99,9 +98,9 @@ def walk(
     png, pdf : bytes
         An image of all stages, and a document with a page for each.
     """
-    stages = _stages(trace, image_shape, classes, value_range)
+    stages = _stages(result, image_shape, classes, value_range)
     longest = min(_LONGEST_TICK, max(map(len, classes)))
-    row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave room for bars
+    row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave space for bars
     heading = "\n".join(textwrap.wrap(readable(title, 180), 90)[:2])
     pages = io.BytesIO()
     images: list[bytes] = []
@@ -113,14 +112,14 @@ def walk(
             about = page.text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
             about.set_visible(not images)  # once an image, but on every page
             images.append(to_png(page))
-            page.set_layout_engine("none")  # all is in its place
+            page.set_layout_engine("none")  # everything is placed
             about.set_visible(True)
             document.savefig(page)
     return _small(_stacked(images)), pages.getvalue()
 
 
 def _stacked(images: Sequence[bytes]) -> bytes:
-    """Put images of one width under each other."""
+    """Return images of one width as one, below each other."""
     parts = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
     whole = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
     top = 0
@@ -133,24 +132,24 @@ def _stacked(images: Sequence[bytes]) -> bytes:
 
 
 def _stages(
-    trace: Trace,
+    result: Trace,
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
 ) -> list[_Stage]:
-    last = len(trace.layers)
+    last = len(result.layers)
     low, high = value_range
     stages = [
         _Stage(
-            f"The sample: {readable(classes[trace.label])}",
+            f"The sample: {readable(classes[result.label])}",
             [
-                _sample(trace.values, image_shape, (low, high), "value"),
-                _sample(trace.inputs, image_shape, None, "input x"),
-                _bars(trace.targets, "class", "target t", classes),
+                _sample(result.values, image_shape, (low, high), "value"),
+                _sample(result.inputs, image_shape, None, "input x"),
+                _bars(result.targets, "class", "target t", classes),
             ],
         )
     ]
-    for layer in trace.layers:
+    for layer in result.layers:
         n = layer.number
         units = classes if n == last else None
         stages.append(
@@ -165,23 +164,23 @@ def _stages(
                         _units(layer),
                         f"output a{layer.sub}",
                         units,
-                        marks=trace.targets if n == last else None,
+                        marks=result.targets if n == last else None,
                     ),
                 ],
             )
         )
     back: list[Panel] = []
-    for layer in reversed(trace.layers):
+    for layer in reversed(result.layers):
         n = layer.number
         units = classes if n == last else None
         back += [
-            _bars(layer.errors, _units(layer), f"error {trace.error_formula(n)}", units),
+            _bars(layer.errors, _units(layer), f"error {result.error_formula(n)}", units),
             _bars(layer.deltas, _units(layer), f"δ{layer.sub} for the update", units),
         ]
     stages.append(_Stage("The errors backward", back))
-    for layer in trace.layers:
+    for layer in result.layers:
         n = layer.number
-        panels = [
+        shown = [
             _heat(layer, layer.W, f"W{layer.sub} before"),
             _heat(layer, layer.W_after, f"W{layer.sub} after", like=layer.W),
             _heat(layer, layer.W_change, f"change of W{layer.sub}"),
@@ -189,19 +188,19 @@ def _stages(
         ]
         if layer.b is not None and layer.b_after is not None and layer.b_change is not None:
             units = classes if n == last else None
-            panels += [
+            shown += [
                 _bars(layer.b, _units(layer), f"bias b{layer.sub} before", units),
                 _bars(layer.b_after, _units(layer), f"bias b{layer.sub} after", units),
                 _bars(layer.b_change, _units(layer), f"change of b{layer.sub}", units),
             ]
-        stages.append(_Stage(f"Layer {n}: one update of rate {trace.learning_rate:g}", panels))
+        stages.append(_Stage(f"Layer {n}: one update of rate {result.learning_rate:g}", shown))
     stages.append(
         _Stage(
-            f"After the update: loss {trace.loss:.4g} → {trace.loss_after:.4g}",
+            f"After the update: loss {result.loss:.4g} → {result.loss_after:.4g}",
             [
-                _bars(trace.outputs, "class", "output before", classes, marks=trace.targets),
-                _bars(trace.outputs_after, "class", "output after", classes, marks=trace.targets),
-                _bars(trace.outputs_after - trace.outputs, "class", "change of output", classes),
+                _bars(result.outputs, "class", "output before", classes, marks=result.targets),
+                _bars(result.outputs_after, "class", "output after", classes, marks=result.targets),
+                _bars(result.outputs_after - result.outputs, "class", "change of output", classes),
             ],
         )
     )
@@ -244,7 +243,7 @@ def _bars(
     *,
     marks: np.ndarray | None = None,
 ) -> Panel:
-    """A bar a number; where there are too many to be told apart, their outline."""
+    """Return a panel with a bar a number; if too many to be distinguished, their outline."""
 
     def draw(figure: FigureBase, axes: Axes) -> None:
         n = len(values)
@@ -276,7 +275,7 @@ def _bars(
 
 
 def _function(layer: LayerTrace) -> Panel:
-    """The activation function with this sample's units on it."""
+    """Return a panel of the activation function with this sample's units on it."""
 
     def draw(figure: FigureBase, axes: Axes) -> None:
         z, a = layer.curve
@@ -304,7 +303,7 @@ def _function(layer: LayerTrace) -> Panel:
 def _heat(
     layer: LayerTrace, matrix: np.ndarray, name: str, like: np.ndarray | None = None
 ) -> Panel:
-    """A weight matrix; zero is the middle grey, the few largest weights go beyond the scale."""
+    """Return a panel of a weight matrix; zero is middle grey, the largest few exceed the scale."""
 
     def draw(figure: FigureBase, axes: Axes) -> None:
         sizes = np.abs(matrix if like is None else like)
@@ -347,7 +346,7 @@ def _histogram(layer: LayerTrace) -> Panel:
 
 
 def _legend(axes: Axes) -> None:
-    """Above the axes, where nothing is drawn."""
+    """Add a legend above the axes, where nothing is drawn."""
     axes.legend(
         frameon=False,
         fontsize=7,
@@ -361,16 +360,18 @@ def _legend(axes: Axes) -> None:
 
 def _plain(axes: Axes) -> None:
     tidy(axes)
-    axes.tick_params(labelsize=7)
-    axes.xaxis.label.set_fontsize(8)
-    axes.yaxis.label.set_fontsize(8)
+    _shrink_labels(axes)
     axes.yaxis.get_offset_text().set_fontsize(7)
 
 
 def _locate(axes: Axes) -> None:
-    """Ticks at whole numbers, small."""
+    """Place small ticks at whole numbers."""
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    _shrink_labels(axes)
+
+
+def _shrink_labels(axes: Axes) -> None:
     axes.tick_params(labelsize=7)
     axes.xaxis.label.set_fontsize(8)
     axes.yaxis.label.set_fontsize(8)
@@ -387,17 +388,17 @@ def _colour_bar(figure: FigureBase, image: Any, axes: Axes, name: str, **options
 # --- backwards ------------------------------------------------------------------------------
 
 
-@as_it_stands
+@literal_text
 def backquery(
     result: Backquery, *, image_shape: tuple[int, int] | None, classes: Sequence[str]
 ) -> bytes:
-    """Draw what labels look like to a network, in the book's greys: dark is much.
+    """Draw what labels look like to a network, in the book's greys: dark is a high value.
 
     Parameters
     ----------
     result : Backquery
     image_shape : tuple of int or None
-        (height, width); None where the features are no image, which are drawn as bars.
+        (height, width); None if the features are not an image and are drawn as bars.
     classes : sequence of str
         The labels, in the order of their codes.
 
@@ -405,25 +406,22 @@ def backquery(
     -------
     bytes
         A PNG image. Every picture's own smallest value is white and its largest black; a pixel
-        that never reached the network is left out.
+        that never reached the network is omitted.
     """
     n = len(result.labels)
     columns = min(5 if image_shape else 2, n)
     rows = -(-n // columns)
     width, height = (1.5, 1.72) if image_shape else (4.5, 2.0)
     figure = new_figure(width * columns, height * rows)
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
-    for axes in grid[n:]:
-        axes.set_axis_off()
-    for axes, code, values in zip(grid, result.labels, result.values, strict=False):
+    grid = panels(figure, n, columns)
+    for axes, code, values in zip(grid, result.labels, result.values, strict=True):
         label = "\n".join(textwrap.wrap(readable(classes[code]), 24)) or readable(classes[code])
         if image_shape is None:
             _bars(np.nan_to_num(values), "feature", "value")(figure, axes)
             axes.set_title(label, fontsize=9, pad=3)
             continue
         axes.imshow(values.reshape(image_shape), cmap="Greys", interpolation="nearest")
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_color("#bbbbbb")
+        frame_image(axes)
         axes.set_title(label, fontsize=11, pad=3)
     return _small(to_png(figure))
 
@@ -431,7 +429,7 @@ def backquery(
 # --- the first layer ------------------------------------------------------------------------
 
 
-@as_it_stands
+@literal_text
 def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -> bytes:
     """Draw what units look at, in a grid: black is most negative, grey zero, white most positive.
 
@@ -499,7 +497,7 @@ def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -
 
 
 def _small(png: bytes) -> bytes:
-    """Write a large image in so few shades that it is small; none is missed."""
+    """Return a large image in so few shades that it is small; the loss cannot be seen."""
     if len(png) <= _LARGE:
         return png
     with Image.open(io.BytesIO(png)) as image:
@@ -517,7 +515,7 @@ def _small(png: bytes) -> bytes:
 
 
 def _palette() -> Image.Image:
-    """Every colour of the walk: greys, the heat maps', and lines and bars with their soft edges."""
+    """Return every colour of the trace: greys, the heat maps', lines and bars with soft edges."""
     greys = np.repeat(np.linspace(0, 1, 32)[:, None], 3, axis=1)
     signed = _SIGNED(np.linspace(0, 1, 25))[:, :3]
     edges = np.linspace(0, 1, 12)[:, None]

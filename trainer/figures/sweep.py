@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import statistics
-import textwrap
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,22 @@ from typing import TYPE_CHECKING, Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
-from .style import COLOURS, GREY, MARKERS, as_it_stands, legend, new_figure, readable, to_png
+from ..plain_text import value_text
+from .style import (
+    COLOURS,
+    GREY,
+    MARKERS,
+    footnote,
+    legend,
+    literal_text,
+    new_figure,
+    readable,
+    tidy,
+    to_png,
+)
 
 if TYPE_CHECKING:
-    from ..sweeping import Standing
+    from ..sweep import Standing
 
 _MOST_LINES = 12
 _MOST_TICKS = 12
@@ -23,7 +34,7 @@ _MOST_DOTS = 40
 _ERROR_BARS: dict[str, Any] = {"capsize": 3, "linewidth": 1.8, "markersize": 5, "elinewidth": 1.0}
 
 
-@as_it_stands
+@literal_text
 def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> bytes:
     """Draw accuracy with error bars, the best point marked.
 
@@ -36,7 +47,7 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> byte
     standings : sequence of Standing
         The best first.
     accuracy : str
-        What it is that they are ranked by.
+        What they are ranked by.
     caption : str
         What was trained.
 
@@ -54,7 +65,7 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> byte
     elif len(options) == 2 and numeric:
         along = max(numeric, key=lambda name: len(set(numeric[name])))
         lines_of = others[0] if others else next(name for name in options if name != along)
-        if len({_text(s.values[lines_of]) for s in standings}) > _MOST_LINES:
+        if len({value_text(s.values[lines_of]) for s in standings}) > _MOST_LINES:
             along = None
     if along is not None:
         figure = new_figure(7.5, 4.5)
@@ -71,12 +82,8 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> byte
         axes.set_xlabel(f"{accuracy}, %")
         if len(shown) < len(standings):
             caption += f"; the best {len(shown)} of {len(standings):,}"
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.supxlabel(
-        textwrap.fill(readable(caption, 600), 120), x=0.01, ha="left", fontsize=7.5, color=GREY
-    )
+    tidy(axes)
+    footnote(figure, [caption], 120)
     return to_png(figure)
 
 
@@ -84,7 +91,7 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
     groups: dict[str, list[Standing]] = {}
     ordered = sorted(standings, key=lambda s: _order(s.values[lines_of]) if lines_of else (0, ""))
     for s in ordered:
-        groups.setdefault(_text(s.values[lines_of]) if lines_of else "", []).append(s)
+        groups.setdefault(value_text(s.values[lines_of]) if lines_of else "", []).append(s)
     drawn = []
     for i, group in enumerate(groups.values()):
         good = sorted(
@@ -105,11 +112,11 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
     best = standings[0]
     if best.accuracy is not None:
         at = (_number(best.values[along]), _percent(best.accuracy))
-        axes.plot(*at, marker="o", markersize=13, fillstyle="none", color="black", zorder=4)
+        _mark_best(axes, *at)
         right = at[0] > positions[len(positions) // 2]
-        where = _text(best.values[along])
+        where = value_text(best.values[along])
         if lines_of:
-            where = f"{_text(best.values[lines_of])} at {where}"
+            where = f"{value_text(best.values[lines_of])} at {where}"
         axes.annotate(
             f"{readable(where)}: {at[1]:.2f} %",
             at,
@@ -136,6 +143,10 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
         )
 
 
+def _mark_best(axes: Axes, x: float, y: float) -> None:
+    axes.plot(x, y, marker="o", markersize=13, fillstyle="none", color="black", zorder=4)
+
+
 def _mark_diverged(axes: Axes, standings: Sequence[Standing], along: str) -> None:
     at = [_number(s.values[along]) for s in standings if s.diverged]
     if at:
@@ -159,7 +170,7 @@ def _mark_diverged(axes: Axes, standings: Sequence[Standing], along: str) -> Non
 
 
 def _all_options(standing: Standing) -> str:
-    return ", ".join(f"{_name(k)} {_text(v)}" for k, v in standing.values.items()) or "all"
+    return ", ".join(f"{_name(k)} {value_text(v)}" for k, v in standing.values.items()) or "all"
 
 
 def _dots(axes: Axes, standings: Sequence[Standing], names: Sequence[str]) -> None:
@@ -185,7 +196,7 @@ def _dots(axes: Axes, standings: Sequence[Standing], names: Sequence[str]) -> No
             )
     if standings[0].accuracy is not None:
         at = _percent(standings[0].accuracy)
-        axes.plot(at, 0, marker="o", markersize=13, fillstyle="none", color="black", zorder=4)
+        _mark_best(axes, at, 0)
         axes.annotate(
             f"{at:.2f} %",
             (at, 0),
@@ -233,7 +244,7 @@ def _deviates(standings: Sequence[Standing]) -> bool:
 
 
 def _numbers(standings: Sequence[Standing], name: str) -> list[float]:
-    """Give an option's values as numbers, or none if one is no number."""
+    """Return an option's values as numbers, or none if one of them is not a number."""
     values = [s.values[name] for s in standings]
     return [_number(value) for value in values] if all(map(_is_number, values)) else []
 
@@ -249,7 +260,7 @@ def _number(value: Any) -> float:
 
 
 def _order(value: Any) -> tuple[float, str]:
-    return (_number(value), "") if _is_number(value) else (math.inf, _text(value))
+    return (_number(value), "") if _is_number(value) else (math.inf, value_text(value))
 
 
 def _percent(fraction: float | None) -> float:
@@ -258,11 +269,3 @@ def _percent(fraction: float | None) -> float:
 
 def _name(option: str) -> str:
     return "hidden units" if option == "hidden" else option.replace("_", " ")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return "-".join(map(str, value)) or "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -23,20 +23,20 @@ from trainer import EpochReport, fit, load
 from trainer.augmentation import Deformation, read_augment, with_turned_copies
 from trainer.recipes import RECIPES, Recipe, build
 from trainer.running.run_folder import Run, RunError
-from trainer.sweeping import (
-    KINDS,
+from trainer.sweep import (
     MOST_RUNS,
     Outcome,
     Plan,
     SweepFolder,
     Workers,
     as_text,
+    divide_cores,
     estimate,
     rank,
-    share_out,
     sweep,
     values_of,
 )
+from trainer.sweep.values import KINDS
 from trainer.training.minimize import minimize
 
 DIGITS = RECIPES["digits"]
@@ -236,12 +236,12 @@ def test_held_out_samples_rank_where_there_are_some():
 )
 def test_processes_times_threads_are_the_cores(monkeypatch, cores, runs, jobs, expected):
     monkeypatch.setattr(kernel_workers, "worker_count", lambda: cores)
-    workers = share_out(runs, device="cpu", jobs=jobs)
+    workers = divide_cores(runs, device="cpu", jobs=jobs)
     assert (workers.jobs, workers.threads) == expected
 
 
 def test_a_gpu_takes_one_run_after_the_other():
-    assert share_out(9, device="gpu:0", jobs=4) == Workers(1, 1)
+    assert divide_cores(9, device="gpu:0", jobs=4) == Workers(1, 1)
 
 
 def directly(data, recipe, seed, limit=None):
@@ -339,7 +339,7 @@ def _kill_yourself(*args):
 
 
 def test_a_killed_worker_is_told_apart(digits, monkeypatch):
-    monkeypatch.setattr("trainer.sweeping._train", _kill_yourself)
+    monkeypatch.setattr("trainer.sweep.workers._train", _kill_yourself)
     plan = Plan(DIGITS, SHORT, {}, seeds=(0, 1))
     with pytest.raises(BrokenExecutor):
         list(sweep(plan, list(plan.trials()), digits, workers=PAIR))
@@ -347,7 +347,7 @@ def test_a_killed_worker_is_told_apart(digits, monkeypatch):
 
 def test_workers_keep_to_their_threads_whatever_the_environment_says(digits, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    monkeypatch.setattr("trainer.sweeping._train", _count_threads)
+    monkeypatch.setattr("trainer.sweep.workers._train", _count_threads)
     plan = Plan(DIGITS, SHORT, {}, seeds=(0, 1))
     assert list(sweep(plan, list(plan.trials()), digits, workers=PAIR)) == [1, 1]
 
@@ -394,7 +394,7 @@ def test_a_dask_cluster_takes_a_sweep(digits, monkeypatch):
         distributed.Client(cluster),
         joblib.parallel_config(backend="dask"),
     ):
-        workers = share_out(4, device="cpu")
+        workers = divide_cores(4, device="cpu")
         assert (workers.jobs, workers.cluster) == (2, "Dask")
         outcomes = list(sweep(plan, list(plan.trials()), digits, workers=workers))
     assert len(outcomes) == 4

@@ -1,0 +1,123 @@
+"""Reports as rows and tables: of a training, of a benchmark, of a sweep."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from ..plain_text import percent, value_text
+from .formats import three_digits
+from .tables import new_table
+from .terminal import styled
+
+if TYPE_CHECKING:
+    from ..benchmarking import Measurement
+    from ..sweep import Outcome, Standing
+    from ..training import EpochReport
+    from ..training.minimize import IterationReport
+
+LONGEST_STANDINGS = 20
+
+Cell = tuple[str, int, str]  # a column's header and width, and the row's value
+
+
+def epoch_cells(report: EpochReport) -> list[Cell]:
+    """Return the cells of an epoch's row."""
+    return [
+        ("epoch", 7, str(report.epoch)),
+        ("loss", 9, f"{report.train_loss:.6f}"),
+        *_accuracies(report),
+        ("seconds", 8, three_digits(report.seconds)),
+        ("samples/s", 10, f"{report.samples_per_second:,.0f}"),
+    ]
+
+
+def iteration_cells(report: IterationReport) -> list[Cell]:
+    """Return the cells of the row of an iteration of a full-batch training."""
+    return [
+        ("iteration", 9, str(report.iteration)),
+        ("evaluations", 11, str(report.evaluations)),
+        ("loss", 9, f"{report.train_loss:.6f}"),
+        ("training", 9, percent(report.train_accuracy)),
+        *_accuracies(report),
+        ("seconds", 8, three_digits(report.seconds)),
+    ]
+
+
+def _accuracies(report: EpochReport | IterationReport) -> list[Cell]:
+    """Return the accuracies on samples that are not trained on."""
+    test, validation = report.test_accuracy, report.validation_accuracy
+    cells = [("test", 9, "-" if test is None else percent(test))]
+    if validation is not None:
+        cells.append(("validation", 10, percent(validation)))
+    return cells
+
+
+def measurements_table(measurements: Sequence[Measurement]) -> Table:
+    """Return a row a case, the hidden sizes apart."""
+    table = new_table(
+        "device", "hidden", "batch", "samples/s", "spread", "epoch s", "GFLOP/s", "% matmul"
+    )
+    before = measurements[0].hidden
+    for m in measurements:
+        if m.hidden != before:
+            table.add_row()
+            before = m.hidden
+        slowest, fastest = (
+            100 * (rate / m.samples_per_second - 1) for rate in (m.slowest, m.fastest)
+        )
+        table.add_row(
+            m.device,
+            str(m.hidden),
+            str(m.batch_size),
+            styled(f"{m.samples_per_second:,.0f}", "bold"),
+            f"{slowest:+.0f} … {fastest:+.0f} %",
+            f"{'~' if m.scaled else ''}{three_digits(m.epoch_seconds)}",
+            three_digits(m.gflops),
+            three_digits(m.percent_of_matmul),
+        )
+    return table
+
+
+def outcome_line(outcome: Outcome, ranked_by: str) -> str:
+    """Return what was trained and the accuracy that it reached."""
+    values = [f"{_spaced(name)} {value_text(value)}" for name, value in outcome.values.items()]
+    accuracy = getattr(outcome, ranked_by)
+    result = outcome.status if accuracy is None else percent(accuracy)
+    return f"{', '.join([*values, f'seed {outcome.seed}'])}: {result}"
+
+
+def standings_table(
+    standings: Sequence[Standing], ranked_by: str, most: int = LONGEST_STANDINGS
+) -> Table:
+    """Return a row for each of the best combinations, and how many more there are."""
+    held_out = ranked_by == "validation_accuracy"
+    headers = [_spaced(name) for name in standings[0].values]
+    several = any(s.runs > 1 for s in standings)
+    headers += ["held-out" if held_out else "test", *["±"] * several, *["test"] * held_out]
+    table = new_table(*headers, "loss", "seconds", "runs")
+    for place, s in enumerate(standings[:most]):
+        style = "bold green" if place == 0 else ""
+        cells = [value_text(value) for value in s.values.values()]
+        cells.append("diverged" if s.accuracy is None else percent(s.accuracy))
+        if several:
+            cells.append("" if s.deviation is None else f"{100 * s.deviation:.2f}")
+        if held_out:
+            cells.append("" if s.test_accuracy is None else percent(s.test_accuracy))
+        cells.append("" if s.train_loss is None else _loss(s.train_loss))
+        runs = f"{s.runs - s.diverged} of {s.runs}" if s.diverged else str(s.runs)
+        cells += [three_digits(s.seconds) if s.seconds else "", runs]
+        table.add_row(*(styled(cell, style) for cell in cells))
+    if len(standings) > most:
+        table.add_row("…", *[""] * (len(table.columns) - 2), f"{len(standings) - most:,} more")
+    return table
+
+
+def _loss(loss: float) -> str:
+    return f"{loss:.6f}" if loss < 1000 else f"{loss:.3g}"
+
+
+def _spaced(option: str) -> str:
+    return option.replace("_", " ")

@@ -1,0 +1,348 @@
+"""Four views with the same methods show a training, a benchmark or a sweep while it runs.
+
+`TerminalView` is live, `PlainView` writes plain lines to a pipe or a file, `JsonView` one object
+an event, `QuietView` nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Group
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from ..plain_text import one_line
+from .answers import report_table
+from .formats import duration
+from .reports import (
+    LONGEST_STANDINGS,
+    Cell,
+    epoch_cells,
+    iteration_cells,
+    measurements_table,
+    outcome_line,
+    standings_table,
+)
+from .tables import fact_lines, facts_grid
+from .terminal import as_json, console, json_line, line, styled
+
+if TYPE_CHECKING:
+    from ..benchmarking import Measurement
+    from ..metrics import Evaluation
+    from ..sweep import Outcome, Standing
+    from ..training import BatchProgress, EpochReport
+    from ..training.minimize import IterationReport
+
+
+class QuietView:
+    """Shows nothing, and is the base of the other views."""
+
+    def note(self, message: str) -> None:
+        """Show a line the user should know of."""
+
+    def downloading(self, file: str, done: int, total: int) -> None:
+        """Show how many bytes of a file have arrived."""
+
+    def preparing(self) -> None:
+        """Show that it takes a moment until the start."""
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        """Show what is trained on what; a sweep's config says how many runs it has."""
+
+    def progress(self, report: BatchProgress) -> None:
+        """Show how far the running epoch is."""
+
+    def epoch(self, report: EpochReport) -> None:
+        """Show what an epoch came to."""
+
+    def iteration(self, report: IterationReport) -> None:
+        """Show what an iteration of a full-batch training came to."""
+
+    def training_report(self, result: Evaluation) -> None:
+        """Show how a full-batch training classifies its own training samples."""
+
+    def measurement(self, measurement: Measurement) -> None:
+        """Show a new median of a benchmark's case."""
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Show what a run of a sweep came to."""
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        """Show what all runs of a sweep came to, the best first; not called after each."""
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        """Show that all is finished, or was stopped."""
+
+    def failed(self, message: str, result: dict[str, Any]) -> None:
+        """End a training that could not go on; `error` shows why."""
+        self.close()
+
+    def close(self) -> None:
+        """Restore the terminal."""
+
+
+class JsonView(QuietView):
+    """Prints one JSON object a line, nothing else."""
+
+    def _event(self, event: str, fields: dict[str, Any]) -> None:
+        json_line({"event": event} | fields)
+
+    def note(self, message: str) -> None:
+        self._event("note", {"message": message})
+
+    def downloading(self, file: str, done: int, total: int) -> None:
+        self._event("download", {"file": file, "bytes": done, "total": total})
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        self._event("start", config)
+
+    def progress(self, report: BatchProgress) -> None:
+        self._event("progress", as_json(report))
+
+    def epoch(self, report: EpochReport) -> None:
+        self._event("epoch", as_json(report))
+
+    def iteration(self, report: IterationReport) -> None:
+        self._event("iteration", as_json(report))
+
+    def training_report(self, result: Evaluation) -> None:
+        scores = [*result.classes, *result.averages]
+        self._event("training_report", {"accuracy": result.accuracy, "classes": scores})
+
+    def measurement(self, measurement: Measurement) -> None:
+        self._event("measurement", as_json(measurement))
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._event("run", as_json(outcome))
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        self._event("end", result)
+
+    def failed(self, message: str, result: dict[str, Any]) -> None:
+        self._event("failed", {"message": message} | result)
+
+
+class PlainView(QuietView):
+    """Prints plain lines without a control character, and tables at the end."""
+
+    def __init__(self) -> None:
+        self._console = console()
+        self._header = False
+        self._cases: dict[tuple[str, int, int], Measurement] = {}
+        self._runs = self._finished = 0
+        self._ranked_by = ""
+        self._standings: Sequence[Standing] = ()
+
+    def _print(self, text: str, style: str = "") -> None:
+        line(text)
+
+    def note(self, message: str) -> None:
+        self._print(message, "yellow")
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        self._runs, self._finished = config.get("runs", 0), config.get("finished", 0)
+        self._ranked_by = config.get("ranked_by", "")
+        self._show_facts(facts)
+
+    def _show_facts(self, facts: dict[str, str]) -> None:
+        fact_lines(facts)
+
+    def epoch(self, report: EpochReport) -> None:
+        self._row(epoch_cells(report))
+
+    def iteration(self, report: IterationReport) -> None:
+        self._row(iteration_cells(report))
+
+    def _row(self, cells: list[Cell]) -> None:
+        if not self._header:
+            self._print("  ".join(f"{name:>{width}}" for name, width, _ in cells), "bold")
+            self._header = True
+        self._print("  ".join(f"{value:>{width}}" for _, width, value in cells))
+
+    def training_report(self, result: Evaluation) -> None:
+        self._console.print()
+        self._console.print(styled("classification report on the training samples", "cyan"))
+        self._console.print(report_table(result))
+        self._console.print()
+
+    def measurement(self, measurement: Measurement) -> None:
+        case = (measurement.device, measurement.hidden, measurement.batch_size)
+        self._cases[case] = measurement
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._finished += 1
+        counted = f"{self._finished:>{len(str(self._runs))}}/{self._runs}"
+        line(f"{counted}  {outcome_line(outcome, self._ranked_by)}")
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        self._standings = standings
+
+    def _table(self) -> Table | None:
+        """Return what a benchmark or a sweep has come to."""
+        if self._cases:
+            return measurements_table(list(self._cases.values()))
+        if self._standings:
+            return standings_table(self._standings, self._ranked_by)
+        return None
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        table = self._table()
+        if table is not None:
+            self._console.print()
+            self._console.print(table)
+            self._console.print()
+        for text in lines:
+            line(text)
+
+
+class TerminalView(PlainView):
+    """Shows a live bar below the rows of the epochs, or below a table that changes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = Progress(
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[text]}", markup=False),
+            console=self._console,
+            transient=True,
+            expand=True,
+            speed_estimate_period=0,  # which nothing shows, and would store a sample an epoch
+        )
+        self._task = self._bar.add_task("", total=None, text="", visible=False)
+        self._last: BatchProgress | None = None
+        self._live: Live | None = None
+        self._before, self._since = 0, 0.0  # runs that were finished at the start, and when it was
+
+    def _print(self, text: str, style: str = "") -> None:
+        self._console.print(styled(text, style))
+
+    def _show(self, description: str, done: int, total: int | None, text: str) -> None:
+        self._bar.update(
+            self._task,
+            description=one_line(description),
+            completed=done,
+            total=total,
+            text=text,
+            visible=True,
+        )
+        self._bar.start()
+
+    def downloading(self, file: str, done: int, total: int) -> None:
+        self._show(file, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def preparing(self) -> None:
+        self._show("preparing", 0, None, "kernels are compiled on the first start")
+
+    def _show_facts(self, facts: dict[str, str]) -> None:
+        self._console.print(facts_grid(facts))
+        self._console.print()
+
+    def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
+        super().start(facts, config)
+        self.preparing()
+        if self._runs:
+            self._before, self._since = self._finished, perf_counter()
+            self._show("running", self._finished, self._runs, "processes are being started")
+
+    def progress(self, report: BatchProgress) -> None:
+        self._last = report
+        left = (report.epochs - report.epoch + 1) * report.total - report.samples
+        text = (
+            f"{report.samples_per_second:,.0f}/s  loss {report.train_loss:.4f}"
+            f"  {duration(left / report.samples_per_second)} left"
+        )
+        epoch = f"epoch {report.epoch}/{report.epochs}"
+        self._show(epoch, report.samples, report.total, text)
+
+    def epoch(self, report: EpochReport) -> None:
+        super().epoch(report)
+        if self._last is not None:  # epochs may be too short to report from within
+            self.progress(
+                dataclasses.replace(
+                    self._last,
+                    epoch=report.epoch,
+                    samples=self._last.total,
+                    train_loss=report.train_loss,
+                    samples_per_second=report.samples_per_second,
+                )
+            )
+
+    def iteration(self, report: IterationReport) -> None:
+        super().iteration(report)
+        done, total = report.iteration, report.iterations
+        self._show(f"iteration {done}/{total}", done, total, f"loss {report.train_loss:.4f}")
+
+    def training_report(self, result: Evaluation) -> None:
+        self._bar.stop()
+        super().training_report(result)
+
+    def _table_opened(self, *, transient: bool) -> Live:
+        """Return the table that takes the bar's place."""
+        if self._live is None:
+            self._bar.stop()
+            self._live = Live(console=self._console, auto_refresh=False, transient=transient)
+            self._live.start()
+        return self._live
+
+    def measurement(self, measurement: Measurement) -> None:
+        super().measurement(measurement)
+        live = self._table_opened(transient=False)
+        shown = list(self._cases.values())
+        if len(shown) + 8 > self._console.height:  # what does not fit could not be read
+            shown = [case for case in shown if case.hidden == measurement.hidden]
+        running = f"round {measurement.rounds}; Ctrl-C ends it with what has been measured"
+        table = Group(measurements_table(shown), Text(), styled(running, "cyan"))
+        live.update(table, refresh=True)
+
+    def outcome(self, outcome: Outcome) -> None:
+        self._finished += 1
+
+    def standings(self, standings: Sequence[Standing]) -> None:
+        super().standings(standings)
+        live = self._table_opened(transient=True)
+        fitting = max(1, min(LONGEST_STANDINGS, self._console.height - 6))
+        now, left = self._finished - self._before, self._runs - self._finished
+        text = f"{self._finished:,} of {self._runs:,} runs"
+        if now and left:
+            text += f"  {duration((perf_counter() - self._since) / now * left)} left"
+        self._bar.update(
+            self._task, description="running", completed=self._finished, total=self._runs, text=text
+        )
+        table = standings_table(standings, self._ranked_by, fitting)
+        live.update(Group(table, Text(), self._bar.get_renderable()), refresh=True)
+
+    def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
+        table = self._table()
+        if self._live is not None and table is not None:
+            if self._live.transient:
+                self.close()
+                self._console.print(table)
+            else:
+                self._live.update(table, refresh=True)
+        self.close()
+        self._console.print()
+        body = Text("\n").join([styled(lines[0], "bold green"), *map(styled, lines[1:])])
+        self._console.print(Panel(body, expand=False, padding=(0, 2)))
+
+    def close(self) -> None:
+        self._bar.stop()
+        if self._live is not None:
+            self._live.stop()
+
+
+def choose_view(*, as_json: bool, quiet: bool = False) -> QuietView:
+    """Return the view that was asked for, else the one that stdout can show."""
+    if as_json:
+        return JsonView()
+    if quiet:
+        return QuietView()
+    return TerminalView() if sys.stdout.isatty() else PlainView()

@@ -1,0 +1,100 @@
+"""What the runs of a sweep came to, and which is best."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .plan import Values
+from .values import as_text
+
+DONE, DIVERGED = "done", "diverged"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes
+    ----------
+    values : dict
+        The options that the sweep varies.
+    seed : int
+    epochs : int
+        That were finished; iterations of an optimizer that sees all samples at once.
+    test_accuracy, validation_accuracy, train_loss : float or None
+        After the last epoch; None for a run that diverged or without held-out samples.
+    seconds : float
+        Of training, without evaluation and compilation.
+    status : {"done", "diverged"}
+    """
+
+    values: Values
+    seed: int
+    epochs: int
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    train_loss: float | None
+    seconds: float
+    status: str = DONE
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What the runs of one combination of values have come to so far, means over its seeds.
+
+    Attributes
+    ----------
+    values : dict
+    runs, diverged : int
+        Finished, and how many of those diverged, which are in no mean.
+    accuracy, deviation : float or None
+        Of what is ranked by; the standard deviation (n − 1) of two runs or more.
+    test_accuracy, train_loss : float or None
+    seconds : float
+    """
+
+    values: Values
+    runs: int
+    diverged: int
+    accuracy: float | None
+    deviation: float | None
+    test_accuracy: float | None
+    train_loss: float | None
+    seconds: float
+
+
+def rank(outcomes: Sequence[Outcome], *, by: str = "test_accuracy") -> list[Standing]:
+    """Order the combinations by mean accuracy, the best first; those with a run that diverged last.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+    by : {"test_accuracy", "validation_accuracy"}
+    """
+    groups: dict[tuple[str, ...], list[Outcome]] = {}
+    for outcome in outcomes:
+        key = tuple(map(as_text, outcome.values.values()))
+        groups.setdefault(key, []).append(outcome)
+    standings = [_standing(group, by) for group in groups.values()]
+    return sorted(standings, key=lambda s: (s.diverged > 0, -(s.accuracy or 0.0)))
+
+
+def _standing(group: Sequence[Outcome], by: str) -> Standing:
+    good = [outcome for outcome in group if outcome.status == DONE]
+
+    def mean(name: str) -> float | None:
+        return statistics.fmean(getattr(outcome, name) for outcome in good) if good else None
+
+    ranked = [getattr(outcome, by) for outcome in good]
+    return Standing(
+        values=group[0].values,
+        runs=len(group),
+        diverged=len(group) - len(good),
+        accuracy=mean(by),
+        deviation=statistics.stdev(ranked) if len(ranked) > 1 else None,
+        test_accuracy=mean("test_accuracy"),
+        train_loss=mean("train_loss"),
+        seconds=statistics.fmean(outcome.seconds for outcome in group),
+    )

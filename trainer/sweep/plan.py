@@ -1,0 +1,117 @@
+"""What a sweep trains: a recipe, every combination of some options, and seeds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
+
+from backends import Backend, select
+
+from ..data import Dataset
+from ..network import MLP
+from ..recipes import Recipe, augmentation, build, changed
+from ..training import fit
+from ..training.minimize import check
+from .values import KINDS, as_text
+
+Values = dict[str, Any]
+
+
+class Settings(NamedTuple):
+    """What one combination of values stands for.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    limit : int or None
+        Number of training samples, None for all.
+    """
+
+    recipe: Recipe
+    limit: int | None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run: what it differs by from the others of its sweep."""
+
+    values: Values
+    seed: int
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """As `sweep.csv` names it."""
+        return (*map(as_text, self.values.values()), str(self.seed))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep trains.
+
+    Attributes
+    ----------
+    recipe : Recipe
+    changes : dict
+        Options that win over the recipe's, in every run; also "limit", the number of training
+        samples, and "augment", what `read_augment` takes with + between, or "none".
+    grid : dict of tuple
+        Options and the values that they take.
+    seeds : tuple of int
+    """
+
+    recipe: Recipe
+    changes: Values
+    grid: dict[str, tuple[Any, ...]]
+    seeds: tuple[int, ...] = (0,)
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.grid.values())) * len(self.seeds)
+
+    def trials(self) -> Iterator[Trial]:
+        """All runs, every combination with the first seed before any with the second."""
+        for seed in self.seeds:
+            for values in product(*self.grid.values()):
+                yield Trial(dict(zip(self.grid, values, strict=True)), seed)
+
+    def settings(self, values: Values) -> Settings:
+        """Find what a combination of values stands for; ValueError if it stands for nothing."""
+        changes = self.changes | values
+        limit, augment = changes.pop("limit", None), changes.pop("augment", None)
+        if augment is not None:
+            changes["augment"] = () if augment == "none" else tuple(augment.split("+"))
+        return Settings(changed(self.recipe, changes), limit)
+
+    def check(self, dataset: Dataset) -> None:
+        """Raise ValueError if a value, or a combination of names, is none that can be trained."""
+        least = replace(dataset, train_x=dataset.train_x[:1, :1], train_y=dataset.train_y[:1])
+        cpu = select("cpu")
+        # label smoothing goes with some losses only
+        words = [n for n in self.grid if KINDS[n] in (str, bool) or n == "label_smoothing"]
+        first = {name: values[0] for name, values in self.grid.items()}
+        combinations = [
+            first | dict(zip(words, values, strict=True))
+            for values in product(*(self.grid[name] for name in words))
+        ]
+        combinations += [
+            first | {name: value}
+            for name, values in self.grid.items()
+            if name not in words
+            for value in values[1:]
+        ]
+        for values in combinations:
+            recipe, _ = self.settings(values)
+            augmentation(recipe, dataset)
+            new_network(recipe, 0, least, cpu)
+
+
+def new_network(recipe: Recipe, seed: int, data: Dataset, backend: Backend) -> MLP:
+    """Make a new network; ValueError if it cannot be trained so."""
+    model = build(recipe, data, backend=backend, seed=seed)
+    if recipe.sees_all_samples:
+        check(model, recipe.optimizer, recipe.max_iterations)
+    else:
+        fit(model, data.train_x, data.train_y, recipe, seed=seed)
+    return model

@@ -1,0 +1,302 @@
+"""The runs of a sweep, side by side in joblib's processes or on a cluster in their place."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from backends import Backend, select
+
+from ..data import Dataset, limited
+from ..network import MLP
+from ..recipes import Recipe, augmentation, augmented
+from ..training import Diverged, EpochReport, fit
+from ..training.minimize import NotFinite, minimize
+from .outcomes import DIVERGED, Outcome
+from .plan import Plan, Trial, new_network
+
+_PROBE_SECONDS = 0.15
+_PROBE_SAMPLES = 5000
+_PASSES = 2  # over the samples, that an iteration of a minimiser mostly makes
+_EVALUATION = 1 / 3  # what answering a sample takes, as a part of learning it
+
+
+@dataclass(frozen=True)
+class Workers:
+    """Who trains.
+
+    Attributes
+    ----------
+    jobs, threads : int
+        Runs at a time, and the threads of each.
+    cluster : str
+        The joblib backend that is to do it, where one has been made active, else nothing.
+    """
+
+    jobs: int
+    threads: int
+    cluster: str = ""
+
+
+def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
+    """Divide the cores so that processes × threads is no more than there are.
+
+    Parameters
+    ----------
+    runs : int
+    device : str
+        A GPU takes one run after the other, in this process.
+    jobs : int, optional
+        As many runs at a time as wanted; else as there are cores.
+    """
+    import joblib  # joblib and Numba take their time to import
+    from joblib.parallel import get_active_backend
+
+    active, _ = get_active_backend()
+    if not active.supports_inner_max_num_threads:  # not joblib's own, loky
+        cluster = type(active).__name__.removesuffix("Backend").removesuffix("Distributed")
+        return Workers(joblib.effective_n_jobs(-1), 1, cluster)
+    if device != "cpu":
+        return Workers(1, 1)
+    from backends.kernels.workers import worker_count
+
+    cores = worker_count()
+    jobs = max(1, min(jobs or cores, runs))
+    return Workers(jobs, max(1, cores // jobs))
+
+
+def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Backend) -> float:
+    """Estimate the seconds that runs take on this machine, from a moment's training of the first.
+
+    The others are taken to be slower in proportion to their weights, and images to be deformed as
+    the first run's are. Kernels are compiled and kept on disk by this, so that workers find them.
+    """
+    if not trials:
+        return 0.0
+    first, limit = plan.settings(trials[0].values)
+    part = limited(dataset, limit)
+    model = new_network(first, trials[0].seed, part, backend)
+    seconds = _seconds_per_sample(first, model, part)
+    features, classes = dataset.train_x.shape[1], len(dataset.classes)
+    costs: dict[tuple[str, ...], float] = {}
+    for trial in trials:
+        key = trial.key[:-1]
+        if key not in costs:
+            recipe, limit = plan.settings(trial.values)
+            degrees, _ = augmentation(recipe, dataset)
+            n = min(len(dataset.train_y), limit or len(dataset.train_y)) * (1 + 2 * len(degrees))
+            rounds, learned = recipe.epochs, recipe.epochs * n
+            if recipe.sees_all_samples:
+                rounds = recipe.max_iterations
+                learned = _PASSES * rounds * n
+            elif recipe.steps is not None:
+                learned = recipe.steps * recipe.batch_size
+                rounds = -(-learned // n)
+            answered = rounds * len(dataset.test_y)
+            weights = sum(a * b for a, b in pairwise([features, *recipe.hidden, classes]))
+            costs[key] = weights * (learned + _EVALUATION * answered)
+    return sum(costs[trial.key[:-1]] for trial in trials) * seconds / model.weight_count
+
+
+def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
+    """Try for a moment; 0 if that diverges."""
+    if recipe.sees_all_samples:
+        x, y = data.train_x[:_PROBE_SAMPLES], data.train_y[:_PROBE_SAMPLES]
+        model.gradients(x[:1], y[:1])
+        started = perf_counter()
+        model.gradients(x, y)
+        model.backend.synchronize()
+        return (perf_counter() - started) / len(y)
+    fastest, samples, seconds, spent = 0.0, 0, 0.0, 0.0
+    with _quietly():
+        try:
+            data, deformation = augmented(recipe, data, model.backend)
+            training = fit(
+                model, data.train_x, data.train_y, recipe, seed=0, deformation=deformation
+            )
+            for report in training:
+                if isinstance(report, EpochReport):
+                    fastest = max(fastest, report.samples_per_second)
+                    samples, seconds, spent = 0, 0.0, spent + report.seconds
+                else:  # what is prepared once is in its first seconds
+                    rate = (report.samples - samples) / max(report.seconds - seconds, 1e-9)
+                    fastest = max(fastest, rate)
+                    samples, seconds = report.samples, report.seconds
+                if spent + seconds > _PROBE_SECONDS:
+                    break
+        except Diverged:
+            return 0.0
+    return 1 / fastest
+
+
+def sweep(
+    plan: Plan,
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    *,
+    workers: Workers,
+    held_out: tuple[np.ndarray, np.ndarray] | None = None,
+    device: str = "cpu",
+) -> Generator[Outcome, None, None]:
+    """Train.
+
+    The data are shared with the processes in memory. Inside ``with
+    joblib.parallel_config(backend="dask"):`` (or "ray") the runs go to that cluster instead; its
+    machines need this package, and its settings say how many threads a worker may have.
+
+    Parameters
+    ----------
+    plan : Plan
+    trials : sequence of Trial
+        Some or all of ``plan.trials()``.
+    dataset : Dataset
+    workers : Workers
+    held_out : tuple of (x, y), optional
+        Training samples to measure accuracy on, too.
+    device : str
+        As `backends.select` takes it.
+
+    Yields
+    ------
+    Outcome
+        In the order in which runs end.
+
+    Raises
+    ------
+    concurrent.futures.BrokenExecutor
+        If a worker was killed, such as by a system that is out of memory.
+    """
+    import joblib
+
+    facts = replace(dataset, **{name: getattr(dataset, name)[:0] for name in _ARRAYS})
+    arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or (None, None))
+    calls = (
+        joblib.delayed(_train)(*plan.settings(trial.values), trial, device, facts, *arrays)
+        for trial in trials
+    )
+    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
+    if workers.cluster:
+        yield from joblib.Parallel(n_jobs=-1, **options)(calls)
+        return
+    with joblib.parallel_config(backend="loky", inner_max_num_threads=workers.threads):
+        pool = joblib.Parallel(n_jobs=workers.jobs, **options)
+    with _ctrl_c_ignored() as hear:
+        outcomes = pool(calls)
+    with closing(outcomes):
+        hear()
+        yield from outcomes
+
+
+_ARRAYS = ("train_x", "train_y", "test_x", "test_y")
+
+
+def _train(
+    recipe: Recipe,
+    limit: int | None,
+    trial: Trial,
+    device: str,
+    facts: Dataset,
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    held_x: np.ndarray | None,
+    held_y: np.ndarray | None,
+) -> Outcome:
+    """Train one, in whatever process; large arrays are arguments of their own to be shared."""
+    backend = select(device)
+    data = limited(replace(facts, train_x=train_x, train_y=train_y), limit)
+    model = new_network(recipe, trial.seed, data, backend)
+    data, deformation = augmented(recipe, data, backend)
+    x, y = data.train_x, data.train_y
+    held_out: dict[str, Any] = {
+        "test": (test_x, test_y),
+        "validation": None if held_x is None else (held_x, held_y),
+    }
+    with _quietly():
+        if recipe.sees_all_samples:
+            return _minimized(recipe, model, x, y, trial, held_out)
+        done, seconds, last = 0, 0.0, None
+        try:
+            training = fit(
+                model, x, y, recipe, seed=trial.seed, deformation=deformation, **held_out
+            )
+            for report in training:
+                if isinstance(report, EpochReport):
+                    done, seconds, last = report.epoch, seconds + report.seconds, report
+        except Diverged:
+            return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
+    assert last is not None
+    return Outcome(
+        values=trial.values,
+        seed=trial.seed,
+        epochs=done,
+        test_accuracy=last.test_accuracy,
+        validation_accuracy=last.validation_accuracy,
+        train_loss=last.train_loss,
+        seconds=seconds,
+    )
+
+
+def _minimized(
+    recipe: Recipe, model: MLP, x: Any, y: Any, trial: Trial, held_out: dict[str, Any]
+) -> Outcome:
+    started = perf_counter()
+    try:
+        minimum = minimize(model, x, y, recipe.optimizer, recipe.max_iterations, **held_out)
+    except (NotFinite, ValueError) as error:  # ValueError: it was not finite to begin with
+        done = error.iteration - 1 if isinstance(error, NotFinite) else 0
+        seconds = perf_counter() - started
+        return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
+    return Outcome(
+        values=trial.values,
+        seed=trial.seed,
+        epochs=minimum.iterations,
+        test_accuracy=minimum.test_accuracy,
+        validation_accuracy=minimum.validation_accuracy,
+        train_loss=minimum.train_loss,
+        seconds=minimum.seconds,
+    )
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without NumPy's warnings of overflow; fit itself ends a training that diverges."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        yield
+
+
+@contextmanager
+def _ctrl_c_ignored() -> Iterator[Callable[[], None]]:
+    """Start processes, whole, and such that Ctrl-C does not reach them.
+
+    This one is to hear it, and ends them. A signal that is blocked here stays blocked in a new
+    process. Yields what to call when all is over, to hear one that came meanwhile.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
+    pressed: list[int] = []
+    signals = {signal.SIGINT}
+    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    mask = _masked(signal.SIG_BLOCK, signals)
+    try:
+        yield lambda: signal.raise_signal(signal.SIGINT) if pressed else None
+    finally:
+        _masked(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, handler)
+
+
+def _masked(how: int, signals: set[Any]) -> set[Any]:
+    # Windows has no masks
+    return signal.pthread_sigmask(how, signals) if hasattr(signal, "pthread_sigmask") else set()
