@@ -1,16 +1,14 @@
-"""Measure what keeping a run on the disk costs: python scripts/checkpoint_cost.py [--data mnist]
+"""Measure what writing a run to the disk costs: python scripts/checkpoint_cost.py [--data mnist]
 
-Runs `train` with everything by default but --data, --checkpoint-every and --quiet, each in a
-process of its own, in turns, and sums up the time inside: checkpoints, and the weights and numbers
+Runs `train` with the defaults except for --data, --checkpoint-every and --quiet, each in a process
+of its own, in rounds, and adds up the time spent on checkpoints, and on the weights and numbers
 that every epoch leaves. The share is of the whole training: compiling, learning, evaluating,
 writing. Medians of --runs go to stdout and to checkpoints.json in the folder --out.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,13 +18,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be installed
 
-from backends import describe_cpu  # noqa: E402
-from trainer.files import write_whole  # noqa: E402
-from trainer.running.run_folder import versions  # noqa: E402
+from scripts.measuring import Parser, machine_and_versions, write_report  # noqa: E402
+from trainer.benchmarking import Rounds  # noqa: E402
 
 INTERVALS = ("30s", "1", "0.1s")  # the default, every epoch, about every report
 
-# what is timed: outermost calls alone, so that nothing is counted twice
+# only outermost calls are timed, so that nothing is counted twice
 _TIMED = """
 import json, sys, time
 from trainer.cli import main
@@ -64,7 +61,7 @@ sys.exit(code)
 
 
 def one(data: str, every: str, out: Path) -> dict[str, float]:
-    """Train once; seconds by what they went to, and the number of checkpoints."""
+    """Train once; return the seconds by their cause, and the number of checkpoints."""
     arguments = ["train", "--data", data, "--checkpoint-every", every, "--out", str(out)]
     result = subprocess.run(
         [sys.executable, "-c", _TIMED, *arguments, "--device", "cpu", "--quiet"],
@@ -79,21 +76,20 @@ def one(data: str, every: str, out: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure, print and keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure, print and write the report."""
+    parser = Parser(__doc__)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     given = parser.parse_args()
-    rounds: dict[str, list[dict[str, float]]] = {every: [] for every in INTERVALS}
+    given.out.mkdir(parents=True, exist_ok=True)  # before the work, not after
+    runs: dict[str, list[dict[str, float]]] = {every: [] for every in INTERVALS}
+    rounds = Rounds(INTERVALS)
     with tempfile.TemporaryDirectory() as folder:
-        for number in range(given.runs):
-            for every in INTERVALS:
-                rounds[every].append(one(given.data, every, Path(folder, f"{every}-{number}")))
+        for every in rounds.until(given.runs):
+            runs[every].append(one(given.data, every, Path(folder, f"{every}-{rounds.done}")))
     table = {}
-    for every, spent in rounds.items():
+    for every, spent in runs.items():
         row = {
             "checkpoints": statistics.median(s["count"] for s in spent),
             "training_seconds": statistics.median(s["all"] for s in spent),
@@ -104,15 +100,13 @@ def main() -> None:
         }
         table[every] = {name: round(value, 4) for name, value in row.items()}
         print(f"--checkpoint-every {every:<5} {table[every]}")
-    cpu = describe_cpu()
     report = {
-        "machine": f"{cpu['name']}, {cpu['cores']} cores, {platform.system()}",
-        "versions": versions(),
+        **machine_and_versions(),
         "data": Path(given.data).name,
         "runs": given.runs,
         "intervals": table,
     }
-    write_whole(given.out / "checkpoints.json", (json.dumps(report, indent=1) + "\n").encode())
+    write_report(given.out, "checkpoints", report)
 
 
 if __name__ == "__main__":

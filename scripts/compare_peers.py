@@ -7,7 +7,7 @@
 The network is features-200-classes in float32 (784-200-10 for MNIST); the work is an epoch of
 training at batch size 1, 128, 512 and 4096, and the answers to all test images. The others:
 
-    numba    an afternoon's compiled loop that skips zero pixels; batch size 1 alone
+    numba    an afternoon's compiled loop that skips zero pixels; only batch size 1
     numpy    the lesson's loop, in column vectors; with batches, the same formulas on matrices
     jax      lax.scan under jit, the same formulas by hand
     torch    nn.Linear, autograd and optim.SGD, eager
@@ -15,7 +15,7 @@ training at batch size 1, 128, 512 and 4096, and the answers to all test images.
 
 Each first shows that it computes what this trainer does: a few hundred samples from the same
 weights. One that does not is an error and is not timed; one whose package is missing is
-skipped. Every contender sits in a process of its own, idle but for its turn, and they take
+skipped. Every contender has a process of its own, idle outside its turn, and they take
 turns in rounds. Medians, spreads and ratios go to cpu.json and cpu.md in the folder --out.
 Leave the machine alone meanwhile, some four minutes on two cores: where another process takes a
 core, a matrix product on all cores waits for it, up to twenty times as long.
@@ -24,20 +24,11 @@ core, a matrix product on all cores waits for it, up to twenty times as long.
 from __future__ import annotations
 
 import argparse
-import json
-import multiprocessing
 import os
-import platform
-import signal
-import statistics
 import sys
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -49,6 +40,7 @@ import numpy as np  # noqa: E402
 
 from backends import describe_cpu  # noqa: E402
 from benchmarks.peers import (  # noqa: E402
+    ANSWERS,
     BATCHES,
     CHECKED_SAMPLES,
     CONTENDERS,
@@ -59,115 +51,33 @@ from benchmarks.peers import (  # noqa: E402
     Ours,
     Weights,
 )
+from scripts.measuring import (  # noqa: E402
+    Parser,
+    PeerError,
+    Row,
+    Worker,
+    as_contender,
+    as_number,
+    as_spread,
+    as_table,
+    circumstances,
+    compared,
+    in_turns,
+    load_average,
+    median_ratio,
+    summary,
+    write_report,
+)
 from trainer import DataError, Dataset, load  # noqa: E402
-from trainer.files import write_whole  # noqa: E402
 
 CHECKED_BATCHES = (1, 128)  # the last batch of 128 is a smaller one
 # largest difference of a weight from ours in float64, as a share of its array's largest change
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3}
-OTHER_ANSWERS = 1e-3  # share of test images that rounding may answer otherwise
-
-Row = dict[str, Any]
-
-
-# --- workers ------------------------------------------------------------------------------
-
-
-class PeerError(RuntimeError):
-    """A contender cannot go on, or does not compute the same; one line."""
-
-
-class Worker:
-    """What measures, in a process of its own, which is idle but for its turn.
-
-    Parameters
-    ----------
-    name : str
-        In messages.
-    make : callable
-        Makes the object whose methods are called, there and once, from `arguments`.
-    arguments
-        Strings or numbers.
-    threads : int, optional
-        So many cores at most.
-    """
-
-    def __init__(self, name: str, make: Callable[..., Any], *arguments: Any, threads: int = 0):
-        self.name, self.alive = name, True
-        self._object = (make, *arguments)
-        spawn = multiprocessing.get_context("spawn")  # nothing is shared, no thread pool either
-        self._pool = ProcessPoolExecutor(1, spawn, _limit, (threads,))
-        self._process = self._pool.submit(os.getpid)
-        self._pool.submit(_do, self._object)  # begin to load; errors come with the first call
-
-    def begin(self, method: str, *arguments: Any) -> Future[Any]:
-        """Call the object's method and do not wait; raises PeerError if the process has ended."""
-        try:
-            return self._pool.submit(_do, self._object, method, *arguments)
-        except RuntimeError as error:
-            self.alive = False
-            raise PeerError(f"{self.name}: the process has ended") from error
-
-    def result(self, call: Future[Any], seconds: float | None = None) -> Any:
-        """Wait for what was begun.
-
-        Raises
-        ------
-        ImportError
-            If a package is missing.
-        PeerError
-            If anything else goes wrong, or it takes longer, which ends the process.
-        """
-        try:
-            return call.result(seconds)
-        except ImportError as error:
-            raise ImportError(f"{self.name}: {error}") from error
-        except TimeoutError as error:
-            self.kill()
-            raise PeerError(f"{self.name}: no answer within {seconds:.0f} s") from error
-        except Exception as error:
-            self.alive &= not isinstance(error, BrokenProcessPool)
-            raise PeerError(f"{self.name}: {error}") from error
-
-    def call(self, method: str, *arguments: Any, seconds: float | None = None) -> Any:
-        """Call the object's method and wait; see `result`."""
-        return self.result(self.begin(method, *arguments), seconds)
-
-    def stop(self) -> None:
-        """End the process when it has done what was begun."""
-        self._pool.shutdown()
-
-    def kill(self) -> None:
-        """End the process now."""
-        self.alive = False
-        with suppress(Exception):  # it may be gone
-            os.kill(self._process.result(10), getattr(signal, "SIGKILL", signal.SIGTERM))
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _limit(threads: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
-    if threads and hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as it sees cores
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
-
-
-@cache
-def _made(make: Callable[..., Any], *arguments: Any) -> Any:
-    return make(*arguments)
-
-
-def _do(made: tuple[Any, ...], method: str = "__str__", *arguments: Any) -> Any:
-    try:
-        return getattr(_made(*made), method)(*arguments)
-    except ImportError:
-        raise
-    except Exception as error:  # not every library's exceptions can be handed on
-        line = " ".join(f"{type(error).__name__}: {error}".split())
-        raise RuntimeError(line[:1000]) from None
+OTHER_ANSWERS = 1e-3  # share of test images whose class may differ by rounding
 
 
 def contender(name: str, source: str) -> Contender:
-    """One of `CONTENDERS`, with the data it learns from."""
+    """Make one of `CONTENDERS` with the data it learns from."""
     kind, loss = CONTENDERS[name]
     return kind(load(source), loss)
 
@@ -205,77 +115,38 @@ def check(
     """
     rows = []
     for batch in [b for b in CHECKED_BATCHES if b in CONTENDERS[name][0].batches]:
-        wanted, answers = reference("check", start, "float64", batch)
+        wanted = reference("check", start, "float64", batch)
         for dtype, tolerance in TOLERANCES.items():
-            weights, own = call("check", start, dtype, batch)
-            found = largest_difference(weights, wanted, start)
-            others = None if own is None else float(np.mean(own != answers))
-            row = {"contender": name, "batch": batch, "dtype": dtype, "difference": found}
-            rows.append(row | {"tolerance": tolerance, "other_answers": others})
-            if not (found <= tolerance and (others or 0) <= OTHER_ANSWERS):
+            found = call("check", start, dtype, batch)
+            row, wrong = compared(found, wanted, start, tolerance, OTHER_ANSWERS)
+            rows.append({"contender": name, "batch": batch, "dtype": dtype} | row)
+            if wrong:
                 raise PeerError(
-                    f"{name}: does not compute the same at batch size {batch} in {dtype}: weights "
-                    f"differ by {found:.1e} of their change (allowed {tolerance:g}), answers by "
-                    f"{others or 0:.2%} (allowed {OTHER_ANSWERS:.2%})"
+                    f"{name}: does not compute the same at batch size {batch} in {dtype}: {wrong}"
                 )
     return rows
-
-
-def largest_difference(
-    weights: Weights, wanted: Weights, start: Weights, blur: float = 0.0
-) -> float:
-    """Largest difference of a weight, as a share of its array's largest change.
-
-    That share of its array's largest weight counts as changed besides.
-    """
-    shares = [
-        abs(w - v).max() / (abs(v - s).max() + blur * abs(v).max())
-        for w, v, s in zip(weights, wanted, start, strict=True)
-    ]
-    return float(np.max(shares))  # Python's max may lose a NaN
-
-
-def in_turns(jobs: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Run each job once a round, each round from another first one; a first round is dropped."""
-    names = list(jobs)
-    runs: dict[str, list[float]] = {name: [] for name in names}
-    for number in range(rounds + 1):
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            time.sleep(0.1)  # let the last one's idle threads go to sleep
-            value = jobs[name]()
-            if number:
-                runs[name].append(value)
-    return runs
-
-
-def summary(runs: Sequence[float], factor: float = 1.0) -> Row:
-    """Median, extremes and runs, each times the factor."""
-    values = [value * factor for value in runs]
-    ends = {"min": min(values), "max": max(values)}
-    return {"median": statistics.median(values), **ends, "runs": values}
 
 
 def race(
     workers: Mapping[str, Worker], starts: Mapping[str, Weights], plan: Plan, batch: int
 ) -> list[Row]:
-    """Time a batch size in seconds a sample; batch size 0 is the answers to all test samples."""
+    """Time a batch size in seconds a sample; `ANSWERS` predicts all test samples."""
     samples, jobs = {}, {}
     for name, worker in workers.items():
         kind, loss = CONTENDERS[name]
-        if batch in kind.batches or (batch == 0 and kind.predicts):
+        if batch in kind.batches or (batch == ANSWERS and kind.predicts):
             samples[name] = min(plan.epoch, plan.slow if kind.slow and batch == 1 else plan.epoch)
             jobs[name] = partial(worker.call, "time", starts[loss], samples[name], batch)
-    if batch == 0:
+    if batch == ANSWERS:
         jobs["machine"] = partial(workers["machine"].call, "first_product")
         samples = dict.fromkeys(jobs, 1)
     rows = []
     measured = in_turns(jobs, plan.rounds)
     for name, runs in measured.items():
         ours = OURS[CONTENDERS[name][1]]
-        # round by round: what slowed the machine for a while slowed both
-        pairs = zip(runs, measured[ours], strict=True)
-        ratio = statistics.median(a / b for a, b in pairs) * samples[ours] / samples[name]
+        ratio = median_ratio(dict(enumerate(runs)), dict(enumerate(measured[ours])))
+        assert ratio is not None  # each round has both
+        ratio *= samples[ours] / samples[name]
         row = {"batch": batch, "contender": name, "samples": samples[name], "times_ours": ratio}
         rows.append(row | summary(runs, 1 / samples[name]))
     return rows
@@ -327,7 +198,7 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
             workers.pop(name).stop()
         else:
             print(f"checked: {name}", flush=True)
-    for batch in (*BATCHES, 0):
+    for batch in (*BATCHES, ANSWERS):
         print(f"timing batch size {batch}" if batch else "timing the answers", flush=True)
         report["times"] += race(workers, starts, plan, batch)
     print("timing the machine's matrix products, then ours by width, depth and density", flush=True)
@@ -340,7 +211,7 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
     report["peak_mib"] = {}
     for batch in (1, 128):
         fresh = [new_worker("ours", source, threads) for _ in range(3)]
-        report["peak_mib"][batch] = summary([w.call("peak_memory", batch) for w in fresh])
+        report["peak_mib"][batch] = summary([w.call("peak_memory", HIDDEN, batch) for w in fresh])
         for worker in fresh:
             worker.stop()
     report["machine"]["load"].append(load_average())
@@ -348,27 +219,20 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
 
 
 def describe_machine(threads: int) -> Row:
-    """Everything that a time depends on besides the code."""
+    """Describe everything that a time depends on besides the code."""
     versions: dict[str, str | None] = {}
     for package in ("numpy", "scipy", "numba", "scikit-learn", "torch", "jax", "jaxlib"):
         try:
             versions[package] = version(package)
         except PackageNotFoundError:
             versions[package] = None
-    system = {"system": platform.platform(), "python": platform.python_version()}
-    when = {"date": time.strftime("%Y-%m-%d %H:%M %z"), "load": [load_average()]}
     cpu = describe_cpu()
     cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
-    return cpu | {"threads": threads, "versions": versions} | system | when
-
-
-def load_average() -> float | None:
-    """Processes that wanted to run during the last minute, this one's own included."""
-    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return cpu | {"threads": threads, "versions": versions} | circumstances()
 
 
 def describe_data(data: Dataset, plan: Plan) -> Row:
-    """What is learned, and how much of it in a round."""
+    """Describe what is learned, and how much of it in a round."""
     numbers = {"train": len(data.train_x), "test": len(data.test_x)}
     numbers |= {"rounds": plan.rounds, "samples": plan.epoch}
     network = f"{data.train_x.shape[1]}-{HIDDEN}-{len(data.classes)}"
@@ -379,8 +243,8 @@ def describe_data(data: Dataset, plan: Plan) -> Row:
 # --- the report ---------------------------------------------------------------------------
 
 METHOD = """\
-- Every contender sits in a process of its own with the same number of threads and is idle while
-  another measures. In a round each does its work once, each round begins with another, and a
+- Every contender has a process of its own with the same number of threads and is idle while
+  another measures. In a round each does its work once, each round starts with another, and a
   first round is dropped, compilation with it. Times are medians over the rounds with the shortest
   and the longest; "× ours" is the median of the rounds' ratios to this trainer *under the same
   rule*: above 1 the other is slower.
@@ -394,7 +258,7 @@ METHOD = """\
 
 
 def markdown(report: Row) -> str:
-    """Write the report as tables."""
+    """Format the report as tables."""
     m, data = report["machine"], report["data"]
     versions = [f"{name} {number}" for name, number in m["versions"].items() if number]
     rates = [
@@ -414,11 +278,11 @@ def markdown(report: Row) -> str:
         METHOD.strip(),
         *(f"Not timed: {line}." for line in report["skipped"] + report["failed"]),
     ]
-    for batch in (*BATCHES, 0):
+    for batch in (*BATCHES, ANSWERS):
         title, unit, factor = f"Training, batch size {batch}", "s an epoch", data["train"]
         if batch == 1:
             unit, factor = "µs a sample", 1e6
-        elif batch == 0:
+        elif batch == ANSWERS:
             title, unit, factor = f"Answering {data['test']:,} test images", "ms", 1e3
         table = [("", "rule", unit, "min … max", "× ours", "samples")]
         for r in [r for r in report["times"] if r["batch"] == batch]:
@@ -441,7 +305,7 @@ def markdown(report: Row) -> str:
     blocks += [
         "## Ours at batch size 1: hidden layers, zeros",
         as_table([("hidden units", "µs a sample", "min … max"), *own]),
-        "Synthetic pixels, by the share that is not zero; beside it the matrix products alone that "
+        "Synthetic pixels, by the share that is not zero; beside it only the matrix products that "
         "code needs in each block of 32 samples if it multiplies zeros too:",
         as_table([("not zero", "µs a sample", "min … max", "dense products", "min … max"), *pairs]),
         "## Memory",
@@ -460,7 +324,7 @@ def _who(name: str) -> tuple[str, str]:
     kind, loss = CONTENDERS[name]
     if kind is Machine:
         return "a bare float32 product, images × first weights", ""
-    return f"**{name.split(',')[0]}**: {kind.about}", loss
+    return as_contender(name, kind.about), loss
 
 
 def _checks(report: Row) -> Iterable[tuple[str, ...]]:
@@ -473,37 +337,12 @@ def _checks(report: Row) -> Iterable[tuple[str, ...]]:
         yield (*_who(name), batches, *(f"{w:.1e}" if w else "is it" for w in worst), others)
 
 
-def as_table(rows: Sequence[Sequence[str]]) -> str:
-    """Write rows as Markdown, titles first; words stand in the first column and under "rule"."""
-    kinds = ["---:" if i and title != "rule" else "---" for i, title in enumerate(rows[0])]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (rows[0], kinds, *rows[1:]))
-
-
-def as_spread(row: Row, factor: float) -> tuple[str, str]:
-    """Write a `summary`, times the factor: median, and from where to where."""
-    median, low, high = (as_number(row[key] * factor) for key in ("median", "min", "max"))
-    return median, f"{low} … {high}"
-
-
-def as_number(value: float | None) -> str:
-    """Three digits."""
-    if value is None:
-        return "unknown"
-    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}"
-
-
 # --- the command --------------------------------------------------------------------------
 
 
 def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    cores, raw = describe_cpu()["cores"], argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
-
-    def error(message: str) -> Any:  # without the usage: one line
-        parser.exit(2, f"error: {message}; --help explains\n")
-
-    parser.error = error  # type: ignore[method-assign]
+    cores, parser = describe_cpu()["cores"], Parser(__doc__)
     add = parser.add_argument
     add("--data", default="mnist", help="as `trainer --data` takes it (default: mnist)")
     add("--threads", type=int, default=cores, help=f"of each contender (default: all, {cores})")
@@ -521,7 +360,7 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Compare; 1 if a contender failed, 2 for a mistake in the call."""
+    """Compare; return 1 if a contender failed, 2 for a mistake in the call."""
     given = options(argv)
     sizes = (6_000, 200, 0.03) if given.quick else (60_000, 2_000, 0.3)
     try:
@@ -531,9 +370,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         text = markdown(report)
         print(f"\n{text}")
         if given.out:
-            write_whole(given.out / "cpu.json", (json.dumps(report, indent=1) + "\n").encode())
-            write_whole(given.out / "cpu.md", text.encode())
-            print(f"written: {given.out / 'cpu.json'}, {given.out / 'cpu.md'}")
+            written = write_report(given.out, "cpu", report, text)
+            print(f"written: {', '.join(map(str, written))}")
     except KeyboardInterrupt:
         print("\ninterrupted; nothing was written", file=sys.stderr)
         return 130

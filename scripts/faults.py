@@ -1,11 +1,11 @@
-"""Bring about every fault that a run is to survive, and write down what it said.
+"""Cause every fault that a run must survive, and record its message.
 
     python scripts/faults.py            # prints the table of docs/reliability.md
     python scripts/faults.py --write    # puts it there
 
 Each row is a real command in an empty folder: its line of output and its exit code. A disk that is
 full or read-only is a file system in memory, which only root may mount; without root these two
-rows stay as they were. A GPU that is lost is CuPy's stand-in of the tests, told to fail.
+rows are omitted. A GPU that is lost is the tests' stand-in for CuPy, made to fail.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout is tried, not what may be installed
+sys.path.insert(0, str(ROOT))  # this checkout is tested, not what may be installed
 
 from trainer.files import write_whole  # noqa: E402
 
@@ -73,7 +73,7 @@ class Place:
         self.folder = folder
 
     def start(self, arguments: list[str], **settings: Any) -> subprocess.Popen[str]:
-        """Start `python -m trainer train`; what it says goes to a pipe."""
+        """Start `python -m trainer train` with its output in a pipe."""
         environment = os.environ | {"PYTHONPATH": str(ROOT)} | settings.pop("environment", {})
         program = settings.pop("program", ["-m", "trainer"])
         return subprocess.Popen(
@@ -85,23 +85,23 @@ class Place:
         )
 
     def run(self, arguments: list[str], **settings: Any) -> tuple[str, int]:
-        """Run it to its end; what it said, and its exit code."""
+        """Run it to its end; return its output and its exit code."""
         process = self.start(arguments, **settings)
         said, _ = process.communicate(timeout=300)
         return said or "", process.returncode
 
     def until(self, pattern: str) -> None:
-        """Wait for a file."""
+        """Wait until there is a file."""
         while not any(self.folder.glob(pattern)):
             time.sleep(0.01)
 
     def newest(self) -> Path:
-        """The checkpoint that stands furthest."""
+        """Return the newest checkpoint."""
         return max(self.folder.glob("r/checkpoints/epoch*.safetensors"))
 
 
 def line(said: str, *words: str) -> str:
-    """The first line that holds one of some words, without what differs from run to run."""
+    """Return the first line with one of some words, without what differs from run to run."""
     for text in said.splitlines():
         if any(word in text for word in words):
             return re.sub(r"^ *resumed +", "resumed ", text.strip())
@@ -109,7 +109,7 @@ def line(said: str, *words: str) -> str:
 
 
 def typed(arguments: list[str]) -> str:
-    """As one types it."""
+    """Return a command as one types it."""
     return "python -m trainer train " + shlex.join(arguments)
 
 
@@ -117,7 +117,7 @@ def typed(arguments: list[str]) -> str:
 
 
 def killed(place: Place) -> list[Row]:
-    """kill -9 after a checkpoint."""
+    """Kill a run with SIGKILL after a checkpoint."""
     process = place.start(LONG)
     place.until("r/checkpoints/epoch*.safetensors")
     process.kill()
@@ -146,7 +146,7 @@ def stopped_soon(place: Place, arguments: list[str]) -> tuple[str, int]:
 
 
 def killed_early(place: Place) -> list[Row]:
-    """kill -9 before there is a checkpoint."""
+    """Kill a run with SIGKILL before there is a checkpoint."""
     process = place.start(FEW)
     place.until("r/config.json")
     process.kill()
@@ -164,7 +164,7 @@ def killed_early(place: Place) -> list[Row]:
 
 
 def signals(place: Place) -> list[Row]:
-    """Ctrl-C, SIGTERM, SIGHUP."""
+    """Stop a run with Ctrl-C, SIGTERM and SIGHUP."""
     rows = []
     for name, number in (
         ("Ctrl-C", signal.SIGINT),
@@ -184,7 +184,7 @@ def signals(place: Place) -> list[Row]:
 
 
 def full_disk(place: Place) -> list[Row]:
-    """A file system of 100 KB."""
+    """Write to a file system of 100 KB."""
     mount(place, "size=100k")
     try:
         said, code = place.run(LONG)
@@ -198,7 +198,7 @@ def full_disk(place: Place) -> list[Row]:
 
 
 def read_only(place: Place) -> list[Row]:
-    """A file system that is read-only."""
+    """Write to a file system that is read-only."""
     mount(place, "size=2m")
     try:
         assert place.run(SHORT)[1] == 0
@@ -224,7 +224,7 @@ def unmount(place: Place) -> None:
 
 
 def shortened(text: str) -> str:
-    """Without the folder and the position, which differ from run to run."""
+    """Omit the folder and the position, which differ from run to run."""
     text = re.sub(r"(error: )/\S*/(r/)", r"\1\2", text)
     text = re.sub(r"epoch [\d,]+", "epoch N", text)
     text = re.sub(r"epoch\d+(\+\d+)?", "epochN", text)
@@ -232,7 +232,7 @@ def shortened(text: str) -> str:
 
 
 def damaged(place: Place) -> list[Row]:
-    """The newest checkpoint cut off, then another with a flipped bit."""
+    """Truncate the newest checkpoint, then flip a bit in another."""
     rows = []
     assert place.run(SHORT)[1] == 0
     os.truncate(place.newest(), 1000)
@@ -249,7 +249,7 @@ def damaged(place: Place) -> list[Row]:
 
 
 def damaged_beside(place: Place) -> list[Row]:
-    """The weights and the config of a finished run."""
+    """Damage the weights and the config of a finished run."""
     assert place.run(SHORT)[1] == 0
     (place.folder / "r/config.json").write_bytes(b"\x00\xff")
     os.truncate(place.folder / "r/model.safetensors", 100)
@@ -265,7 +265,7 @@ def damaged_beside(place: Place) -> list[Row]:
 
 
 def two_at_once(place: Place) -> list[Row]:
-    """Two runs into one folder."""
+    """Start two runs in one folder."""
     process = place.start(LONG)
     place.until("r/metrics.jsonl")
     said, code = place.run(SHORT)
@@ -285,7 +285,7 @@ def two_at_once(place: Place) -> list[Row]:
 
 
 def clock(place: Place) -> list[Row]:
-    """A clock that is set back a minute whenever somebody asks it."""
+    """Set the clock back a minute whenever it is read."""
     (place.folder / "usercustomize.py").write_text(_CLOCK)
     environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{place.folder}"}
     assert place.run(SHORT, environment=environment)[1] == 0
@@ -295,7 +295,7 @@ def clock(place: Place) -> list[Row]:
 
 
 def terminal(place: Place) -> list[Row]:
-    """A terminal that closes."""
+    """Close the terminal."""
     leader, follower = pty.openpty()
     with (place.folder / "errors").open("w") as errors:
         process = place.start(
@@ -317,7 +317,7 @@ def terminal(place: Place) -> list[Row]:
 
 
 def closed_stdout(place: Place) -> list[Row]:
-    """`| head`."""
+    """Close the standard output, as `| head` does."""
     process = place.start(LONG, stderr=subprocess.PIPE)
     assert process.stdout is not None
     assert process.stderr is not None
@@ -330,7 +330,7 @@ def closed_stdout(place: Place) -> list[Row]:
 
 
 def lost_gpu(place: Place) -> list[Row]:
-    """A GPU that fails in mid-run."""
+    """Lose the GPU in the middle of a run."""
     options = ["--data", "digits", "--device", "gpu", "--epochs", "99", "--out", "r"]
     options += ["--checkpoint-every", "1"]
     said, code = place.run(options, program=["-c", _LOST_GPU])
@@ -338,7 +338,7 @@ def lost_gpu(place: Place) -> list[Row]:
 
 
 def short_memory(place: Place) -> list[Row]:
-    """A network that does not fit into 8 GB."""
+    """Train a network that does not fit into 8 GB."""
 
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_AS, (8 << 30, 8 << 30))
@@ -349,7 +349,7 @@ def short_memory(place: Place) -> list[Row]:
 
 
 def agreement(place: Place) -> list[Row]:
-    """Going on otherwise, with a finished run, and with more epochs."""
+    """Resume with other options, a finished run, and with more epochs."""
     assert place.run(SHORT)[1] == 0
     rows = []
     for what, more, word in (
@@ -387,7 +387,7 @@ FAULTS: tuple[Callable[[Place], list[Row]], ...] = (
 
 
 def table() -> str:
-    """Bring all of them about; a table in Markdown."""
+    """Cause all faults; return a table in Markdown."""
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         for fault in FAULTS:
@@ -399,8 +399,8 @@ def table() -> str:
             rows += fault(place)
             print(f"{fault.__name__}: done", file=sys.stderr)
     text = "| Fault | Command | Its line | Exit |\n| --- | --- | --- | --- |\n"
-    for fault, command, said, code in rows:
-        text += f"| {fault} | `{command.replace('|', chr(92) + '|')}` | {said} | {code} |\n"
+    for what, command, said, code in rows:
+        text += f"| {what} | `{command.replace('|', chr(92) + '|')}` | {said} | {code} |\n"
     return text
 
 

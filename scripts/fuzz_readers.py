@@ -1,11 +1,11 @@
-"""Feed the readers damaged files, guided by what code they reach, and report what they let through.
+"""Fuzz the readers with damaged files, guided by the code they reach, and report every finding.
 
     python scripts/fuzz_readers.py png --seconds 60
     python scripts/fuzz_readers.py all --seconds 120 --out findings
 
 A reader may read a file or refuse it with one line that names it. Anything else is a finding: a
-traceback, a crash, more than a few seconds, more than 1 GB of memory. The file that did it is kept.
-Needs atheris (pip install atheris), which watches Python code; what is compiled is fed blindly.
+traceback, a crash, more than a few seconds, more than 1 GB of memory. The file that caused it is
+kept. Needs atheris (pip install atheris), which traces Python code, but no compiled code.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ COLUMNS = ("reader", "tried", "seconds", "read", "refused", "findings", "slowest
 
 
 def main() -> int:
-    """Fuzz one reader or all of them; the exit code is 1 where something was found."""
+    """Fuzz one reader or all of them; return 1 if something was found."""
     arguments = _arguments()
     try:
         import atheris  # noqa: F401
@@ -81,13 +81,13 @@ def _arguments() -> argparse.Namespace:
 
 
 def names() -> list[str]:
-    """Name the readers without importing them, which is to happen under atheris' eyes."""
+    """Return the names of the readers without importing them, which atheris must trace."""
     text = (ROOT / "tests" / "bad_input" / "readers.py").read_text()
     return re.findall(r'\bReader\(\s*"([a-z-]+)"', text)
 
 
 def _run(reader: str, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Fuzz one reader in a process of its own, which damaged files may end."""
+    """Fuzz one reader in a process of its own, which damaged files may crash."""
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=_quick_folder()) as folder:
         log = Path(folder) / "log"

@@ -2,19 +2,16 @@
 
 A network 784-256-10 with ReLU, biases and cross-entropy, batches of 100, rate 0.1 and momentum
 0.9, is trained for 20 epochs on the CPU, again and again with one thing changed, and at last with
-three, four and five together. Some training samples are held out (--validation, a sixth where
-nothing else is said): the verdict is by these, the test accuracy is only told. Within a seed all
-ingredients take turns, so that what slows the machine for a while slows some seeds' times and not
-one ingredient's; what an epoch costs is the median of all its epochs. Some ten minutes on two
+three, four and five together. Some training samples are held out (--validation, a sixth by
+default): they decide the verdict, the test accuracy is only reported. Each seed is a round of all
+ingredients, so that a slow moment of the machine slows some seeds' times and not one
+ingredient's; the cost of an epoch is the median of all its epochs. Some ten minutes on two
 cores. The table goes to stdout, to ingredients.md and with every run to ingredients.json in the
 folder --out.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import platform
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -25,14 +22,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be installed
 
-import numpy as np  # noqa: E402
-
-from backends import Backend, describe_cpu, select  # noqa: E402
+from backends import Backend, select  # noqa: E402
+from scripts.measuring import Parser, machine_and_versions, summary, write_report  # noqa: E402
 from trainer import EpochReport, fit, load  # noqa: E402
+from trainer.benchmarking import Rounds  # noqa: E402
 from trainer.data import DataError, Dataset, hold_out  # noqa: E402
-from trainer.files import write_whole  # noqa: E402
 from trainer.recipes import Recipe, augmented, build, changed  # noqa: E402
-from trainer.running.run_folder import versions  # noqa: E402
 
 PLAIN = Recipe(
     "plain",
@@ -93,14 +88,14 @@ _STOPPED = f"early stopping, patience {PATIENCE}"
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of one training: accuracies after every epoch, and the seconds that each took."""
+    """The accuracies of one training after every epoch, and the seconds that each took."""
 
     held_out: tuple[float, ...]
     test: tuple[float, ...]
     seconds: tuple[float, ...]
 
     def stopped(self) -> int:
-        """Count the epochs until the best one is so many epochs old, and name that one, from 0."""
+        """Return the best epoch, from 0, before the patience ends."""
         best = 0
         for epoch, accuracy in enumerate(self.held_out):
             best = epoch if accuracy > self.held_out[best] else best
@@ -132,7 +127,7 @@ def train(recipe: Recipe, part: Dataset, held_out: Any, backend: Backend, seed: 
 
 
 def rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
-    """Sum the outcomes of every ingredient's seeds up.
+    """Summarise the outcomes of every ingredient's seeds.
 
     An ingredient helps if its worst seed is above the best without it, by the held-out samples, and
     hurts if its best is below the worst.
@@ -146,7 +141,7 @@ def rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
         held_out = [o.held_out[end] for o, end in zip(runs, ends, strict=True)]
         test = [o.test[end] for o, end in zip(runs, ends, strict=True)]
         seconds = statistics.median(s for o in runs for s in o.seconds)
-        several = len(runs) > 1  # one seed tells nothing
+        several = len(runs) > 1  # one seed shows nothing
         helps = several and min(held_out) > max(without)
         hurts = several and max(held_out) < min(without)
         table.append(
@@ -164,16 +159,17 @@ def rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[dict[str, Any]]:
 
 
 def markdown(report: Mapping[str, Any]) -> str:
-    """Write the report as the page that is kept."""
+    """Format the report as Markdown."""
     first, *others = report["rows"]
     others.sort(key=lambda row: -row["gain"])
     head = (
         "# What each ingredient is worth by itself\n\n"
         f"{report['network']}, {report['epochs']} epochs, {report['seeds']} seeds, on"
         f" {report['training_samples']:,} images; {report['held_out_samples']:,} held out decide"
-        f" the verdict, {report['test_samples']:,} test images are only told. {report['machine']};"
-        f" {', '.join(f'{k} {v}' for k, v in report['versions'].items())}. Means over the seeds,"
-        " with the lowest and the highest. It *helps* if its worst seed beats the best without it,"
+        f" the verdict, {report['test_samples']:,} test images are only reported."
+        f" {report['machine']}; {', '.join(f'{k} {v}' for k, v in report['versions'].items())}."
+        " Means over the seeds, with the lowest and the highest. It *helps* if its worst seed beats"
+        " the best without it,"
         " *hurts* if its best is below the worst; of three seeds and three, one in twenty would be"
         " so by chance, either way. The cost is an epoch's time over that of the network as it is,"
         " medians.\n\n"
@@ -193,15 +189,13 @@ def _line(row: Mapping[str, Any]) -> str:
 
 
 def _spread(shares: Sequence[float]) -> str:
-    low, mean, high = (100 * f for f in (min(shares), statistics.mean(shares), max(shares)))
-    return f"{mean:.2f} ({low:.2f} … {high:.2f})"
+    row, mean = summary(shares, 100), 100 * statistics.mean(shares)
+    return f"{mean:.2f} ({row['min']:.2f} … {row['max']:.2f})"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure, print and keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    """Measure, print and write the report."""
+    parser = Parser(__doc__)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=PLAIN.epochs)
@@ -219,22 +213,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DataError as error:
         parser.error(str(error))
     outcomes: dict[str, list[Outcome]] = {name: [] for name in INGREDIENTS}
-    for seed in range(given.seeds):
-        # another one begins each time
-        names = np.roll(list(INGREDIENTS), -seed * len(INGREDIENTS) // given.seeds)
-        for name in map(str, names):
-            recipe = changed(PLAIN, {"epochs": given.epochs} | INGREDIENTS[name])
-            outcome = train(recipe, part, held_out, backend, seed)
-            outcomes[name].append(outcome)
-            print(
-                f"seed {seed}  {name:<54} {outcome.held_out[-1]:.2%} held out, "
-                f"{statistics.median(outcome.seconds):.3g} s an epoch",
-                flush=True,
-            )
-    cpu = describe_cpu()
+    rounds = Rounds(INGREDIENTS)
+    for name in rounds.until(given.seeds):
+        recipe = changed(PLAIN, {"epochs": given.epochs} | INGREDIENTS[name])
+        outcome = train(recipe, part, held_out, backend, rounds.done)
+        outcomes[name].append(outcome)
+        print(
+            f"seed {rounds.done}  {name:<54} {outcome.held_out[-1]:.2%} held out, "
+            f"{statistics.median(outcome.seconds):.3g} s an epoch",
+            flush=True,
+        )
     report = {
-        "machine": f"{cpu['name']}, {cpu['cores']} cores, {platform.system()}",
-        "versions": versions(),
+        **machine_and_versions(),
         "network": f"{part.train_x.shape[1]}-256-10, {PLAIN.activation}, biases, cross-entropy, "
         f"batches of {PLAIN.batch_size}, rate {PLAIN.learning_rate:g}, momentum {PLAIN.momentum:g}",
         "epochs": given.epochs,
@@ -245,8 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "rows": rows(outcomes),
     }
     page = markdown(report)
-    write_whole(given.out / "ingredients.json", (json.dumps(report, indent=1) + "\n").encode())
-    write_whole(given.out / "ingredients.md", page.encode())
+    write_report(given.out, "ingredients", report, page)
     print(page)
     return 0
 

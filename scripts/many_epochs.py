@@ -23,6 +23,7 @@ HUNDRED = 100
 
 
 def main() -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--xor", type=int, default=20_000, help="epochs of XOR")
     parser.add_argument("--digits", type=int, default=5_000, help="epochs of the digits")
@@ -71,8 +72,9 @@ def resident(process: int) -> float:
     return int(kib) / 1024
 
 
-def between(begin: tuple[float, float], end: tuple[float, float]) -> str:
-    return f"{end[0] - begin[0]:.3f} s {end[1]:.0f} MiB"
+def between(start: tuple[float, float], end: tuple[float, float]) -> str:
+    """Format the seconds between two moments, and the memory at the second."""
+    return f"{end[0] - start[0]:.3f} s {end[1]:.0f} MiB"
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Kill trainings at random moments, go on with them, and compare every bit with one left alone.
+"""Kill trainings at random moments, resume them, and compare every bit with uninterrupted ones.
 
     python scripts/torture.py                      # 200 runs on MNIST and on the digits
     python scripts/torture.py --runs 20 --seed 7
@@ -6,9 +6,9 @@
 
 Each run is a process of its own, killed (SIGKILL) at a random moment after its first checkpoint
 and before its end, and then resumed once, in another process, to its end. It counts as right if
-that exits with 0, the final weights and every epoch's numbers but the times are those of the same
-training left alone, bit for bit, and every file in its folder can be read. Runs take turns with
-these kinds of training, each in one thread:
+that exits with 0, the final weights and every epoch's numbers except the times are bit for bit
+those of the same training without interruption, and every file in its folder can be read. Runs
+take turns with these kinds of training, each in one thread:
 
     online        batch size 1, file order, 600 hidden units
     decayed       batch size 1 with momentum, decay and biases in float64, shuffled
@@ -34,8 +34,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))  # this checkout is tortured, not what may be installed
+sys.path.insert(0, str(ROOT))  # this checkout is tested, not what may be installed
 
+from trainer.running.metrics_file import COPY, FILE  # noqa: E402
 from trainer.running.run_folder import Run, RunError  # noqa: E402
 from trainer.weight_files import WeightFileError, read_safetensors  # noqa: E402
 
@@ -57,12 +58,12 @@ _PATIENCE = 300.0  # seconds for any process
 
 
 class Failure(AssertionError):
-    """A run did not survive; one line that says how."""
+    """A run did not survive; its message is one line."""
 
 
 @dataclass(frozen=True)
 class Whole:
-    """A training left alone: what it came to, and how many seconds it took to what."""
+    """An uninterrupted training: its results, and the seconds to its first checkpoint and end."""
 
     weights: bytes
     metrics: list[dict[str, object]]
@@ -71,7 +72,7 @@ class Whole:
 
 
 def command(data: str, kind: str, out: Path) -> list[str]:
-    """Write the command of a training."""
+    """Return the command of a training."""
     length = LENGTHS["digits" if data == "digits" else "mnist"][kind]
     return [
         *("train", "--data", data, "--device", "cpu", *KINDS[kind].split()),
@@ -92,7 +93,7 @@ def started(arguments: Sequence[str]) -> subprocess.Popen[str]:
 
 
 def finish(process: subprocess.Popen[str], what: str) -> None:
-    """Wait for a process; Failure unless it exits with 0 and says nothing."""
+    """Wait for a process; raise Failure unless it exits with 0 and prints nothing."""
     try:
         said, _ = process.communicate(timeout=_PATIENCE)
     except subprocess.TimeoutExpired:
@@ -109,31 +110,31 @@ def until_first_checkpoint(process: subprocess.Popen[str], out: Path) -> None:
 
 
 def metrics(run: Path) -> list[dict[str, object]]:
-    """Read every epoch's numbers but the times."""
+    """Return every epoch's numbers except the times."""
     return [
         {name: value for name, value in epoch.items() if name not in _TIMES}
         for epoch in Run.open(run).metrics()
     ]
 
 
-def leave_alone(data: str, kind: str, out: Path) -> Whole:
-    """Train to the end undisturbed."""
+def uninterrupted(data: str, kind: str, out: Path) -> Whole:
+    """Train to the end without interruption."""
     process = started(command(data, kind, out))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     until_first_checkpoint(process, out)
-    first = time.perf_counter() - begun
-    finish(process, f"{kind}, left alone,")
-    end = time.perf_counter() - begun
+    first = time.perf_counter() - start
+    finish(process, f"{kind}, uninterrupted,")
+    end = time.perf_counter() - start
     return Whole((out / "model.safetensors").read_bytes(), metrics(out), first, end)
 
 
 def kill_and_resume(data: str, kind: str, out: Path, whole: Whole, moment: float) -> str:
-    """Kill a training, go on with it, and compare.
+    """Kill a training, resume it, and compare.
 
     Parameters
     ----------
     moment : float
-        When, from 0 at its first checkpoint to 1 at its end.
+        When it is killed, from 0 at its first checkpoint to 1 at its end.
 
     Returns
     -------
@@ -157,7 +158,7 @@ def kill_and_resume(data: str, kind: str, out: Path, whole: Whole, moment: float
         try:
             if path.suffix == ".safetensors":
                 read_safetensors(path)
-            elif path.is_file() and path.name not in ("config.json", "metrics.jsonl"):
+            elif path.is_file() and path.name not in ("config.json", FILE, COPY):
                 raise Failure(f"{kind}, killed after {newest}: {path} is left over")
         except WeightFileError as error:
             raise Failure(f"{kind}, killed after {newest}: {error}") from error
@@ -165,7 +166,7 @@ def kill_and_resume(data: str, kind: str, out: Path, whole: Whole, moment: float
 
 
 def torture(data: str, runs: int, seed: int, jobs: int, folder: Path) -> Iterator[tuple[str, str]]:
-    """Torture runs; yields each one's kind and the checkpoint it went on from.
+    """Kill and resume runs; yield each one's kind and the checkpoint it resumed from.
 
     Raises
     ------
@@ -188,7 +189,7 @@ def torture(data: str, runs: int, seed: int, jobs: int, folder: Path) -> Iterato
 
     with ThreadPoolExecutor(jobs) as pool:
         wanted = kinds[:runs]
-        alone = pool.map(lambda kind: leave_alone(data, kind, folder / kind), wanted)
+        alone = pool.map(lambda kind: uninterrupted(data, kind, folder / kind), wanted)
         wholes |= zip(wanted, alone, strict=True)
         futures = [pool.submit(one, *item) for item in plan]
         try:
@@ -200,7 +201,7 @@ def torture(data: str, runs: int, seed: int, jobs: int, folder: Path) -> Iterato
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Torture as the command line says; the exit code is 1 if a run did not survive."""
+    """Kill and resume as the command line says; return 1 if a run did not survive."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -211,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     if min(given.runs, given.jobs) < 1:
         parser.error("--runs and --jobs: expected one or more")
-    begun = time.perf_counter()
+    start = time.perf_counter()
     seen: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         try:
@@ -220,7 +221,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ):
                 seen.setdefault(kind, []).append(newest)
                 done = sum(map(len, seen.values()))
-                print(f"{done:>4} of {given.runs}: {kind:<8} went on from {newest}", flush=True)
+                print(f"{done:>4} of {given.runs}: {kind:<8} resumed from {newest}", flush=True)
         except (Failure, RunError) as failure:
             print(f"error: {failure}", file=sys.stderr)
             return 1
@@ -238,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 "seed": given.seed,
                 "data": given.data,
                 "right": sum(map(len, seen.values())),
-                "seconds": round(time.perf_counter() - begun),
+                "seconds": round(time.perf_counter() - start),
             }
         )
     )

@@ -25,6 +25,14 @@ settings.register_profile("quick", deadline=None, max_examples=40)
 settings.load_profile("quick")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("trainer")
+    group.addoption("--cases", type=int, default=14, help="of backends/test_drawn.py")
+    group.addoption("--cases-seed", type=int, default=0, help="that those are drawn from")
+    group.addoption("--lessons", default="digits", help="the data of test_devices.py")
+    group.addoption("--lessons-samples", type=int, default=0, help="of them, 0 for all")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if "gpu" not in config.getoption("markexpr"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

@@ -3,7 +3,8 @@ import pytest
 
 from benchmarks.peers import CONTENDERS, OURS, Numpy
 from scripts import compare_peers
-from scripts.compare_peers import PeerError, Plan, check, in_turns, race
+from scripts.compare_peers import Plan, check, race
+from scripts.measuring import PeerError, in_turns
 from trainer import Dataset
 
 PACKAGES = {"torch": "torch", "jax": "jax", "sklearn": "sklearn"}

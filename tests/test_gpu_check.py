@@ -1,37 +1,20 @@
 import json
-import re
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
-from itertools import count
 
 import numpy as np
 import pytest
 
-from backends import Backend
-from benchmarks import gpu_peers
-from benchmarks.gpu_peers import ANSWERS, CONTENDERS, Machine, Process
+from benchmarks.gpu_peers import CONTENDERS, Machine, Process
+from benchmarks.peers import ANSWERS, whole_batches
 from scripts import gpu_check
-from scripts.compare_peers import PeerError, Worker, largest_difference, summary
-from scripts.gpu_check import (
-    FIRST_CASES,
-    FULL,
-    ON_CPU,
-    OPERATIONS,
-    ROOT,
-    Deadline,
-    Race,
-    bytes_per_step,
-    check_case,
-    count_tests,
-    draw_case,
-    markdown,
-    problems,
-    shares,
-    slug,
-)
+from scripts.gpu_check import FULL, ON_CPU, ROOT, Deadline, Race, run_tests, slug
+from scripts.gpu_report import bytes_per_step, failures, markdown, problems, shares, which_pays
+from scripts.measuring import PeerError, Worker, largest_difference, summary
 
 PACKAGES = {"torch": "torch", "jax": "jax"}
 SCRIPT = str(ROOT / "scripts" / "gpu_check.py")
@@ -94,92 +77,110 @@ class TestCounts:
         [(100, 32, 96), (1, 32, 32), (5000, 32, 288), (9, 512, 300)],
     )
     def test_whole_batches_but_for_too_large_ones(self, samples, batch, expected):
-        assert gpu_peers._whole_batches(samples, batch, 300) == expected
+        assert whole_batches(samples, batch, 300) == expected
 
-    def test_tests_by_pytests_own_words(self):
-        text = """\
-tests/a.py::test_one[x y] PASSED                      [ 10%]
-tests/a.py::test_two SKIPPED (no GPU)                 [ 20%]
-tests/a.py::test_three FAILED                         [ 30%]
-SKIPPED [1] tests/a.py:7: no GPU
-FAILED tests/a.py::test_three - assert 1 == 2
-ERROR tests/test_cli.py - ModuleNotFoundError: No module named 'cyclopts'
-==== 1 failed, 1 passed, 1 skipped, 1 error in 0.42s ====
+
+MADE_UP = """
+import os
+import pytest
+
+def test_one(record_property):
+    record_property("rows", [1.5])
+
+def test_two():
+    pytest.skip("no GPU")
+
+def test_three():
+    assert 1 == 2
+
+def test_four():
+    import cyclopts_missing
+
+def test_five():
+    raise RuntimeError("cudaErrorLost")
+
+@pytest.mark.parametrize("number", range(20))
+def test_six(number):
+    pass
 """
-        found = count_tests(text)
-        assert [found[k] for k in ("passed", "failed", "skipped", "ended")] == [1, 1, 1, True]
-        assert found["failures"] == ["tests/a.py::test_three - assert 1 == 2"]
-        assert "cyclopts" in found["not_collected"][0]
+
+
+class TestTests:
+    """What `run_tests` records of a made-up project."""
+
+    @pytest.fixture
+    def run(self, tmp_path, monkeypatch):
+        (tmp_path / "test_made_up.py").write_text(MADE_UP)
+        (tmp_path / "test_tools.py").write_text("import cyclopts\n")
+        (tmp_path / "cyclopts.py").write_text("raise ImportError(\"No module named 'cyclopts'\")")
+        (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu: GPU\n")
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}{os.pathsep}{ROOT}")
+        monkeypatch.setattr(gpu_check, "ROOT", tmp_path)
+        return lambda seconds, *arguments: run_tests(Deadline(seconds), "cpu", *arguments)
+
+    @pytest.mark.parametrize("xdist", [False, True])
+    def test_outcomes_messages_and_properties(self, run, monkeypatch, xdist):
+        if xdist:
+            pytest.importorskip("xdist")
+        else:
+            monkeypatch.setattr(gpu_check, "find_spec", lambda name: None)
+        found = run(120, 2)
+        assert [found[k] for k in ("passed", "failed", "skipped")] == [21, 4, 1], found["tail"]
+        assert found["ended"]
+        assert not found["cut"]
         assert found["skipped_because"] == {"no GPU": 1}
-        assert not count_tests(text[:60])["ended"]
-        lines = text.splitlines()
-        abreast = [re.sub(r"^(\S.*) ([A-Z]+) .*(\[.*%])$", r"[gw1] \3 \2 \1", s) for s in lines[:3]]
-        assert abreast[2] == "[gw1] [ 30%] FAILED tests/a.py::test_three"
-        of_several = count_tests("\n".join([*abreast, *lines[3:]]))
-        assert of_several | {"tail": ""} == found | {"tail": ""}
+        assert sorted(found["failures"]) == [
+            "test_made_up.py::test_five - RuntimeError: cudaErrorLost",
+            "test_made_up.py::test_four - ModuleNotFoundError: No module named 'cyclopts_missing'",
+            "test_made_up.py::test_three - assert 1 == 2",
+        ]
+        (absent,) = found["not_collected"]
+        assert "cyclopts" in absent
+        assert [properties for _, properties in found["properties"]] == [{"rows": [1.5]}]
+
+    def test_what_ended_before_the_time_is_kept(self, run, tmp_path):
+        (tmp_path / "test_made_up.py").write_text(
+            "import time, pytest\n@pytest.mark.parametrize('seconds', [0, 600, 0])\n"
+            "def test(seconds): time.sleep(seconds)\n"
+        )
+        found = run(20, 1, "test_made_up.py")
+        assert [found[k] for k in ("passed", "cut", "ended")] == [1, True, False], found["tail"]
+        assert failures(found) == found["failures"]
+
+    def test_one_that_hangs_ends_its_process_only(self, run, tmp_path):
+        pytest.importorskip("xdist")
+        (tmp_path / "test_made_up.py").write_text(
+            "import time, pytest\n@pytest.mark.parametrize('n', range(9))\n"
+            "def test(n): time.sleep(600 * (n == 1))\n"
+        )
+        found = run(120, 2, "--hang=1", "test_made_up.py")
+        assert [found[k] for k in ("passed", "failed", "ended")] == [8, 1, True], found["tail"]
+        assert "test_made_up.py::test[1] - " in found["failures"][0]
+
+    def test_pytest_itself_may_fail(self, run):
+        found = run(60, 1, "--no-such-option")
+        assert failures(found)[0].startswith("pytest ended with exit code 4: ")
 
 
-class TestKernels:
-    def test_draws_every_kind_again_from_the_same_seed(self):
-        cases = [draw_case(7, number) for number in range(300)]
-        assert cases == [draw_case(7, number) for number in range(300)]
-        assert cases[: len(FIRST_CASES)] == list(FIRST_CASES)
-        assert {(c.activation, c.loss) for c in cases[len(FIRST_CASES) :]} == {
-            (a, loss) for a in gpu_check.ACTIVATIONS for loss in gpu_check.LOSSES
-        }
-        assert {c.operation for c in cases} == set(OPERATIONS)
-        assert {len(c.sizes) for c in cases} == {2, 3, 4, 5}
-        assert {c.values for c in cases} == {"uint8", "float32", "float64"}
-        assert {c.batch == 1 for c in cases} == {c.bias for c in cases} == {True, False}
+class TestChecks:
+    def test_kernels_are_compared(self, monkeypatch):
+        monkeypatch.setattr(gpu_check, "CASES", 2)
+        found = gpu_check.check_kernels("cpu", 5, Deadline(240))
+        assert found["problems"] == []
+        assert (found["seed"], found["cases"]) == (5, 2)
+        rows = [(row["number"], row["dtype"]) for row in found["rows"]]
+        assert rows == [(n, dtype) for n in (0, 1) for dtype in ("float64", "float32")]
 
-    @pytest.mark.parametrize("number", range(14))
-    def test_passes_the_textbook(self, base_on_numpy, number):
-        case = draw_case(3, number)
-        if max(case.sizes[1:]) > 800:
-            case = replace(case, sizes=(case.sizes[0], 100, 3))
-        for row in check_case(base_on_numpy, case, 3, number):
-            assert row["problem"] == ""
-            assert row["bit_for_bit"]
-
-    @pytest.mark.parametrize("operation", ["sgd", "adam", "gradients"])
-    def test_finds_another_step(self, operation):
-        class Hasty(Backend):
-            def backward(self, *args):
-                first, *others = super().backward(*args)
-                return [1.01 * first, *others]
-
-        case = replace(FIRST_CASES[0], operation=operation, samples=70, batch=32)
-        rows = check_case(Hasty(np, "hasty", ""), case, 0, 0)
-        assert all("differs by" in row["problem"] for row in rows)
-
-    def test_finds_a_sample_left_out(self):
-        class Forgetful(Backend):
-            def sgd(self, spec, weights, velocities, values, labels, rates, *more):
-                losses = super().sgd(
-                    spec, weights, velocities, values[:-1, :], labels[:-1], rates[:-1], *more
-                )
-                return np.concatenate([losses, np.empty(1, losses.dtype)])
-
-        rows = check_case(Forgetful(np, "forgetful", ""), FIRST_CASES[0], 0, 0)
-        assert all("differs by" in row["problem"] for row in rows)
-
-    def test_finds_what_changes_from_run_to_run(self):
-        ticks = count()
-
-        class Moody(Backend):
-            def output(self, name, z):
-                return super().output(name, z) * (1 + 1e-14 * next(ticks))
-
-        rows = check_case(Moody(np, "moody", ""), FIRST_CASES[5], 0, 0)
-        assert rows[0]["problem"] == "a second run came to other bits"
-
-    def test_allows_no_nan(self):
-        class Empty(Backend):
-            def losses(self, spec, logits, *more):
-                return super().losses(spec, logits, *more) * np.nan
-
-        rows = check_case(Empty(np, "empty", ""), FIRST_CASES[6], 0, 0)
-        assert all("losses differs by nan" in row["problem"] for row in rows)
+    def test_training_is_compared(self, mnist):
+        found = gpu_check.check_training(mnist, 100, "cpu", Deadline(120))
+        assert found["problems"] == found["cut"] == []
+        assert found["exact"]["relative"] < 1e-9
+        assert found["exact"]["samples"] == 100
+        assert {"samples": 100, "batch": 128, "same": True} in found["twice"]
+        assert len(found["twice"]) == 2
+        assert found["common_epochs"] == len(found["epochs"]["cpu"]) == 5
+        rows = [[row["accuracy"] for row in found["epochs"][name]] for name in ("cpu", "base")]
+        assert rows[0] == rows[1]
 
 
 class TestContenders:
@@ -334,18 +335,10 @@ class TestMeasuring:
         assert (1, "ours, squared error") in timed
         assert set(report["limits"]) == {"copy", "numpy float32"}
         assert saved
-        (sentence,) = gpu_check.which_pays(report)
+        (sentence,) = which_pays(report)
         assert sentence.startswith("With 8 hidden units ")
         assert "## Training 36-8-10 in float32" in markdown(report)
         assert "\n| 36-8-5-10 | 100 | " in markdown(report)
-
-    def test_training_is_compared(self, mnist):
-        training = gpu_check.Training(mnist, 100)
-        assert training.exact("cpu", "base", 50)["relative"] < 1e-9
-        assert training.twice("cpu", 10_000, 32) == {"samples": 100, "batch": 32, "same": True}
-        rows = [training.epochs(device, 2, 60.0) for device in ("cpu", "base")]
-        assert [row["accuracy"] for row in rows[0]] == [row["accuracy"] for row in rows[1]]
-        assert len(training.epochs("base", 2, 0.0)) < 2
 
 
 class TestWorker:
@@ -361,6 +354,10 @@ class TestWorker:
             worker.call("sleep", 0.0)
 
 
+TESTS = {"exit_code": 0, "cut": False, "passed": 0, "failed": 0, "skipped": 0, "tail": ""}
+TESTS |= {"failures": [], "ended": False}
+
+
 def a_report(gpu=True):
     """One that has everything."""
     runs = [0.001, 0.002, 0.003]
@@ -371,8 +368,10 @@ def a_report(gpu=True):
             row |= {"contender": name, "samples": 1000, "times_ours": 1.5}
             times.append(row | {"first": summary(runs), "second": summary(runs)})
     case = {"operation": "sgd", "number": 1, "case": "sgd, 3-2", "array": "W1", "problem": ""}
+    case |= {"difference": 1e-11, "bit_for_bit": True}
     kernels = [
-        case | {"dtype": d, "difference": 1e-11, "bit_for_bit": True} for d in gpu_check.TOLERANCES
+        case | {"dtype": dtype, "tolerance": tolerance}
+        for dtype, tolerance in (("float64", 1e-9), ("float32", 1e-3))
     ]
     kernels.append(kernels[1] | {"difference": None})
     epochs = [{"accuracy": 0.97, "seconds": 1.0}]
@@ -390,17 +389,18 @@ def a_report(gpu=True):
         "data": {"name": "mnist", "train": 60_000, "test": 10_000, "features": 784, "classes": 10},
         "seconds": 400.0,
         "allowed_seconds": 480.0,
-        "tests": count_tests("t PASSED [ 99%]\n== 1 passed in 1.00s =="),
+        "tests": TESTS | {"passed": 1, "ended": True},
         "kernels": {"seed": 5, "cases": 1, "problems": [], "rows": kernels},
         "training": {
             "device": "gpu",
             "other": "cpu",
             "problems": [],
-            "exact": {"samples": 2000, "relative": 1e-13},
+            "exact": {"samples": 2000, "relative": 1e-13, "allowed": 1e-9},
             "twice": [{"samples": 9, "batch": 1, "same": True}],
             "epochs": {"cpu": epochs, "gpu": epochs},
             "common_epochs": 1,
             "apart": 0.0,
+            "allowed": 0.002,
         },
         "limits": {"copy": summary([4000.0]), "cupy float32": summary([5e4])},
         "launch": {"elementwise, host": 5e-6},
@@ -428,7 +428,7 @@ class TestReport:
             "132 multiprocessors",
             "`--seed 5`",
             "| sgd against base.py, float64 | 1 case | 1.0e-11 (case 1, W1) | 1e-09 |",
-            "Not compared in float32, for a rectifier came to within 1e-05 of 0: 1.",
+            "Not compared in float32, where a rectifier came too near to 0: 1.",
             "**Every check passed that was made: 1 test, 1 kernel case, 3 training checks, 1 con",
             "| copy, bytes read and written | 4,000 | 4,000 … 4,000 | GB/s |",
             "Not measured, for want of PyTorch: tf32, bfloat16.",
@@ -449,7 +449,7 @@ class TestReport:
 
     def test_says_what_failed(self):
         report = a_report()
-        report["tests"] = count_tests("")
+        report["tests"] = TESTS | {"cut": True}
         report["kernels"]["problems"] = ["case 3: W1 differs by 1e-2"]
         report["problems"] = ["ours: does not compute the same"]
         assert len(problems(report)) == 3
@@ -483,7 +483,7 @@ class TestCommand:
     def test_needs_no_tools_of_development(self):
         code = (
             "import sys\n"
-            "for name in ('cyclopts', 'pooch', 'array_api_strict', 'cupy', 'torch', 'jax'):\n"
+            "for name in 'cyclopts pooch array_api_strict pytest cupy torch jax'.split():\n"
             "    sys.modules[name] = None\n"
             "import scripts.gpu_check, benchmarks.gpu_peers"
         )

@@ -5,11 +5,12 @@ Nothing is shown or drawn here: `benchmark` yields medians, `conclude` says what
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby, pairwise
 from statistics import median
 from time import perf_counter, sleep
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -35,13 +36,16 @@ _LARGEST_PRODUCT = 8192  # rows; three such matrices are 0.8 GB
 _LESSONS_HIDDEN = 200
 
 
+T = TypeVar("T")
+
+
 class DevicesDisagree(ArithmeticError):
     """The same training came to different weights on two devices; nothing was timed."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """What the runs of one case (a device, a hidden size, a batch size) have come to so far.
+    """The results so far of one case: a device, a hidden size and a batch size.
 
     Attributes
     ----------
@@ -78,6 +82,76 @@ class Measurement:
     gflops: float
     matmul_gflops: float
     percent_of_matmul: float
+
+    @classmethod
+    def of(
+        cls,
+        device: str,
+        sizes: Sequence[int],
+        batch_size: int,
+        samples: int,
+        rates: Sequence[float],
+        *,
+        epoch: int,
+        scaled: bool,
+        matmul_gflops: float,
+    ) -> Measurement:
+        """Summarise the samples a second of several runs; an epoch has so many samples."""
+        rate = median(rates)
+        gflops = rate * flops_per_sample(sizes) / 1e9
+        return cls(
+            device=device,
+            hidden=sizes[1],
+            batch_size=batch_size,
+            samples=samples,
+            rounds=len(rates),
+            samples_per_second=rate,
+            slowest=min(rates),
+            fastest=max(rates),
+            epoch_seconds=epoch / rate,
+            scaled=scaled,
+            gflops=gflops,
+            matmul_gflops=matmul_gflops,
+            percent_of_matmul=100 * gflops / matmul_gflops,
+        )
+
+
+class Rounds(Generic[T]):
+    """Rounds in which every case is measured once, so that a slow moment of the machine meets all.
+
+    Parameters
+    ----------
+    cases : iterable
+    rotate : bool
+        Whether each round starts with another case.
+
+    Attributes
+    ----------
+    cases : list
+        A case that is removed takes no further turn.
+    done : int
+        Rounds that are complete.
+    """
+
+    def __init__(self, cases: Iterable[T], *, rotate: bool = True) -> None:
+        self.cases, self.done = list(cases), 0
+        self._rotate, self._seconds = rotate, 0.0
+
+    def until(
+        self, rounds: int, *, least: int = 0, left: Callable[[], float] | None = None
+    ) -> Iterator[T]:
+        """Yield the case whose turn it is, until so many rounds are complete in all.
+
+        After the first `least` rounds, none starts that would take longer, by the time of the
+        round before, than the seconds that `left()` returns.
+        """
+        step = max(1, len(self.cases) // rounds) if self._rotate else 0
+        while self.done < rounds and self.cases:
+            if left and self.done >= least and self._seconds > left():
+                return
+            started, first = perf_counter(), self.done * step % len(self.cases)
+            yield from self.cases[first:] + self.cases[:first]
+            self.done, self._seconds = self.done + 1, perf_counter() - started
 
 
 def flops_per_sample(sizes: Sequence[int]) -> int:
@@ -130,7 +204,7 @@ def check(
         for batch_size in batch_sizes:
             n = min(len(dataset.train_y), max(_CHECKED_SAMPLES, batch_size))
             for dtype in ("float64", "float32"):
-                # steps so large that wide networks sway would magnify what is but rounding
+                # steps so large that wide networks oscillate would magnify mere rounding
                 rate = min(RECIPE.learning_rate, 10 / units)
                 recipe = replace(RECIPE, hidden=(units,), dtype=dtype, learning_rate=rate)
                 start = _weights(build(recipe, dataset, backend=textbook))
@@ -165,8 +239,8 @@ def benchmark(
 ) -> Iterator[Measurement]:
     """Time the training of every case, in rounds over all of them.
 
-    A run is one epoch by `fit` of the lessons' network (`RECIPE`, but for the hidden and the batch
-    size), always from the same seed, on so many samples that it takes a quarter of a second where
+    A run is one epoch by `fit` of the lessons' network (`RECIPE` with other hidden and batch
+    sizes), always from the same seed, on so many samples that it takes a quarter of a second where
     there are enough; should it take twice as long, it counts as far as it came. What `fit`
     prepares once, such as the upload, counts too, compilation does not. Every case is run before
     the first round, uncounted. Each round also times matrix products on each device.
@@ -178,7 +252,7 @@ def benchmark(
     batch_sizes, hidden : sequence of int
         A case is one of each, on one device.
     seconds : float
-        No round is begun that would end later than that, after the first three; there are nine
+        No round starts that would end later than that, after the first three; there are nine
         at most. Runs become shorter where five rounds would not fit.
 
     Yields
@@ -200,21 +274,19 @@ def benchmark(
     for case in cases:
         case.choose_samples()
 
-    rounds, round_seconds = 0, 0.0
-    while rounds < LEAST_ROUNDS or (
-        rounds < MOST_ROUNDS and perf_counter() - started + round_seconds <= seconds
+    rounds = Rounds(cases, rotate=False)
+    for case in rounds.until(
+        MOST_ROUNDS, least=LEAST_ROUNDS, left=lambda: started + seconds - perf_counter()
     ):
-        began = perf_counter()
-        for name, product in products.items():
-            rates[name].append(product.gflops())
-        sleep(_REST_SECONDS)
-        for case in cases:
-            yield case.measure(median(rates[case.backend.name]))
-        rounds, round_seconds = rounds + 1, perf_counter() - began
+        if case is cases[0]:
+            for name, product in products.items():
+                rates[name].append(product.gflops())
+            sleep(_REST_SECONDS)
+        yield case.measure(median(rates[case.backend.name]))
 
 
 def conclude(measurements: Sequence[Measurement], missing: str = "") -> str:
-    """Say in one sentence which device pays from which batch size on.
+    """Conclude in one sentence which device pays from which batch size on.
 
     A device pays at a batch size if its median is the highest there and its slowest run is
     faster than the fastest of every other device; where spreads overlap there is no clear
@@ -326,24 +398,16 @@ class _Case:
         report = self._run(self._samples)
         self._rates.append(report.samples_per_second)
         self._scaled |= isinstance(report, BatchProgress)
-        rate = median(self._rates)
         classes = len(self._dataset.classes)
-        sizes = [self._dataset.train_x.shape[1], *self._recipe.hidden, classes]
-        gflops = rate * flops_per_sample(sizes) / 1e9
-        return Measurement(
-            device=self.backend.name,
-            hidden=self._recipe.hidden[0],
-            batch_size=self._batch_size,
-            samples=self._samples,
-            rounds=len(self._rates),
-            samples_per_second=rate,
-            slowest=min(self._rates),
-            fastest=max(self._rates),
-            epoch_seconds=self._all / rate,
+        return Measurement.of(
+            self.backend.name,
+            [self._dataset.train_x.shape[1], *self._recipe.hidden, classes],
+            self._batch_size,
+            self._samples,
+            self._rates,
+            epoch=self._all,
             scaled=self._scaled,
-            gflops=gflops,
             matmul_gflops=matmul_gflops,
-            percent_of_matmul=100 * gflops / matmul_gflops,
         )
 
     def _whole_batches(self, samples: float) -> int:
