@@ -48,11 +48,11 @@ def counted(*args, **options):
     count += 1
     return save(*args, **options)
 
-save = Recorder._contents
-Recorder._contents = counted
+save = Recorder._write
+Recorder._write = counted
 timed(Recorder, "checkpoint", "checkpoint")
 timed(Recorder, "epoch", "epoch")
-timed(train, "_train", "all")
+timed(train, "_train_by_batches", "all")
 code = main(sys.argv[1:])
 spent["all"] += spent["checkpoint"]
 print(json.dumps(spent | {"count": count}))
