@@ -319,7 +319,7 @@ def test_their_help_teaches(command, capsys):
         (["inspect", "RUN", "--out", "folder.png"], ["folder.png", "it is a folder"]),
         (["inspect", "RUN", "--data", "x.csv"], ["x.csv"]),
         (["inspect", "RUN", "--device", "gqu"], ["gqu", "auto, cpu, gpu or gpu:N"]),
-        (["inspect", "RUN", "--recipe", "book"], ["--recipe book", "leave --recipe away"]),
+        (["inspect", "RUN", "--recipe", "book"], ["--recipe book", "omit --recipe"]),
         (["backquery", "nowhere"], ["nowhere", "no run is there"]),
         (["backquery", "RUN", "--label", "ten"], ["--label ten", "one of 0, 1, 2", "9"]),
         (["backquery", "RUN", "--out", "a.jpg"], ["a.jpg", "backquery.png"]),

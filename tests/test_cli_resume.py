@@ -187,7 +187,7 @@ def test_full_batch_starts_again_from_its_last_weights(monkeypatch, capsys):
     capsys.readouterr()
     assert main(["train", "--resume", "o", "--max-iterations", "10"]) == 0
     out = capsys.readouterr().out
-    assert "cg remembers nothing: it starts again from the last weights" in out
+    assert "cg has no memory: it starts again from the last weights" in out
     assert "1 iterations of cg after the 9 before" in out
 
 
@@ -364,9 +364,9 @@ def begun(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--learning-rate", "0.2"], "--learning-rate was 0.3, not 0.2; leave it away"),
-        (["--seed", "0", "--bias"], "--bias was no, not yes, --seed was 3, not 0; leave them"),
-        (["--epochs", "1"], "--epochs 1: 2 are begun or done; expected 2 or more"),
+        (["--learning-rate", "0.2"], "--learning-rate was 0.3, not 0.2; omit it"),
+        (["--seed", "0", "--bias"], "--bias was no, not yes, --seed was 3, not 0; omit them"),
+        (["--epochs", "1"], "--epochs 1: 2 have started or ended; expected 2 or more"),
         (["--hidden", "7,7"], "--hidden was 7, not 7,7"),
         (["--data", "mnist"], "data was digits, not mnist"),
         (["--recipe", "book"], "recipe was digits, not book"),
@@ -376,7 +376,7 @@ def begun(monkeypatch):
         (["--augment", "shift:1"], "--augment was none, not shift:1"),
         (["--init-from", "o"], "--init-from was none"),
         (["--matmul", "tf32"], "matmul was float32, not tf32"),
-        (["--out", "p"], "leave --out away"),
+        (["--out", "p"], "omit --out"),
     ],
 )
 def test_other_options_than_it_began_with_are_refused_by_name(begun, capsys, options, words):

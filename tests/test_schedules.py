@@ -77,7 +77,7 @@ def test_an_unknown_one_is_refused(name):
 
 @pytest.mark.parametrize("warmup", [-0.1, 1.0, math.nan])
 def test_a_warm_up_is_a_share(warmup):
-    with pytest.raises(ValueError, match="expected a share of the updates"):
+    with pytest.raises(ValueError, match="expected a fraction of the updates"):
         schedule("cosine", 0.1, 10, 1, warmup)
     with pytest.raises(ValueError, match="one-cycle' has its own"):
         schedule("one-cycle", 0.1, 10, 1, 0.1)

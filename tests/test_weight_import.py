@@ -348,10 +348,10 @@ def test_training_starts_with_given_weights(runs, capsys):
         assert same(Weights(after.get_weights(), False, ""), before.get_weights())
         assert json.loads(Path(out, "config.json").read_text())["init_from"] == start
     assert main([*still, "--init-from", "pair", "--hidden", "20", "--out", "o"]) == 2
-    assert "leave --hidden away" in capsys.readouterr().err
+    assert "omit --hidden" in capsys.readouterr().err
     norm = ["--batch-norm", "--bias", "--loss", "cross_entropy", "--batch-size", "9"]
     assert main([*still, "--init-from", "pair", *norm, "--out", "o"]) == 2
-    assert "forget what they know; leave one of the two away" in capsys.readouterr().err
+    assert "forget what they know; omit one of the two" in capsys.readouterr().err
 
 
 # --- Ng's -----------------------------------------------------------------------------------
@@ -472,7 +472,7 @@ def test_arrays_that_make_no_network_are_one_line(arrays, words, capsys):
         (["import-weights", "w.npz", "w.npz", *DIGITS], ["w.npz", "only .npy and .csv"]),
         (["import-weights", "w.npz", *DIGITS, "--out", "mixed"], ["mixed", "is not empty"]),
         (["evaluate", "w.npz"], ["--recipe book"]),
-        (["evaluate", "nowhere", "--recipe", "book"], ["nowhere", "leave --recipe away"]),
+        (["evaluate", "nowhere", "--recipe", "book"], ["nowhere", "omit --recipe"]),
         (["evaluate", "w.npz", *DIGITS, "--figures"], ["import-weights w.npz", "--show"]),
         (["import-weights", "square.npz", *SQUARE], ["fit either way round", "--no-transposed"]),
         (["export", "nowhere"], ["nowhere", "no run"]),

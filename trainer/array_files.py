@@ -78,7 +78,7 @@ def check_lines(path: Path) -> None:
 
 
 def cause(error: BaseException) -> str:
-    """Say in few words what an exception of somebody else's complains about."""
+    """Return in few words what an exception of somebody else's complains about."""
     if isinstance(error, MemoryError):
         return "does not fit into memory"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

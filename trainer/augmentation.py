@@ -105,7 +105,7 @@ def with_turned_copies(
     degrees: Sequence[float],
     background: float = 0.0,
 ) -> tuple[Array, Array]:
-    """Put two turned copies a number of degrees behind each image, on the device.
+    """Return each image followed by two copies turned by some degrees, on the device.
 
     As in *Make Your Own Neural Network* (2016), part 3: an image, the same turned by +10 degrees,
     the same by -10, then the next image.
@@ -332,8 +332,8 @@ def _gaussian(n: int, sigma: float, factor: float) -> list[list[float]]:
         in_sigmas = distance / sigma
         return math.exp(-0.5 * in_sigmas * in_sigmas)
 
-    share = factor / sum(map(weight, reach))
-    return [[share * weight(i - j) for j in range(n)] for i in range(n)]
+    scale = factor / sum(map(weight, reach))
+    return [[scale * weight(i - j) for j in range(n)] for i in range(n)]
 
 
 def deformed_examples(

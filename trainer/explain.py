@@ -137,7 +137,7 @@ class Trace:
     penalty: float
 
     def error_formula(self, number: int) -> str:
-        """Say what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
+        """Return what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
         if number == len(self.layers):
             return f"e{_sub(number)} = t − o"
         above = _sub(number + 1)
@@ -435,8 +435,8 @@ def _rescaled(signal: np.ndarray, low: float, high: float) -> np.ndarray:
     """Take each row's smallest value to low and its largest to high; shape (n, units)."""
     least = signal.min(axis=1, keepdims=True)
     span = signal.max(axis=1, keepdims=True) - least
-    share = np.where(span > 0, (signal - least) / np.where(span > 0, span, 1.0), 0.5)
-    return low + (high - low) * share
+    fraction = np.where(span > 0, (signal - least) / np.where(span > 0, span, 1.0), 0.5)
+    return low + (high - low) * fraction
 
 
 def _through_sigmoid(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,7 @@ def synchronize(path: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder written to the disk, where the system lets a program ask."""
+    """Write the names in a folder to the disk, where the system allows it."""
     if os.name == "posix":
         handle = os.open(folder, os.O_RDONLY)
         try:

@@ -186,7 +186,7 @@ def check(
 
 
 def conclude(result: GradientCheck) -> str:
-    """Say in a sentence or two what a check has shown."""
+    """Return in a sentence or two what a check has shown."""
     wrong = [a for a in result.arrays if a.is_gradient != a.expected]
     names = ", ".join(a.name for a in wrong)
     if any(a.expected for a in wrong):

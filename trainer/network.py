@@ -143,7 +143,7 @@ class MLP:
         )
         self.weights: list[Array] = []
         for matrix in initial_weights(sizes, init, backend.rng(seed)):
-            # rounded on the host: the device has no room for float64 beside it
+            # rounded on the host: the device may have no memory for float64 beside it
             self.weights.append(backend.asarray(matrix.astype(dtype, copy=False)))
             if bias:
                 self.weights.append(backend.xp.zeros(matrix.shape[1], dtype=device_type))
@@ -189,7 +189,7 @@ class MLP:
     # --- samples on the device ------------------------------------------------------------
 
     def samples(self, x: Any, name: str = "x") -> Array:
-        """Have the backend hold samples (n, fan_in), unscaled; errors call them by `name`.
+        """Move samples (n, fan_in), unscaled, to the backend; errors call them by `name`.
 
         Raises
         ------
@@ -285,19 +285,19 @@ class MLP:
         return self.loss_and_gradients(x, y)[1]
 
     def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
-        """Give `loss` and `gradients` of the samples, from one pass through the network."""
+        """Return `loss` and `gradients` of the samples, from one pass through the network."""
         xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
         loss = self._penalty()
         total: list[Array] = []
         for rows in self.chunks(m):
             part = labels[rows]
-            share = part.shape[0] / m
+            fraction = part.shape[0] / m
             losses, gradients = self.backend.losses_and_gradients(
                 self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
             )
             loss += float(xp.sum(losses, dtype=xp.float64))
-            parts = [gradient * share for gradient in gradients]
+            parts = [gradient * fraction for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return loss / m, total
 

@@ -250,7 +250,7 @@ def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, 
     if recipe.augment and data.image_shape is None:
         raise ValueError(
             f"{given}: {data.name} has {data.train_x.shape[1]} features, which are no image to"
-            " turn; leave --augment away, or give images with --data"
+            " turn; omit --augment, or give images with --data"
         )
     if settings and recipe.sees_all_samples:
         raise ValueError(

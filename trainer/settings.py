@@ -252,7 +252,7 @@ class TrainingSettings(_Settings):
     )
     warmup: float = _setting(
         0.0,
-        "The share of all updates in which the rate rises from 0 first: 0.05.",
+        "The fraction of all updates in which the rate rises from 0 first: 0.05.",
         range=_FRACTION,
         tried="0,0.05,0.1",
         taken_by="batches",

@@ -419,7 +419,7 @@ def _or(things: Sequence[Any]) -> str:
 def from_matlab(
     weights: Weights, image_shape: tuple[int, int] | None, classes: Sequence[int | str]
 ) -> Weights:
-    """Put weights of MATLAB's into our order of inputs and outputs.
+    """Convert weights of MATLAB's into our order of inputs and outputs.
 
     MATLAB stores an image column by column, and Ng's course calls the digit 0 class 10, its last.
     """
@@ -533,7 +533,7 @@ def write_weights(
 
 
 def contents(weights: Weights, format: str) -> str:
-    """Say in a line what `write_weights` writes."""
+    """Return in a line what `write_weights` writes."""
     sizes = weights.sizes
     shapes = list(pairwise(sizes))
     if format == "npy-pair":

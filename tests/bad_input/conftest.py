@@ -19,7 +19,7 @@ if sys.platform != "linux":
 
 @pytest.fixture
 def little_memory() -> Iterator[None]:
-    """Let the test have no more than 1 GB beyond what is in use."""
+    """Allow the test no more than 1 GB beyond what is in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + (1 << 30)
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)

@@ -94,7 +94,7 @@ def run(
     elif changes:
         names = ", ".join(f"--{option.replace('_', '-')}" for option in changes)
         raise UsageError(
-            f"{names}: {path} has a network of its own; leave {names} away, or check a recipe's:"
+            f"{names}: {path} has a network of its own; omit {names}, or check a recipe's:"
             " python -m trainer gradcheck --recipe NAME"
         )
     else:

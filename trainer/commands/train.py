@@ -181,7 +181,7 @@ def run(
             Interval.of(checkpoint_every)  # a mistake in it is told before anything is loaded
         if resume is not None:
             if out is not None:
-                raise UsageError(f"--resume {resume} goes on in that folder; leave --out away")
+                raise UsageError(f"--resume {resume} goes on in that folder; omit --out")
             typed = {
                 "data": data,
                 "test_data": test_data,

@@ -213,7 +213,7 @@ def _read_file(path: Path) -> Source:
 
 
 def _hint(path: Path) -> str:
-    """Say what can be given, and which of it comes near to a name that is nothing."""
+    """Return what can be given, and what of it comes near to an unknown name."""
     try:
         siblings = os.listdir(path.parent)
     except OSError:

@@ -126,7 +126,7 @@ def _read(mirrors: list[str], on_progress: Progress | None, *, patient: bool = T
 def _fetch(
     name: str, folder: Path, mirrors: list[str], on_progress: Progress | None, patient: bool
 ) -> str:
-    """Have one file in the cache, whole; return the mirror that worked.
+    """Download one file into the cache, whole; return the mirror that worked.
 
     Without patience the first silence of `TIMEOUT` seconds is the last.
     """
@@ -199,7 +199,7 @@ def _get(url: str, sink: Any) -> None:
 
 @contextmanager
 def _keeping(folder: Path) -> Iterator[None]:
-    """Say of what goes wrong with the cache where it is, and that there can be another."""
+    """Turn an error of the cache into one that names its folder and another choice."""
     try:
         yield
     except OSError as error:

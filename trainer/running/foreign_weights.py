@@ -75,7 +75,7 @@ def network_of(
     seed: int = 0,
     few_classes: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
-    """Put weights into a recipe's network for a data set.
+    """Load weights into a recipe's network for a data set.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def network_of(
 
 
 def describe_input_map(model: MLP) -> str:
-    """Say what a network makes of a value before its weights come."""
+    """Return what a network makes of a value before its weights come."""
     scale, shift = (model.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
     if scale.ndim or shift.ndim:
         return "value × scale + shift, a pair for each input"
@@ -157,7 +157,7 @@ def describe_input_map(model: MLP) -> str:
 
 
 def _with_all(dataset: Dataset, outputs: int) -> Dataset:
-    """Give digits that lack some the codes that they have among all."""
+    """Recode digits some of which are missing as they are coded among all ten."""
     if len(dataset.classes) == outputs:
         return dataset
     codes = np.array(dataset.classes)

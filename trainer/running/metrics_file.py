@@ -135,7 +135,7 @@ class MetricsFile:
             synchronize(self.copy)
 
     def restore(self, state: dict[str, Any] | None) -> tuple[Tally, str]:
-        """Let both files hold what they held at a checkpoint; without one, remove them.
+        """Restore both files to what they held at a checkpoint; without one, remove them.
 
         Parameters
         ----------

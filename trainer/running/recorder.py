@@ -151,7 +151,7 @@ class Recorder:
         Parameters
         ----------
         is_settled : bool
-            Whether the training can be asked where it stands; else, and where it stands amid an
+            Whether the training can be asked where it stands; else, and where it stands inside an
             update, the end of its last epoch is written.
         """
         ended_in_order = is_settled and self._training is not None
@@ -168,7 +168,7 @@ class Recorder:
         return resume_command(self.folder.path)
 
     def stopped_in(self, where: str) -> str:
-        """Say where the training stopped and how it goes on."""
+        """Return where the training stopped and how it goes on."""
         if self._at is None:
             kept = f"it has no checkpoint yet and begins again with: {self.go_on}"
         else:

@@ -146,13 +146,13 @@ class ResumedRun:
             if name in _MAY_CHANGE and value != was and rates_follow:
                 raise RunError(
                     f"{path}: --{name} was {was}, not {value}, and its learning rates have followed"
-                    f" from that (schedule {now['schedule']}); leave it away, or start a new run"
+                    f" from that (schedule {now['schedule']}); omit it, or start a new run"
                 )
             if name in _MAY_CHANGE and isinstance(was, int):
                 if value < least:
                     raise RunError(
-                        f"{path}: --{name.replace('_', '-')} {value}: {least:,} are begun or done;"
-                        f" expected {least:,} or more"
+                        f"{path}: --{name.replace('_', '-')} {value}: {least:,} have started or"
+                        f" ended; expected {least:,} or more"
                     )
                 self.config["settings"][name] = value
             elif not _is_same(name, value, was):
@@ -160,8 +160,8 @@ class ResumedRun:
                 differ.append(f"{option} was {_text(was)}, not {_text(value)}")
         if differ:
             raise RunError(
-                f"{path} was begun otherwise: {', '.join(differ)}; leave"
-                f" {'it' if len(differ) == 1 else 'them'} away, or start a new run"
+                f"{path} was started with other options: {', '.join(differ)}; omit"
+                f" {'it' if len(differ) == 1 else 'them'}, or start a new run"
             )
 
     def _left_metrics_of_all(self) -> bool:
@@ -188,14 +188,14 @@ class ResumedRun:
         return self.tally.epochs >= recipe.epochs
 
     def restore_metrics(self) -> list[str]:
-        """Let metrics.jsonl end where the checkpoint stands; lines on what was wrong with it."""
+        """Cut or mend metrics.jsonl to where the checkpoint stands; lines on what was wrong."""
         state = None if self.checkpoint is None else self.checkpoint.state
         self.tally, fault = self.folder.metrics_file.restore(state)
         source = f" from {self.checkpoint.path}" if self.checkpoint and "mended" in fault else ""
         return [f"{FILE} {fault}{source}"] if fault else []
 
     def finished(self) -> tuple[list[str], dict[str, Any]]:
-        """Say what it came to, having mended what is damaged; lines, and an event's fields."""
+        """Return what it came to, having mended what is damaged; lines, and an event's fields."""
         path, checkpoint = self.folder.path, self.checkpoint
         assert checkpoint is not None
         lines = self.restore_metrics()
@@ -251,7 +251,7 @@ def same_data(
 
 
 def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
-    """Say what is another machine or version than a config was written with, or nothing."""
+    """Return what differs in machine and versions from when a config was written, or nothing."""
     was = config["device"] | config["versions"]
     now = device | versions()
     differ = [name for name in {**was, **now} if was.get(name) != now.get(name)]

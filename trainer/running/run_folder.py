@@ -37,8 +37,8 @@ def check_free(out: Path, *, under: str = "runs") -> None:
             claim(out).release()
     kind = "is not empty" if out.is_dir() else "is a file"
     raise RunError(
-        f"--out {out}: {kind}; expected a new or empty folder. Name another, or leave --out"
-        f" away and the next free name under {under}/ is taken"
+        f"--out {out}: {kind}; expected a new or empty folder. Name another, or omit --out"
+        f" and the next free name under {under}/ is taken"
     )
 
 
@@ -49,7 +49,7 @@ class Claim:
         self._lock = lock
 
     def release(self) -> None:
-        """Let others train into the folder; a second time it does nothing."""
+        """Allow others to train into the folder; a second time it does nothing."""
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
@@ -173,7 +173,7 @@ class Run:
         return run
 
     def close(self) -> None:
-        """Let other processes train into the folder."""
+        """Allow other processes to train into the folder."""
         if self._lock is not None:
             self._lock.release()
 
@@ -315,7 +315,7 @@ def _hint(path: Path) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Say what a training's numbers come from, besides this program."""
+    """Return the versions that a training's numbers come from, besides this program."""
     found = {"python": platform.python_version()}
     for name in ("numpy", "scipy", "numba", "cupy-cuda12x", "cupy-cuda13x"):
         try:

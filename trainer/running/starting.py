@@ -136,7 +136,7 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
         raise RunError(f"{resumed.folder.path}: what is there does not go on ({error})") from error
     if job.training is None:
         listener.note(
-            f"{resumed.recipe.optimizer} remembers nothing: it starts again from the last weights"
+            f"{resumed.recipe.optimizer} has no memory: it starts again from the last weights"
         )
     return job
 
@@ -149,7 +149,7 @@ def _job(
     seed: int,
     checkpoint: Checkpoint | None,
 ) -> tuple[Job, Dataset]:
-    """Put samples and network together; also the samples before any were turned."""
+    """Assemble samples and network; also return the samples before any were turned."""
     part, held_out = hold_out(dataset, validation)
     part = limited(part, limit)
     try:
@@ -192,7 +192,7 @@ def _started(
     if recipe.batch_norm:
         raise UsageError(
             f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
-            " forget what they know; leave one of the two away"
+            " forget what they know; omit one of the two"
         )
     model, started, _ = network_of(
         files_of([init_from.expanduser()]),
@@ -207,7 +207,7 @@ def _started(
             raise UsageError(
                 f"--init-from {init_from}: its network has"
                 f" {' → '.join(map(str, model.sizes))} units and {'' if started.bias else 'no '}"
-                f"biases; leave --{name} away"
+                f"biases; omit --{name}"
             )
     return model, started
 

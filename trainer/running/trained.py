@@ -86,7 +86,7 @@ class TrainedRun:
         if recipe is not None:
             raise UsageError(
                 f"--recipe {recipe}: {self.path} is no file or folder of weights that it could"
-                " belong to; a run has a recipe of its own, so leave --recipe away"
+                " belong to; a run has a recipe of its own, so omit --recipe"
             )
         self.run = Run.open(run)
         self.config = self.run.config

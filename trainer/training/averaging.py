@@ -71,7 +71,7 @@ class Learned:
         move(self.average, self.arrays(), fraction)
 
     def show(self) -> None:
-        """Let the model be what was learned so far."""
+        """Set the model's weights to what was learned so far."""
         if not self.moments:
             return
         model, count = self._model, len(self.weights)

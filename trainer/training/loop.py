@@ -376,7 +376,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return feed, parts
 
     def _compile(self, dtype: Any) -> None:
-        """Have the backend compile what learning and answering samples of a dtype needs.
+        """Compile what learning and answering samples of a dtype needs.
 
         Kernels are compiled at their first use: use them on a network of zeros.
         """
@@ -439,7 +439,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         )
 
     def _restore(self, state: TrainingState) -> None:
-        """Put model, optimiser and order where they stood; ValueError if they are not like it."""
+        """Set model, optimiser and order to where they stood; ValueError if they do not fit."""
         backend, dtype = self.model.backend, self.model.spec.dtype
         named = self._named()
         at_start = self._epoch_start_names() if state.samples else []

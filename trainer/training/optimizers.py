@@ -1,4 +1,4 @@
-"""Optimisers by name: what they remember between steps; the steps stand in the backend."""
+"""Optimisers by name: their state between steps; the steps stand in the backend."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Optimizer(Protocol):
         """Begin without a memory; ValueError for what it makes no use of."""
 
     def memory(self) -> dict[str, Sequence[Array]]:
-        """Name what it remembers: arrays shaped like the weights, to look at or to change."""
+        """Return its state by name: arrays shaped like the weights, to read or to change."""
 
     def block(self, batch_size: int) -> int:
-        """Give the samples after which a call of `learn` may end without changing a number."""
+        """Return the samples after which a call of `learn` may end without changing a number."""
 
     def learn(
         self,

@@ -82,7 +82,7 @@ class TrainingState:
     seconds, evaluation_seconds, compile_seconds : float
         Spent on that epoch so far; `EpochReport` has what they mean.
     arrays : dict of str to numpy.ndarray
-        The model's weights, those that learn where they are others, what the optimiser remembers
+        The model's weights, those that learn where they are others, the optimiser's state
         of them, and, inside an epoch, the model's weights at its start and the loss of every sample
         learned in it.
     """

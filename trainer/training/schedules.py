@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 NAMES = ("constant", "cosine", "one-cycle", "step:FACTOR/EPOCHS")
-# of Smith and Topin's one cycle: the share of it that goes up, and how far below the rate it ends
+# of Smith and Topin's one cycle: the fraction that goes up, and how far below the rate it ends
 _UP, _START, _END = 0.3, 25.0, 1e4
 
 
@@ -30,7 +30,7 @@ def schedule(
     updates, updates_per_epoch : int
         How many there will be.
     warmup : float
-        The share of the updates, from 0 to below 1, in which the rate rises to its value evenly,
+        The fraction of the updates, from 0 to below 1, in which the rate rises to its value evenly,
         before the schedule begins (Goyal et al. 2017, section 2.2).
 
     Returns
@@ -44,11 +44,11 @@ def schedule(
         If there is no such schedule, or warmup is out of range.
     """
     if not 0 <= warmup < 1:
-        raise ValueError(f"warmup={warmup}: expected a share of the updates, from 0 to below 1")
+        raise ValueError(f"warmup={warmup}: expected a fraction of the updates, from 0 to below 1")
     rising = math.ceil(warmup * updates)
     after = _after(name, rate, updates - rising, updates_per_epoch)
     if name == "one-cycle" and warmup:
-        raise ValueError(f"warmup={warmup}: schedule='one-cycle' has its own; leave it away")
+        raise ValueError(f"warmup={warmup}: schedule='one-cycle' has its own; omit it")
     return lambda t: rate * (t + 1) / rising if t < rising else after(t - rising)
 
 
@@ -71,9 +71,9 @@ def _after(name: str, rate: float, updates: int, updates_per_epoch: int) -> Call
     return lambda t: rate * factor ** (t // (updates_per_epoch * epochs))
 
 
-def _cosine(start: float, end: float, share: float) -> float:
+def _cosine(start: float, end: float, progress: float) -> float:
     """Go from one to the other along half a cosine."""
-    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, share))) / 2
+    return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
 def _steps(name: str) -> tuple[float, int]:
