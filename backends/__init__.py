@@ -13,7 +13,9 @@ import re
 import sys
 from typing import Any
 
-from .base import Backend, BackendUnavailable, NetworkSpec
+from .base import Backend, NetworkSpec
+from .device import BackendUnavailable
+from .feeding import Batches
 
 MATMULS = ("float32", "tf32", "bfloat16", "float16")
 
@@ -21,6 +23,7 @@ __all__ = [
     "MATMULS",
     "Backend",
     "BackendUnavailable",
+    "Batches",
     "NetworkSpec",
     "describe_cpu",
     "describe_gpus",

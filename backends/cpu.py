@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy as np
 import threadpoolctl
 
 from .base import Backend, NetworkSpec
+from .feeding import Batches
 from .functions import Array
 from .kernels import batch_sgd, deforming, online_sgd
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
@@ -87,7 +89,11 @@ class CpuBackend(Backend):
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
-    def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
+    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+        small = batch_size == 1 or _is_small(spec, batch_size)
+        return spec.activation in ACTIVATION_CODES or not small  # large ones are BLAS' work
+
+    def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would keep the kernels from theirs
         return _cores(to_kernels=_is_small(spec))
 
@@ -169,13 +175,17 @@ class CpuBackend(Backend):
         spec: NetworkSpec,
         weights: Sequence[Array],
         velocities: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int = 1,
+        batches: Batches,
         momentum: float = 0.0,
-        penalty: float = 0.0,
+        *,
+        nesterov: bool = False,
+        clip: float = inf,
     ) -> Array:
+        if nesterov or clip < inf or batches.regularization:
+            return super().sgd(
+                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
+            )
+        batch_size, penalty = batches.size, batches.penalty
         states = [weights, velocities] if momentum else [weights]
         if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
             states = [weights, [np.zeros_like(w) for w in weights]]
@@ -183,14 +193,15 @@ class CpuBackend(Backend):
         compiled = small and spec.activation in ACTIVATION_CODES
         if batch_size == 1 and not compiled:
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
-                return super().sgd(
-                    spec, weights, velocities, values, labels, rates, 1, momentum, penalty
-                )
+                return super().sgd(spec, weights, velocities, batches, momentum)
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=small) as workers:
             layer = FirstLayer(spec, states, workers)
             samples = Samples(
-                readable(spec, values), read_only(labels), np.array(rates, spec.dtype), batch_size
+                readable(spec, batches.values),
+                read_only(batches.labels),
+                np.array(batches.rates, spec.dtype),
+                batch_size,
             )
             losses = learn(spec, layer, states, samples, momentum, penalty)
             layer.unpack()

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from .base import Backend, BackendUnavailable, BatchMasks, Moments, NetworkSpec
-from .feeding import Feed, Streamed
+from .base import Backend, NetworkSpec
+from .device import BackendUnavailable
+from .feeding import Batches, Feed, Streamed
 from .functions import Array
-from .kernels import cuda_online
+from .kernels import cuda_online as online
 from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import CublasError, Kernels, Products, input_map
-from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
+from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Forward, Steps
 from .noise import Noise
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
@@ -36,7 +37,7 @@ _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that 
 # weights behind the first layer that a single thread block should read for every sample; where they
 # are more, reading takes it longer than the two or three dozen launches of a batch of one
 _ONE_BLOCK = 400_000
-_MINIATURE = 256  # hidden units at most, where a network only serves to have kernels compiled
+_WARM_UP_UNITS = 256  # of a hidden layer at most, where a network only makes kernels compile
 
 
 class GpuBackend(Backend):
@@ -83,9 +84,9 @@ class GpuBackend(Backend):
         self._multiprocessors = device.attributes["MultiProcessorCount"]
         self._shared_limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
         self._products = Products(cupy, matmul)
-        # no method, as in `Backend`
+        # no method, which would keep this object and all it holds alive until the next search
         self._kernels = lru_cache(partial(Kernels, cupy))
-        self._running: dict[Any, Batches] = {}
+        self._running: dict[Any, Steps] = {}
 
     # --- arrays -------------------------------------------------------------------------
 
@@ -103,16 +104,19 @@ class GpuBackend(Backend):
         pool = self._cupy.get_default_memory_pool()
         return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
-    def miniature(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
+    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+        return spec.activation in ACTIVATION_CODES
+
+    def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
         if batch_size == 1:  # whose kernels are compiled for the sizes
             return spec
         first, *hidden, last = spec.sizes
-        return replace(spec, sizes=(first, *(min(units, _MINIATURE) for units in hidden), last))
+        return replace(spec, sizes=(first, *(min(units, _WARM_UP_UNITS) for units in hidden), last))
 
     def release(self) -> None:
         self._running.clear()
 
-    def hold(self, a: Any) -> Array:
+    def place_samples(self, a: Any) -> Array:
         if self.is_host(a):
             host = self.host_array(a)
             if host.nbytes > (1 - _SPARED) * self.free_memory():
@@ -122,8 +126,8 @@ class GpuBackend(Backend):
     def feed(self, values: Array, labels: Array, unit: int) -> Feed:
         if not self.is_host(values):
             return super().feed(values, labels, unit)
-        room = int(_STREAMED * self.free_memory() / values[0].nbytes)
-        rows = max(1, room // unit) * unit
+        fitting = int(_STREAMED * self.free_memory() / values[0].nbytes)
+        rows = max(1, fitting // unit) * unit
         from cupyx import empty_pinned
 
         return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
@@ -164,7 +168,7 @@ class GpuBackend(Backend):
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
-        if spec.activation not in ACTIVATION_CODES:
+        if not self.has_kernels(spec, 0):
             yield from super().propagate(spec, weights, values)
             return
         n = values.shape[0]
@@ -206,45 +210,42 @@ class GpuBackend(Backend):
         spec: NetworkSpec,
         weights: Sequence[Array],
         velocities: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int = 1,
+        batches: Batches,
         momentum: float = 0.0,
-        penalty: float = 0.0,
+        *,
+        nesterov: bool = False,
+        clip: float = inf,
     ) -> Array:
-        if spec.activation not in ACTIVATION_CODES:
+        extras = nesterov or clip < inf or batches.regularization
+        if extras or not self.has_kernels(spec, batches.size):
             return super().sgd(
-                spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
+                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
             )
-        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
+        batches = self._contiguous(batches)
         variant = None
-        behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-        if batch_size == 1 and len(values) and behind <= _ONE_BLOCK:
-            variant = cuda_online.choose_variant(
+        deeper = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+        if batches.size == 1 and len(batches.values) and deeper <= _ONE_BLOCK:
+            variant = online.choose_variant(
                 spec, momentum, self._multiprocessors, self._shared_limit
             )
         if variant is None:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
-            batches = self._steps(
-                spec, weights, values, batch_size, kind, states, momentum, penalty
-            )
-            return batches.learn(values, labels, rates)
+            steps = self._steps(spec, weights, batches, kind, states, momentum)
+            return steps.learn(batches)
         kernels = self._kernels(
             "online_sgd",
             spec.dtype,
-            values.dtype,
+            batches.values.dtype,
             BLOCK=variant.block,
             UNITS=variant.units,
             CLASSES=variant.classes,
             COLUMNS=variant.columns,
         )
-        logits = cuda_online.learn(
-            self._cupy, kernels, variant, spec, weights, velocities, values, labels, rates,
-            momentum, penalty,
-        )  # fmt: skip
+        logits = online.learn(
+            self._cupy, kernels, variant, spec, weights, velocities, batches, momentum
+        )
         outputs = self.output(spec.output, logits)
-        return self.losses(spec, logits, outputs, self.targets(spec, labels))
+        return self.losses(spec, logits, outputs, self.targets(spec, batches.labels))
 
     def adam(
         self,
@@ -252,57 +253,53 @@ class GpuBackend(Backend):
         weights: Sequence[Array],
         means: Sequence[Array],
         squares: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
-        penalty: float,
+        batches: Batches,
         steps: int,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         decay: float = 0.0,
         clip: float = inf,
-        masks: BatchMasks | None = None,
-        moments: Sequence[Moments] = (),
     ) -> Array:
-        # what the kernels do not know
-        extras = clip < inf or masks is not None or moments
-        if spec.activation not in ACTIVATION_CODES or extras:
+        extras = clip < inf or batches.regularization
+        if extras or not self.has_kernels(spec, batches.size):
             return super().adam(
-                spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
-                beta1, beta2, epsilon, decay, clip, masks, moments,
+                spec, weights, means, squares, batches, steps,
+                beta1=beta1, beta2=beta2, epsilon=epsilon, decay=decay, clip=clip,
             )  # fmt: skip
-        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
-        batches = self._steps(
-            spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
-            (beta1, beta2), epsilon, decay,
-        )  # fmt: skip
-        return batches.learn(values, labels, rates, steps)
+        batches = self._contiguous(batches)
+        states, options = [means, squares], (0.0, (beta1, beta2), epsilon, decay)
+        return self._steps(spec, weights, batches, ADAM, states, *options).learn(batches, steps)
 
     def _steps(
         self,
         spec: NetworkSpec,
         weights: Sequence[Array],
-        values: Array,
-        batch_size: int,
+        batches: Batches,
         optimizer: int,
         states: Sequence[Sequence[Array]],
         *options: Any,
-    ) -> Batches:
-        """Find the room and the graph of such steps, or make them anew; the last two are kept."""
+    ) -> Steps:
+        """Return the workspace and the graph of such steps, kept from the last two calls or new."""
         arrays = [*weights, *(a for state in states for a in state)]
         where = tuple(a.data.ptr for a in arrays)
-        key = (spec, batch_size, optimizer, values.dtype, where, options)
+        fixed = batches.size, batches.penalty
+        key = (spec, *fixed, optimizer, batches.values.dtype, where, options)
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batch_sgd", spec.dtype, values.dtype)
-            self._running[key] = Batches(
-                self._cupy, kernels, self._products, spec, weights, batch_size, optimizer, states,
+            kernels = self._kernels("batch_sgd", spec.dtype, batches.values.dtype)
+            self._running[key] = Steps(
+                self._cupy, kernels, self._products, spec, weights, *fixed, optimizer, states,
                 *options,
             )  # fmt: skip
         return self._running[key]
+
+    def _contiguous(self, batches: Batches) -> Batches:
+        """Return batches as the kernels read them."""
+        labels = self._cupy.ascontiguousarray(batches.labels)
+        return replace(batches, values=self._readable(batches.values), labels=labels)
 
     def _readable(self, values: Array) -> Array:
         """Samples as the kernels read them, which know no float16."""

@@ -54,7 +54,7 @@ sys.path.insert(0, str(ROOT))  # this checkout is checked, not what may be insta
 
 import numpy as np  # noqa: E402
 
-from backends import Backend, select  # noqa: E402
+from backends import Backend, Batches, select  # noqa: E402
 from backends.functions import ACTIVATIONS, LOSSES  # noqa: E402
 from benchmarks.gpu_peers import (  # noqa: E402
     ANSWERS,
@@ -568,14 +568,14 @@ def compute(
             states = [arrays("velocity of ")]
         parts = []
         for rows, rates, done in _calls(backend, case, given["rates"], in_parts):
-            samples = (values[rows, :], labels[rows], rates, case.batch)
+            batches = Batches(values[rows, :], labels[rows], rates, case.batch, case.penalty)
             held = [list(state.values()) for state in states]
             if case.operation == "adam":
                 means, squares = held
-                losses = backend.adam(spec, w, means, squares, *samples, case.penalty, 2 + done)
+                losses = backend.adam(spec, w, means, squares, batches, 2 + done)
             else:
                 speeds = held[0] if held else []
-                losses = backend.sgd(spec, w, speeds, *samples, case.momentum, case.penalty)
+                losses = backend.sgd(spec, w, speeds, batches, case.momentum)
             parts.append(losses)
         result = weights | {"losses": xp.concat(parts)}
         for state in states:

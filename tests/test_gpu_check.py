@@ -154,10 +154,10 @@ class TestKernels:
 
     def test_finds_a_sample_left_out(self):
         class Forgetful(Backend):
-            def sgd(self, spec, weights, velocities, values, labels, rates, *more):
-                losses = super().sgd(
-                    spec, weights, velocities, values[:-1, :], labels[:-1], rates[:-1], *more
-                )
+            def sgd(self, spec, weights, velocities, batches, *more):
+                values, labels, rates = batches.values, batches.labels, batches.rates
+                fewer = {"values": values[:-1, :], "labels": labels[:-1], "rates": rates[:-1]}
+                losses = super().sgd(spec, weights, velocities, replace(batches, **fewer), *more)
                 return np.concatenate([losses, np.empty(1, losses.dtype)])
 
         rows = check_case(Forgetful(np, "forgetful", ""), FIRST_CASES[0], 0, 0)

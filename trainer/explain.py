@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from backends import Batches
 from backends.functions import LOSSES, SCALED_TANH_A, SCALED_TANH_B, Array, gelu
 
 from .network import MLP
@@ -207,7 +208,7 @@ def trace(
 
     weights = [xp.asarray(w, copy=True) for w in model.weights]
     penalty = model.l2 / training_samples
-    backend.sgd(spec, weights, [], sample, code, [learning_rate], 1, 0.0, penalty)
+    backend.sgd(spec, weights, [], Batches(sample, code, [learning_rate], 1, penalty))
     [(_, _, logits_after, outputs_after)] = backend.propagate(spec, weights, sample)
     losses, losses_after = (
         backend.losses(spec, *answer, targets)

@@ -11,9 +11,15 @@ from numbers import Real
 from time import perf_counter
 from typing import Any
 
-from backends.base import Dropped, Masks, Moments
+from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
+from backends.regularization import (
+    Moments,
+    Regularization,
+    fold_normalization,
+    new_normalization,
+)
 
 from .augmentation import Deformation, DeformedFeed, Deformer
 from .network import MLP
@@ -210,11 +216,12 @@ def fit(
         (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then those
         of what is left.
     batch_norm : bool
-        Normalise the hidden layers' sums over each batch, see `backends.base.Normalization`. What
-        answers, and is the model at every yield, is a plain network again, with the running means
-        and variances folded into its weights, see `Backend.folded`. The model needs biases; not at
-        batch size 1, nor for ``rashid``. It begins by normalising whatever the model's weights
-        give, so a model that was trained before forgets much of it.
+        Normalise the hidden layers' sums over each batch, see
+        `backends.regularization.BatchNormalization`. What answers, and is the model at every yield,
+        is a plain network again, with the running means and variances folded into its weights, see
+        `fold_normalization` there. The model needs biases; not at batch size 1, nor for
+        ``rashid``. It begins by normalising whatever the model's weights give, so a model that was
+        trained before forgets much of it.
     shuffle : bool
         A new order every epoch, else the samples' own.
     sampling : {"epochs", "with-replacement"}
@@ -384,7 +391,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         remember: Callable[[Sequence[Array]], Optimizer],
         learning_rate: float | Callable[[int], float],
         averaging: float,
-        dropped: Dropped,
+        dropped: tuple[float, float],
         batch_norm: bool,
         seed: int | None,
         held_out: dict[str, tuple[Any, Any] | None],
@@ -396,15 +403,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._course = course
         self._learning_rate = learning_rate
         self._averaging = averaging
-        self._dropped = dropped
-        self._epochs_noise = self._update = 0  # what the noise of a batch follows from
-        xp, hidden = model.backend.xp, model.sizes[1:-1]
+        self._epochs_noise = 0  # what the noise of a batch follows from
+        xp = model.backend.xp
         # what learns is the model's own weights, unless the model shows what is made of them
-        gains = [xp.ones(units, dtype=model.spec.dtype) for units in hidden if batch_norm]
+        gains, moments = new_normalization(xp, model.spec) if batch_norm else ([], [])
+        self._regularization = Regularization(dropped, moments)
         self._weights = model.weights
         if batch_norm or averaging:
             self._weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
-        self._moments = [Moments(xp.zeros_like(gain), xp.ones_like(gain)) for gain in gains]
         self._average: list[Array] = []
         if averaging:  # which is what the model shows, unless it is to be folded
             copies = [xp.asarray(a, copy=True) for a in self._learned()]
@@ -495,18 +501,18 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _learned(self) -> list[Array]:
         """All that learning changes but for the optimiser's memory."""
-        return [*self._weights, *(a for moments in self._moments for a in moments)]
+        return [*self._weights, *(a for moments in self._regularization.moments for a in moments)]
 
     def _named(self) -> dict[str, Array]:
         names = self.model.names
         named = dict(zip(names, self.model.weights, strict=True))
-        layers = range(1, 1 + len(self._moments))
+        layers = range(1, 1 + len(self._regularization.moments))
         weights = names + [f"gain{layer}" for layer in layers]
         memory = {kind: (weights, list(a)) for kind, a in self._optimizer.memory().items()}
         if self._weights is not self.model.weights:
             of_moments = [f"{kind}{layer}" for layer in layers for kind in Moments._fields]
             memory["learning"] = weights + of_moments, self._learned()
-            if self._moments:
+            if self._regularization.moments:
                 memory["average"] = weights + of_moments, self._average
         for kind, (of_arrays, arrays) in memory.items():
             named |= {f"{kind}.{name}": a for name, a in zip(of_arrays, arrays, strict=False)}
@@ -514,14 +520,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _show(self) -> None:
         """Let the model be what was learned so far."""
-        if not self._moments:
+        if not self._regularization.moments:
             return
         model, count = self.model, len(self._weights)
-        weights, moments = self._weights, self._moments
+        weights, moments = self._weights, self._regularization.moments
         if self._average:
             weights, flat = self._average[:count], self._average[count:]
             moments = [Moments(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
-        self._put(model.backend.folded(model.spec, weights, moments))
+        self._put(fold_normalization(model.backend.xp, model.spec, weights, moments))
 
     def _good_names(self) -> list[str]:
         return [f"epoch_start.{name}" for name in self.model.names]
@@ -662,27 +668,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
         Kernels are compiled at their first use: use them on a network of zeros.
         """
         backend, batch_size = self.model.backend, self._course.batch_size
-        xp, spec = backend.xp, backend.miniature(self.model.spec, batch_size)
-        hidden = spec.sizes[1:-1] if self._moments else ()
-        gains = [xp.zeros(units, dtype=spec.dtype) for units in hidden]
-        moments = [Moments(xp.zeros_like(gain), xp.zeros_like(gain)) for gain in gains]
+        xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
+        usual = self._regularization
+        gains, moments = new_normalization(xp, spec) if usual.moments else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
-        drops = any(self._dropped)
-        drawn = backend.dropout(spec, 1, self._dropped, backend.noise(0)) if drops else ()
-        self._remember(weights).learn(
-            spec,
-            weights,
-            values,
-            labels,
-            [0.0],
-            batch_size,
-            penalty,
-            (lambda batch, n: drawn) if drops else None,
-            moments,
-        )
+        alike = Regularization(usual.dropped, moments)
+        batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
+        self._remember(weights).learn(spec, weights, batches)
         if self._average:
             _move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):
@@ -714,28 +709,24 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """
         model, batch_size, n = self.model, self._course.batch_size, labels.shape[0]
         rates = self._rates(-(-n // batch_size))
-        masks = self._masks if any(self._dropped) else None
-        learn = partial(self._optimizer.learn, model.spec, self._weights)
-        more = batch_size, model.l2 / m, masks, self._moments
-        self._update = self._optimizer.steps
+        batches = Batches(
+            values,
+            labels,
+            rates,
+            batch_size,
+            model.l2 / m,
+            self._regularization,
+            key=(self._epochs_noise, self._epoch, self._optimizer.steps),
+        )
         if not self._average:
-            return learn(values, labels, rates, *more), rates
+            return self._optimizer.learn(model.spec, self._weights, batches), rates
         parts = []
-        for start, rate in zip(range(0, n, batch_size), rates, strict=True):
-            rows = slice(start, min(start + batch_size, n))
-            self._update = self._optimizer.steps
-            parts.append(learn(values[rows, :], labels[rows], [rate], *more))
+        for batch in batches:
+            parts.append(self._optimizer.learn(model.spec, self._weights, batch))
             step = self._optimizer.steps
             share = 1 - min(self._averaging, (1 + step) / (10 + step))
             _move(self._average, self._learned(), share)
         return model.backend.xp.concat(parts), rates
-
-    def _masks(self, batch: int, n: int) -> Masks:
-        """Draw the dropout of a batch of those that are being learned."""
-        model = self.model
-        # one number more than the key of a deformation, which is drawn from the same
-        noise = model.backend.noise(self._epochs_noise, self._epoch, self._update + batch, 0)
-        return model.backend.dropout(model.spec, n, self._dropped, noise)
 
 
 def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..base import NetworkSpec
+from ..feeding import Batches
 from ..functions import LOSSES, Array
 from .codes import ACTIVATION_CODES, LOSS_CODES
 from .cuda import Kernels, Products, input_map
@@ -121,15 +122,16 @@ class Forward:
         )
 
 
-class Batches(Forward):
+class Steps(Forward):
     """Steps of SGD, with or without momentum, or of Adam, on batches of up to `rows` samples.
 
     Parameters
     ----------
+    penalty : float
     optimizer : {SGD, MOMENTUM, ADAM}
     states : sequence of sequences of arrays
         The velocities, or the means and the squares, or none.
-    momentum, penalty : float
+    momentum : float
     betas, epsilon, decay : float
         Adam's, and AdamW's of the matrices.
 
@@ -144,10 +146,10 @@ class Batches(Forward):
         spec: NetworkSpec,
         weights: Sequence[Array],
         rows: int,
+        penalty: float,
         optimizer: int,
         states: Sequence[Sequence[Array]],
-        momentum: float,
-        penalty: float,
+        momentum: float = 0.0,
         betas: tuple[float, float] = (0.0, 0.0),
         epsilon: float = 0.0,
         decay: float = 0.0,
@@ -179,13 +181,13 @@ class Batches(Forward):
         self._launched = 0  # whole batches, in all calls
         self._capturable = products.capturable
 
-    def learn(self, values: Array, labels: Array, rates: Sequence[float], steps: int = 0) -> Array:
+    def learn(self, batches: Batches, steps: int = 0) -> Array:
         """Learn samples in order; `steps` have been made before. Returns the losses."""
-        cupy, n = self._cupy, values.shape[0]
+        cupy, n = self._cupy, batches.values.shape[0]
         losses = cupy.empty(n, self.real)
-        rates = cupy.asarray(rates, dtype=self.real)
+        rates = cupy.asarray(batches.rates, dtype=self.real)
         self._products.bind()
-        self.begin(values, labels, rates, losses, steps)
+        self.begin(batches.values, batches.labels, rates, losses, steps)
         for left in range(n // self.rows, 0, -1):
             # the first is launched as it is: nothing may be loaded or set up in a capture
             worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH

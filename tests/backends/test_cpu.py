@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from backends import select
+from backends import Batches, select
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels import compiling, elementwise, workers
 from backends.kernels.codes import ACTIVATION_CODES
@@ -108,8 +108,8 @@ class TestSgd:
         model.weights[0][0, 0] = np.nan
         x, y = np.ones((2, 3)), np.zeros(2, np.int64)
         rates = [0.1] * (2 if batch_size == 1 else 1)
-        values = model.samples(x)
-        losses = model.backend.sgd(model.spec, model.weights, [], values, y, rates, batch_size)
+        batches = Batches(model.samples(x), y, rates, batch_size)
+        losses = model.backend.sgd(model.spec, model.weights, [], batches)
         assert np.isnan(losses).all()
         assert np.isnan(model.weights[0][0, 0])
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from backends import device_failure, memory_shortage, select
+from backends import Batches, device_failure, memory_shortage, select
 from backends.functions import ACTIVATIONS
 from backends.kernels import cuda
 from tests.backends.trainings import learn, trainings
@@ -168,13 +168,13 @@ class TestBatches:
     def test_a_step_is_captured_once_and_replayed(self, fake, gpu):
         x, y = digits(500, 30, 3)
         model = MLP([30, 20, 3], backend=gpu)
-        values, labels = model.samples(x), model.labels(y, 500)
-        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        batches = Batches(model.samples(x), model.labels(y, 500), [0.1] * 7, 80)
+        gpu.sgd(model.spec, model.weights, [], batches)
         counts = fake.machine.counts
         assert counts["captures"] == 1
         assert counts["graph_launches"] == 5  # the first as it is, the last a smaller one
         fake.machine.forget()
-        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        gpu.sgd(model.spec, model.weights, [], batches)
         assert counts["captures"] == 0
         assert counts["graph_launches"] == 6
 
@@ -183,8 +183,9 @@ class TestBatches:
         model = MLP([30, 20, 3], backend=gpu)
         values, labels = model.samples(x), model.labels(y, 400)
         for start in range(0, 400, 40):
-            batch = slice(start, start + 40)
-            gpu.sgd(model.spec, model.weights, [], values[batch], labels[batch], [0.1], 40)
+            rows = slice(start, start + 40)
+            batch = Batches(values[rows], labels[rows], [0.1], 40)
+            gpu.sgd(model.spec, model.weights, [], batch)
         assert fake.machine.counts["captures"] == 1
         assert fake.machine.counts["graph_launches"] == 7  # three have to show that it pays
         _, *desired = learn(gpu, {"sizes": [30, 20, 3]}, x, y, steps(400, 40), "float32")
@@ -207,8 +208,8 @@ class TestBatches:
         learned = []
         for _ in range(2):
             fake.machine.forget()
-            rates = [0.1] * (500 // batch_size)
-            gpu.sgd(model.spec, model.weights, [], values, labels, rates, batch_size)
+            batches = Batches(values, labels, [0.1] * (500 // batch_size), batch_size)
+            gpu.sgd(model.spec, model.weights, [], batches)
             counts = fake.machine.counts
             assert not counts["synchronizations"]
             assert not counts["downloads"]
@@ -216,7 +217,8 @@ class TestBatches:
         # what a call needs, however many batches it has
         rates = [0.1] * (250 // batch_size)
         fake.machine.forget()
-        gpu.sgd(model.spec, model.weights, [], values[:250], labels[:250], rates, batch_size)
+        batches = Batches(values[:250], labels[:250], rates, batch_size)
+        gpu.sgd(model.spec, model.weights, [], batches)
         assert fake.machine.counts["allocations"] == learned[1]
 
     def test_other_weights_get_another_graph(self, gpu, base_on_numpy):
@@ -399,7 +401,7 @@ class TestMemory:
             if short:
                 gc.collect()
                 fake.machine.memory = fake.machine.used + x.nbytes
-            assert (type(gpu.hold(x)) is np.ndarray) == short
+            assert (type(gpu.place_samples(x)) is np.ndarray) == short
             options = {"shuffle": shuffle, "seed": 3, "batch_size": batch_size}
             *_, report = fit(model, x, y, epochs=2, test=(x, y), **options)
             outcomes.append([*model.get_weights(), report.train_loss, report.test_accuracy])
@@ -415,7 +417,7 @@ class TestMemory:
         ],
     )
     def test_training_takes_so_many_bytes_a_weight(self, fake, gpu, monkeypatch, training, arrays):
-        monkeypatch.setattr("backends.gpu._MINIATURE", 16)  # little beside the network
+        monkeypatch.setattr("backends.gpu._WARM_UP_UNITS", 16)  # little beside the network
         x, y = digits(20, 64)
         gc.collect()
         before, state = fake.machine.used, None
@@ -601,7 +603,7 @@ def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, s
     monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
     x, y = digits(150, 30, 4)
     if streamed:
-        monkeypatch.setattr(type(gpu), "hold", lambda self, a: np.asarray(a))
+        monkeypatch.setattr(type(gpu), "place_samples", lambda self, a: np.asarray(a))
         monkeypatch.setattr("backends.gpu._STREAMED", 1e-9)  # as few at a time as can be
     network = {"sizes": [30, 20, 4], "backend": gpu, "loss": "cross_entropy", "bias": True}
     whole = MLP(**network)
