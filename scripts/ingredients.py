@@ -28,7 +28,7 @@ sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be inst
 import numpy as np  # noqa: E402
 
 from backends import Backend, describe_cpu, select  # noqa: E402
-from trainer import EpochReport, load  # noqa: E402
+from trainer import EpochReport, fit, load  # noqa: E402
 from trainer.data import DataError, Dataset, hold_out  # noqa: E402
 from trainer.files import write_whole  # noqa: E402
 from trainer.recipes import Recipe, augmented, build, changed  # noqa: E402
@@ -113,10 +113,11 @@ def train(recipe: Recipe, part: Dataset, held_out: Any, backend: Backend, seed: 
     """Train once."""
     model = build(recipe, part, backend=backend, seed=seed)
     part, deformation = augmented(recipe, part, backend)
-    training = recipe.fit(
+    training = fit(
         model,
         part.train_x,
         part.train_y,
+        recipe,
         seed=seed,
         test=(part.test_x, part.test_y),
         validation=held_out,

@@ -20,8 +20,8 @@ from trainer import MLP, fit
 from trainer.cli import main
 from trainer.commands.keeping import Keeper
 from trainer.display import QuietView
-from trainer.fitting import Training
 from trainer.runs import Run, claim
+from trainer.training import Training
 from trainer.weight_files import read_checkpoint
 
 SMALL = ["--data", "digits", "--device", "cpu", "--hidden", "7"]
@@ -43,7 +43,7 @@ def hears_hangups():
 
 @pytest.fixture
 def reports_often(monkeypatch):
-    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
 
 
 def train(*arguments):
@@ -604,7 +604,7 @@ def mistake_in(owner, name, at):
         (Training, "_learn", 2, "it has no checkpoint yet"),
         (Training, "_learn", 60, "go on after 1 epoch:"),
         (MLP, "accuracy", 3, "go on after 2 epochs:"),
-        (Training, "_aim", 50, "go on after "),
+        (Training, "_set_units", 50, "go on after "),
         (QuietView, "progress", 50, "go on after 1 epoch and "),
         (QuietView, "epoch", 3, "go on after 3 epochs:"),
         (MLP, "save", 3, "go on after 3 epochs:"),
@@ -615,7 +615,7 @@ def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
     monkeypatch, capsys, owner, name, at, after, options
 ):
     """By default, under which a checkpoint comes after 30 seconds."""
-    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
     assert train("--epochs", "4", *options, "--out", "whole") == 0
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, mistake_in(owner, name, at))

@@ -289,7 +289,7 @@ class TestFit:
         ],
     )
     def test_goes_on_from_anywhere_to_the_same_bits(self, backend, monkeypatch, changes):
-        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         whole = self.trained(backend, **changes)
         assert len(whole) > 8
         for at in range(0, len(whole), 3):
@@ -299,7 +299,7 @@ class TestFit:
 
     def test_does_not_depend_on_the_reports(self, backend, monkeypatch):
         few = self.weights(backend)
-        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         assert_weights(self.weights(backend), few, 0)
 
     def test_the_seed_decides(self, backend):

@@ -2,7 +2,7 @@ import gzip
 import inspect
 import json
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -22,6 +22,10 @@ from tests.conftest import (
     small_blocks,
 )
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
+from trainer.settings import BATCH_OPTIMIZERS, FULL_BATCH_METHODS, TrainingSettings
+from trainer.training.minimize import METHODS
+from trainer.training.optimizers import OPTIMIZERS
+from trainer.training.schedules import schedule
 
 
 def train(model, x, y, **settings):
@@ -323,7 +327,7 @@ class TestStates:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(backend, "block_size", 4)
-            patch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)  # after every block or batch
+            patch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)  # after every batch
             whole = going_on(0, None)
             at = cut % len(whole)
             rest = going_on(1, copied(whole[at][2]))
@@ -354,7 +358,7 @@ class TestStates:
             return 0.001 if step < 20 else 1e300
 
         monkeypatch.setattr(backend, "block_size", 4)
-        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         model = MLP(**network, **settings)
         training = fit(model, x, y, epochs=1, learning_rate=rate)
         start = model.get_weights()
@@ -407,7 +411,8 @@ def without_times(report):
 def test_defaults_are_the_lessons():
     parameters = inspect.signature(fit).parameters
     defaults = {name: p.default for name, p in parameters.items() if p.default is not p.empty}
-    assert defaults == {
+    assert defaults | asdict(TrainingSettings()) == {
+        "settings": None,
         "epochs": 5,
         "batch_size": 1,
         "learning_rate": 0.1,
@@ -422,12 +427,60 @@ def test_defaults_are_the_lessons():
         "shuffle": False,
         "sampling": "epochs",
         "steps": None,
+        "schedule": "constant",
+        "warmup": 0.0,
+        "max_iterations": 50,
         "seed": None,
         "test": None,
         "validation": None,
         "state": None,
         "deformation": None,
     }
+
+
+class TestSettings:
+    def test_keywords_win_over_an_object(self, backend):
+        x, y = samples(20, 4, 3)
+        settings = TrainingSettings(epochs=3, batch_size=4, momentum=0.5)
+        trained = []
+        for arguments in (
+            {"settings": settings, "epochs": 2},
+            {"settings": replace(settings, epochs=2)},
+            {"epochs": 2, "batch_size": 4, "momentum": 0.5},
+        ):
+            model = MLP([4, 3, 3], backend=backend)
+            reports = [r for r in fit(model, x, y, **arguments) if isinstance(r, EpochReport)]
+            assert len(reports) == 2
+            trained.append(model.get_weights())
+        for weights in trained[1:]:
+            assert_weights(weights, trained[0], 0)
+
+    def test_a_schedule_is_followed(self, backend):
+        x, y = samples(20, 4, 3)
+        by_name, by_hand = MLP([4, 3, 3], backend=backend), MLP([4, 3, 3], backend=backend)
+        rate = schedule("cosine", 0.1, 10, 5, 0.2)
+        list(fit(by_name, x, y, epochs=2, batch_size=4, schedule="cosine", warmup=0.2))
+        list(fit(by_hand, x, y, epochs=2, batch_size=4, learning_rate=rate))
+        assert_weights(by_name.get_weights(), by_hand.get_weights(), 0)
+
+    @pytest.mark.parametrize(
+        ("changes", "error", "words"),
+        [
+            ({"epoch": 3}, TypeError, "there is no setting 'epoch': did you mean 'epochs'"),
+            ({"flavour": 3}, TypeError, "there is no setting 'flavour': expected epochs, batch_s"),
+            ({"optimizer": "cg"}, ValueError, "take trainer.minimize, or optimizer=sgd or nest"),
+            ({"schedule": "cosinus"}, ValueError, "schedule='cosinus' is unknown"),
+            ({"schedule": "cosine", "learning_rate": float}, ValueError, "neither schedule nor"),
+        ],
+    )
+    def test_what_is_none_is_refused(self, backend, changes, error, words):
+        x, y = samples(20, 4, 3)
+        with pytest.raises(error, match=words):
+            fit(MLP([4, 3, 3], backend=backend), x, y, **changes)
+
+    def test_the_names_of_optimisers_are_those_there_are(self):
+        assert tuple(OPTIMIZERS) == BATCH_OPTIMIZERS
+        assert tuple(METHODS) == FULL_BATCH_METHODS
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -567,7 +620,7 @@ class TestReports:
         accuracy = model.accuracy
         told = []
         prepare = lambda *args: told.append(args[1]) or time.sleep(0.4)  # noqa: E731
-        monkeypatch.setattr("trainer.fitting.Training._prepare", prepare)
+        monkeypatch.setattr("trainer.training.Training._compile", prepare)
         monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
         assert told == [backend.xp.float64]
@@ -582,7 +635,7 @@ class TestReports:
         x, y = samples(37 * unit + 4, 4, 3)
         outcomes = []
         for seconds in (10.0, 1e-9):  # seldom, and after every block or batch
-            monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", seconds)
+            monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", seconds)
             model = MLP([4, 5, 3], backend=backend)
             reports = train(model, x, y, epochs=2, batch_size=batch_size, momentum=0.5)
             outcomes.append([model.get_weights(), [report.train_loss for report in reports]])
@@ -611,7 +664,7 @@ class TestReports:
                 self.queued = 0.0
 
         backend = Queueing()
-        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         x, y = samples(60, 4, 3)
         for report in fit(MLP([4, 3, 3], backend=backend), x, y, epochs=2, batch_size=batch_size):
             assert report.seconds < 0.4

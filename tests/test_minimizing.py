@@ -23,9 +23,8 @@ from tests.conftest import assert_weights, samples
 from tests.test_cli import ESCAPE, ROOT, in_a_terminal
 from trainer import MLP, load, minimize
 from trainer.cli import main
-from trainer.minimizing import NotFinite
-from trainer.optimizers import METHODS
 from trainer.recipes import RECIPES, build, changed, input_map, source_for
+from trainer.training.minimize import METHODS, NotFinite
 
 METHOD = pytest.mark.parametrize("method", METHODS)
 

@@ -27,12 +27,12 @@ from trainer.benchmarking import Measurement
 from trainer.cli import main
 from trainer.explain import Backquery, IncomingWeights, Trace, backquery, incoming_weights, trace
 from trainer.figures.style import _has_glyph, readable
-from trainer.fitting import BatchProgress, EpochReport
 from trainer.gradients import GradientCheck, check
 from trainer.metrics import Evaluation, Mistake, evaluate
-from trainer.minimizing import IterationReport
 from trainer.plain_text import one_line
 from trainer.sweeping import Outcome, Standing
+from trainer.training import BatchProgress, EpochReport
+from trainer.training.minimize import IterationReport
 
 from .test_cli import ESCAPE, in_a_terminal
 

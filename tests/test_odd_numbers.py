@@ -16,8 +16,8 @@ from PIL import Image
 
 from tests.conftest import assert_weights, samples
 from trainer import MLP, Diverged, EpochReport, fit
-from trainer.minimizing import NotFinite, minimize
 from trainer.recipes import input_map
+from trainer.training.minimize import NotFinite, minimize
 
 ROOT = Path(__file__).parents[1]
 LARGEST = float(np.finfo(np.float32).max)

@@ -13,7 +13,7 @@ from tests.conftest import (
     samples,
 )
 from trainer import MLP, fit
-from trainer.optimizers import OPTIMIZERS
+from trainer.training.optimizers import OPTIMIZERS
 
 REFERENCES = [
     ("sgd", {}, plain_sgd),

@@ -15,8 +15,9 @@ from backends.feeding import Resident, Streamed
 from tests.conftest import assert_weights, samples
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load
 from trainer.cli import main
-from trainer.fitting import Course
 from trainer.recipes import RECIPES, build, changed
+from trainer.settings import TrainingSettings
+from trainer.training.course import Course
 
 NETWORK = {"sizes": [4, 5, 3], "dtype": "float64", "loss": "squared_error", "init": "fan_in"}
 DRAWN = {"sampling": "with-replacement", "seed": 7}
@@ -70,19 +71,20 @@ def test_it_is_a_plain_loop_over_the_generators_draws(
     ],
 )
 def test_draws_are_cut_into_epochs_of_at_most_n(n, batch_size, steps, sizes):
-    course = Course(epochs=99, batch_size=batch_size, sampling="with-replacement", steps=steps)
+    drawn = {"sampling": "with-replacement", "steps": steps}
+    course = Course(TrainingSettings(epochs=99, batch_size=batch_size, **drawn), n)
     rng = np.random.default_rng(0)
-    assert course.count(n) == len(sizes)
-    orders = [course.order(rng, n, epoch) for epoch in range(1, len(sizes) + 1)]
+    assert course.epochs == len(sizes)
+    orders = [course.order(rng, epoch) for epoch in range(1, len(sizes) + 1)]
     assert [len(order) for order in orders] == sizes
     at_once = np.random.default_rng(0).integers(0, n, size=steps * batch_size)
     assert np.array_equal(np.concatenate(orders), at_once)
 
 
 def test_without_steps_there_are_as_many_epochs_of_n_draws():
-    course = Course(epochs=3, sampling="with-replacement")
-    order = course.order(np.random.default_rng(0), 500, 1)
-    assert (course.count(500), len(order)) == (3, 500)
+    course = Course(TrainingSettings(epochs=3, sampling="with-replacement"), 500)
+    order = course.order(np.random.default_rng(0), 1)
+    assert (course.epochs, len(order)) == (3, 500)
     assert len(np.unique(order)) == pytest.approx(500 * (1 - np.exp(-1)), abs=40)
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainer.recipes import RECIPES, changed
-from trainer.schedules import schedule
+from trainer.training.schedules import schedule
 
 
 def rates(name, updates, per_epoch=1, rate=0.5, warmup=0.0):
@@ -91,7 +91,7 @@ def test_a_recipe_takes_all_its_updates_into_account(backend):
     network = {"sizes": [4, 3, 3], "backend": backend}
     by_recipe, by_hand = MLP(**network), MLP(**network)
     changes = {"schedule": "cosine", "warmup": 0.25, "epochs": 4, "batch_size": 6}
-    list(changed(RECIPES["rashid"], changes).fit(by_recipe, x, y, seed=0))
+    list(fit(by_recipe, x, y, changed(RECIPES["rashid"], changes), seed=0))
     by_update = rates("cosine", 16, 4, 0.1, 0.25)  # four epochs of four batches
     list(fit(by_hand, x, y, epochs=4, batch_size=6, learning_rate=lambda t: by_update[t], seed=0))
     assert_weights(by_recipe.get_weights(), by_hand.get_weights(), 0)

@@ -21,7 +21,6 @@ from backends import select
 from backends.kernels import workers as kernel_workers
 from trainer import EpochReport, fit, load
 from trainer.augmentation import Deformation, read_augment, with_turned_copies
-from trainer.minimizing import minimize
 from trainer.recipes import RECIPES, Recipe, build
 from trainer.runs import Run, RunError
 from trainer.sweeping import (
@@ -38,6 +37,7 @@ from trainer.sweeping import (
     sweep,
     values_of,
 )
+from trainer.training.minimize import minimize
 
 DIGITS = RECIPES["digits"]
 SHORT = {"epochs": 2, "hidden": (10,)}

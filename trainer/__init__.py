@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentation import Deformation
     from .data import DataError, Dataset, load
-    from .fitting import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
-    from .minimizing import IterationReport, Minimum, minimize
     from .network import MLP
+    from .training import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
+    from .training.minimize import IterationReport, Minimum, minimize
 
 __version__ = "0.1.0"
 
@@ -42,8 +42,8 @@ __all__ = [
 _HOMES = {
     "augmentation": ("Deformation",),
     "data": ("DataError", "Dataset", "load"),
-    "fitting": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
-    "minimizing": ("IterationReport", "Minimum", "minimize"),
+    "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
+    "training.minimize": ("IterationReport", "Minimum", "minimize"),
     "network": ("MLP",),
 }
 

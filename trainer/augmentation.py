@@ -374,11 +374,11 @@ class DeformedFeed:
     feed : Feed
     deformer : Deformer
     key : tuple of int
-        Another one every epoch.
+        Another one every epoch, set before it starts.
     """
 
-    def __init__(self, feed: Feed, deformer: Deformer, key: tuple[int, ...]) -> None:
-        self._feed, self._deformer, self._key = feed, deformer, key
+    def __init__(self, feed: Feed, deformer: Deformer, key: tuple[int, ...] = ()) -> None:
+        self._feed, self.deformer, self.key = feed, deformer, key
 
     def start(self, order: Any) -> None:
         self._feed.start(order)
@@ -388,12 +388,12 @@ class DeformedFeed:
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         values, labels = self._feed.rows(first, stop)
-        deform, size = self._deformer, self._deformer.size
+        deform, size = self.deformer, self.deformer.size
         parts = []
         for block in range(first // size, -(-stop // size)):
             start, end = max(first, block * size), min(stop, (block + 1) * size)
             images = values[start - first : end - first, :]
-            parts.append(deform(images, (*self._key, block), start - block * size))
+            parts.append(deform(images, (*self.key, block), start - block * size))
         return deform.backend.xp.concat(parts), labels
 
 

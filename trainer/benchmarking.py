@@ -16,9 +16,9 @@ import numpy as np
 from backends import Backend
 
 from .data import Dataset
-from .fitting import BatchProgress, EpochReport, fit
 from .network import MLP
 from .recipes import RECIPES, Recipe, build
+from .training import BatchProgress, EpochReport, fit
 
 RECIPE = RECIPES["rashid"]
 BATCH_SIZES = (1, 8, 32, 128, 512, 4096)

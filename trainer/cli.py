@@ -37,13 +37,12 @@ from .commands import (
 )
 from .commands.keeping import DEFAULT_INTERVAL
 from .data import DataError
-from .fitting import SAMPLINGS
 from .gradients import PARAMETERS, SAMPLES, STEP
 from .initializers import NAMES as INITIALIZERS
-from .network import DTYPES
-from .optimizers import METHODS, OPTIMIZERS
-from .recipes import SMOOTHED
 from .runs import RunError
+from .settings import BATCH_OPTIMIZERS as OPTIMIZERS
+from .settings import DTYPES, SAMPLINGS, SMOOTHED
+from .settings import FULL_BATCH_METHODS as METHODS
 from .weight_files import FORMATS, WeightFileError
 
 app = App(

@@ -31,11 +31,11 @@ from .plain_text import one_line
 if TYPE_CHECKING:
     from .benchmarking import Measurement
     from .explain import Backquery, IncomingWeights, Trace
-    from .fitting import BatchProgress, EpochReport
     from .gradients import GradientCheck
     from .metrics import ClassScore, Evaluation
-    from .minimizing import IterationReport
     from .sweeping import Outcome, Standing
+    from .training import BatchProgress, EpochReport
+    from .training.minimize import IterationReport
 
 _WIDEST_CONFUSION = 12  # classes that fit 80 columns
 _MOST_UNITS = 20  # of a layer that get a row each

@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from backends import Backend, NetworkSpec, select
-from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
+from backends.functions import LOSSES, Array
 
 from .initializers import initial_weights
+from .settings import NetworkSettings
 from .weight_files import MODEL_FILE, WeightFileError, read_safetensors, write_safetensors
-
-DTYPES = ("float32", "float64")
 
 
 class MLP:
@@ -69,18 +68,18 @@ class MLP:
         sizes: Sequence[int],
         *,
         backend: Backend | str = "auto",
-        activation: str = "sigmoid",
-        output: str | None = None,
-        loss: str = "rashid",
-        bias: bool = False,
-        init: str = "hidden",
+        activation: str = NetworkSettings.activation,
+        output: str | None = NetworkSettings.output,
+        loss: str = NetworkSettings.loss,
+        bias: bool = NetworkSettings.bias,
+        init: str = NetworkSettings.init,
         seed: int | None = 0,
-        dtype: str = "float32",
+        dtype: str = NetworkSettings.dtype,
         scale: Any = 0.99 / 255,
         shift: Any = 0.01,
         target_low: float | None = None,
         target_high: float | None = None,
-        l2: float = 0.0,
+        l2: float = NetworkSettings.l2,
     ) -> None:
         if isinstance(backend, str):
             backend = select(backend)
@@ -89,20 +88,23 @@ class MLP:
             raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
         if max(sizes) >= 10**9:
             raise ValueError(f"a layer of {max(sizes)} units is too wide: expected less than 10⁹")
-        _expect("activation", activation, ACTIVATIONS)
-        _expect("loss", loss, LOSSES)
+        dtype = getattr(dtype, "__name__", str(dtype))
+        NetworkSettings(
+            activation=activation,
+            output=output,
+            loss=loss,
+            bias=bias,
+            init=init,
+            l2=l2,
+            dtype=dtype,
+        ).check()
         output = output or LOSSES[loss].output
-        _expect("output", output, OUTPUTS)
         if output != LOSSES[loss].output:
             valid = [name for name, other in LOSSES.items() if other.output == output]
             raise ValueError(
                 f"output={output!r} does not go with loss={loss!r}: take "
                 f"output={LOSSES[loss].output!r}, or loss={' or '.join(map(repr, valid))}"
             )
-        dtype = getattr(dtype, "__name__", str(dtype))
-        _expect("dtype", dtype, DTYPES)
-        if not 0 <= l2 < float("inf"):
-            raise ValueError(f"l2={l2}: expected a finite number, zero or more")
         low, high = LOSSES[loss].targets
         low = low if target_low is None else float(target_low)
         high = high if target_high is None else float(target_high)
@@ -395,8 +397,3 @@ class MLP:
         except (ArithmeticError, AttributeError, TypeError) as error:
             raise ValueError(str(error)) from error
         return model
-
-
-def _expect(name: str, given: str, known: Any) -> None:
-    if given not in known:
-        raise ValueError(f"{name}={given!r} is unknown: expected {' or '.join(known)}")

@@ -4,138 +4,59 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
 from backends import Backend
-from backends.functions import LOSSES
 
 from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Dataset
-from .fitting import Course, Training, fit
 from .network import MLP
-from .optimizers import METHODS
-from .schedules import schedule
+from .settings import (
+    FULL_BATCH_METHODS,
+    SMOOTHED,
+    DataSettings,
+    NetworkSettings,
+    TrainingSettings,
+    check_value,
+    settings_of,
+    types_of,
+    unused_by,
+)
 
-SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 1.0))
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that a training needs besides the data.
+class Recipe(DataSettings, TrainingSettings, NetworkSettings):
+    """Everything that a training needs besides the data: a name, a line about it, and settings.
 
     Attributes
     ----------
     name, about : str
         What it is called, and in a line what it is and where it comes from.
-    hidden : tuple of int
-        Units of the hidden layers.
-    activation, output, loss, bias, init, l2, dtype
-        As `MLP` takes them; an output of None is the one the loss implies.
-    label_smoothing : float
-        ε of `smoothed_targets`; 0 leaves the targets to the loss.
-    inputs : {"scaled", "symmetric", "standardised", "unit"}
-        Either the data's value range goes to 0.01…1, or to -1…1, or every feature gets mean 0 and
-        standard deviation 1 over the training samples, and a constant one 0, or pixels go to 0…1
-        and what a file holds as floats stays as it is.
     data : {"mnist", "digits", "ex4"}
         What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
-    epochs, batch_size, learning_rate, optimizer, momentum, weight_decay, clip, averaging, \
-dropout, input_dropout, batch_norm, shuffle, sampling, steps
-        As `fit` takes them; an optimizer of `METHODS` takes `max_iterations` in their place.
-    schedule, warmup
-        How the learning rate changes, as `trainer.schedules.schedule` takes them.
-    max_iterations : int
-        As `minimize` takes it.
-    augment : tuple of str
-        What is made of the training images, as `augmentation.read_augment` takes it.
     """
 
     name: str
     about: str
-    hidden: tuple[int, ...] = (200,)
-    activation: str = "sigmoid"
-    output: str | None = None
-    loss: str = "rashid"
-    label_smoothing: float = 0.0
-    bias: bool = False
-    init: str = "hidden"
-    l2: float = 0.0
-    dtype: str = "float32"
-    inputs: str = "scaled"
-    epochs: int = 5
-    batch_size: int = 1
-    learning_rate: float = 0.1
-    optimizer: str = "sgd"
-    momentum: float = 0.0
-    weight_decay: float = 0.0
-    clip: float | None = None
-    averaging: float = 0.0
-    dropout: float = 0.0
-    input_dropout: float = 0.0
-    batch_norm: bool = False
-    schedule: str = "constant"
-    warmup: float = 0.0
-    shuffle: bool = False
-    sampling: str = "epochs"
-    steps: int | None = None
-    max_iterations: int = 50
-    augment: tuple[str, ...] = ()
     data: str = "mnist"
 
     def settings(self) -> dict[str, Any]:
-        """All of it but the name and the line about it, for JSON and for tables.
+        """Return all of it but the name and the line about it, for JSON and for tables.
 
         What the optimizer makes no use of is None; so are epochs where steps take their place.
         """
         fields = dataclasses.asdict(self)
         del fields["name"], fields["about"]
-        unused = dict.fromkeys(_unused(self.optimizer))
+        unused = dict.fromkeys(unused_by(self.optimizer))
         if self.steps is not None:
             unused["epochs"] = None
-        lists = {"hidden": list(self.hidden), "augment": list(self.augment)}
+        lists = {name: list(value) for name, value in fields.items() if isinstance(value, tuple)}
         return fields | lists | unused
-
-    @property
-    def rate_changes(self) -> bool:
-        """Whether the learning rate of an update depends on how many there will be."""
-        return self.schedule != "constant" or self.warmup > 0
-
-    def fit(self, model: MLP, train_x: Any, train_y: Any, *, seed: int, **more: Any) -> Training:
-        """Train a network as the recipe says: `trainer.fit`, with `more` of its arguments."""
-        course = Course(self.epochs, self.batch_size, sampling=self.sampling, steps=self.steps)
-        n = train_x.shape[0]
-        rate: Any = schedule(
-            self.schedule,
-            self.learning_rate,
-            course.updates(n),
-            course.updates_per_epoch(n),
-            self.warmup,
-        )
-        return fit(
-            model,
-            train_x,
-            train_y,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            learning_rate=rate if self.rate_changes else self.learning_rate,
-            optimizer=self.optimizer,
-            momentum=self.momentum,
-            weight_decay=self.weight_decay,
-            clip=self.clip,
-            averaging=self.averaging,
-            dropout=self.dropout,
-            input_dropout=self.input_dropout,
-            batch_norm=self.batch_norm,
-            shuffle=self.shuffle,
-            sampling=self.sampling,
-            steps=self.steps,
-            seed=seed,
-            **more,
-        )
 
 
 # What a network with one hidden layer reaches in a quarter of a minute on two cores. Rate, batch,
@@ -252,16 +173,6 @@ RECIPES = {
 }
 
 
-_KINDS: dict[str, Any] = {
-    "str": str,
-    "int": int,
-    "float": (int, float),
-    "bool": bool,
-    "tuple[int, ...]": (list, tuple),
-    "tuple[str, ...]": (list, tuple),
-}
-
-
 def recorded(name: str, settings: dict[str, Any]) -> Recipe:
     """Make a recipe again of its name and its `settings`.
 
@@ -270,47 +181,19 @@ def recorded(name: str, settings: dict[str, Any]) -> Recipe:
     ValueError
         If a setting is unknown or of another kind.
     """
-    fields = {field.name: str(field.type) for field in dataclasses.fields(Recipe)}
+    kinds = types_of(Recipe) | {"data": str}
     given = {key: value for key, value in settings.items() if value is not None}
     for key, value in given.items():
-        kind = _KINDS.get(fields.get(key, "").removesuffix(" | None"))
-        # to Python, true and false are numbers
-        if kind is None or not isinstance(value, kind) or isinstance(value, bool) != (kind is bool):
+        kind = kinds.get(key)
+        is_tuple = bool(get_args(kind))
+        kind = get_args(kind)[0] if is_tuple else kind
+        values = value if is_tuple else [value]
+        # JSON writes 1.0 as 1 where another program wrote it; to Python, true is a number
+        allowed = (int, float) if kind is float else (kind,)
+        if not isinstance(values, list | tuple) or not all(type(v) in allowed for v in values):
             raise ValueError(f"the setting {key} is {value!r}")
-    if not all(isinstance(width, int) for width in given["hidden"]):
-        raise ValueError(f"the setting hidden is {given['hidden']!r}")
-    augment = given.get("augment", [])
-    if not all(isinstance(text, str) for text in augment):
-        raise ValueError(f"the setting augment is {augment!r}")
-    lists = {"hidden": tuple(given["hidden"]), "augment": tuple(augment)}
-    return Recipe(name, "", **given | lists)
-
-
-# settings of a training that goes batch by batch
-_BY_BATCHES = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "momentum",
-    "weight_decay",
-    "clip",
-    "averaging",
-    "dropout",
-    "input_dropout",
-    "batch_norm",
-    "schedule",
-    "warmup",
-    "shuffle",
-    "sampling",
-    "steps",
-)
-
-
-def _unused(optimizer: str) -> tuple[str, ...]:
-    """Name the settings that an optimizer makes no use of."""
-    if optimizer not in METHODS:
-        return ("max_iterations",)
-    return _BY_BATCHES
+    tuples = {key: tuple(value) for key, value in given.items() if get_args(kinds[key])}
+    return Recipe(name, "", **given | tuples)
 
 
 def default_recipe(data: Dataset) -> Recipe:
@@ -328,8 +211,7 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Change some settings of a recipe, and what they imply with them.
 
     Adam, where it is new, takes its own rate and no momentum if none is given, and adamw its decay;
-    epochs take the
-    place of steps, and so does a sampling without any.
+    epochs take the place of steps, and so does a sampling without any.
 
     Raises
     ------
@@ -337,9 +219,9 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
         If both epochs and steps are given, or what the optimizer makes no use of.
     """
     optimizer = changes.get("optimizer", recipe.optimizer)
-    if misfits := [f"{name}={changes[name]}" for name in _unused(optimizer) if name in changes]:
+    if misfits := [f"{name}={changes[name]}" for name in unused_by(optimizer) if name in changes]:
         given = f"{', '.join(misfits)}: not with optimizer={optimizer!r}"
-        if optimizer in METHODS:
+        if optimizer in FULL_BATCH_METHODS:
             raise ValueError(f"{given}; that takes max_iterations=N, or take optimizer='sgd'")
         raise ValueError(f"{given}; take epochs=N, or optimizer='cg' or tnc or l-bfgs")
     if "epochs" in changes and "steps" in changes:
@@ -370,7 +252,7 @@ def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, 
             f"{given}: {data.name} has {data.train_x.shape[1]} features, which are no image to"
             " turn; leave --augment away, or give images with --data"
         )
-    if settings and recipe.optimizer in METHODS:
+    if settings and recipe.sees_all_samples:
         raise ValueError(
             f"{given}: optimizer={recipe.optimizer!r} looks at the same images again and again, so"
             " they cannot be deformed each time; take optimizer='sgd' or adam, or copies:10"
@@ -458,8 +340,7 @@ def smoothed_targets(loss: str, classes: int, smoothing: float) -> tuple[float, 
     ValueError
         If the loss is not among `SMOOTHED`, those whose targets are 0 and 1, or ε is out of range.
     """
-    if not 0 <= smoothing < 1:
-        raise ValueError(f"label_smoothing={smoothing}: expected 0 ≤ label_smoothing < 1")
+    check_value("label_smoothing", settings_of(NetworkSettings)["label_smoothing"], smoothing)
     if loss not in SMOOTHED:
         valid = " or ".join(f"loss={name!r}" for name in SMOOTHED)
         raise ValueError(

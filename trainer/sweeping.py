@@ -22,8 +22,7 @@ from io import StringIO
 from itertools import islice, pairwise, product
 from pathlib import Path
 from time import perf_counter
-from types import NoneType
-from typing import Any, NamedTuple, get_args, get_type_hints
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,12 +30,12 @@ from backends import Backend, select
 
 from .data import Dataset, limited
 from .files import append, read_plain, write_whole
-from .fitting import Diverged, EpochReport
-from .minimizing import NotFinite, check, minimize
 from .network import MLP
-from .optimizers import METHODS
 from .recipes import Recipe, augmentation, augmented, build, changed, recorded
 from .runs import Run, RunError, claim
+from .settings import DataSettings, NetworkSettings, TrainingSettings, settings_of, types_of
+from .training import Diverged, EpochReport, fit
+from .training.minimize import NotFinite, check, minimize
 
 MOST_RUNS = 100_000
 FIGURE = "sweep.png"
@@ -62,17 +61,13 @@ Values = dict[str, Any]
 # --- options ------------------------------------------------------------------------------
 
 
-def _kinds() -> dict[str, Any]:
-    """Type of every option that a sweep may vary."""
-    kinds = {}
-    for name, hint in get_type_hints(Recipe).items():
-        options = [kind for kind in get_args(hint) if kind is not NoneType]
-        kinds[name] = options[0] if NoneType in get_args(hint) else hint
-    del kinds["name"], kinds["about"], kinds["inputs"], kinds["data"]
-    return kinds | {"limit": int, "augment": str}
-
-
-KINDS = _kinds()
+_OPTIONS = {
+    name: setting
+    for name, setting in settings_of(NetworkSettings, TrainingSettings, DataSettings).items()
+    if setting.is_option
+}
+# type of every option that a sweep may vary
+KINDS = {name: types_of(Recipe)[name] for name in _OPTIONS} | {"limit": int, "augment": str}
 _BETWEEN_NAMES = re.compile(r",(?!\s*[\d.])")  # elastic:34,4 has a comma inside
 
 
@@ -441,7 +436,7 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
             degrees, _ = augmentation(recipe, dataset)
             n = min(len(dataset.train_y), limit or len(dataset.train_y)) * (1 + 2 * len(degrees))
             rounds, learned = recipe.epochs, recipe.epochs * n
-            if recipe.optimizer in METHODS:
+            if recipe.sees_all_samples:
                 rounds = recipe.max_iterations
                 learned = _PASSES * rounds * n
             elif recipe.steps is not None:
@@ -455,7 +450,7 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
 
 def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
     """Try for a moment; 0 if that diverges."""
-    if recipe.optimizer in METHODS:
+    if recipe.sees_all_samples:
         x, y = data.train_x[:_PROBE_SAMPLES], data.train_y[:_PROBE_SAMPLES]
         model.gradients(x[:1], y[:1])
         started = perf_counter()
@@ -466,8 +461,8 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
     with _quietly():
         try:
             data, deformation = augmented(recipe, data, model.backend)
-            training = recipe.fit(
-                model, data.train_x, data.train_y, seed=0, deformation=deformation
+            training = fit(
+                model, data.train_x, data.train_y, recipe, seed=0, deformation=deformation
             )
             for report in training:
                 if isinstance(report, EpochReport):
@@ -564,16 +559,18 @@ def _train(
     model = _start(recipe, trial.seed, data, backend)
     data, deformation = augmented(recipe, data, backend)
     x, y = data.train_x, data.train_y
-    held_out = {
+    held_out: dict[str, Any] = {
         "test": (test_x, test_y),
         "validation": None if held_x is None else (held_x, held_y),
     }
     with _quietly():
-        if recipe.optimizer in METHODS:
+        if recipe.sees_all_samples:
             return _minimized(recipe, model, x, y, trial, held_out)
         done, seconds, last = 0, 0.0, None
         try:
-            training = recipe.fit(model, x, y, seed=trial.seed, **held_out, deformation=deformation)
+            training = fit(
+                model, x, y, recipe, seed=trial.seed, deformation=deformation, **held_out
+            )
             for report in training:
                 if isinstance(report, EpochReport):
                     done, seconds, last = report.epoch, seconds + report.seconds, report
@@ -615,10 +612,10 @@ def _minimized(
 def _start(recipe: Recipe, seed: int, data: Dataset, backend: Backend) -> MLP:
     """Make a new network; ValueError if it cannot be trained so."""
     model = build(recipe, data, backend=backend, seed=seed)
-    if recipe.optimizer in METHODS:
+    if recipe.sees_all_samples:
         check(model, recipe.optimizer, recipe.max_iterations)
     else:
-        recipe.fit(model, data.train_x, data.train_y, seed=seed)
+        fit(model, data.train_x, data.train_y, recipe, seed=seed)
     return model
 
 

@@ -16,7 +16,7 @@ from tests.cuda.host_module import NoCompiler, compiler
 from tests.cuda.stand_in import fake_cupy, install
 from trainer import MLP, EpochReport, fit
 from trainer.augmentation import Deformation
-from trainer.fitting import Training
+from trainer.training import Training
 
 LESSONS = {"sizes": [784, 200, 10]}
 
@@ -122,7 +122,7 @@ class TestSgd:
         x, y = digits(400, 30, 3)
         outcomes = []
         for seconds in (10.0, 1e-9):
-            monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", seconds)
+            monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", seconds)
             model = MLP([30, 40, 3], backend=gpu)
             *_, report = fit(model, x, y, epochs=2, momentum=0.5, shuffle=True, seed=1)
             outcomes.append([*model.get_weights(), report.train_loss])
@@ -260,13 +260,13 @@ class TestBatches:
     @pytest.mark.parametrize("batch_size", [1, 40])
     def test_nothing_is_compiled_once_a_training_runs(self, gpu, monkeypatch, batch_size):
         x, y = digits(100, 30, 3)
-        compiled, prepare = [], Training._prepare
+        compiled, prepare = [], Training._compile
 
         def prepared(*args):
             prepare(*args)
             compiled.append(gpu._kernels.cache_info().misses)
 
-        monkeypatch.setattr(Training, "_prepare", prepared)
+        monkeypatch.setattr(Training, "_compile", prepared)
         list(fit(MLP([30, 300, 3], backend=gpu), x, y, batch_size=batch_size, test=(x, y)))
         assert compiled == [gpu._kernels.cache_info().misses]
 
@@ -436,7 +436,7 @@ class TestMemory:
             assert fake.machine.used == before
 
     def test_a_training_left_early_keeps_nothing(self, gpu, monkeypatch):
-        monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         x, y = digits(40, 9, 3)
         for _ in fit(MLP([9, 5, 3], backend=gpu), x, y, batch_size=4):
             assert gpu._running
@@ -600,7 +600,7 @@ class TestOnAGpu:
     ],
 )
 def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, streamed):
-    monkeypatch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
     x, y = digits(150, 30, 4)
     if streamed:
         monkeypatch.setattr(type(gpu), "place_samples", lambda self, a: np.asarray(a))

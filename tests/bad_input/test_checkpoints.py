@@ -30,7 +30,7 @@ def begun(tmp_path_factory):
     """A run cut inside its second epoch."""
     run = tmp_path_factory.mktemp("begun") / "r"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trainer.fitting._REPORT_SECONDS", 1e-9)
+        patch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
         options = ["--data", "digits", "--device", "cpu", "--hidden", "3", "--epochs", "2"]
         more = ["--momentum", "0.5", "--checkpoint-every", "0.0001s", "--quiet"]
         assert main(["train", *options, *more, "--out", str(run)]) == 0

@@ -119,15 +119,13 @@ class HostModule:
         Kernels are ``extern "C" __global__ void name(...)``.
     options : tuple of str
         As for NVRTC; -D, -U, -I and -std count, what else only NVRTC knows does not.
-    name_expressions : sequence of str, optional
-        Instances of template kernels, to be asked for under just these names.
     submit : callable, optional
         Gets every `Launch` in place of its being run at once.
     largest_shared : int
         Bytes of shared memory that a kernel can opt in to.
     array_type : type
         What is device memory, passed by its address: NumPy's arrays, or what shows one as its
-        attribute `plain`. Other NumPy arrays must have one element and go by value.
+        attribute `plain`.
     **ignored
         What else `cupy.RawModule` takes.
     """
@@ -136,7 +134,6 @@ class HostModule:
         self,
         code: str,
         options: tuple[str, ...] = (),
-        name_expressions: Sequence[str] | None = None,
         *,
         submit: Callable[[Launch], None] | None = None,
         array_type: type = np.ndarray,
@@ -145,7 +142,6 @@ class HostModule:
     ) -> None:
         self.code = code
         self.options = options
-        self.name_expressions = tuple(name_expressions or ())
         self.submit = submit or Launch.run
         self.array_type = array_type
         self.largest_shared = largest_shared
@@ -156,10 +152,6 @@ class HostModule:
         if name not in self.kernels:
             raise LaunchError(f"no kernel {name!r}, there are: {', '.join(self.kernels)}")
         return self._functions.setdefault(name, HostKernel(self, name))
-
-    def compile(self, log_stream: Any = None) -> None:
-        """Compile, if that was not done yet."""
-        self.kernels  # noqa: B018
 
     @cached_property
     def library(self) -> ctypes.CDLL:
@@ -200,7 +192,7 @@ class HostModule:
     def build(self, suffix: str, flags: tuple[str, ...]) -> Path:
         """Compile to a file of the cache; a second process that does so too does no harm."""
         arguments = [*self._arguments, *flags]
-        key = "\0".join([*arguments, *self.name_expressions, self.code, _identity()])
+        key = "\0".join([*arguments, self.code, _identity()])
         path = cache_folder() / (hashlib.sha256(key.encode()).hexdigest()[:32] + suffix)
         if path.exists():
             return path
@@ -231,7 +223,7 @@ class HostModule:
         # with what the header defines that a source may ask for
         macros = ["-DON_HOST=1", "-DDYNAMIC_SHARED(type, name)=type* name"]
         command = [*compiler(), *self._arguments, *macros, "-E", "-P", "-x", "c++", "-"]
-        bounds = dict.fromkeys(self.name_expressions, "1024")
+        bounds: dict[str, str] = {}
         for head in re.findall(r'extern\s*"C"\s*__global__([^{;]*)', _run(command, self.code)):
             bound = re.search(r"__launch_bounds__\s*(\((?:[^()]|\([^()]*\))*\))", head)
             plain = head.replace(bound[0], "") if bound else head
@@ -248,9 +240,6 @@ class HostModule:
 
 class HostKernel:
     """A kernel of a `HostModule`, to be called as a `cupy.RawKernel`."""
-
-    num_regs = local_size_bytes = const_size_bytes = 0
-    preferred_shared_memory_carveout = -1
 
     def __init__(self, module: HostModule, name: str) -> None:
         self.module = module
@@ -275,9 +264,6 @@ class HostKernel:
                 f"kernel {self.name}: {size} bytes of dynamic shared memory of {most}"
             )
         self._max_shared = size
-
-    def compile(self, log_stream: Any = None) -> None:
-        """Do nothing: a kernel comes compiled."""
 
     def __call__(
         self,
@@ -334,23 +320,18 @@ class HostKernel:
     def _value(self, parameter: _Parameter, arg: Any) -> bytes:
         """Give the bytes that the kernel reads."""
         kind = parameter.kind.decode()
-        is_record = isinstance(arg, np.ndarray) and arg.dtype.kind == "V" and arg.size == 1
-        if isinstance(arg, self.module.array_type) and not (is_record and kind == "s"):
+        if isinstance(arg, self.module.array_type):
             if kind != "p":
                 raise TypeError(f"an array of {arg.dtype} for {_describe(kind, parameter.size)}")
             _check_pointee(parameter, arg.dtype)
             return np.uintp(_plain(arg).__array_interface__["data"][0]).tobytes()
-        if isinstance(arg, np.ndarray) and arg.size != 1:
-            raise TypeError(f"a host array of shape {arg.shape}; only one element goes by value")
         # as CuPy does: 64 bits for Python's own numbers
         if type(arg) in _SCALARS:
             arg = _SCALARS[type(arg)](arg)
-        if not isinstance(arg, (np.generic, np.ndarray)):
+        if not isinstance(arg, np.generic):
             hint = "; a null pointer is np.uintp(0)" if arg is None else ""
             raise TypeError(f"unsupported type {type(arg).__name__}{hint}")
-        if isinstance(arg, np.void) and arg.nbytes >= 64:
-            raise TypeError("CuPy takes records of 64 bytes and more as arrays of one element only")
-        got = {"f": "f", "V": "s"}.get(arg.dtype.kind, "i")
+        got = "f" if arg.dtype.kind == "f" else "i"
         matches = got == kind or (got, kind) == ("i", "p")
         if arg.nbytes != parameter.size or not matches:
             raise TypeError(f"{arg.dtype} for {_describe(kind, parameter.size)}")
@@ -423,13 +404,12 @@ def _extent(sizes: Sequence[int]) -> tuple[int, int, int]:
 
 def _check_pointee(parameter: _Parameter, dtype: np.dtype) -> None:
     kind = parameter.pointee_kind.decode()
-    got = {"f": "f", "V": "s"}.get(dtype.kind, "i")
-    # float4 * over float32, void *: as the source says
+    got = "f" if dtype.kind == "f" else "i"
     if kind in "fi" and (got != kind or dtype.itemsize != parameter.pointee_size):
         wanted = _describe(kind, parameter.pointee_size)
         raise TypeError(f"an array of {dtype} for a pointer to {wanted}")
 
 
 def _describe(kind: str, size: int) -> str:
-    what = {"f": "a real", "i": "an integer", "p": "a pointer", "s": "a struct"}[kind]
+    what = {"f": "a real", "i": "an integer", "p": "a pointer"}[kind]
     return f"{what} of {size} bytes"

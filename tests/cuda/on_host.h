@@ -5,8 +5,8 @@
 // Under -fsanitize=thread every fiber is a thread to the sanitizer, and nothing but a barrier
 // orders two of them: exchanges do not, as on the device.
 //
-// Memory that nobody wrote is 0xff, so NaN: shared memory (but for a template's static arrays),
-// and what a lane that takes no part would have handed over.
+// What the kernels here do not call is not there. Memory that nobody wrote is 0xff, so NaN: shared
+// memory, and what a lane that takes no part would have handed over.
 #pragma once
 #include <cfloat>
 #include <climits>
@@ -41,29 +41,9 @@
 #define ON_HOST_UNSEEN __attribute__((noinline, no_sanitize("thread")))
 #define ON_HOST_EXPORT extern "C" __attribute__((visibility("default")))
 
-// --- vectors ------------------------------------------------------------------------------------
-
 struct uint3 {
     unsigned x, y, z;
 };
-#define ON_HOST_VECTOR2(name, type, bytes)                                                         \
-    struct alignas(bytes) name {                                                                   \
-        type x, y;                                                                                 \
-    };                                                                                             \
-    inline name make_##name(type x, type y) { return {x, y}; }
-#define ON_HOST_VECTOR4(name, type, bytes)                                                         \
-    struct alignas(bytes) name {                                                                   \
-        type x, y, z, w;                                                                           \
-    };                                                                                             \
-    inline name make_##name(type x, type y, type z, type w) { return {x, y, z, w}; }
-ON_HOST_VECTOR2(float2, float, 8)
-ON_HOST_VECTOR2(double2, double, 16)
-ON_HOST_VECTOR2(int2, int, 8)
-ON_HOST_VECTOR2(uint2, unsigned, 8)
-ON_HOST_VECTOR4(float4, float, 16)
-ON_HOST_VECTOR4(int4, int, 16)
-ON_HOST_VECTOR4(uint4, unsigned, 16)
-ON_HOST_VECTOR4(uchar4, unsigned char, 4)
 
 namespace on_host {
 
@@ -71,7 +51,7 @@ namespace on_host {
 
 struct Parameter {
     unsigned size, pointee_size;
-    char kind, pointee_kind;  // p: pointer, f: real, i: integer, s: struct, v: void
+    char kind, pointee_kind;  // p: pointer, f: real, i: integer, v: void
 };
 struct Kernel {
     const char* name;
@@ -85,7 +65,7 @@ constexpr char kind_of() {
     if (std::is_void_v<T>) return 'v';
     if (std::is_pointer_v<T>) return 'p';
     if (std::is_floating_point_v<T>) return 'f';
-    return std::is_integral_v<T> || std::is_enum_v<T> ? 'i' : 's';
+    return 'i';
 }
 template <class T>
 constexpr unsigned size_of() {
@@ -129,10 +109,8 @@ constexpr unsigned launch_bounds(unsigned threads, T...) {
 constexpr unsigned max_threads = 1024, lanes = 32;
 constexpr size_t stack_bytes = 64 << 10, page = 4096, guard = 1 << 20;
 
-enum Place { nowhere, syncthreads, syncwarp, shfl, shfl_up, shfl_down, shfl_xor, ballot };
-constexpr const char* names[] = {"",           "__syncthreads",  "__syncwarp",      "__shfl_sync",
-                                 "__shfl_up_sync", "__shfl_down_sync", "__shfl_xor_sync",
-                                 "__ballot_sync"};
+enum Place { nowhere, syncthreads, syncwarp, shfl_xor };
+constexpr const char* names[] = {"", "__syncthreads", "__syncwarp", "__shfl_xor_sync"};
 
 struct Fiber {
     void* stack_pointer;
@@ -298,15 +276,10 @@ ON_HOST_UNSEEN static void complete(Warp& warp, Fiber* first, unsigned g) {
         acquire(&warp.arrive[__builtin_ctz(group.mask)]);
         release(&warp.leave[__builtin_ctz(group.mask)]);
     }
-    uint64_t votes = 0;
-    if (group.place == ballot)
-        for (unsigned lane = 0; lane < lanes; ++lane)
-            if (group.arrived >> lane & 1) votes |= first[lane].given << lane;
     for (unsigned lane = 0; lane < lanes; ++lane) {
         if (!(group.arrived >> lane & 1)) continue;
         Fiber& fiber = first[lane];
-        if (group.place == ballot) fiber.taken = votes;
-        else if (group.arrived >> fiber.source & 1) fiber.taken = first[fiber.source].given;
+        if (group.arrived >> fiber.source & 1) fiber.taken = first[fiber.source].given;
         else fiber.taken = ~uint64_t{0};
         if (fiber.waits_at) make_ready(&fiber);
     }
@@ -609,104 +582,20 @@ inline void __syncthreads() { on_host::wait_for_block(); }
 inline void __syncwarp(unsigned mask = ~0u) {
     on_host::wait_for_warp(on_host::syncwarp, mask, 0, on_host::self->lane);
 }
-inline unsigned __ballot_sync(unsigned mask, int vote) {
-    return unsigned(on_host::wait_for_warp(on_host::ballot, mask, vote != 0, 0));
-}
-inline int __any_sync(unsigned mask, int vote) { return __ballot_sync(mask, vote) != 0; }
-inline int __all_sync(unsigned mask, int vote) { return __ballot_sync(mask, !vote) == 0; }
 
-namespace on_host {
 template <class T>
-T shuffle(Place place, unsigned mask, T value, unsigned source) {
+T __shfl_xor_sync(unsigned mask, T value, int bits) {
     static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4);
     uint64_t given = 0;
     memcpy(&given, &value, sizeof value);
-    const uint64_t taken = wait_for_warp(place, mask, given, source);
-    return read<T>(&taken);
-}
-}  // namespace on_host
-
-// width cuts the warp into segments; a lane that would read beyond its own reads itself
-template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32) {
-    const unsigned lane = on_host::self->lane;
-    return on_host::shuffle(on_host::shfl, mask, value, (lane & -width) | (source & (width - 1)));
-}
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    const unsigned lane = on_host::self->lane, own = lane & (width - 1);
-    return on_host::shuffle(on_host::shfl_up, mask, value, own < delta ? lane : lane - delta);
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32) {
-    const unsigned lane = on_host::self->lane, own = lane & (width - 1);
-    return on_host::shuffle(on_host::shfl_down, mask, value,
-                            own + delta >= unsigned(width) ? lane : lane + delta);
-}
-template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32) {
-    const unsigned lane = on_host::self->lane, source = lane ^ bits;
-    return on_host::shuffle(on_host::shfl_xor, mask, value,
-                            source >= (lane & -width) + width ? lane : source);
+    const uint64_t taken =
+        on_host::wait_for_warp(on_host::shfl_xor, mask, given, (on_host::self->lane ^ bits) % 32);
+    return on_host::read<T>(&taken);
 }
 
-inline void __threadfence() { __asm__ volatile("" ::: "memory"); }
-inline void __threadfence_block() { __threadfence(); }
-inline void __trap() { on_host::fail("__trap()"); }
-
 template <class T>
-T __ldg(const T* at) {
-    return *at;
-}
-inline unsigned __float_as_uint(float a) { return on_host::read<unsigned>(&a); }
-inline int __float_as_int(float a) { return on_host::read<int>(&a); }
-inline float __uint_as_float(unsigned a) { return on_host::read<float>(&a); }
-inline float __int_as_float(int a) { return on_host::read<float>(&a); }
-inline long long __double_as_longlong(double a) { return on_host::read<long long>(&a); }
-inline double __longlong_as_double(long long a) { return on_host::read<double>(&a); }
-inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
-    const uint64_t bytes = uint64_t{y} << 32 | x;
-    unsigned result = 0;
-    for (unsigned i = 0; i < 4; ++i)
-        result |= unsigned(bytes >> (selector >> 4 * i & 7) * 8 & 0xff) << 8 * i;
-    return result;
-}
-inline int __popc(unsigned a) { return __builtin_popcount(a); }
-inline int __ffs(int a) { return __builtin_ffs(a); }
-inline int __clz(int a) { return a ? __builtin_clz(unsigned(a)) : 32; }
-
-inline float rsqrtf(float a) { return 1 / sqrtf(a); }
-inline double rsqrt(double a) { return 1 / sqrt(a); }
-inline float rsqrt(float a) { return rsqrtf(a); }
-inline float __fdividef(float a, float b) { return a / b; }
-inline float __frcp_rn(float a) { return 1 / a; }
-inline float __saturatef(float a) { return fminf(fmaxf(a, 0.0f), 1.0f); }
-inline float __fmaf_rn(float a, float b, float c) { return fmaf(a, b, c); }
-inline float __fadd_rn(float a, float b) { return a + b; }
-inline float __fmul_rn(float a, float b) { return a * b; }
-inline double __fma_rn(double a, double b, double c) { return fma(a, b, c); }
-inline double __dadd_rn(double a, double b) { return a + b; }
-inline double __dmul_rn(double a, double b) { return a * b; }
-// the C library keeps these names for itself
-#define __expf expf
-#define __exp10f exp10f
-#define __logf logf
-#define __log2f log2f
-#define __sinf sinf
-#define __cosf cosf
-#define __powf powf
-
-template <class A, class B>
-std::common_type_t<A, B> min(A a, B b) {
-    using T = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<T>) return fmin(T(a), T(b));
-    else return T(b) < T(a) ? T(b) : T(a);
-}
-template <class A, class B>
-std::common_type_t<A, B> max(A a, B b) {
-    using T = std::common_type_t<A, B>;
-    if constexpr (std::is_floating_point_v<T>) return fmax(T(a), T(b));
-    else return T(a) < T(b) ? T(b) : T(a);
+T max(T a, T b) {
+    return b > a ? b : a;
 }
 
 #ifdef ON_HOST_REPLAY
@@ -761,17 +650,11 @@ int main(int, char** argv) {
 #define blockIdx (on_host::block_index)
 #define blockDim (on_host::block_dim)
 #define gridDim (on_host::grid_dim)
-constexpr int warpSize = 32;
 
 #define __global__
 #define __device__
-#define __host__
-#define __constant__
-#define __grid_constant__
 #define __launch_bounds__(...)
 #define __forceinline__ inline __attribute__((always_inline))
-#define __noinline__ __attribute__((noinline))
 #define __align__(bytes) __attribute__((aligned(bytes)))
-#define alignas(bytes) __attribute__((aligned(bytes)))  // goes anywhere in a declaration, as there
 #define __shared__ static __attribute__((section("on_host_shared")))
 #define DYNAMIC_SHARED(type, name) type* name = reinterpret_cast<type*>(on_host::dynamic_shared)

@@ -2,24 +2,22 @@
 
 `fake_cupy` makes the module, `install` puts it where ``import cupy`` finds it. Its `machine` says
 what the code under test did (launches, allocations, synchronisations, graphs) and can be told to
-fail as a device does: to run out of memory, to refuse a graph.
+run out of memory.
 
-All work is done at once and in the order of the calls, but for that of a captured graph, which
-runs in any order that its streams and events allow.
+All work is done at once and in the order of the calls, whatever its stream; a graph replays what
+was launched while its stream captured. What real CuPy, cuBLAS and streams do beyond that is shown
+by the tests marked gpu, which want real CuPy.
 """
 
 from __future__ import annotations
 
 import ctypes
 import math
-import random
 import sys
 import threading
-import time
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from functools import partial, wraps
 from types import ModuleType, SimpleNamespace
 from typing import Any, NamedTuple
@@ -27,21 +25,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.lib.stride_tricks import as_strided
-from scipy.special import expit
 
 from .host_module import (
     LARGEST_SHARED,
     CompileError,
-    HostKernel,
     HostModule,
     Launch,
     LaunchError,
-    parse_order,
 )
 
-# what waits to learn the shape of its result, and what CuPy leaves to cuBLAS
+# what waits to learn the shape of its result
 _WAITING = {"nonzero", "flatnonzero", "argwhere", "unique", "unique_values"}
-_PRODUCTS = {"matmul", "dot", "vdot", "inner", "tensordot", "einsum"}
 
 
 class CUDARuntimeError(RuntimeError):
@@ -86,24 +80,6 @@ class LaunchRecord(NamedTuple):
     captured: bool
 
 
-@dataclass(eq=False)
-class Node:
-    """An operation of a graph, and those that come before it."""
-
-    run: Callable[[], object]
-    needs: frozenset[Node]
-
-
-@dataclass(eq=False)
-class Capture:
-    """A graph in the making; `broken` by what no capture survives."""
-
-    origin: Stream
-    nodes: list[Node] = field(default_factory=list)
-    streams: set[Stream] = field(default_factory=set)
-    broken: bool = False
-
-
 class Machine:
     """What the fake device holds and what it has done.
 
@@ -113,10 +89,8 @@ class Machine:
         Its bytes; an allocation beyond them raises OutOfMemoryError.
     used, held : int
         Bytes of the live arrays, and of CuPy's pool, which gives none back unasked.
-    refuse_capture : str
-        Where to refuse a graph: "begin", "end", or "library", as CuPy's wrappers of cuBLAS do.
     order : str or None
-        As for `Launch.run`; also of the operations whose order a graph leaves open.
+        As for `Launch.run`.
     launches : list of LaunchRecord
     ran : Counter
         What the device has done, by the names of kernels and functions; replays count.
@@ -130,19 +104,16 @@ class Machine:
     def __init__(self, memory: int) -> None:
         self.memory = memory
         self.used = self.held = 0
-        self.refuse_capture = ""
         self.order: str | None = None
         self.launches: list[LaunchRecord] = []
         self.ran: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
         self.before_launch: list[Callable[[Launch], object]] = []
-        self.captures: list[Capture] = []
         self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._thread = threading.get_ident()
         self._of_thread = threading.local()
         self._owners: dict[int, tuple[int, int, weakref.ref[np.ndarray]]] = {}
         self.array_type = type("ndarray", (DeviceArray,), {"machine": self})
-        self.event_type = type("Event", (Event,), {"machine": self})
         self.stream_type = type("Stream", (Stream,), {"machine": self})
         self.stream_type.null = self.stream_type(null=True)
 
@@ -154,6 +125,15 @@ class Machine:
     @current.setter
     def current(self, stream: Stream) -> None:
         self._of_thread.stream = stream
+
+    @property
+    def captured(self) -> list[Callable[[], object]] | None:
+        """What the calling thread has launched since its stream began to capture."""
+        return getattr(self._of_thread, "captured", None)
+
+    @captured.setter
+    def captured(self, work: list[Callable[[], object]] | None) -> None:
+        self._of_thread.captured = work
 
     def count(self, what: str) -> None:
         own = threading.get_ident() == self._thread
@@ -169,7 +149,7 @@ class Machine:
 
     def claim(self, size: int) -> None:
         """Refuse what the device would refuse, before it is there."""
-        if size and self.captures:
+        if size and self.captured is not None:
             raise AssertionError(f"an allocation of {size:,} bytes while a stream captures")
         if self.used + size > self.memory:
             raise OutOfMemoryError(size, self.used)
@@ -214,21 +194,11 @@ class Machine:
 
     # --- work
 
-    def capturing(self) -> bool:
-        return self.current.capture is not None
-
-    def do(
-        self,
-        name: str,
-        run: Callable[[], object],
-        stream: Stream | None = None,
-        touches: Iterable[np.ndarray] = (),
-    ) -> None:
-        """Do device work, or record it where the stream captures.
+    def do(self, name: str, run: Callable[[], object], touches: Iterable[np.ndarray] = ()) -> None:
+        """Do device work, or record it while a stream captures.
 
         `touches` is what must still be there then: a graph keeps no array alive.
         """
-        stream = stream or self.current
         owners = [weakref.ref(owner_of(array)) for array in touches]
 
         def work() -> None:
@@ -237,18 +207,17 @@ class Machine:
             self.ran[name] += 1
             run()
 
-        if stream.capture is None:
+        if self.captured is None:
             work()
         else:
-            node = Node(work, stream.tail)
-            stream.capture.nodes.append(node)
-            stream.tail = frozenset([node])
+            self.captured.append(work)
 
     def submit(self, launch: Launch) -> None:
         """Do a launch or record it."""
         sizes = (launch.grid, launch.block, launch.shared_mem)
         name = launch.kernel.name
-        self.launches.append(LaunchRecord(name, *sizes, self.current.ptr, self.capturing()))
+        capturing = self.captured is not None
+        self.launches.append(LaunchRecord(name, *sizes, self.current.ptr, capturing))
 
         def run() -> None:
             for look in self.before_launch:
@@ -256,31 +225,24 @@ class Machine:
             launch.run(self.order)
 
         touches = tuple(launch.arrays)
-        if self.capturing():
+        if capturing:
             launch.arrays.clear()
         self.do(name, run, touches=touches)
 
-    def synchronize(self, stream: Stream | None = None) -> None:
-        """Let the host wait, for a stream or for all."""
-        for capture in self.captures:
-            if stream is None or stream.capture is capture:
-                capture.broken = True
-                raise CUDARuntimeError(
-                    "cudaErrorStreamCaptureUnsupported: operation not permitted when stream is "
-                    "capturing"
-                )
+    def synchronize(self) -> None:
+        """Let the host wait."""
+        if self.captured is not None:
+            raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: a stream captures")
         self.count("synchronizations")
 
     def download(self, array: DeviceArray) -> np.ndarray:
         """Wait, and give a host copy."""
-        self.synchronize(self.current)
+        self.synchronize()
         self.count("downloads")
         return np.array(array.plain)
 
     def call(self, name: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a function of NumPy's on device arrays."""
-        if name in _PRODUCTS:
-            self.refuse_library(self.current)
         originals: dict[int, Any] = {}
         args, kwargs = self.plain_all((args, kwargs), originals)
         out = kwargs.get("out")
@@ -288,7 +250,7 @@ class Machine:
             self.do(name, partial(function, *args, **kwargs))
             return originals[id(out[0] if isinstance(out, tuple) else out)]
         if name in _WAITING:
-            self.synchronize(self.current)
+            self.synchronize()
         result = function(*args, **kwargs)
         if id(result) in originals:
             return originals[id(result)]
@@ -309,20 +271,6 @@ class Machine:
         if isinstance(value, dict):
             return {key: self.plain_all(each, originals) for key, each in value.items()}
         return value
-
-    def refuse_library(self, stream: Stream) -> None:
-        """Do as CuPy's wrappers of cuBLAS do for a stream that captures."""
-        if self.refuse_capture == "library" and stream.capture is not None:
-            raise NotImplementedError(
-                "calling cuBLAS API during stream capture is currently unsupported"
-            )
-
-    def choose(self, ready: list[Node]) -> Node:
-        """Choose the next of the operations whose order a graph leaves open."""
-        name, seed = parse_order(self.order)
-        if name == "shuffled":
-            return random.Random(seed + self.ran.total()).choice(ready)
-        return ready[0 if name == "forward" else -1]
 
 
 # --- arrays -----------------------------------------------------------------------------
@@ -386,12 +334,12 @@ class DeviceArray(NDArrayOperatorsMixin):
         if arr.shape != self.shape or arr.dtype != self.dtype:
             raise ValueError(f"{arr.dtype} {arr.shape} for a {self.dtype} {self.shape}")
         self.machine.count("uploads")
-        self.machine.do("upload", partial(np.copyto, self.plain, arr), stream)
+        self.machine.do("upload", partial(np.copyto, self.plain, arr))
 
     def __getitem__(self, key: Any) -> Any:
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(each, DeviceArray) and each.dtype == bool for each in keys):
-            self.machine.synchronize(self.machine.current)  # how many are True is the shape
+            self.machine.synchronize()  # how many are True is the shape
         # with an ellipsis one element is an array without dimensions, as on a device
         keys = keys if any(each is Ellipsis for each in keys) else (*keys, Ellipsis)
         return self.machine.adopt(self.plain[self.machine.plain_all(keys, {})])
@@ -470,172 +418,86 @@ class Stream:
 
     machine: Machine
     null: Stream
-    done = True
 
-    def __init__(self, null: bool = False, non_blocking: bool = False, ptds: bool = False) -> None:
+    def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
         self.ptr = 0 if null else id(self)
-        self.is_non_blocking = non_blocking
-        self.capture: Capture | None = None
-        self.tail: frozenset[Node] = frozenset()  # what the next operation comes after
         self._before: list[Stream] = []
         self.machine.streams.setdefault(self.ptr, self)
 
     def __enter__(self) -> Stream:
         self._before.append(self.machine.current)
-        return self.use()
+        self.machine.current = self
+        return self
 
     def __exit__(self, *_: Any) -> None:
         self.machine.current = self._before.pop()
 
-    def use(self) -> Stream:
-        self.machine.current = self
-        return self
-
     def synchronize(self) -> None:
-        self.machine.synchronize(self)
-
-    def record(self, event: Event | None = None) -> Event:
-        event = event or self.machine.event_type()
-        event.record(self)
-        return event
+        self.machine.synchronize()
 
     def wait_event(self, event: Event) -> None:
-        if event.capture not in self.machine.captures:
-            if self.capture is not None and event.recorded:
-                raise CUDARuntimeError("cudaErrorStreamCaptureIsolation: an event from outside")
-            return
-        # an event of a capture draws the stream into it
-        self.capture = event.capture
-        self.capture.streams.add(self)
-        self.tail |= event.tail
+        """Do nothing: all work is done at once."""
 
-    def is_capturing(self) -> bool:
-        return self.capture is not None
-
-    def begin_capture(self, mode: Any = None) -> None:
-        if self.ptr == 0:
-            raise RuntimeError("cannot capture on the default (legacy) stream")
-        if self.capture is not None:
-            raise CUDARuntimeError("cudaErrorIllegalState: the stream captures already")
-        if self.machine.refuse_capture == "begin":
-            raise CUDARuntimeError("cudaErrorNotSupported: operation not supported")
-        self.capture = Capture(self, streams={self})
-        self.machine.captures.append(self.capture)
+    def begin_capture(self) -> None:
+        assert self.ptr, "CUDA captures nothing on the default stream"
+        self.machine.captured = []
 
     def end_capture(self) -> Graph:
-        capture = self.capture
-        if capture is None or capture.origin is not self:
-            raise CUDARuntimeError("cudaErrorIllegalState: the capture did not begin here")
-        joined: set[Node] = set()
-        open_ends = set(self.tail)
-        while open_ends:
-            node = open_ends.pop()
-            joined.add(node)
-            open_ends |= node.needs - joined
-        for stream in capture.streams:
-            stream.capture, stream.tail = None, frozenset()
-        self.machine.captures.remove(capture)
-        if capture.broken or self.machine.refuse_capture == "end":
-            raise CUDARuntimeError("cudaErrorStreamCaptureInvalidated: a previous error ended it")
-        if len(joined) < len(capture.nodes):
-            raise CUDARuntimeError("cudaErrorStreamCaptureUnjoined: a stream was not joined")
+        work, self.machine.captured = self.machine.captured, None
+        assert work is not None
         self.machine.count("captures")
-        return Graph(self.machine, capture.nodes)
+        return Graph(self.machine, work)
 
 
 class Event:
     """`cupy.cuda.Event`."""
 
-    machine: Machine
-    done = True
+    def __init__(self, disable_timing: bool = False) -> None:
+        pass
 
-    def __init__(
-        self, block: bool = False, disable_timing: bool = False, interprocess: bool = False
-    ) -> None:
-        self.ptr = id(self)
-        self.seconds = 0.0
-        self.recorded = False
-        self.capture: Capture | None = None
-        self.tail: frozenset[Node] = frozenset()
-
-    def record(self, stream: Stream | None = None) -> None:
-        stream = stream or self.machine.current
-        self.seconds, self.recorded = time.perf_counter(), True
-        self.capture, self.tail = stream.capture, stream.tail
-
-    def synchronize(self) -> None:
-        self.machine.synchronize(self.machine.current)
+    def record(self, stream: Stream) -> None:
+        """Do nothing: all work is done at once."""
 
 
 class Graph:
-    """`cupy.cuda.Graph`; its `nodes` stand in the order of their capture."""
+    """`cupy.cuda.Graph`."""
 
-    def __init__(self, machine: Machine, nodes: list[Node]) -> None:
+    def __init__(self, machine: Machine, work: list[Callable[[], object]]) -> None:
         self.machine = machine
-        self.nodes = nodes
+        self.work = work
 
-    def launch(self, stream: Stream | None = None) -> None:
-        if (stream or self.machine.current).capture is not None:
-            raise NotImplementedError("a graph within a graph")
+    def launch(self) -> None:
         self.machine.count("graph_launches")
-        done: set[Node] = set()
-        while ready := [each for each in self.nodes if each not in done and each.needs <= done]:
-            node = self.machine.choose(ready)
-            node.run()
-            done.add(node)
-
-    def upload(self, stream: Stream | None = None) -> None:
-        """Do nothing: there is nowhere to take it."""
+        for each in self.work:
+            each()
 
 
 # --- cuBLAS -----------------------------------------------------------------------------
 
 _REALS = {0: np.float32, 1: np.float64}  # CUDA_R_32F, CUDA_R_64F
-_COMPUTE = {
-    "CUBLAS_COMPUTE_32F": 68,
-    "CUBLAS_COMPUTE_32F_PEDANTIC": 69,
-    "CUBLAS_COMPUTE_64F": 70,
-    "CUBLAS_COMPUTE_64F_PEDANTIC": 71,
-    "CUBLAS_COMPUTE_32F_FAST_16F": 74,
-    "CUBLAS_COMPUTE_32F_FAST_16BF": 75,
-    "CUBLAS_COMPUTE_32F_FAST_TF32": 77,
+_COMPUTE = {  # CUBLAS_COMPUTE_…; the fast ones round here no more than the others
+    "32F": 68,
+    "64F": 70,
+    "32F_FAST_16F": 74,
+    "32F_FAST_16BF": 75,
+    "32F_FAST_TF32": 77,
 }
-_DROPPED_BITS = {75: 16, 77: 13}  # of float32's 23
-
-
-def round_factors(a: np.ndarray, compute: int) -> np.ndarray:
-    """Round float32 as a compute type does before it multiplies: to nearest, ties to even."""
-    if compute == _COMPUTE["CUBLAS_COMPUTE_32F_FAST_16F"]:
-        with np.errstate(over="ignore"):
-            return a.astype(np.float16).astype(np.float32)
-    if compute not in _DROPPED_BITS:
-        return a
-    unit = 1 << _DROPPED_BITS[compute]
-    bits = a.view(np.uint32).astype(np.uint64)
-    bits += unit // 2 - 1 + (bits // unit & 1)
-    rounded = (bits - bits % unit).astype(np.uint32).view(np.float32)
-    return np.where(np.isfinite(a), rounded, a)
 
 
 class Cublas(SimpleNamespace):
-    """`cupy.cuda.cublas`, and the library below it: `cublasGemmEx`, `cublasSetWorkspace_v2`.
-
-    The wrapper works on the current stream, the library on the one that the handle was given.
-    """
+    """`cupy.cuda.cublas`, and the library below it: `cublasGemmEx`, `cublasSetWorkspace_v2`."""
 
     CUBLASError = CUBLASError
     CUBLAS_OP_N, CUBLAS_OP_T = 0, 1
     CUBLAS_POINTER_MODE_HOST, CUBLAS_POINTER_MODE_DEVICE = 0, 1
-    CUBLAS_DEFAULT_MATH, CUBLAS_PEDANTIC_MATH, CUBLAS_TF32_TENSOR_OP_MATH = 0, 2, 3
-    CUBLAS_GEMM_DEFAULT = -1
 
     def __init__(self, machine: Machine) -> None:
-        super().__init__(**_COMPUTE)
+        super().__init__(**{f"CUBLAS_COMPUTE_{name}": code for name, code in _COMPUTE.items()})
         self._machine = machine
         self._handles: dict[int, SimpleNamespace] = {}
 
     def create(self) -> int:
-        handle = SimpleNamespace(stream=self._machine.stream_type.null, pointers=0, math=0)
+        handle = SimpleNamespace(pointers=self.CUBLAS_POINTER_MODE_HOST)
         self._handles[id(handle)] = handle
         return id(handle)
 
@@ -643,69 +505,44 @@ class Cublas(SimpleNamespace):
         del self._handles[handle]
 
     def setStream(self, handle: int, stream: int) -> None:
-        given = self._machine.streams[stream]
-        self._machine.refuse_library(given)
-        self._handles[handle].stream = given
-
-    def getStream(self, handle: int) -> int:
-        return self._handles[handle].stream.ptr
+        assert handle in self._handles
+        assert stream in self._machine.streams
 
     def setPointerMode(self, handle: int, mode: int) -> None:
         self._handles[handle].pointers = mode
 
-    def getPointerMode(self, handle: int) -> int:
-        return self._handles[handle].pointers
-
-    def setMathMode(self, handle: int, mode: int) -> None:
-        self._handles[handle].math = mode
-
-    def getMathMode(self, handle: int) -> int:
-        return self._handles[handle].math
-
-    def setWorkspace(self, handle: int, workspace: int, size: int) -> None:
-        """Do nothing: a product needs no memory here."""
-
-    def cublasSetWorkspace_v2(self, handle: Any, workspace: Any, size: Any) -> int:
+    def cublasSetWorkspace_v2(self, handle: int, workspace: int, size: int) -> int:
         return 0
 
-    def gemmEx(self, handle: int, *args: Any) -> None:
-        self.setStream(handle, self._machine.current.ptr)
+    def gemmEx(self, handle: int, *args: int) -> None:
         self.cublasGemmEx(handle, *args)
 
-    def cublasGemmEx(self, handle: int, *args: Any) -> int:
-        """C = alpha op(A) op(B) + beta C, column by column; numbers or ctypes' numbers."""
+    def cublasGemmEx(self, handle: int, *args: int) -> int:
+        """C = alpha op(A) op(B) + beta C, column by column."""
         (transa, transb, m, n, k, alpha, A, a_type, lda, B, b_type, ldb, beta, C, c_type, ldc) = (
-            int(getattr(arg, "value", arg)) for arg in args[:16]
+            args[:16]
         )
-        compute = int(getattr(args[16], "value", args[16]))
-        state = self._handles[handle]
-        is_double = compute in (70, 71)
-        if {a_type, b_type, c_type} != {int(is_double)} or compute not in _COMPUTE.values():
+        compute, state = args[16], self._handles[handle]
+        if {a_type, b_type, c_type} != {int(compute == 70)} or compute not in _COMPUTE.values():
             raise CUBLASError("CUBLAS_STATUS_NOT_SUPPORTED")
-        if not {transa, transb} <= {0, 1} or min(m, n, k) < 0:
-            raise CUBLASError("CUBLAS_STATUS_INVALID_VALUE")
         dtype = _REALS[a_type]
         shapes = [(k, m) if transa else (m, k), (n, k) if transb else (k, n), (m, n)]
         if any(ld < max(1, rows) for (rows, _), ld in zip(shapes, (lda, ldb, ldc), strict=True)):
             raise CUBLASError("CUBLAS_STATUS_INVALID_VALUE")
-        if 0 in (m, n):
-            return 0
         operands = zip("ABC", (A, B, C), shapes, (lda, ldb, ldc), strict=True)
         a, b, c = (self._matrix(*operand, dtype) for operand in operands)
         scalars = [self._scalar(state.pointers, each, dtype) for each in (alpha, beta)]
+        # only a factor of zero that the host gives surely leaves C unread
+        on_host = state.pointers == self.CUBLAS_POINTER_MODE_HOST
 
         def product() -> None:
-            left = round_factors(a.T if transa else a, compute)
-            right = round_factors(b.T if transb else b, compute)
             by, keep = (dtype(scalar.value) for scalar in scalars)
             with np.errstate(all="ignore"):
-                result = by * (left @ right)
-                # only a factor of zero that the host gives surely leaves C unread
-                unread = not keep and state.pointers == self.CUBLAS_POINTER_MODE_HOST
-                c[...] = result if unread else result + keep * c
+                result = by * ((a.T if transa else a) @ (b.T if transb else b))
+                c[...] = result if on_host and not keep else result + keep * c
 
         owners = [owner for owner in map(self._machine.find, (A, B, C)) if owner is not None]
-        self._machine.do("gemmEx", product, state.stream, owners)
+        self._machine.do("gemmEx", product, owners)
         return 0
 
     def _matrix(
@@ -735,23 +572,10 @@ class Cublas(SimpleNamespace):
 # --- the modules ------------------------------------------------------------------------
 
 
-class PinnedMemory(np.ndarray):
-    """What `cupy.cuda.alloc_pinned_memory` returns: a buffer, longer than was asked for."""
-
-    @property
-    def ptr(self) -> int:
-        return address_of(self)
-
-
 def _unwritten(array: np.ndarray) -> np.ndarray:
     """Fill with bytes 0xff, NaN or -1, so that reading what nobody wrote shows."""
     ctypes.memset(address_of(array), 0xFF, array.nbytes)
     return array
-
-
-def _alloc_pinned_memory(nbytes: int) -> PinnedMemory:
-    size = max(512, 1 << (int(nbytes) - 1).bit_length())
-    return _unwritten(np.empty(size, np.uint8)).view(PinnedMemory)
 
 
 def _empty_pinned(shape: Any, dtype: Any = float, order: Any = "C") -> np.ndarray:
@@ -805,23 +629,8 @@ def _functions(machine: Machine) -> dict[str, Any]:
     return {**names, **functions, **{function.__name__: function for function in ours}}
 
 
-def fake_cupy(
-    memory: int = 80 * 2**30,
-    *,
-    compute_capability: str = "90",
-    multiprocessors: int = 132,
-    shared_memory: int = LARGEST_SHARED,
-) -> ModuleType:
-    """Make a CuPy with one device.
-
-    Parameters
-    ----------
-    memory : int
-        The device's bytes.
-    compute_capability : str
-    multiprocessors : int
-    shared_memory : int
-        Bytes of it that a block can opt in to.
+def fake_cupy(memory: int = 80 * 2**30) -> ModuleType:
+    """Make a CuPy with one device of so many bytes.
 
     Returns
     -------
@@ -833,13 +642,10 @@ def fake_cupy(
     class Device:
         """The one device, whatever its number."""
 
-        compute_capability: str
+        compute_capability = "90"
         attributes = {  # noqa: RUF012
-            "MaxSharedMemoryPerBlock": 48 * 1024,
-            "MaxSharedMemoryPerBlockOptin": shared_memory,
-            "MaxThreadsPerBlock": 1024,
-            "MultiProcessorCount": multiprocessors,
-            "WarpSize": 32,
+            "MaxSharedMemoryPerBlockOptin": LARGEST_SHARED,
+            "MultiProcessorCount": 132,
         }
 
         def __init__(self, device: int = 0) -> None:
@@ -852,66 +658,34 @@ def fake_cupy(
         def use(self) -> Device:
             return self
 
-        def synchronize(self) -> None:
-            machine.synchronize()
-
         def __enter__(self) -> Device:
             return self
 
         def __exit__(self, *_: Any) -> None:
             pass
 
-    Device.compute_capability = compute_capability
     machine.device = Device(0)
 
     def mem_get_info() -> tuple[int, int]:
         # what the pool has free is not the device's to give
         return machine.memory - machine.held, machine.memory
 
-    def memcpy_async(dst: int, src: int, size: int, kind: int, stream: int) -> None:
-        copy = partial(ctypes.memmove, dst, src, size)
-        machine.do("memcpy", copy, machine.streams[stream])
-
-    properties = {
-        "name": b"Fake 9000",
-        "totalGlobalMem": memory,
-        "multiProcessorCount": multiprocessors,
-        "sharedMemPerBlockOptin": shared_memory,
-        "major": int(compute_capability[:-1]),
-        "minor": int(compute_capability[-1]),
-    }
     cublas = Cublas(machine)
-    handle = cublas.create()
     runtime = SimpleNamespace(
         CUDARuntimeError=CUDARuntimeError,
         driverGetVersion=lambda: 12040,
         runtimeGetVersion=lambda: 12090,
-        getDevice=lambda: 0,
         getDeviceCount=lambda: 1,
-        getDeviceProperties=lambda index: dict(properties),
+        getDeviceProperties=lambda index: {"name": b"Fake 9000"},
         memGetInfo=mem_get_info,
-        deviceSynchronize=machine.synchronize,
-        memcpyAsync=memcpy_async,
-        memcpyHostToDevice=1,
-        memcpyDeviceToHost=2,
-        memcpyDeviceToDevice=3,
         CUDA_R_32F=0,
         CUDA_R_64F=1,
-        streamCaptureModeGlobal=0,
-        streamCaptureModeThreadLocal=1,
-        streamCaptureModeRelaxed=2,
     )
     pool = SimpleNamespace(
         used_bytes=lambda: machine.used,
         total_bytes=lambda: machine.held,
         free_bytes=lambda: machine.held - machine.used,
         free_all_blocks=machine.free_all_blocks,
-    )
-    raw_module = partial(
-        HostModule,
-        submit=machine.submit,
-        array_type=machine.array_type,
-        largest_shared=shared_memory,
     )
 
     class Philox4x3210:
@@ -929,53 +703,38 @@ def fake_cupy(
         def random(self, size: Any = None, dtype: Any = np.float64) -> Any:
             return machine.adopt(self._numbers.random(size, dtype))
 
-    def raw_kernel(code: str, name: str, options: tuple[str, ...] = (), **_: Any) -> HostKernel:
-        return raw_module(code, options).get_function(name)
-
     cuda = ModuleType("cupy.cuda")
     vars(cuda).update(
         Device=Device,
         Stream=machine.stream_type,
-        Event=machine.event_type,
+        Event=Event,
         Graph=Graph,
         get_current_stream=lambda: machine.current,
-        get_elapsed_time=lambda start, end: 1e3 * (end.seconds - start.seconds),
-        get_cublas_handle=lambda: handle,
-        alloc_pinned_memory=_alloc_pinned_memory,
         runtime=runtime,
         cublas=cublas,
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=LaunchError),
         compiler=SimpleNamespace(CompileException=CompileError),
-        device=SimpleNamespace(Device=Device, get_cublas_handle=lambda: handle),
-        stream=SimpleNamespace(Stream=machine.stream_type, Event=machine.event_type),
     )
     cupy = ModuleType("cupy")
     vars(cupy).update(
         _functions(machine),
         __version__="14.1.0",
         ndarray=machine.array_type,
-        RawModule=raw_module,
-        RawKernel=raw_kernel,
+        RawModule=partial(HostModule, submit=machine.submit, array_type=machine.array_type),
         random=SimpleNamespace(Philox4x3210=Philox4x3210, Generator=Generator),
         get_default_memory_pool=lambda: pool,
-        get_default_pinned_memory_pool=lambda: SimpleNamespace(free_all_blocks=lambda: None),
         cuda=cuda,
         machine=machine,
     )
     cupyx = ModuleType("cupyx")
     cupyx.empty_pinned = _empty_pinned
-    cupyx.scipy = ModuleType("cupyx.scipy")
-    cupyx.scipy.special = ModuleType("cupyx.scipy.special")
-    cupyx.scipy.special.expit = expit
-    names = ("runtime", "cublas", "memory", "driver", "compiler", "device", "stream")
+    names = ("runtime", "cublas", "memory", "driver", "compiler")
     cupy.modules = {
         "cupy": cupy,
         "cupy.cuda": cuda,
         **{f"cupy.cuda.{name}": getattr(cuda, name) for name in names},
         "cupyx": cupyx,
-        "cupyx.scipy": cupyx.scipy,
-        "cupyx.scipy.special": cupyx.scipy.special,
     }
     return cupy
 

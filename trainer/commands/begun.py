@@ -16,9 +16,9 @@ from ..checkpoints import BEST
 from ..data import DataError, Dataset, load
 from ..metrics_file import FILE, Tally
 from ..network import MLP
-from ..optimizers import METHODS
 from ..recipes import recorded
 from ..runs import Run, RunError, versions
+from ..settings import FULL_BATCH_METHODS
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
 from .keeping import best_line, resume_command, training_state
 
@@ -112,7 +112,10 @@ class Begun:
             self.tally = Tally.of(state)
             if not isinstance(state["ended"], bool):
                 raise TypeError("whether it has ended")
-            inside = now["optimizer"] not in METHODS and training_state(self.checkpoint).samples > 0
+            inside = (
+                now["optimizer"] not in FULL_BATCH_METHODS
+                and training_state(self.checkpoint).samples > 0
+            )
             least = self.tally.epochs + inside
             then = _facts(state["config"])
             differ = [
@@ -175,7 +178,7 @@ class Begun:
         if self.checkpoint is None:
             return False
         state, recipe = self.checkpoint.state, self.recipe
-        if recipe.optimizer in METHODS:
+        if recipe.sees_all_samples:
             grown = recipe.max_iterations > state["config"]["settings"]["max_iterations"]
             return (state["ended"] and not grown) or self.tally.epochs >= recipe.max_iterations
         if state["ended"]:
@@ -209,7 +212,7 @@ class Begun:
         taken = self.tally.last if patience is None else self.tally.best
         assert taken is not None
         kept, accuracy = taken["epoch"], taken["test_accuracy"]
-        full_batch = self.recipe.optimizer in METHODS
+        full_batch = self.recipe.sees_all_samples
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
         tired = checkpoint.state["ended"] and not full_batch
         why = f" by --patience {patience}, keeping epoch {kept}" if tired else ""

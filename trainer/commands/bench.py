@@ -24,7 +24,7 @@ from ..benchmarking import (
 )
 from ..data import Dataset, load
 from ..files import write_whole
-from ..fitting import Diverged
+from ..training import Diverged
 from . import UsageError
 
 

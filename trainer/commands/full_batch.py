@@ -11,10 +11,10 @@ from .. import display
 from ..data import Dataset
 from ..data.dataset import Samples
 from ..metrics import evaluate
-from ..minimizing import IterationReport, Minimum, NotFinite, minimize
 from ..network import MLP
 from ..recipes import Recipe
 from ..runs import Run
+from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from . import STOPS, interruptible
 from .keeping import Keeper, best_line
 from .plot import draw_curves

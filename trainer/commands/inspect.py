@@ -10,9 +10,9 @@ import numpy as np
 
 from .. import display
 from ..explain import LayerTrace, Trace, trace, untrained
-from ..optimizers import METHODS
 from ..recipes import RECIPES
 from ..runs import RunError
+from ..settings import FULL_BATCH_METHODS
 from . import UsageError
 from .figure_files import figure_file, write_figure
 from .trained import TrainedRun
@@ -86,7 +86,9 @@ def run(
 def _learning_rate(trained: TrainedRun) -> float:
     try:
         settings = trained.config["settings"]
-        if settings.get("optimizer") in METHODS:  # they know no rate; the lessons' will do
+        if (
+            settings.get("optimizer") in FULL_BATCH_METHODS
+        ):  # they know no rate; the lessons' will do
             return RECIPES["rashid"].learning_rate
         return float(settings["learning_rate"])
     except (KeyError, TypeError, ValueError) as error:

@@ -16,10 +16,10 @@ from backends import device_failure, memory_shortage
 
 from .. import display
 from ..checkpoints import BEST, FOLDER, Checkpoint
-from ..fitting import Training, TrainingState
 from ..metrics_file import Tally, check_seconds
 from ..network import MLP
 from ..runs import Run
+from ..training import Training, TrainingState
 from ..weight_files import read_checkpoint
 from . import UsageError
 

@@ -18,11 +18,8 @@ from ..augmentation import Deformation
 from ..checkpoints import Checkpoint
 from ..data import Dataset, hold_out, limited, load
 from ..data.dataset import Samples
-from ..fitting import Course, Diverged, EpochReport, Training
 from ..metrics_file import Tally
-from ..minimizing import check
 from ..network import MLP
-from ..optimizers import METHODS
 from ..recipes import (
     RECIPES,
     Recipe,
@@ -34,6 +31,9 @@ from ..recipes import (
     source_for,
 )
 from ..runs import Run, RunError, check_free
+from ..settings import FULL_BATCH_METHODS
+from ..training import Diverged, EpochReport, Training, fit
+from ..training.minimize import check
 from ..weight_files import WeightFileError
 from . import STOPS, UsageError, augment, choose, full_batch, in_options, interruptible
 from .begun import Begun, changes_since, same_data
@@ -287,13 +287,14 @@ def _job(
         turned, deformation = augmented(chosen, part, model.backend)
         turning = perf_counter() - started
         training = None
-        if chosen.optimizer in METHODS:
+        if chosen.sees_all_samples:
             check(model, chosen.optimizer, chosen.max_iterations)
         else:
-            training = chosen.fit(
+            training = fit(
                 model,
                 turned.train_x,
                 turned.train_y,
+                chosen,
                 seed=seed,
                 test=(turned.test_x, turned.test_y),
                 validation=held_out,
@@ -312,9 +313,8 @@ def _job(
 def _train(
     view: display.QuietView, keeper: Keeper, job: _Job, training: Training, figures: bool
 ) -> int:
-    recipe, model, path = job.recipe, job.model, keeper.folder.path
-    course = Course(recipe.epochs, recipe.batch_size, steps=recipe.steps)
-    epochs = course.count(len(job.data.train_y))
+    model, path = job.model, keeper.folder.path
+    epochs = training.course.epochs
     patience = keeper.folder.config["patience"]
 
     def where() -> str:
@@ -521,7 +521,7 @@ _SHOWN = (
 
 
 def _steps(settings: dict[str, Any]) -> str:
-    if settings["optimizer"] in METHODS:
+    if settings["optimizer"] in FULL_BATCH_METHODS:
         return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
     changes = {name: settings.get(name) for name in _SHOWN}  # older versions lack some
     more = "".join(

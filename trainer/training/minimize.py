@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from .network import MLP
-from .optimizers import METHODS
+from ..network import MLP
 
+METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}  # their names in scipy.optimize
 # iterations are counted here, alike for every method
 _UNLIMITED = {"CG": ["maxiter"], "TNC": ["maxfun"], "L-BFGS-B": ["maxiter", "maxfun"]}
 

@@ -149,6 +149,3 @@ OPTIMIZERS: dict[str, type[Optimizer]] = {
     "adam": Adam,
     "adamw": AdamW,
 }
-
-# what `minimizing` steps by, over all samples at once: its name here and in scipy.optimize
-METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}

@@ -1,0 +1,363 @@
+"""Every setting of a network and of a training, declared once: type, default, range and help.
+
+From these dataclasses come the options of the commands, the values that a sweep may try, the
+keyword arguments of `fit` and the defaults of `MLP`, recipes, `config.json`, and the checks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from numbers import Real
+from types import NoneType
+from typing import Any, Self, get_args, get_type_hints
+
+from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
+
+from .initializers import NAMES as INITIALIZERS
+
+DTYPES = ("float32", "float64")
+SAMPLINGS = ("epochs", "with-replacement")
+BATCH_OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
+FULL_BATCH_METHODS = ("cg", "tnc", "l-bfgs")  # which see all samples at every step
+# losses whose targets are 0 and 1, so that they can be softened
+SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a setting may be.
+
+    Attributes
+    ----------
+    low, high : float
+        ``low <= number < high``.
+    is_open : bool
+        Whether `low` itself is excluded.
+    is_whole : bool
+        Whether only whole numbers are taken.
+    """
+
+    low: float = 0.0
+    high: float = math.inf
+    is_open: bool = False
+    is_whole: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        number: Any = value if isinstance(value, Real) else math.nan
+        if not self.low <= number < self.high or (self.is_open and number == self.low):
+            return False
+        return not self.is_whole or number % 1 == 0
+
+    def __str__(self) -> str:
+        if self.is_whole:
+            most = "" if self.high == math.inf else f" and below {_power(self.high)}"
+            return f"a whole number, one or more{most}"
+        if self.is_open:
+            return f"a number above {self.low:g}"
+        if self.high == math.inf:
+            return "a finite number, zero or more"
+        return f"a number from {self.low:g} to below {self.high:g}"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a field besides its name, type and default.
+
+    Attributes
+    ----------
+    default : object
+        Where it is None the setting may be None.
+    help : str
+        As the commands show it.
+    range : Range or None
+    choices : sequence of str
+        Empty where there are others than these.
+    tried : str
+        Values that a sweep might try, for its help.
+    taken_by : {"all", "batches", "full batch"}
+        Which optimisers make use of it.
+    is_option : bool
+        Whether the commands take it.
+    """
+
+    default: Any
+    help: str = ""
+    range: Range | None = None
+    choices: Sequence[str] = ()
+    tried: str = ""
+    taken_by: str = "all"
+    is_option: bool = True
+
+
+def _setting(default: Any, help: str = "", **more: Any) -> Any:
+    return field(default=default, metadata={"setting": Setting(default, help, **more)})
+
+
+_COUNT = Range(low=1, is_whole=True)
+_FRACTION = Range(high=1)
+_POSITIVE = Range(is_open=True)
+
+
+class _Settings:
+    """What the dataclasses below have in common."""
+
+    def with_changes(self, changes: dict[str, Any]) -> Self:
+        """Return the same with some fields changed; TypeError, with what is near, for another."""
+        names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
+        for name in changes:
+            if name not in names:
+                near = difflib.get_close_matches(name, names, n=1)
+                hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
+                raise TypeError(f"there is no setting {name!r}: {hint}")
+        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+
+    def check(self) -> None:
+        """Raise ValueError, naming what was given and expected, if a field is out of range."""
+        for name, setting in settings_of(type(self)).items():  # type: ignore[arg-type]
+            check_value(name, setting, getattr(self, name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSettings(_Settings):
+    """What a network is, but for the numbers of its inputs and classes, which the data decide."""
+
+    hidden: tuple[int, ...] = _setting(
+        (200,),
+        "Widths of the hidden layers: 200 or 200,100, or none.",
+        tried="50,100,200 are three networks; - joins the layers of one: 200-100,50,none.",
+    )
+    activation: str = _setting("sigmoid", "Of the hidden layers.", choices=tuple(ACTIVATIONS))
+    output: str | None = _setting(None, "Implied by the loss.", choices=tuple(OUTPUTS))
+    loss: str = _setting(
+        "rashid",
+        "rashid is the lessons' rule, which is no gradient; squared_error is the gradient of the"
+        " same loss; cross_entropy takes a softmax output.",
+        choices=tuple(LOSSES),
+    )
+    bias: bool = _setting(False, "Whether layers have biases.")
+    label_smoothing: float = _setting(
+        0.0,
+        "ε: targets of ε/k and 1−ε+ε/k for k classes, with a loss whose targets are 0 and 1:"
+        f" {' or '.join(SMOOTHED)}.",
+        range=_FRACTION,
+        tried="0,0.05,0.1",
+    )
+    init: str = _setting(
+        "hidden",
+        f"Initial weights: {', '.join(INITIALIZERS)}, the last for ±R.",
+        tried=f"Some of {', '.join(INITIALIZERS)}.",
+    )
+    l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=Range(), tried="0,0.1,1")
+    dtype: str = _setting("float32", "Of weights and arithmetic.", choices=DTYPES)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(_Settings):
+    """How a network is trained. `fit` also takes a learning rate that is a callable."""
+
+    epochs: int = _setting(
+        5,
+        "Times over the data.",
+        range=_COUNT,
+        tried="1:10:1, or just one number.",
+        taken_by="batches",
+    )
+    batch_size: int = _setting(
+        1,
+        "Samples an update. A batch steps by learning rate × mean gradient, so raise the rate with"
+        " the batch.",
+        range=Range(low=1, high=2**31, is_whole=True),
+        tried="1,8,64",
+        taken_by="batches",
+    )
+    learning_rate: float = _setting(
+        0.1,
+        "With adam and none given, 0.001.",
+        range=Range(),
+        tried="0.1:0.9:0.1 or 0.001,0.003,0.01.",
+        taken_by="batches",
+    )
+    optimizer: str = _setting(
+        "sgd",
+        "How to step: by batches, or with cg, tnc and l-bfgs by all samples at once.",
+        choices=(*BATCH_OPTIMIZERS, *FULL_BATCH_METHODS),
+    )
+    max_iterations: int = _setting(
+        50,
+        "Of cg, tnc and l-bfgs; the other options of the training are not theirs.",
+        range=_COUNT,
+        tried="Of cg, tnc and l-bfgs: 50,100",
+        taken_by="full batch",
+    )
+    momentum: float = _setting(
+        0.0,
+        "μ of sgd's and nesterov's velocity.",
+        range=_FRACTION,
+        tried="0,0.5,0.9",
+        taken_by="batches",
+    )
+    weight_decay: float = _setting(
+        0.0,
+        "Of adamw: with every update the weights lose rate × decay of themselves. With adamw and"
+        " none given, 0.01.",
+        range=Range(),
+        tried="Of adamw: 0,0.01,0.1",
+        taken_by="batches",
+    )
+    clip: float | None = _setting(
+        None,
+        "Scale the gradients of a batch so that their norm is at most this.",
+        range=_POSITIVE,
+        tried="Largest norms of gradients: 0.1,1",
+        taken_by="batches",
+    )
+    averaging: float = _setting(
+        0.0,
+        "β of a moving average of the weights, such as 0.999, which is what is evaluated and kept;"
+        " with batches.",
+        range=_FRACTION,
+        tried="0,0.99,0.999",
+        taken_by="batches",
+    )
+    dropout: float = _setting(
+        0.0,
+        "Probability with which a hidden unit is dropped while a sample is learned: 0.5.",
+        range=_FRACTION,
+        tried="Of hidden units: 0,0.2,0.5",
+        taken_by="batches",
+    )
+    input_dropout: float = _setting(
+        0.0,
+        "Likewise an input: 0.2.",
+        range=_FRACTION,
+        tried="Of inputs: 0,0.1,0.2",
+        taken_by="batches",
+    )
+    batch_norm: bool = _setting(
+        False,
+        "Normalise the hidden layers' sums over each batch; with --bias. What is kept is a plain"
+        " network, with the normalisation folded into its weights.",
+        taken_by="batches",
+    )
+    schedule: str = _setting(
+        "constant",
+        "How the learning rate changes: constant, cosine (to 0), one-cycle, or step:FACTOR/EPOCHS.",
+        tried="constant,cosine,one-cycle.",
+        taken_by="batches",
+    )
+    warmup: float = _setting(
+        0.0,
+        "The share of all updates in which the rate rises from 0 first: 0.05.",
+        range=_FRACTION,
+        tried="0,0.05,0.1",
+        taken_by="batches",
+    )
+    shuffle: bool = _setting(
+        False, "A new order every epoch, or the file's own.", taken_by="batches"
+    )
+    sampling: str = _setting(
+        "epochs",
+        "Every sample once an epoch, or each drawn from all, some again before others.",
+        choices=SAMPLINGS,
+        taken_by="batches",
+    )
+    steps: int | None = _setting(
+        None,
+        "Updates, in place of epochs, with --sampling with-replacement.",
+        range=_COUNT,
+        tried="1000,10000",
+        taken_by="batches",
+    )
+
+    @property
+    def sees_all_samples(self) -> bool:
+        """Whether the optimiser sees all samples at every step."""
+        return self.optimizer in FULL_BATCH_METHODS
+
+    @property
+    def rate_changes(self) -> bool:
+        """Whether the learning rate of an update depends on how many there will be."""
+        return self.schedule != "constant" or self.warmup > 0
+
+    def check(self) -> None:
+        """Raise ValueError if a field is out of range, or does not go with another."""
+        super().check()
+        given = f"averaging={self.averaging}"
+        if self.averaging and self.batch_size == 1:
+            raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
+        if self.batch_norm and self.batch_size == 1:
+            raise ValueError("batch_norm=True goes with batches: take batch_size=32 or more")
+        if self.steps is not None and self.sampling == "epochs":
+            raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
+        if callable(self.learning_rate) and self.rate_changes:
+            raise ValueError("a learning_rate that is callable takes neither schedule nor warmup")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings(_Settings):
+    """What is made of the data."""
+
+    inputs: str = _setting(
+        "scaled", choices=("scaled", "symmetric", "standardised", "unit"), is_option=False
+    )
+    augment: tuple[str, ...] = _setting(
+        (),
+        "copies:10 trains on each image and on two copies of it, turned by ±10 degrees. Anew each"
+        " epoch, deform images with elastic:ALPHA,SIGMA (elastic:34,4), rotate:DEGREES,"
+        " scale:PERCENT, shear:DEGREES, shift:PIXELS, each at most so much; for several, several"
+        " times --augment; none, for none of the recipe's.",
+        tried="none,copies:10,elastic:34,4, … as train takes them; + joins those of one run:"
+        " elastic:34,4+rotate:10.",
+    )
+
+
+@cache
+def settings_of(*classes: type) -> dict[str, Setting]:
+    """Return what is known of each field of some settings, by name, in their order."""
+    return {
+        f.name: f.metadata["setting"]
+        for cls in classes
+        for f in dataclasses.fields(cls)
+        if "setting" in f.metadata
+    }
+
+
+@cache
+def types_of(*classes: type) -> dict[str, Any]:
+    """Return the type of each field of some settings, by name, without the None it may be."""
+    types = {}
+    for cls in classes:
+        hints = get_type_hints(cls)
+        for name in settings_of(cls):
+            kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
+            is_union = hints[name] not in (tuple[int, ...], tuple[str, ...]) and kinds
+            types[name] = kinds[0] if is_union else hints[name]
+    return types
+
+
+def check_value(name: str, setting: Setting, value: Any) -> None:
+    """Raise ValueError unless a setting may have such a value."""
+    if value is None and setting.default is None:
+        return
+    if setting.choices and value not in setting.choices:
+        raise ValueError(f"{name}={value!r} is unknown: expected {' or '.join(setting.choices)}")
+    is_schedule = name == "learning_rate" and callable(value)
+    if setting.range is not None and not is_schedule and value not in setting.range:
+        raise ValueError(f"{name}={value}: expected {setting.range}")
+
+
+def unused_by(optimizer: str) -> tuple[str, ...]:
+    """Return the settings that an optimiser makes no use of."""
+    other = "batches" if optimizer in FULL_BATCH_METHODS else "full batch"
+    return tuple(
+        name for name, setting in settings_of(TrainingSettings).items() if setting.taken_by == other
+    )
+
+
+def _power(number: float) -> str:
+    return "2³¹" if number == 2**31 else f"{number:g}"

@@ -1,0 +1,91 @@
+"""What learns, where that is not what answers: averaged weights, and normalised layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from backends.functions import Array
+from backends.regularization import Moments, fold_normalization, new_normalization
+
+from ..network import MLP
+
+
+class Learned:
+    """All that learning changes, and the way from there to the model's own weights.
+
+    Without averaging and normalisation the model's own weights learn. Else copies of them do, with
+    a gain for each unit of a normalised layer, and the model shows what is made of these: their
+    moving average, with the normalisation folded in.
+
+    Parameters
+    ----------
+    model : MLP
+    averaging : float
+        β of the moving average, 0 for none.
+    batch_norm : bool
+
+    Attributes
+    ----------
+    weights : list of device array
+        The model's, and the gains.
+    moments : list of Moments
+        Of each normalised layer.
+    """
+
+    def __init__(self, model: MLP, averaging: float, batch_norm: bool) -> None:
+        xp = model.backend.xp
+        gains, self.moments = new_normalization(xp, model.spec) if batch_norm else ([], [])
+        self._model, self._averaging = model, averaging
+        self.weights: list[Array] = model.weights
+        if batch_norm or averaging:
+            self.weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
+        self.average: list[Array] = []
+        if averaging:  # which is what the model shows, unless it is to be folded
+            copies = [xp.asarray(a, copy=True) for a in self.arrays()]
+            self.average = copies if batch_norm else model.weights
+
+    def arrays(self) -> list[Array]:
+        """Return the weights and the moments."""
+        return [*self.weights, *(a for moments in self.moments for a in moments)]
+
+    def names(self) -> list[str]:
+        """Return the weights' names."""
+        layers = range(1, 1 + len(self.moments))
+        return [*self._model.names, *(f"gain{layer}" for layer in layers)]
+
+    def named(self) -> dict[str, Array]:
+        """Return by name what must be saved besides the model's own weights."""
+        if self.weights is self._model.weights:
+            return {}
+        layers = range(1, 1 + len(self.moments))
+        names = self.names() + [f"{kind}{layer}" for layer in layers for kind in Moments._fields]
+        named = {f"learning.{n}": a for n, a in zip(names, self.arrays(), strict=True)}
+        if self.moments and self.average:
+            named |= {f"average.{n}": a for n, a in zip(names, self.average, strict=True)}
+        return named
+
+    def move_average(self, updates: int) -> None:
+        """Move the average towards what is learned now, after so many updates in all."""
+        fraction = 1 - min(self._averaging, (1 + updates) / (10 + updates))
+        move(self.average, self.arrays(), fraction)
+
+    def show(self) -> None:
+        """Let the model be what was learned so far."""
+        if not self.moments:
+            return
+        model, count = self._model, len(self.weights)
+        weights, moments = self.weights, self.moments
+        if self.average:
+            weights, flat = self.average[:count], self.average[count:]
+            moments = [Moments(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
+        folded = fold_normalization(model.backend.xp, model.spec, weights, moments)
+        for w, a in zip(model.weights, folded, strict=True):
+            w[...] = a
+
+
+def move(average: Sequence[Array], learned: Sequence[Array], fraction: float) -> None:
+    """Move an average by a fraction of the way to what was learned."""
+    for a, w in zip(average, learned, strict=True):
+        way = w - a
+        way *= fraction
+        a += way

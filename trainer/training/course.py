@@ -1,0 +1,79 @@
+"""Which samples are learned when, and at what learning rate."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ..settings import TrainingSettings
+from .schedules import schedule
+
+
+class Course:
+    """The epochs, batches and learning rates of a training on n samples.
+
+    Parameters
+    ----------
+    settings : TrainingSettings
+    n : int
+
+    Attributes
+    ----------
+    n : int
+    batch_size : int
+        No larger than it makes sense for n samples; at least two where it is not one, since a
+        batch is not learned as a single sample is.
+    epochs : int
+
+    Raises
+    ------
+    ValueError
+        If there is no such schedule.
+    """
+
+    def __init__(self, settings: TrainingSettings, n: int) -> None:
+        self.n = n
+        self._settings = settings
+        self._is_drawn = settings.sampling == "with-replacement"
+        size = int(settings.batch_size)
+        self.batch_size = size if self._is_drawn else min(size, max(2, n))
+        # whole batches, so that no epoch's end makes a smaller one
+        self._draws = max(1, n // size) * size
+        self._steps = None if settings.steps is None else int(settings.steps)
+        self.epochs = int(settings.epochs)
+        if self._steps is not None:
+            self.epochs = -(-self._steps * size // self._draws)
+        per_epoch = -(-(self._draws if self._is_drawn else n) // size)
+        updates = self._steps or self.epochs * per_epoch
+        rate: Any = settings.learning_rate
+        if not callable(rate):
+            changing = schedule(settings.schedule, rate, updates, per_epoch, settings.warmup)
+            rate = changing if settings.rate_changes else float(rate)
+        self._rate = rate
+
+    def order(self, rng: Any, epoch: int) -> Any:
+        """Draw the order of the next epoch, counted from 1; None is the samples' own."""
+        if not self._is_drawn:
+            return rng.permutation(self.n) if self._settings.shuffle else None
+        draws = self._draws
+        if self._steps is not None:
+            draws = min(draws, self._steps * self.batch_size - (epoch - 1) * draws)
+        return rng.integers(0, self.n, size=draws)
+
+    def rates(self, first: int, updates: int) -> list[float]:
+        """Return the learning rates of some updates, the first of which has this number.
+
+        Raises
+        ------
+        ValueError
+            If one is no finite number of zero or more.
+        """
+        if not callable(self._rate):
+            return [self._rate] * updates
+        rates = [float(self._rate(step)) for step in range(first, first + updates)]
+        for step, rate in enumerate(rates, first):
+            if not 0 <= rate < math.inf:
+                raise ValueError(
+                    f"learning_rate({step}) gave {rate}: expected a finite number, zero or more"
+                )
+        return rates

@@ -1,0 +1,511 @@
+"""Training as a generator of reports: `fit` yields, the caller looks, draws, saves or stops."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from functools import partial
+from time import perf_counter
+from typing import Any
+
+from backends import Batches
+from backends.feeding import Feed
+from backends.functions import LOSSES, Array
+from backends.regularization import Regularization, new_normalization
+
+from ..augmentation import Deformation, DeformedFeed, Deformer
+from ..network import MLP
+from ..settings import TrainingSettings
+from .averaging import Learned, move
+from .course import Course
+from .optimizers import OPTIMIZERS
+from .reports import BatchProgress, Diverged, EpochReport, TrainingState
+
+_REPORT_SECONDS = 0.1  # about how often a running epoch reports
+
+
+def fit(
+    model: MLP,
+    train_x: Any,
+    train_y: Any,
+    settings: TrainingSettings | None = None,
+    *,
+    test: tuple[Any, Any] | None = None,
+    validation: tuple[Any, Any] | None = None,
+    seed: int | None = None,
+    state: TrainingState | None = None,
+    deformation: Deformation | None = None,
+    **changes: Any,
+) -> Training:
+    """Train a network, yielding reports.
+
+    Parameters
+    ----------
+    model : MLP
+        Changed in place. At every yield its weights are those after the samples reported;
+        reading or saving them changes no number that follows.
+    train_x : array, shape (n, fan_in)
+        Host or device array of any real dtype, unscaled; uploaded once.
+    train_y : array of int, shape (n,)
+    settings : TrainingSettings, optional
+        A recipe is such, too.
+    test, validation : tuple of (x, y), optional
+        Evaluated after each epoch; nothing is chosen by them here.
+    seed : int or None
+        Of the orders, drawn on the host: the same on every device.
+    state : TrainingState, optional
+        Go on from there; with the same model settings, samples and arguments, on the same device
+        with as many threads, to the very bits of a training never interrupted. `epochs` counts
+        from the very start, and may be more than it was.
+    deformation : Deformation, optional
+        Deform the training images, every time they are learned in another way that the seed
+        decides: the same again on the same device, and not on another.
+    **changes
+        Fields of `TrainingSettings`, which win over `settings`:
+
+        epochs : int, default 5
+        batch_size : int, default 1
+            1 is online training, every sample an update. A batch steps by the learning rate times
+            the mean gradient of its samples; the last batch of an epoch may be smaller.
+        learning_rate : float or callable, default 0.1
+            Constant, or ``learning_rate(step)`` for update 0, 1, 2, … of the whole training.
+        schedule, warmup : str, float
+            How a rate that is a number changes, see `trainer.training.schedules.schedule`.
+        optimizer : {"sgd", "nesterov", "adam", "adamw"}
+        momentum : float
+            μ of v ← μv - ηg; with 0 SGD is plain.
+        weight_decay : float
+            Of adamw: each step the weights, not the biases, lose learning rate × weight_decay of
+            themselves.
+        clip : float, optional
+            The largest norm that the gradients of a batch may have together.
+        averaging : float
+            β of the weights' moving average, a ← βa + (1 - β)w after every update, with a smaller
+            β for the first ones, (1 + t) / (10 + t) of update t (Polyak and Juditsky 1992; the
+            form is that of Tan and Le 2019, *EfficientNet*). At every yield the model's weights
+            are the average; those that learn are apart. Not at batch size 1.
+        dropout, input_dropout : float
+            Probability with which a hidden unit, or an input, is dropped while a sample is learned
+            (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then
+            those of what is left.
+        batch_norm : bool
+            Normalise the hidden layers' sums over each batch, see
+            `backends.regularization.BatchNormalization`. What answers, and is the model at every
+            yield, is a plain network again, with the running means and variances folded into its
+            weights, see `fold_normalization` there. The model needs biases; not at batch size 1,
+            nor for ``rashid``. It begins by normalising whatever the model's weights give, so a
+            model that was trained before forgets much of it.
+        shuffle : bool
+            A new order every epoch, else the samples' own.
+        sampling : {"epochs", "with-replacement"}
+            Either every sample once an epoch, or every sample of every batch drawn from all, so
+            that some come again before others have come; then `shuffle` means nothing, and an epoch
+            is only a report every n draws: as many whole batches as go into n samples.
+        steps : int, optional
+            With "with-replacement": how many updates there are, in place of `epochs`. At batch size
+            1 10,000 steps on 1,437 samples are six epochs of 1,437 draws and one of the last 1,378.
+
+    Returns
+    -------
+    Training
+        An iterator of `BatchProgress`, some while an epoch runs, and one `EpochReport` at its end;
+        between two of them its `state()` can be taken.
+
+    Raises
+    ------
+    TypeError
+        If there is no such setting.
+    ValueError
+        If a setting is out of range, or the samples or the state do not fit the network.
+    Diverged
+        If the loss or a weight becomes NaN or infinite.
+    """
+    settings = (settings or TrainingSettings()).with_changes(changes)
+    settings.check()
+    if settings.sees_all_samples:
+        raise ValueError(
+            f"optimizer={settings.optimizer!r} sees all samples at every step: take"
+            f" trainer.minimize, or optimizer={' or '.join(OPTIMIZERS)}"
+        )
+    if settings.batch_norm and len(model.sizes) == 2:
+        raise ValueError("batch_norm=True is for hidden layers: this network has none")
+    if settings.batch_norm and not model.spec.bias:
+        raise ValueError("batch_norm=True shifts by the network's biases: take bias=True")
+    if settings.batch_norm and LOSSES[model.spec.loss].splits_raw_errors:
+        raise ValueError(
+            f"batch_norm=True follows a gradient, and loss={model.spec.loss!r} has none:"
+            " take loss='cross_entropy'"
+        )
+    if deformation is not None and math.prod(deformation.image_shape) != model.sizes[0]:
+        raise ValueError(
+            f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
+            f" expected as many as the network's {model.sizes[0]} inputs"
+        )
+    held_out = {"test": test, "validation": validation}
+    return Training(model, train_x, train_y, settings, held_out, seed, state, deformation)
+
+
+class Training(Iterator[BatchProgress | EpochReport]):
+    """A training that runs as its reports are asked for; `fit` makes one.
+
+    Attributes
+    ----------
+    model : MLP
+    course : Course
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        train_x: Any,
+        train_y: Any,
+        settings: TrainingSettings,
+        held_out: dict[str, tuple[Any, Any] | None],
+        seed: int | None,
+        state: TrainingState | None,
+        deformation: Deformation | None,
+    ) -> None:
+        self.model = model
+        self.course = Course(settings, _length(train_x))
+        self._averaging = bool(settings.averaging)
+        self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
+        dropped = float(settings.input_dropout), float(settings.dropout)
+        self._regularization = Regularization(dropped, self._learned.moments)
+        self._make_optimizer = partial(
+            OPTIMIZERS[settings.optimizer],
+            model.backend,
+            momentum=float(settings.momentum),
+            weight_decay=float(settings.weight_decay),
+            clip=math.inf if settings.clip is None else float(settings.clip),
+        )
+        self._optimizer = self._make_optimizer(self._learned.weights)
+        # reports fall between blocks or batches, whose edges depend on the sample's index alone
+        self._unit = self._optimizer.block(self.course.batch_size)
+        self._units = 1
+        self._deformation = deformation
+        self._rng = model.backend.rng(seed)
+        self._order = self._rng.bit_generator.state
+        self._noise_key = 0  # what the noise of a batch follows from
+        self._epoch, self._samples = 1, 0
+        self._is_whole = True  # the weights are those after `_samples` of `_epoch`
+        self._losses: list[Array] = []
+        self._epoch_start: list[Array] = []  # the model's weights then
+        self._clock = _Stopwatch(model.backend.synchronize)
+        self._evaluation_seconds = self._compile_seconds = 0.0
+        if state is not None:
+            self._restore(state)
+        self._reports = self._run(train_x, train_y, held_out)
+
+    def __iter__(self) -> Training:
+        return self
+
+    def __next__(self) -> BatchProgress | EpochReport:
+        return next(self._reports)
+
+    # --- the loop -----------------------------------------------------------------------------
+
+    def _run(
+        self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
+    ) -> Iterator[BatchProgress | EpochReport]:
+        clock, course = self._clock, self.course
+        try:
+            feed, parts = self._load(train_x, train_y, held_out)
+            while self._epoch <= course.epochs:
+                clock.resume()
+                size = self._start_epoch(feed)
+                done = self._samples
+                loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
+                while done < size:
+                    stop = min(done + self._units * self._unit, feed.stop(done))
+                    self._is_whole = False
+                    losses, rates = self._learn(*feed.rows(done, stop))
+                    loss_sum += self._sum_if_finite(losses, rates, done, size)
+                    self._losses.append(losses)
+                    done = stop
+                    if done < size:
+                        self._samples = done
+                        self._learned.show()
+                        self._is_whole = True
+                    seconds, took = clock.pause()
+                    self._set_units(took, size)
+                    if done < size:
+                        loss, speed = loss_sum / done, done / seconds
+                        yield BatchProgress(
+                            self._epoch, course.epochs, done, size, loss, seconds, speed
+                        )
+                    clock.resume()
+                yield self._end_epoch(size, rates[-1], parts)
+        except Diverged:
+            for w, a in zip(self.model.weights, self._epoch_start, strict=True):
+                w[...] = a
+            raise
+        finally:  # also where the caller goes no further
+            self.model.backend.release()
+
+    def _start_epoch(self, feed: Feed) -> int:
+        """Draw the order of an epoch that starts or was interrupted; return its size."""
+        if not self._samples:
+            self._epoch_start.clear()  # first, so that there is never a second copy beside it
+            copy = partial(self.model.backend.xp.asarray, copy=True)
+            self._epoch_start = [copy(w) for w in self.model.weights]
+        # of the order's generator, so that a state says it, whatever the seed was
+        self._noise_key = int(deepcopy(self._rng).integers(2**63))
+        if isinstance(feed, DeformedFeed):
+            feed.key = (self._noise_key, self._epoch)
+        order = self.course.order(self._rng, self._epoch)
+        feed.start(order)
+        return self.course.n if order is None else len(order)
+
+    def _learn(self, values: Array, labels: Array) -> tuple[Array, list[float]]:
+        """Learn the next samples.
+
+        Returns
+        -------
+        losses : array, shape (len(values),)
+        rates : list of float
+            The learning rate of each update.
+        """
+        model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
+        learned, optimizer = self._learned, self._optimizer
+        rates = self.course.rates(optimizer.steps, -(-n // batch_size))
+        batches = Batches(
+            values,
+            labels,
+            rates,
+            batch_size,
+            model.l2 / self.course.n,
+            self._regularization,
+            key=(self._noise_key, self._epoch, optimizer.steps),
+        )
+        if not self._averaging:
+            return optimizer.learn(model.spec, learned.weights, batches), rates
+        parts = []
+        for batch in batches:
+            parts.append(optimizer.learn(model.spec, learned.weights, batch))
+            learned.move_average(optimizer.steps)
+        return model.backend.xp.concat(parts), rates
+
+    def _end_epoch(
+        self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
+    ) -> EpochReport:
+        """Evaluate, and get ready for the next epoch."""
+        xp, clock = self.model.backend.xp, self._clock
+        if not all(_finite(xp, a) for a in self._learned.arrays()):
+            raise Diverged(self._epoch, size, size, rate)
+        # summed at once: the running sum's rounding depends on when the reports fell
+        train_loss = self._sum(xp.concat(self._losses)) / size
+        self._learned.show()
+        clock.pause()
+        started = perf_counter()
+        accuracy = {name: self.model.accuracy(*part) for name, part in parts.items()}
+        self._evaluation_seconds += perf_counter() - started
+        report = EpochReport(
+            epoch=self._epoch,
+            train_loss=train_loss,
+            test_accuracy=accuracy.get("test"),
+            seconds=clock.seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            compile_seconds=self._compile_seconds,
+            samples_per_second=size / clock.seconds,
+            validation_accuracy=accuracy.get("validation"),
+        )
+        clock.seconds = self._evaluation_seconds = self._compile_seconds = 0.0
+        self._order = self._rng.bit_generator.state
+        self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
+        self._is_whole = True
+        return report
+
+    def _sum(self, losses: Array) -> float:
+        xp = self.model.backend.xp
+        return float(xp.sum(losses, dtype=xp.float64))
+
+    def _sum_if_finite(self, losses: Array, rates: Sequence[float], done: int, size: int) -> float:
+        """Sum losses; Diverged, which names the sample, if one is NaN or infinite."""
+        loss = self._sum(losses)
+        if not math.isfinite(loss):
+            xp, batch_size = self.model.backend.xp, self.course.batch_size
+            first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
+            # the very first batch met the weights as they were given: no rate is to blame
+            blamed = self._epoch > 1 or done + first >= batch_size
+            rate = rates[first // batch_size] if blamed else 0.0
+            raise Diverged(self._epoch, done + first + 1, size, rate)
+        return loss
+
+    def _set_units(self, seconds: float, size: int) -> None:
+        """Set how many units to learn until the next report by what the last ones took."""
+        wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
+        self._units = max(1, min(4 * self._units, int(wanted), -(-size // self._unit)))
+
+    # --- before the first epoch ---------------------------------------------------------------
+
+    def _load(
+        self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
+    ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
+        """Move all samples to the device, check them, and compile; timed apart."""
+        clock, model, backend = self._clock, self.model, self.model.backend
+        xp = backend.xp
+        clock.resume()
+        x = model.samples(train_x, "train_x")
+        n = x.shape[0]
+        y = model.labels(train_y, n, "train_y")
+        if not n:
+            raise ValueError("train_x has no samples: expected at least one")
+        dtype = backend.asarray(x[:1, :]).dtype
+        for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
+            if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
+                raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+        feed = backend.feed(x, y, self._unit)
+        if self._deformation is not None:
+            feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
+        clock.pause()
+        started = perf_counter()
+        parts = {
+            name: _labelled(model, name, part)
+            for name, part in held_out.items()
+            if part is not None
+        }
+        self._evaluation_seconds += perf_counter() - started
+        started = perf_counter()
+        self._compile(dtype)
+        if isinstance(feed, DeformedFeed):
+            feed.deformer(xp.zeros((1, x.shape[1]), dtype=dtype), (0,))
+            backend.synchronize()
+        self._compile_seconds += perf_counter() - started
+        return feed, parts
+
+    def _compile(self, dtype: Any) -> None:
+        """Have the backend compile what learning and answering samples of a dtype needs.
+
+        Kernels are compiled at their first use: use them on a network of zeros.
+        """
+        backend, batch_size = self.model.backend, self.course.batch_size
+        xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
+        normalized = bool(self._learned.moments)
+        gains, moments = new_normalization(xp, spec) if normalized else ([], [])
+        plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
+        weights = plain + gains
+        values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
+        penalty = 1.0 if self.model.l2 else 0.0
+        alike = Regularization(self._regularization.dropped, moments)
+        batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
+        self._make_optimizer(weights).learn(spec, weights, batches)
+        if self._averaging:
+            move(plain, plain, 0.0)
+        for _ in backend.propagate(spec, plain, values):
+            pass
+        backend.synchronize()
+        backend.release()
+
+    # --- the state ----------------------------------------------------------------------------
+
+    def state(self) -> TrainingState:
+        """Copy where the training stands to the host: before the first report, or after any.
+
+        Raises
+        ------
+        RuntimeError
+            If an error ended the training between two reports: its weights are then those of no
+            number of samples.
+        """
+        if not self._is_whole:
+            raise RuntimeError("the training was ended between two reports: it has no state")
+        to_numpy = self.model.backend.to_numpy
+        named = self._named()
+        if self._samples:
+            named |= dict(zip(self._epoch_start_names(), self._epoch_start, strict=True))
+            named["losses"] = self.model.backend.xp.concat(self._losses)
+        return TrainingState(
+            epoch=self._epoch,
+            samples=self._samples,
+            steps=self._optimizer.steps,
+            order=dict(self._order),
+            seconds=self._clock.seconds,
+            evaluation_seconds=self._evaluation_seconds,
+            compile_seconds=self._compile_seconds,
+            arrays={name: to_numpy(a) for name, a in named.items()},
+        )
+
+    def _restore(self, state: TrainingState) -> None:
+        """Put model, optimiser and order where they stood; ValueError if they are not like it."""
+        backend, dtype = self.model.backend, self.model.spec.dtype
+        named = self._named()
+        at_start = self._epoch_start_names() if state.samples else []
+        wanted = {name: tuple(a.shape) for name, a in named.items()}
+        if state.samples:
+            wanted |= dict(zip(at_start, self.model.spec.shapes, strict=True))
+            wanted["losses"] = (state.samples,)
+        found = {name: tuple(a.shape) for name, a in state.arrays.items()}
+        if found != wanted:
+            differ = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
+            raise ValueError(
+                f"the state does not fit this training: {differ[0]} has shape"
+                f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
+            )
+        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
+            raise ValueError("the state does not fit this training: it stands before its start")
+        for name, a in named.items():  # one by one, so that no more is on the device twice
+            a[...] = backend.asarray(state.arrays[name], dtype=dtype)
+        if state.samples:
+            *self._epoch_start, losses = (
+                backend.asarray(state.arrays[name], dtype=dtype) for name in [*at_start, "losses"]
+            )
+            self._losses = [losses]
+        self._optimizer.steps = state.steps
+        try:
+            self._rng.bit_generator.state = state.order
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
+            raise ValueError(f"the state's order is no generator's state ({error})") from error
+        self._order = self._rng.bit_generator.state
+        self._epoch, self._samples = state.epoch, state.samples
+        self._clock.seconds += state.seconds
+        self._evaluation_seconds = state.evaluation_seconds
+        self._compile_seconds = state.compile_seconds
+
+    def _named(self) -> dict[str, Array]:
+        """Return by name all that learning changes."""
+        named = dict(zip(self.model.names, self.model.weights, strict=True))
+        for kind, arrays in self._optimizer.memory().items():
+            names = [f"{kind}.{name}" for name in self._learned.names()]
+            named |= dict(zip(names, arrays, strict=False))  # none, where there is no memory
+        return named | self._learned.named()
+
+    def _epoch_start_names(self) -> list[str]:
+        return [f"epoch_start.{name}" for name in self.model.names]
+
+
+class _Stopwatch:
+    """Wall time of work on the device; runs from the start on."""
+
+    def __init__(self, synchronize: Callable[[], None]) -> None:
+        self._synchronize = synchronize
+        self.seconds = 0.0
+        self.resume()
+
+    def resume(self) -> None:
+        self._synchronize()  # what the caller left running on the device is not training
+        self._since = perf_counter()
+
+    def pause(self) -> tuple[float, float]:
+        """Return the seconds in all, and those since the last `resume`."""
+        self._synchronize()
+        took = perf_counter() - self._since
+        self.seconds += took
+        return self.seconds, took
+
+
+def _length(samples: Any) -> int:
+    shape = getattr(samples, "shape", None)
+    return len(samples) if shape is None else (*shape, 0)[0]
+
+
+def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:
+    values = model.samples(part[0], f"{name} x")
+    if not values.shape[0]:
+        raise ValueError(f"{name} has no samples: expected some, or None")
+    return values, model.labels(part[1], values.shape[0], f"{name} y")
+
+
+def _finite(xp: Any, a: Array) -> bool:
+    # the extremes tell, NaN being both, and need no array of truth values as large as a
+    return bool(xp.isfinite(xp.min(a)) & xp.isfinite(xp.max(a)))

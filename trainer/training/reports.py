@@ -1,0 +1,116 @@
+"""What a training says of itself: reports, its whole state, and that it diverged."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """Where a running epoch stands; the weights are those after `samples` samples.
+
+    Attributes
+    ----------
+    epoch, epochs : int
+        The running epoch, from 1, and how many there will be.
+    samples, total : int
+        Samples learned in this epoch, and the epoch's size.
+    train_loss : float
+        Mean loss of those samples, each before its own update, without the l2 penalty.
+    seconds : float
+        Of training in this epoch so far.
+    samples_per_second : float
+    """
+
+    epoch: int
+    epochs: int
+    samples: int
+    total: int
+    train_loss: float
+    seconds: float
+    samples_per_second: float
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """What an epoch came to.
+
+    Attributes
+    ----------
+    epoch : int
+        From 1.
+    train_loss : float
+        Mean loss over the epoch, each sample's before its own update, without the l2 penalty.
+    test_accuracy : float or None
+        Fraction of right answers after the epoch; None without test samples.
+    seconds : float
+        Wall time of training with the device synchronised: shuffling, conversion and upload
+        included, what is prepared once charged to the first epoch. Compilation, evaluation and
+        the time the generator was suspended are not in it.
+    evaluation_seconds, compile_seconds : float
+    samples_per_second : float
+        Training samples over `seconds`.
+    validation_accuracy : float or None
+        Likewise on held-out training samples.
+    """
+
+    epoch: int
+    train_loss: float
+    test_accuracy: float | None
+    seconds: float
+    evaluation_seconds: float
+    compile_seconds: float
+    samples_per_second: float
+    validation_accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingState:
+    """Where a training stands, whole: `fit` goes on from it as if it had never stopped.
+
+    Attributes
+    ----------
+    epoch : int
+        The epoch that runs or comes next, from 1.
+    samples : int
+        Learned in that epoch so far.
+    steps : int
+        Updates made since the very start.
+    order : dict
+        State of the order's generator before that epoch's order was drawn, fit for JSON.
+    seconds, evaluation_seconds, compile_seconds : float
+        Spent on that epoch so far; `EpochReport` has what they mean.
+    arrays : dict of str to numpy.ndarray
+        The model's weights, those that learn where they are others, what the optimiser remembers
+        of them, and, inside an epoch, the model's weights at its start and the loss of every sample
+        learned in it.
+    """
+
+    epoch: int
+    samples: int
+    steps: int
+    order: dict[str, Any]
+    seconds: float
+    evaluation_seconds: float
+    compile_seconds: float
+    arrays: dict[str, Any] = field(repr=False)
+
+
+class Diverged(ArithmeticError):
+    """The loss or a weight became NaN or infinite; the model holds the last good epoch's weights.
+
+    Attributes
+    ----------
+    epoch, sample : int
+        Where, both from 1.
+    """
+
+    def __init__(self, epoch: int, sample: int, total: int, rate: float) -> None:
+        self.epoch = epoch
+        self.sample = sample
+        lower = f"a lower learning rate, such as {min(rate / 10, 0.1):g} (it was {rate:g})"
+        super().__init__(
+            f"training diverged in epoch {epoch} at sample {sample:,} of {total:,}: a number became"
+            f" NaN or infinite; try {lower if rate else 'smaller initial weights or input values'}"
+        )
