@@ -462,7 +462,7 @@ def draw_arrays(case: Case, rng: np.random.Generator) -> dict[str, Any]:
         maps = np.eye(2, 3) + rng.normal(0, [0.2, 0.2, 1.0], (n, 2, 3))
         fields = rng.normal(0, 2, (n, 2, *image_shape(features)))
         given |= {"maps": np.round(64 * maps) / 64, "fields": np.round(64 * fields) / 64}
-    gain = GAINS[case.activation]
+    gain = GAINS.get(case.activation, 2.0)
     for layer, (fan_in, fan_out) in enumerate(pairwise(case.sizes), 1):
         given[f"W{layer}"] = _exact(rng.normal(0, (gain / fan_in) ** 0.5, (fan_in, fan_out)))
         if case.bias:

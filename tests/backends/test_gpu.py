@@ -9,7 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from backends import Batches, device_failure, memory_shortage, select
 from backends.functions import ACTIVATIONS
 from backends.kernels import cuda
-from tests.backends.trainings import learn, trainings
+from backends.kernels.codes import ACTIVATION_CODES
+from tests.backends.trainings import SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
@@ -145,17 +146,21 @@ class TestSgd:
         assert "recurrence" not in names
 
     @pytest.mark.parametrize(("batch_size", "kernel"), [(1, "recurrence"), (40, "split")])
-    def test_goes_back_to_the_textbook_for_what_is_written_in_z(
-        self, fake, gpu, base_on_numpy, batch_size, kernel
+    def test_goes_back_to_the_textbook_for_activations_without_kernels(
+        self, fake, gpu, base_on_numpy, monkeypatch, batch_size, kernel
     ):
+        monkeypatch.setitem(ACTIVATIONS, "softsign", SOFTSIGN)
         x, y = digits(80, 30, 3)
-        for activation, known in ACTIVATIONS.items():
+        for activation in ACTIVATIONS:
             fake.machine.forget()
             network = {"sizes": [30, 8, 3], "activation": activation, "bias": True}
             training = network, x, y, steps(80, batch_size, momentum=0.5)
             assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
             names = [launch.name for launch in fake.machine.launches]
-            assert (kernel in names) == (not known.needs_z)
+            assert (kernel in names) == (activation in ACTIVATION_CODES)
+            assert gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size) == (
+                kernel in names
+            )
 
     def test_costs_two_launches_a_block(self, fake, gpu):
         x, y = digits(640)
