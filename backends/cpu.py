@@ -19,14 +19,14 @@ import threadpoolctl
 from .base import Backend, NetworkSpec
 from .feeding import Batches
 from .functions import Array
-from .kernels import batch_sgd, deforming, online_sgd
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
 from .kernels.coefficients import coefficient_table
-from .kernels.elementwise import activate_all
-from .kernels.layers import Network, Samples
-from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
-from .kernels.products import BLOCK
-from .kernels.workers import work, worker_count
+from .kernels.cpu import batch_sgd, deforming, online_sgd
+from .kernels.cpu.elementwise import activate_all
+from .kernels.cpu.layers import Network, Samples
+from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
+from .kernels.cpu.products import BLOCK
+from .kernels.cpu.workers import work, worker_count
 
 # Weights behind the first layer up to which the kernels, that read them once a sample, beat BLAS,
 # which reads them once a batch. The cores go to the one or the other, never to both: threads that

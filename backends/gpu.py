@@ -23,10 +23,11 @@ from .base import Backend, NetworkSpec
 from .device import BackendUnavailable
 from .feeding import Batches, Feed, Streamed
 from .functions import Array
-from .kernels import cuda_online as online
 from .kernels.codes import ACTIVATION_CODES
-from .kernels.cuda import CublasError, Kernels, Products, input_map
-from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Forward, Steps
+from .kernels.cuda import online
+from .kernels.cuda.cublas import CublasError, Products
+from .kernels.cuda.launching import Kernels, input_map
+from .kernels.cuda.steps import ADAM, MOMENTUM, SGD, Forward, Steps
 from .noise import Noise
 
 _WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}

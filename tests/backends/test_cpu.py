@@ -16,10 +16,10 @@ from threadpoolctl import threadpool_info
 
 from backends import Batches, select
 from backends.functions import ACTIVATIONS, LOSSES
-from backends.kernels import compiling, elementwise, workers
 from backends.kernels.codes import ACTIVATION_CODES
-from backends.kernels.lanes import REGISTER_BYTES
-from backends.kernels.packed import FirstLayer, readable
+from backends.kernels.cpu import compiling, elementwise, workers
+from backends.kernels.cpu.lanes import REGISTER_BYTES
+from backends.kernels.cpu.packed import FirstLayer, readable
 from tests.backends.trainings import SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from trainer import MLP, fit, load
@@ -89,7 +89,7 @@ class TestSgd:
         assert_weights(learn(select("cpu"), {"sizes": [30, 5, 3]}, x, y, step), desired, 1e-10)
 
     def test_compiles_nothing_anew_for_read_only_arrays(self):
-        from backends.kernels import online_sgd
+        from backends.kernels.cpu import online_sgd
 
         cpu = select("cpu")
         model = MLP([2, 2, 2], backend=cpu)
@@ -222,7 +222,7 @@ class TestFirstLayer:
         W, b = rng.normal(size=(features, units)), rng.normal(size=units)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("backends.cpu.worker_count", lambda: count)
-            patch.setattr("backends.kernels.packed._SAMPLES_A_WORKER", 1)
+            patch.setattr("backends.kernels.cpu.packed._SAMPLES_A_WORKER", 1)
             z = model.backend.first_affine(model.spec, p, W, b)
             product = model.backend.first_product(model.spec, p, delta)
         np.testing.assert_allclose(z, x @ W + b, rtol=1e-10, atol=1e-8)
@@ -239,11 +239,11 @@ class TestFirstLayer:
 
 
 def test_machine_code_is_kept_until_any_kernels_file_changes(tmp_path):
-    kernels = tmp_path / "backends" / "kernels"
-    shutil.copytree(Path(compiling.__file__).parents[1], tmp_path / "backends")
+    kernels = tmp_path / "backends" / "kernels" / "cpu"
+    shutil.copytree(Path(compiling.__file__).parents[2], tmp_path / "backends")
     for kept in kernels.rglob("*.nb?"):
         kept.unlink()
-    code = "import numpy as np; from backends.kernels import elementwise as e;"
+    code = "import numpy as np; from backends.kernels.cpu import elementwise as e;"
     code += "a = np.zeros(3); e.activate_all(0, a); print(a[0], end=' ');"
     code += "print(sum(e.activate_all.stats.cache_hits.values()))"
 

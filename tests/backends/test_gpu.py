@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 
 from backends import Batches, device_failure, memory_shortage, select
 from backends.functions import ACTIVATIONS
-from backends.kernels import cuda
 from backends.kernels.codes import ACTIVATION_CODES
+from backends.kernels.cuda import cublas
 from tests.backends.trainings import SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
@@ -31,7 +31,7 @@ def fake(monkeypatch):
         pytest.skip(str(error))
     fake = fake_cupy()
     install(monkeypatch, fake)
-    monkeypatch.setattr(cuda, "cublas_library", lambda major: fake.cuda.cublas)
+    monkeypatch.setattr(cublas, "cublas_library", lambda major: fake.cuda.cublas)
     return fake
 
 
@@ -577,7 +577,7 @@ class TestOnAGpu:
         wanted = on_host(learn(usual, *training))
         assert all(batches._graph for batches in usual._running.values())
         if refused == "library":  # CuPy's own wrapper refuses to multiply in a capture
-            monkeypatch.setattr(cuda, "cublas_library", lambda major: None)
+            monkeypatch.setattr(cublas, "cublas_library", lambda major: None)
         else:
             method = getattr(cupy.cuda.Stream, refused)
 
@@ -625,7 +625,7 @@ def test_a_lost_gpu_is_told_from_other_errors(fake):
     for error in (
         cuda_error("cudaErrorLaunchFailure: unspecified launch failure"),
         cublas_error("CUBLAS_STATUS_EXECUTION_FAILED"),
-        cuda.CublasError("cuBLAS refused with status 13"),
+        cublas.CublasError("cuBLAS refused with status 13"),
     ):
         line = f"the GPU failed ({error}); nvidia-smi says whether it is still there"
         assert device_failure(error) == line

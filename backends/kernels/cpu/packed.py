@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base import NetworkSpec
-from ..functions import Array
+from ...base import NetworkSpec
+from ...functions import Array
 from . import products
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import First

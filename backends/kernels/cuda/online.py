@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base import NetworkSpec
-from ..feeding import Batches
-from ..functions import Array
-from .codes import ACTIVATION_CODES, LOSS_CODES
-from .coefficients import coefficient_table
-from .cuda import NULL, Kernels, input_map
+from ...base import NetworkSpec
+from ...feeding import Batches
+from ...functions import Array
+from ..codes import ACTIVATION_CODES, LOSS_CODES
+from ..coefficients import coefficient_table
+from .launching import NULL, Kernels, input_map
 
 _WARPS = 8
 # hidden units a thread, samples a block, and output weights a thread at most: together as many
