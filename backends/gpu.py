@@ -6,23 +6,22 @@ asked for.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from math import inf
 from typing import Any
 
 import numpy as np
 
+from . import gpu_setup
 from .base import Backend, NetworkSpec
-from .device import BackendUnavailable
 from .feeding import Batches, Feed, Streamed
 from .functions import Array
+from .gpu_setup import device_count, device_name, first_line, not_imported, too_old, unavailable
 from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
@@ -30,8 +29,6 @@ from .kernels.cuda.launching import Kernels, input_map
 from .kernels.cuda.steps import ADAM, MOMENTUM, SGD, Forward, Steps
 from .noise import Noise
 
-_WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
-_OLDEST = "14.1"  # of CuPy: the first with all of the array API that is used, such as isdtype
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
@@ -64,10 +61,10 @@ class GpuBackend(Backend):
 
     def __init__(self, index: int = 0, matmul: str = "float32") -> None:
         self._cupy = cupy = _import_cupy()
-        count = _device_count(cupy)
+        count = device_count(cupy)
         if index >= count:
             there = "gpu:0" if count == 1 else f"gpu:0 to gpu:{count - 1}"
-            raise _unavailable(f"gpu:{index} does not exist, this machine has {there}")
+            raise unavailable(f"gpu:{index} does not exist, this machine has {there}")
         try:
             device = cupy.cuda.Device(index)
             device.use()
@@ -76,10 +73,10 @@ class GpuBackend(Backend):
             answer = float((ones @ ones).sum())
         # CuPy hands on errors of a dozen kinds from its libraries
         except Exception as error:
-            raise _unavailable(f"gpu:{index} does not answer: {_first_line(error)}") from error
+            raise unavailable(f"gpu:{index} does not answer: {first_line(error)}") from error
         if answer != 32.0:
-            raise _unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
-        super().__init__(cupy, f"gpu:{index}", _device_name(cupy, index))
+            raise unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
+        super().__init__(cupy, f"gpu:{index}", device_name(cupy, index))
         self.matmul = matmul
         self._index = index
         self._multiprocessors = device.attributes["MultiProcessorCount"]
@@ -321,39 +318,8 @@ class _DeviceNoise:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Describe every CUDA device.
-
-    Returns
-    -------
-    list of dict
-        index, name, memory free and total in bytes, compute capability, and the versions of
-        driver (the newest CUDA it supports), CUDA runtime and CuPy.
-
-    Raises
-    ------
-    BackendUnavailable
-        If there is none, with the cause.
-    """
-    cupy = _import_cupy()
-    runtime = cupy.cuda.runtime
-    devices = []
-    for index in range(_device_count(cupy)):
-        with cupy.cuda.Device(index) as device:
-            free, total = device.mem_info
-        capability = device.compute_capability
-        devices.append(
-            {
-                "index": index,
-                "name": _device_name(cupy, index),
-                "memory_free": free,
-                "memory_total": total,
-                "compute_capability": f"{capability[:-1]}.{capability[-1]}",
-                "driver": _version(runtime.driverGetVersion()),
-                "cuda": _version(runtime.runtimeGetVersion()),
-                "cupy": cupy.__version__,
-            }
-        )
-    return devices
+    """See `backends.gpu_setup.describe`."""
+    return gpu_setup.describe(_import_cupy())
 
 
 def memory_shortage(error: MemoryError) -> str:
@@ -375,7 +341,7 @@ def device_failure(error: Exception) -> str | None:
         failures.append(cuda.cublas.CUBLASError)
     if not isinstance(error, tuple(failures)):
         return None
-    return f"the GPU failed ({_first_line(error)}); nvidia-smi says whether it is still there"
+    return f"the GPU failed ({first_line(error)}); nvidia-smi says whether it is still there"
 
 
 def _size(count: int) -> str:
@@ -385,89 +351,9 @@ def _size(count: int) -> str:
 def _import_cupy() -> Any:
     try:
         import cupy
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            driver = "" if _driver_version() else " and no NVIDIA driver was found"
-            raise _unavailable(f"CuPy is not installed{driver}") from error
-        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
-    # a wheel of another CUDA, a missing library: CuPy explains at length
+    # a wheel of another CUDA, a missing library: CuPy explains at length, in errors of many kinds
     except Exception as error:
-        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
+        raise not_imported(error) from error
     if not hasattr(cupy, "isdtype"):
-        raise _unavailable(f"CuPy {cupy.__version__} is too old: expected {_OLDEST} or later")
+        raise too_old(cupy.__version__)
     return cupy
-
-
-def _device_count(cupy: Any) -> int:
-    """Count the CUDA devices, at least one."""
-    runtime = cupy.cuda.runtime
-    try:
-        driver = runtime.driverGetVersion()
-    except runtime.CUDARuntimeError:
-        driver = 0
-    if driver == 0:
-        raise _unavailable("no NVIDIA driver was found, which comes with the graphics card")
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        if "InsufficientDriver" in str(error):
-            raise _unavailable(
-                f"the NVIDIA driver supports CUDA {_version(driver)}, CuPy is built for a newer one"
-            ) from error
-        if "NoDevice" not in str(error):
-            raise _unavailable(f"CUDA does not answer: {_first_line(error)}") from error
-        count = 0
-    if count == 0:
-        raise _unavailable("no CUDA device is visible to the driver (is CUDA_VISIBLE_DEVICES set?)")
-    return count
-
-
-def _unavailable(cause: str) -> BackendUnavailable:
-    """One line: the cause, what to type for a GPU, and what to type without one."""
-    return BackendUnavailable(f"{cause}; for a GPU: {_install_command()}; else: --device cpu")
-
-
-def _install_command() -> str:
-    """Name the CuPy wheel for the driver; without a driver the installed one, or the newest."""
-    installed = [wheel for wheel in _WHEELS.values() if _is_installed(wheel)]
-    driver = _driver_version()
-    if driver:
-        wheel = _WHEELS[12 if driver < 13000 else 13]
-    else:
-        wheel = installed[0] if installed else _WHEELS[13]
-    # two of CuPy's wheels overwrite each other's files
-    others = [f"python -m pip uninstall -y {other} && " for other in installed if other != wheel]
-    return f'{"".join(others)}python -m pip install "{wheel}[ctk]>={_OLDEST}"'
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _device_name(cupy: Any, index: int) -> str:
-    name = cupy.cuda.runtime.getDeviceProperties(index)["name"]
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _driver_version() -> int:
-    """Ask the driver itself, without CuPy, for the newest CUDA it supports (13000 is 13.0)."""
-    version = ctypes.c_int(0)
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version))
-        except (OSError, AttributeError):
-            continue
-    return version.value
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
-    return lines[0] if lines else type(error).__name__
