@@ -83,7 +83,7 @@ def select(device: str = "auto", matmul: str = "float32") -> Backend:
 
 
 def memory_shortage(error: MemoryError) -> str:
-    """Say in one line what was needed and what was free, on whichever device it was."""
+    """Return one line on what was needed and what was free, on whichever device it was."""
     if "cupy" in sys.modules:
         from . import gpu
 
@@ -92,7 +92,7 @@ def memory_shortage(error: MemoryError) -> str:
 
 
 def device_failure(error: Exception) -> str | None:
-    """Say in one line how a device failed, if that is what an exception is about."""
+    """Return one line on how a device failed, or None if an exception is about something else."""
     if "cupy" in sys.modules:
         from . import gpu
 

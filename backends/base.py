@@ -63,7 +63,7 @@ class NetworkSpec:
 
     @property
     def shapes(self) -> list[tuple[int, ...]]:
-        """Of the weights: W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …."""
+        """Return the weights' shapes: W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …."""
         shapes: list[tuple[int, ...]] = []
         for fan_in, fan_out in pairwise(self.sizes):
             shapes += [(fan_in, fan_out), (fan_out,)] if self.bias else [(fan_in, fan_out)]
@@ -96,28 +96,28 @@ class Backend(Device):
     # --- forward ------------------------------------------------------------------------
 
     def inputs(self, spec: NetworkSpec, values: Array) -> Array:
-        """x = values * scale + shift, in the network's dtype."""
+        """Return x = values * scale + shift, in the network's dtype."""
         return self.xp.astype(values, spec.dtype) * spec.scale + spec.shift
 
     def product(self, a: Array, b: Array) -> Array:
-        """a b, the matrix product."""
+        """Return a b, the matrix product."""
         return a @ b
 
     def affine(self, a: Array, W: Array, b: Array | None) -> Array:
-        """z = a W + b."""
+        """Return z = a W + b."""
         z = self.product(a, W)
         return z if b is None else z + b
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
-        """z_1 = x W_1 + b_1 of unscaled values."""
+        """Return z_1 = x W_1 + b_1 of unscaled values."""
         return self.affine(self.inputs(spec, values), W, b)
 
     def activate(self, name: str, z: Array) -> Array:
-        """A hidden layer's activation."""
+        """Return a = f(z), a hidden layer's activation."""
         return ACTIVATIONS[name].value(self.xp, z)
 
     def output(self, name: str, z: Array) -> Array:
-        """The output layer's activation."""
+        """Return the output layer's activation."""
         return OUTPUTS[name](self.xp, z)
 
     def forward(
@@ -176,14 +176,14 @@ class Backend(Device):
     # --- losses, and the error's way back -----------------------------------------------
 
     def targets(self, spec: NetworkSpec, labels: Array) -> Array:
-        """target_high at each label's class and target_low elsewhere, shape (n, classes)."""
+        """Return target_high at each label's class, target_low elsewhere, shape (n, classes)."""
         xp = self.xp
         right = labels[:, None] == xp.arange(spec.sizes[-1], dtype=labels.dtype)[None, :]
         low = xp.asarray(spec.target_low, dtype=spec.dtype)
         return xp.where(right, xp.asarray(spec.target_high, dtype=spec.dtype), low)
 
     def losses(self, spec: NetworkSpec, logits: Array, outputs: Array, targets: Array) -> Array:
-        """Loss of every sample, shape (n,)."""
+        """Return the loss of every sample, shape (n,)."""
         return LOSSES[spec.loss].value(self.xp, logits, outputs, targets)
 
     def backward(
@@ -215,11 +215,11 @@ class Backend(Device):
         return deltas
 
     def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
-        """xᵀ δ_1 of unscaled values, shape (sizes[0], sizes[1])."""
+        """Return xᵀ δ_1 of unscaled values, shape (sizes[0], sizes[1])."""
         return self.product(self.inputs(spec, values).T, delta)
 
     def products(self, hidden: Sequence[Array], deltas: Sequence[Array]) -> list[Array]:
-        """a_(l-1)ᵀ δ_l of the layers after the first."""
+        """Return a_(l-1)ᵀ δ_l of the layers after the first."""
         return [self.product(a.T, delta) for a, delta in zip(hidden, deltas, strict=True)]
 
     def gradients(
@@ -229,7 +229,7 @@ class Backend(Device):
         deltas: Sequence[Array],
         penalty: float,
     ) -> list[Array]:
-        """Mean gradient of W (and b) of each layer, a_(l-1)ᵀ δ_l / n + penalty · W.
+        """Return the mean gradient of W (and b) of each layer, a_(l-1)ᵀ δ_l / n + penalty · W.
 
         `products` are the a_(l-1)ᵀ δ_l.
         """
@@ -301,7 +301,7 @@ class Backend(Device):
         momentum: float,
         nesterov: bool = False,
     ) -> None:
-        """v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg.
+        """Step v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg.
 
         Nesterov's goes by the velocity after this step, w ← w + μv - ηg: the form of Bengio et al.
         2013 (*Advances in optimizing recurrent networks*, eq. 7), whose w is where the gradient is
@@ -327,7 +327,7 @@ class Backend(Device):
         epsilon: float,
         decay: float = 0.0,
     ) -> None:
-        """One step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
+        """Make one step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
 
         With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): w loses η · decay of itself
         besides, which the moments never see.

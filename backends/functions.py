@@ -16,13 +16,13 @@ Array = Any
 
 
 def sigmoid(xp: Any, z: Array) -> Array:
-    """1 / (1 + e^-z), in the form that overflows for no z."""
+    """Return 1 / (1 + e^-z), in the form that overflows for no z."""
     e = xp.exp(-xp.abs(z))
     return xp.where(z >= 0, xp.ones_like(e), e) / (1 + e)
 
 
 def softmax(xp: Any, z: Array) -> Array:
-    """e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
+    """Return e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
     e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
     return e / xp.sum(e, axis=-1, keepdims=True)
 
@@ -39,7 +39,7 @@ SCALED_TANH_A, SCALED_TANH_B = 1.7159, 2 / 3
 
 
 def scaled_tanh(xp: Any, z: Array) -> Array:
-    """A tanh(Bz), A = 1.7159 and B = 2/3: ±1 is taken to ±1, where its curvature is largest.
+    """Return A tanh(Bz), A = 1.7159 and B = 2/3: it takes ±1 to ±1, where it bends most.
 
     LeCun, Bottou, Orr and Müller, *Efficient BackProp* (1998), section 4.4, with 2/3 as printed
     there; Cireşan, Meier, Gambardella and Schmidhuber, *Deep, Big, Simple Neural Nets for
@@ -56,7 +56,7 @@ _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715
 
 
 def gelu(xp: Any, z: Array) -> Array:
-    """z/2 (1 + tanh u) with u = √(2/π) (z + 0.044715 z³), which is z Φ(z) to within 5e-4.
+    """Return z/2 (1 + tanh u) with u = √(2/π) (z + 0.044715 z³), which is z Φ(z) to within 5e-4.
 
     Hendrycks and Gimpel, *Gaussian Error Linear Units* (2016), section 2, who give this
     approximation beside the exact form; the normal distribution Φ itself needs erf, which the
@@ -82,12 +82,12 @@ _HALVINGS = 60  # until a sum between 0 and 2 is told to its last bit
 
 
 def logit(xp: Any, p: Array) -> Array:
-    """The inverse of the sigmoid."""
+    """Return log(p / (1 - p)), the inverse of the sigmoid."""
     return xp.log(p) - xp.log1p(-p)
 
 
 def rescaled(xp: Any, signal: Array, low: float, high: float) -> Array:
-    """Take each row's smallest value to low and its largest to high; shape (n, units)."""
+    """Map each row's smallest value to low and its largest to high; shape (n, units)."""
     least = xp.min(signal, axis=1, keepdims=True)
     span = xp.max(signal, axis=1, keepdims=True) - least
     one = xp.ones_like(span)

@@ -32,7 +32,7 @@ from .noise import Noise
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
-# weights behind the first layer that a single thread block should read for every sample; where they
+# weights after the first layer that a single thread block should read for every sample; where they
 # are more, reading takes it longer than the two or three dozen launches of a batch of one
 _ONE_BLOCK = 400_000
 _WARM_UP_UNITS = 256  # of a hidden layer at most, where a network only makes kernels compile
@@ -300,7 +300,7 @@ class GpuBackend(Backend):
         return replace(batches, values=self._readable(batches.values), labels=labels)
 
     def _readable(self, values: Array) -> Array:
-        """Samples as the kernels read them, which know no float16."""
+        """Return samples as the kernels read them, which know no float16."""
         half = values.dtype == self.xp.float16
         return self._cupy.ascontiguousarray(values, self.xp.float32 if half else None)
 

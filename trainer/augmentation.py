@@ -105,7 +105,7 @@ def with_turned_copies(
     degrees: Sequence[float],
     background: float = 0.0,
 ) -> tuple[Array, Array]:
-    """Put two turned copies a number of degrees behind each image, on the device.
+    """Insert two turned copies a number of degrees after each image, on the device.
 
     As in *Make Your Own Neural Network* (2016), part 3: an image, the same turned by +10 degrees,
     the same by -10, then the next image.

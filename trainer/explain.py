@@ -135,7 +135,7 @@ class Trace:
     penalty: float
 
     def error_formula(self, number: int) -> str:
-        """Say what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
+        """Return what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
         if number == len(self.layers):
             return f"e{_sub(number)} = t − o"
         above = _sub(number + 1)

@@ -189,7 +189,7 @@ class MLP:
     # --- samples on the device ------------------------------------------------------------
 
     def samples(self, x: Any, name: str = "x") -> Array:
-        """Have the backend hold samples (n, fan_in), unscaled; errors call them by `name`.
+        """Place samples (n, fan_in), unscaled, on the device; errors call them by `name`.
 
         Raises
         ------
@@ -285,7 +285,7 @@ class MLP:
         return self.loss_and_gradients(x, y)[1]
 
     def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
-        """Give `loss` and `gradients` of the samples, from one pass through the network."""
+        """Return `loss` and `gradients` of the samples, from one pass through the network."""
         xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
         loss = self._penalty()

@@ -317,10 +317,10 @@ class TestWorkers:
         layer = FirstLayer(MLP([4, 3], backend=select("cpu")).spec, [[np.zeros((4, 3))]], 1)
         assert layer.workers == 1
 
-        def kernel(worker, count, meeting, arrived):
+        def kernel(worker, count, barrier, arrived):
             if worker == 0:
                 raise KeyboardInterrupt
-            while not meeting[workers._LINE]:
+            while not barrier[workers._LINE]:
                 pass
             arrived.append(worker)
 

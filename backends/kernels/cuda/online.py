@@ -203,18 +203,18 @@ class _Table:
             return
         host = np.asarray(rates)
         self._whole = len(host) // size
-        self._alike = bool((host == host[0]).all())
-        if self._alike:  # one table for the whole blocks, one for what is left
+        self._constant_rate = bool((host == host[0]).all())
+        if self._constant_rate:  # one table for the whole blocks, one for what is left
             host = host[max(0, self._whole - 1) * size :]
         both = [coefficient_table(host, size, momentum, p) for p in (penalty, 0.0)]
         self._tables = cupy.asarray(np.stack(both, axis=1), dtype=spec.dtype)
-        if not self._alike:
+        if not self._constant_rate:
             self.stride = self._tables[0].size
 
     def of(self, block: int) -> Array:
         if self._tables is None:
             return NULL
-        if self._alike:
+        if self._constant_rate:
             block = int(block >= self._whole and self._whole > 0)
         return self._tables[block]
 
