@@ -13,7 +13,9 @@ import re
 import sys
 from typing import Any
 
-from .base import Backend, BackendUnavailable, NetworkSpec
+from .base import Backend, NetworkSpec
+from .device import BackendUnavailable
+from .feeding import Batches
 
 MATMULS = ("float32", "tf32", "bfloat16", "float16")
 
@@ -21,6 +23,7 @@ __all__ = [
     "MATMULS",
     "Backend",
     "BackendUnavailable",
+    "Batches",
     "NetworkSpec",
     "describe_cpu",
     "describe_gpus",
@@ -80,7 +83,7 @@ def select(device: str = "auto", matmul: str = "float32") -> Backend:
 
 
 def memory_shortage(error: MemoryError) -> str:
-    """Say in one line what was needed and what was free, on whichever device it was."""
+    """Return one line on what was needed and what was free, on whichever device it was."""
     if "cupy" in sys.modules:
         from . import gpu
 
@@ -89,7 +92,7 @@ def memory_shortage(error: MemoryError) -> str:
 
 
 def device_failure(error: Exception) -> str | None:
-    """Say in one line how a device failed, if that is what an exception is about."""
+    """Return one line on how a device failed, or None if an exception is about something else."""
     if "cupy" in sys.modules:
         from . import gpu
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ import numpy as np
 import threadpoolctl
 
 from .base import Backend, NetworkSpec
+from .feeding import Batches
 from .functions import Array
-from .kernels import batch_sgd, deforming, online_sgd
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
 from .kernels.coefficients import coefficient_table
-from .kernels.elementwise import activate_all
-from .kernels.layers import Network, Samples
-from .kernels.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
-from .kernels.products import BLOCK
-from .kernels.workers import work, worker_count
+from .kernels.cpu import batch_sgd, deforming, online_sgd
+from .kernels.cpu.elementwise import activate_all
+from .kernels.cpu.layers import Network, Samples
+from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
+from .kernels.cpu.products import BLOCK
+from .kernels.cpu.workers import work, worker_count
 
-# Weights behind the first layer up to which the kernels, that read them once a sample, beat BLAS,
+# Weights after the first layer up to which the kernels, that read them once a sample, beat BLAS,
 # which reads them once a batch. The cores go to the one or the other, never to both: threads that
-# have nothing to do wait busily, and keep the others' from working.
+# have nothing to do wait busily, and hinder the others'.
 _COMPILED_WEIGHTS = 100_000
 # Batches below this size leave BLAS too little to gain: twice the weights at half of it.
 _FULL_BATCH = 16
@@ -40,7 +42,7 @@ _PARTS = 16
 
 
 class _OneBlasThread:
-    """Limits BLAS while anybody is inside; the limit is the process's, so entries are counted."""
+    """Limits BLAS while entered; the limit is the process's, so that entries are counted."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -66,7 +68,8 @@ class _OneBlasThread:
 
 
 def _forget_who_limits() -> None:
-    # threadpoolctl 3.8 heeds but the thread that set a limit, and ours may not be the last to leave
+    # threadpoolctl 3.8 listens only to the thread that set a limit, and that may not be the last to
+    # leave
     forget = getattr(threadpoolctl.OpenBLASController, "clear_controlling_thread", None)
     if forget:
         forget(force=True)
@@ -87,8 +90,12 @@ class CpuBackend(Backend):
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
-    def amid_host_work(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
-        # threads of BLAS that wait busily after NumPy's work would keep the kernels from theirs
+    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+        small = batch_size == 1 or _is_small(spec, batch_size)
+        return spec.activation in ACTIVATION_CODES or not small  # large ones are BLAS' work
+
+    def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
+        # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
         return _cores(to_kernels=_is_small(spec))
 
     # --- images -------------------------------------------------------------------------
@@ -96,7 +103,7 @@ class CpuBackend(Backend):
     def smooth(self, fields: Array, down: Array, across: Array) -> Array:
         out = np.empty_like(fields)
 
-        def part(worker: int, workers: int, meeting: Array) -> None:
+        def part(worker: int, workers: int, barrier: Array) -> None:
             n = len(fields)
             rows = slice(worker * n // workers, (worker + 1) * n // workers)
             lines = fields[rows].reshape(-1, fields.shape[-1]) @ across.T
@@ -169,13 +176,17 @@ class CpuBackend(Backend):
         spec: NetworkSpec,
         weights: Sequence[Array],
         velocities: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int = 1,
+        batches: Batches,
         momentum: float = 0.0,
-        penalty: float = 0.0,
+        *,
+        nesterov: bool = False,
+        clip: float = inf,
     ) -> Array:
+        if nesterov or clip < inf or batches.regularization:
+            return super().sgd(
+                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
+            )
+        batch_size, penalty = batches.size, batches.penalty
         states = [weights, velocities] if momentum else [weights]
         if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
             states = [weights, [np.zeros_like(w) for w in weights]]
@@ -183,14 +194,15 @@ class CpuBackend(Backend):
         compiled = small and spec.activation in ACTIVATION_CODES
         if batch_size == 1 and not compiled:
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
-                return super().sgd(
-                    spec, weights, velocities, values, labels, rates, 1, momentum, penalty
-                )
+                return super().sgd(spec, weights, velocities, batches, momentum)
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=small) as workers:
             layer = FirstLayer(spec, states, workers)
             samples = Samples(
-                readable(spec, values), read_only(labels), np.array(rates, spec.dtype), batch_size
+                readable(spec, batches.values),
+                read_only(batches.labels),
+                np.array(batches.rates, spec.dtype),
+                batch_size,
             )
             losses = learn(spec, layer, states, samples, momentum, penalty)
             layer.unpack()
@@ -205,7 +217,7 @@ class CpuBackend(Backend):
         momentum: float,
         penalty: float,
     ) -> Array:
-        """Learn in one kernel, the layers behind the first sample by sample."""
+        """Learn in one kernel, the layers after the first sample by sample."""
         real = np.dtype(spec.dtype)
         count, rows, width = layer.W.shape
         deeper = DeeperLayers(spec, states, width)
@@ -236,7 +248,7 @@ class CpuBackend(Backend):
                 )
             workers = min(layer.workers, layer.tiles)
             steps = aligned((count, BLOCK + 1, width), real)
-            room: Any = online_sgd.Room(
+            workspace: Any = online_sgd.Workspace(
                 u=aligned((workers, 2, BLOCK, rows), real),
                 mask=np.zeros((workers, 2, rows), np.uint32),
                 mixing=aligned((2, BLOCK + 1, BLOCK), real),
@@ -247,12 +259,15 @@ class CpuBackend(Backend):
                 d=steps[0] if plain else aligned((BLOCK, width), real),
                 steps=steps,
             )
-            kernel, arguments = online_sgd.train, (block, coefficients, deeper.flat[0], T, room)
+            kernel, arguments = (
+                online_sgd.train,
+                (block, coefficients, deeper.flat[0], T, workspace),
+            )
         else:
             parts = min(_PARTS, -(-batch_size // BLOCK))
             workers = min(layer.workers, parts)
-            u, mask, r = layer.room
-            room = batch_sgd.Room(
+            u, mask, r = layer.workspace
+            workspace = batch_sgd.Workspace(
                 u=u,
                 mask=mask,
                 r=r,
@@ -263,7 +278,7 @@ class CpuBackend(Backend):
                 d=aligned((min(batch_size, len(samples.x)), width), real),
                 d_sum=aligned((parts, width), real),
             )
-            kernel, arguments = batch_sgd.train, (deeper.flat[0], T, room)
+            kernel, arguments = batch_sgd.train, (deeper.flat[0], T, workspace)
         losses = np.empty(len(samples.x), real)
         work(kernel, workers, layer.first, network, samples, *arguments, losses)
         deeper.unpack()
@@ -302,9 +317,10 @@ class CpuBackend(Backend):
                 steps = d[low - start : low - start + len(x), :units]
                 np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
                 products = self.products(hidden, deltas[1:])
-                share = real(len(x) / (stop - start))
+                fraction = real(len(x) / (stop - start))
                 parts = [
-                    share * part for part in self.gradients(deeper, products, deltas[1:], penalty)
+                    fraction * part
+                    for part in self.gradients(deeper, products, deltas[1:], penalty)
                 ]
                 gradients = list(map(np.add, gradients, parts)) if gradients else parts
 
@@ -326,13 +342,13 @@ class CpuBackend(Backend):
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:
-    behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-    return behind * min(batch_size, _FULL_BATCH) <= _COMPILED_WEIGHTS * _FULL_BATCH
+    deeper = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+    return deeper * min(batch_size, _FULL_BATCH) <= _COMPILED_WEIGHTS * _FULL_BATCH
 
 
 @contextmanager
 def _cores(*, to_kernels: bool) -> Iterator[int]:
-    """Give the cores to the kernels or to BLAS; yields how many workers a kernel may have."""
+    """Reserve the cores for the kernels or for BLAS; yields how many workers a kernel may have."""
     if to_kernels:
         with _ONE_BLAS_THREAD:
             yield worker_count()

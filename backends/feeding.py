@@ -1,14 +1,58 @@
-"""Training samples in an epoch's order: all on the device, or streamed to it in chunks."""
+"""Training samples: all on the device or streamed to it in chunks, and handed on in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from .functions import Array
+from .regularization import NO_REGULARIZATION, Regularization
+
+
+@dataclass(frozen=True, eq=False)
+class Batches:
+    """Samples to learn in order, and how; iterating yields the batches, each as `Batches` of one.
+
+    Attributes
+    ----------
+    values : device array, shape (n, sizes[0])
+        Before the input map.
+    labels : device array of int, shape (n,)
+    rates : sequence of float
+        The learning rate of each batch's step.
+    size : int
+        Samples a batch; the last batch may have fewer.
+    penalty : float
+        λ/m: every step also follows the gradient penalty · W of the weights.
+    regularization : Regularization
+        Dropout and batch normalisation.
+    key : tuple of int
+        What the noise of dropout follows from; the last number is that of the first batch's
+        update, and one more for each further batch.
+    """
+
+    values: Array
+    labels: Array
+    rates: Sequence[float]
+    size: int = 1
+    penalty: float = 0.0
+    regularization: Regularization = NO_REGULARIZATION
+    key: tuple[int, ...] = (0,)
+
+    def __iter__(self) -> Iterator[Batches]:
+        for i, rate in enumerate(self.rates):
+            rows = slice(i * self.size, min((i + 1) * self.size, self.labels.shape[0]))
+            yield replace(
+                self,
+                values=self.values[rows, :],
+                labels=self.labels[rows],
+                rates=[rate],
+                key=(*self.key[:-1], self.key[-1] + i),
+            )
 
 
 class Feed(Protocol):
@@ -22,10 +66,10 @@ class Feed(Protocol):
         """
 
     def stop(self, first: int) -> int:
-        """Say up to which sample `rows` can go at once from the first."""
+        """Return up to which sample `rows` can go at once from the first."""
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
-        """Give the values and labels of a part of the order, on the device."""
+        """Return the values and labels of a part of the order, on the device."""
 
 
 class Resident:

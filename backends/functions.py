@@ -16,13 +16,13 @@ Array = Any
 
 
 def sigmoid(xp: Any, z: Array) -> Array:
-    """1 / (1 + e^-z), in the form that overflows for no z."""
+    """Return 1 / (1 + e^-z), in the form that overflows for no z."""
     e = xp.exp(-xp.abs(z))
     return xp.where(z >= 0, xp.ones_like(e), e) / (1 + e)
 
 
 def softmax(xp: Any, z: Array) -> Array:
-    """e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
+    """Return e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
     e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
     return e / xp.sum(e, axis=-1, keepdims=True)
 
@@ -31,11 +31,15 @@ def _relu(xp: Any, z: Array) -> Array:
     return xp.maximum(z, xp.zeros_like(z))
 
 
+def _relu_slope(xp: Any, a: Array) -> Array:
+    return xp.where(a > 0, xp.ones_like(a), xp.zeros_like(a))
+
+
 SCALED_TANH_A, SCALED_TANH_B = 1.7159, 2 / 3
 
 
 def scaled_tanh(xp: Any, z: Array) -> Array:
-    """A tanh(Bz), A = 1.7159 and B = 2/3: ±1 is taken to ±1, where its curvature is largest.
+    """Return A tanh(Bz), A = 1.7159 and B = 2/3: it takes ±1 to ±1, where it bends most.
 
     LeCun, Bottou, Orr and Müller, *Efficient BackProp* (1998), section 4.4, with 2/3 as printed
     there; Cireşan, Meier, Gambardella and Schmidhuber, *Deep, Big, Simple Neural Nets for
@@ -52,7 +56,7 @@ _GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715
 
 
 def gelu(xp: Any, z: Array) -> Array:
-    """z/2 (1 + tanh u) with u = √(2/π) (z + 0.044715 z³), which is z Φ(z) to within 5e-4.
+    """Return z/2 (1 + tanh u) with u = √(2/π) (z + 0.044715 z³), which is z Φ(z) to within 5e-4.
 
     Hendrycks and Gimpel, *Gaussian Error Linear Units* (2016), section 2, who give this
     approximation beside the exact form; the normal distribution Φ itself needs erf, which the
@@ -70,9 +74,65 @@ def _gelu_slope(xp: Any, z: Array) -> Array:
     return (1 + t) / 2 + z / 2 * (1 - t * t) * _GELU_SCALE * (1 + 3 * _GELU_CUBE * z * z)
 
 
+# --- backwards, for `trainer.explain.backquery` -------------------------------------------
+
+LOW, HIGH = 0.01, 0.99  # Rashid's, of targets and of every rescaled signal
+_GELU_LOSS = 0.2  # z - gelu(z) is less for every z above 0
+_HALVINGS = 60  # until a sum between 0 and 2 is told to its last bit
+
+
+def logit(xp: Any, p: Array) -> Array:
+    """Return log(p / (1 - p)), the inverse of the sigmoid."""
+    return xp.log(p) - xp.log1p(-p)
+
+
+def rescaled(xp: Any, signal: Array, low: float, high: float) -> Array:
+    """Map each row's smallest value to low and its largest to high; shape (n, units)."""
+    least = xp.min(signal, axis=1, keepdims=True)
+    span = xp.max(signal, axis=1, keepdims=True) - least
+    one = xp.ones_like(span)
+    fraction = (signal - least) / xp.where(span > 0, span, one)
+    return low + (high - low) * xp.where(span > 0, fraction, one / 2)
+
+
+def _back_through_sigmoid(xp: Any, signal: Array) -> tuple[Array, Array]:
+    outputs = rescaled(xp, signal, LOW, HIGH)
+    return outputs, logit(xp, outputs)
+
+
+def _back_through_tanh(xp: Any, signal: Array) -> tuple[Array, Array]:
+    outputs = rescaled(xp, signal, -HIGH, HIGH)
+    return outputs, xp.atanh(outputs)
+
+
+def _back_through_scaled_tanh(xp: Any, signal: Array) -> tuple[Array, Array]:
+    outputs, sums = _back_through_tanh(xp, signal)
+    return SCALED_TANH_A * outputs, sums / SCALED_TANH_B
+
+
+def _back_through_relu(xp: Any, signal: Array) -> tuple[Array, Array]:
+    outputs = _relu(xp, signal)
+    most = xp.max(outputs, axis=1, keepdims=True)
+    outputs = outputs * (HIGH / xp.where(most > 0, most, xp.ones_like(most)))
+    return outputs, outputs
+
+
+def _back_through_gelu(xp: Any, signal: Array) -> tuple[Array, Array]:
+    outputs, _ = _back_through_relu(xp, signal)
+    low, high = outputs, outputs + _GELU_LOSS
+    for _ in range(_HALVINGS):  # there gelu rises, from 0 at 0
+        middle = (low + high) / 2
+        above = gelu(xp, middle) > outputs
+        low, high = xp.where(above, low, middle), xp.where(above, middle, high)
+    return outputs, low
+
+
 @dataclass(frozen=True)
 class Activation:
     """A hidden layer's function and its derivative.
+
+    These lines are all that a new activation takes; a network whose activation has no kernel
+    (`kernels.codes`) is learned by `base.py`.
 
     Attributes
     ----------
@@ -84,19 +144,26 @@ class Activation:
     needs_z : bool
         Whether the derivative is written in z, since a does not tell it. Then each layer's z is
         kept for the way back, in addition to a.
+    inverse : callable, optional
+        ``inverse(xp, signal)`` of a signal that came back to the layer, shape (n, units): outputs
+        that it can have, the signal rescaled to them, and the sums z that give these outputs.
+        Without it a network cannot be asked backwards.
     """
 
     value: Callable[[Any, Array], Array]
     derivative: Callable[[Any, Array], Array]
     needs_z: bool = False
+    inverse: Callable[[Any, Array], tuple[Array, Array]] | None = None
 
 
 ACTIVATIONS: dict[str, Activation] = {
-    "sigmoid": Activation(sigmoid, lambda xp, a: a * (1 - a)),
-    "tanh": Activation(lambda xp, z: xp.tanh(z), lambda xp, a: 1 - a * a),
-    "relu": Activation(_relu, lambda xp, a: xp.where(a > 0, xp.ones_like(a), xp.zeros_like(a))),
-    "scaled_tanh": Activation(scaled_tanh, _scaled_tanh_slope),
-    "gelu": Activation(gelu, _gelu_slope, needs_z=True),
+    "sigmoid": Activation(sigmoid, lambda xp, a: a * (1 - a), inverse=_back_through_sigmoid),
+    "tanh": Activation(
+        lambda xp, z: xp.tanh(z), lambda xp, a: 1 - a * a, inverse=_back_through_tanh
+    ),
+    "relu": Activation(_relu, _relu_slope, inverse=_back_through_relu),
+    "scaled_tanh": Activation(scaled_tanh, _scaled_tanh_slope, inverse=_back_through_scaled_tanh),
+    "gelu": Activation(gelu, _gelu_slope, needs_z=True, inverse=_back_through_gelu),
 }
 
 OUTPUTS: dict[str, Callable[[Any, Array], Array]] = {"sigmoid": sigmoid, "softmax": softmax}

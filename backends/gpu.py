@@ -6,37 +6,36 @@ asked for.
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
-from importlib.metadata import PackageNotFoundError, distribution
 from itertools import pairwise
 from math import inf
 from typing import Any
 
 import numpy as np
 
-from .base import Backend, BackendUnavailable, BatchMasks, Moments, NetworkSpec
-from .feeding import Feed, Streamed
+from . import gpu_setup
+from .base import Backend, NetworkSpec
+from .feeding import Batches, Feed, Streamed
 from .functions import Array
-from .kernels import cuda_online
+from .gpu_setup import device_count, device_name, first_line, not_imported, too_old, unavailable
 from .kernels.codes import ACTIVATION_CODES
-from .kernels.cuda import CublasError, Kernels, Products, input_map
-from .kernels.cuda_batches import ADAM, MOMENTUM, SGD, Batches, Forward
+from .kernels.cuda import online
+from .kernels.cuda.cublas import CublasError, Products
+from .kernels.cuda.launching import Kernels, input_map
+from .kernels.cuda.steps import ADAM, MOMENTUM, SGD, Forward, Steps
 from .noise import Noise
 
-_WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
-_OLDEST = "14.1"  # of CuPy: the first with all of the array API that is used, such as isdtype
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
-# weights behind the first layer that a single thread block should read for every sample; where they
+# weights after the first layer that a single thread block should read for every sample; where they
 # are more, reading takes it longer than the two or three dozen launches of a batch of one
 _ONE_BLOCK = 400_000
-_MINIATURE = 256  # hidden units at most, where a network only serves to have kernels compiled
+_WARM_UP_UNITS = 256  # of a hidden layer at most, where a network only makes kernels compile
 
 
 class GpuBackend(Backend):
@@ -62,10 +61,10 @@ class GpuBackend(Backend):
 
     def __init__(self, index: int = 0, matmul: str = "float32") -> None:
         self._cupy = cupy = _import_cupy()
-        count = _device_count(cupy)
+        count = device_count(cupy)
         if index >= count:
             there = "gpu:0" if count == 1 else f"gpu:0 to gpu:{count - 1}"
-            raise _unavailable(f"gpu:{index} does not exist, this machine has {there}")
+            raise unavailable(f"gpu:{index} does not exist, this machine has {there}")
         try:
             device = cupy.cuda.Device(index)
             device.use()
@@ -74,18 +73,18 @@ class GpuBackend(Backend):
             answer = float((ones @ ones).sum())
         # CuPy hands on errors of a dozen kinds from its libraries
         except Exception as error:
-            raise _unavailable(f"gpu:{index} does not answer: {_first_line(error)}") from error
+            raise unavailable(f"gpu:{index} does not answer: {first_line(error)}") from error
         if answer != 32.0:
-            raise _unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
-        super().__init__(cupy, f"gpu:{index}", _device_name(cupy, index))
+            raise unavailable(f"gpu:{index} calculates wrongly: 32 came out as {answer}")
+        super().__init__(cupy, f"gpu:{index}", device_name(cupy, index))
         self.matmul = matmul
         self._index = index
         self._multiprocessors = device.attributes["MultiProcessorCount"]
         self._shared_limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
         self._products = Products(cupy, matmul)
-        # no method, as in `Backend`
+        # no method, which would keep this object and all it holds alive until the next search
         self._kernels = lru_cache(partial(Kernels, cupy))
-        self._running: dict[Any, Batches] = {}
+        self._running: dict[Any, Steps] = {}
 
     # --- arrays -------------------------------------------------------------------------
 
@@ -103,16 +102,19 @@ class GpuBackend(Backend):
         pool = self._cupy.get_default_memory_pool()
         return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
-    def miniature(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
+    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+        return spec.activation in ACTIVATION_CODES
+
+    def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
         if batch_size == 1:  # whose kernels are compiled for the sizes
             return spec
         first, *hidden, last = spec.sizes
-        return replace(spec, sizes=(first, *(min(units, _MINIATURE) for units in hidden), last))
+        return replace(spec, sizes=(first, *(min(units, _WARM_UP_UNITS) for units in hidden), last))
 
     def release(self) -> None:
         self._running.clear()
 
-    def hold(self, a: Any) -> Array:
+    def place_samples(self, a: Any) -> Array:
         if self.is_host(a):
             host = self.host_array(a)
             if host.nbytes > (1 - _SPARED) * self.free_memory():
@@ -122,8 +124,8 @@ class GpuBackend(Backend):
     def feed(self, values: Array, labels: Array, unit: int) -> Feed:
         if not self.is_host(values):
             return super().feed(values, labels, unit)
-        room = int(_STREAMED * self.free_memory() / values[0].nbytes)
-        rows = max(1, room // unit) * unit
+        fitting = int(_STREAMED * self.free_memory() / values[0].nbytes)
+        rows = max(1, fitting // unit) * unit
         from cupyx import empty_pinned
 
         return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
@@ -164,7 +166,7 @@ class GpuBackend(Backend):
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
-        if spec.activation not in ACTIVATION_CODES:
+        if not self.has_kernels(spec, 0):
             yield from super().propagate(spec, weights, values)
             return
         n = values.shape[0]
@@ -206,45 +208,42 @@ class GpuBackend(Backend):
         spec: NetworkSpec,
         weights: Sequence[Array],
         velocities: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int = 1,
+        batches: Batches,
         momentum: float = 0.0,
-        penalty: float = 0.0,
+        *,
+        nesterov: bool = False,
+        clip: float = inf,
     ) -> Array:
-        if spec.activation not in ACTIVATION_CODES:
+        extras = nesterov or clip < inf or batches.regularization
+        if extras or not self.has_kernels(spec, batches.size):
             return super().sgd(
-                spec, weights, velocities, values, labels, rates, batch_size, momentum, penalty
+                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
             )
-        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
+        batches = self._contiguous(batches)
         variant = None
-        behind = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-        if batch_size == 1 and len(values) and behind <= _ONE_BLOCK:
-            variant = cuda_online.choose_variant(
+        deeper = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
+        if batches.size == 1 and len(batches.values) and deeper <= _ONE_BLOCK:
+            variant = online.choose_variant(
                 spec, momentum, self._multiprocessors, self._shared_limit
             )
         if variant is None:
             kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
-            batches = self._steps(
-                spec, weights, values, batch_size, kind, states, momentum, penalty
-            )
-            return batches.learn(values, labels, rates)
+            steps = self._steps(spec, weights, batches, kind, states, momentum)
+            return steps.learn(batches)
         kernels = self._kernels(
             "online_sgd",
             spec.dtype,
-            values.dtype,
+            batches.values.dtype,
             BLOCK=variant.block,
             UNITS=variant.units,
             CLASSES=variant.classes,
             COLUMNS=variant.columns,
         )
-        logits = cuda_online.learn(
-            self._cupy, kernels, variant, spec, weights, velocities, values, labels, rates,
-            momentum, penalty,
-        )  # fmt: skip
+        logits = online.learn(
+            self._cupy, kernels, variant, spec, weights, velocities, batches, momentum
+        )
         outputs = self.output(spec.output, logits)
-        return self.losses(spec, logits, outputs, self.targets(spec, labels))
+        return self.losses(spec, logits, outputs, self.targets(spec, batches.labels))
 
     def adam(
         self,
@@ -252,60 +251,56 @@ class GpuBackend(Backend):
         weights: Sequence[Array],
         means: Sequence[Array],
         squares: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
-        penalty: float,
+        batches: Batches,
         steps: int,
+        *,
         beta1: float = 0.9,
         beta2: float = 0.999,
         epsilon: float = 1e-8,
         decay: float = 0.0,
         clip: float = inf,
-        masks: BatchMasks | None = None,
-        moments: Sequence[Moments] = (),
     ) -> Array:
-        # what the kernels do not know
-        extras = clip < inf or masks is not None or moments
-        if spec.activation not in ACTIVATION_CODES or extras:
+        extras = clip < inf or batches.regularization
+        if extras or not self.has_kernels(spec, batches.size):
             return super().adam(
-                spec, weights, means, squares, values, labels, rates, batch_size, penalty, steps,
-                beta1, beta2, epsilon, decay, clip, masks, moments,
+                spec, weights, means, squares, batches, steps,
+                beta1=beta1, beta2=beta2, epsilon=epsilon, decay=decay, clip=clip,
             )  # fmt: skip
-        values, labels = self._readable(values), self._cupy.ascontiguousarray(labels)
-        batches = self._steps(
-            spec, weights, values, batch_size, ADAM, [means, squares], 0.0, penalty,
-            (beta1, beta2), epsilon, decay,
-        )  # fmt: skip
-        return batches.learn(values, labels, rates, steps)
+        batches = self._contiguous(batches)
+        states, options = [means, squares], (0.0, (beta1, beta2), epsilon, decay)
+        return self._steps(spec, weights, batches, ADAM, states, *options).learn(batches, steps)
 
     def _steps(
         self,
         spec: NetworkSpec,
         weights: Sequence[Array],
-        values: Array,
-        batch_size: int,
+        batches: Batches,
         optimizer: int,
         states: Sequence[Sequence[Array]],
         *options: Any,
-    ) -> Batches:
-        """Find the room and the graph of such steps, or make them anew; the last two are kept."""
+    ) -> Steps:
+        """Return the workspace and the graph of such steps, kept from the last two calls or new."""
         arrays = [*weights, *(a for state in states for a in state)]
         where = tuple(a.data.ptr for a in arrays)
-        key = (spec, batch_size, optimizer, values.dtype, where, options)
+        fixed = batches.size, batches.penalty
+        key = (spec, *fixed, optimizer, batches.values.dtype, where, options)
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batch_sgd", spec.dtype, values.dtype)
-            self._running[key] = Batches(
-                self._cupy, kernels, self._products, spec, weights, batch_size, optimizer, states,
+            kernels = self._kernels("batch_sgd", spec.dtype, batches.values.dtype)
+            self._running[key] = Steps(
+                self._cupy, kernels, self._products, spec, weights, *fixed, optimizer, states,
                 *options,
             )  # fmt: skip
         return self._running[key]
 
+    def _contiguous(self, batches: Batches) -> Batches:
+        """Return batches as the kernels read them."""
+        labels = self._cupy.ascontiguousarray(batches.labels)
+        return replace(batches, values=self._readable(batches.values), labels=labels)
+
     def _readable(self, values: Array) -> Array:
-        """Samples as the kernels read them, which know no float16."""
+        """Return samples as the kernels read them, which know no float16."""
         half = values.dtype == self.xp.float16
         return self._cupy.ascontiguousarray(values, self.xp.float32 if half else None)
 
@@ -323,39 +318,8 @@ class _DeviceNoise:
 
 
 def describe() -> list[dict[str, Any]]:
-    """Describe every CUDA device.
-
-    Returns
-    -------
-    list of dict
-        index, name, memory free and total in bytes, compute capability, and the versions of
-        driver (the newest CUDA it supports), CUDA runtime and CuPy.
-
-    Raises
-    ------
-    BackendUnavailable
-        If there is none, with the cause.
-    """
-    cupy = _import_cupy()
-    runtime = cupy.cuda.runtime
-    devices = []
-    for index in range(_device_count(cupy)):
-        with cupy.cuda.Device(index) as device:
-            free, total = device.mem_info
-        capability = device.compute_capability
-        devices.append(
-            {
-                "index": index,
-                "name": _device_name(cupy, index),
-                "memory_free": free,
-                "memory_total": total,
-                "compute_capability": f"{capability[:-1]}.{capability[-1]}",
-                "driver": _version(runtime.driverGetVersion()),
-                "cuda": _version(runtime.runtimeGetVersion()),
-                "cupy": cupy.__version__,
-            }
-        )
-    return devices
+    """See `backends.gpu_setup.describe`."""
+    return gpu_setup.describe(_import_cupy())
 
 
 def memory_shortage(error: MemoryError) -> str:
@@ -377,7 +341,7 @@ def device_failure(error: Exception) -> str | None:
         failures.append(cuda.cublas.CUBLASError)
     if not isinstance(error, tuple(failures)):
         return None
-    return f"the GPU failed ({_first_line(error)}); nvidia-smi says whether it is still there"
+    return f"the GPU failed ({first_line(error)}); nvidia-smi says whether it is still there"
 
 
 def _size(count: int) -> str:
@@ -387,89 +351,9 @@ def _size(count: int) -> str:
 def _import_cupy() -> Any:
     try:
         import cupy
-    except ModuleNotFoundError as error:
-        if error.name == "cupy":
-            driver = "" if _driver_version() else " and no NVIDIA driver was found"
-            raise _unavailable(f"CuPy is not installed{driver}") from error
-        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
-    # a wheel of another CUDA, a missing library: CuPy explains at length
+    # a wheel of another CUDA, a missing library: CuPy explains at length, in errors of many kinds
     except Exception as error:
-        raise _unavailable(f"CuPy does not import: {_first_line(error)}") from error
+        raise not_imported(error) from error
     if not hasattr(cupy, "isdtype"):
-        raise _unavailable(f"CuPy {cupy.__version__} is too old: expected {_OLDEST} or later")
+        raise too_old(cupy.__version__)
     return cupy
-
-
-def _device_count(cupy: Any) -> int:
-    """Count the CUDA devices, at least one."""
-    runtime = cupy.cuda.runtime
-    try:
-        driver = runtime.driverGetVersion()
-    except runtime.CUDARuntimeError:
-        driver = 0
-    if driver == 0:
-        raise _unavailable("no NVIDIA driver was found, which comes with the graphics card")
-    try:
-        count = runtime.getDeviceCount()
-    except runtime.CUDARuntimeError as error:
-        if "InsufficientDriver" in str(error):
-            raise _unavailable(
-                f"the NVIDIA driver supports CUDA {_version(driver)}, CuPy is built for a newer one"
-            ) from error
-        if "NoDevice" not in str(error):
-            raise _unavailable(f"CUDA does not answer: {_first_line(error)}") from error
-        count = 0
-    if count == 0:
-        raise _unavailable("no CUDA device is visible to the driver (is CUDA_VISIBLE_DEVICES set?)")
-    return count
-
-
-def _unavailable(cause: str) -> BackendUnavailable:
-    """One line: the cause, what to type for a GPU, and what to type without one."""
-    return BackendUnavailable(f"{cause}; for a GPU: {_install_command()}; else: --device cpu")
-
-
-def _install_command() -> str:
-    """Name the CuPy wheel for the driver; without a driver the installed one, or the newest."""
-    installed = [wheel for wheel in _WHEELS.values() if _is_installed(wheel)]
-    driver = _driver_version()
-    if driver:
-        wheel = _WHEELS[12 if driver < 13000 else 13]
-    else:
-        wheel = installed[0] if installed else _WHEELS[13]
-    # two of CuPy's wheels overwrite each other's files
-    others = [f"python -m pip uninstall -y {other} && " for other in installed if other != wheel]
-    return f'{"".join(others)}python -m pip install "{wheel}[ctk]>={_OLDEST}"'
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
-
-
-def _device_name(cupy: Any, index: int) -> str:
-    name = cupy.cuda.runtime.getDeviceProperties(index)["name"]
-    return name.decode() if isinstance(name, bytes) else str(name)
-
-
-def _driver_version() -> int:
-    """Ask the driver itself, without CuPy, for the newest CUDA it supports (13000 is 13.0)."""
-    version = ctypes.c_int(0)
-    for library in ("libcuda.so.1", "nvcuda.dll"):
-        try:
-            ctypes.CDLL(library).cuDriverGetVersion(ctypes.byref(version))
-        except (OSError, AttributeError):
-            continue
-    return version.value
-
-
-def _version(number: int) -> str:
-    return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip(" =")]
-    return lines[0] if lines else type(error).__name__

@@ -48,8 +48,8 @@ import sys
 from tests.cuda.stand_in import fake_cupy
 fake = fake_cupy()
 sys.modules.update(fake.modules)
-from backends.kernels import cuda
-cuda.cublas_library = lambda major: fake.cuda.cublas
+from backends.kernels.cuda import cublas
+cublas.cublas_library = lambda major: fake.cuda.cublas
 from backends.gpu import GpuBackend
 sgd, calls = GpuBackend.sgd, []
 def failing(*arguments, **options):

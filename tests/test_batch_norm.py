@@ -3,7 +3,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backends.base import Moments
+from backends.regularization import (
+    BatchHooks,
+    Moments,
+    dropout_masks,
+    fold_normalization,
+)
 from tests.conftest import assert_weights, samples
 from trainer import MLP, EpochReport, fit
 
@@ -40,12 +45,11 @@ def test_the_gradient_is_that_of_the_loss(backend, n, activation, loss, dropped)
     model, weights, moments = normalized(backend, activation=activation, loss=loss)
     x, y = (backend.asarray(a) for a in samples(n, 4, 3))
     noise = backend.noise(1)
-    masks = backend.dropout(model.spec, n, (0.2, 0.3), noise) if dropped else ()
+    masks = dropout_masks(backend.xp, model.spec, n, (0.2, 0.3), noise) if dropped else ()
 
     def mean_loss(arrays):
-        losses, gradients = backend.losses_and_gradients(
-            model.spec, arrays, x, y, 0.0, masks, moments
-        )
+        hooks = BatchHooks(backend.xp, model.spec, arrays, masks, moments)
+        losses, gradients = backend.losses_and_gradients(model.spec, arrays, x, y, 0.0, hooks)
         return float(backend.xp.mean(losses)), gradients
 
     rng, step = np.random.default_rng(n), 1e-5
@@ -88,9 +92,8 @@ def test_is_pytorchs(base_on_numpy, n):
     inputs = torch.tensor(base_on_numpy.inputs(model.spec, x))
     loss = torch.nn.functional.cross_entropy(theirs(inputs), torch.tensor(y).long())
     loss.backward()
-    losses, gradients = base_on_numpy.losses_and_gradients(
-        model.spec, weights, x, y, 0.0, (), moments
-    )
+    hooks = BatchHooks(np, model.spec, weights, moments=moments)
+    losses, gradients = base_on_numpy.losses_and_gradients(model.spec, weights, x, y, 0.0, hooks)
     assert np.mean(losses) == pytest.approx(loss.item())
     first, norm1, _, second, norm2, _, last = theirs
     in_our_order = [
@@ -102,7 +105,7 @@ def test_is_pytorchs(base_on_numpy, n):
         np.testing.assert_allclose(of_layer.mean, norm.running_mean.numpy(), rtol=1e-12)
         np.testing.assert_allclose(of_layer.variance, norm.running_var.numpy(), rtol=1e-12)
     # what answers has W and b alone
-    model.set_weights(base_on_numpy.folded(model.spec, weights, moments))
+    model.set_weights(fold_normalization(np, model.spec, weights, moments))
     answers = torch.softmax(theirs.eval()(inputs), dim=1).detach().numpy()
     np.testing.assert_allclose(model.predict_proba(x), answers, rtol=1e-9)
 
@@ -111,7 +114,8 @@ def test_a_single_sample_moves_no_moment(backend):
     model, weights, moments = normalized(backend)
     before = [backend.to_numpy(a) for of_layer in moments for a in of_layer]
     x, y = (backend.asarray(a) for a in samples(1, 4, 3))
-    backend.losses_and_gradients(model.spec, weights, x, y, 0.0, (), moments)
+    hooks = BatchHooks(backend.xp, model.spec, weights, moments=moments)
+    backend.losses_and_gradients(model.spec, weights, x, y, 0.0, hooks)
     after = [backend.to_numpy(a) for of_layer in moments for a in of_layer]
     assert_weights(after, before, 0)
 
@@ -134,7 +138,7 @@ def test_the_model_is_the_folded_one(backend, optimizer, averaging):
             Moments(*(backend.asarray(arrays[f"{kind}.{m}{layer}"]) for m in Moments._fields))
             for layer in (1, 2)
         ]
-        folded = backend.folded(model.spec, weights, moments)
+        folded = fold_normalization(backend.xp, model.spec, weights, moments)
         assert_weights(model.get_weights(), [backend.to_numpy(w) for w in folded], 0)
         assert_weights([arrays[name] for name in model.names], model.get_weights(), 0)
         if isinstance(report, EpochReport):

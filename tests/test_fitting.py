@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
 from backends.cpu import CpuBackend
+from backends.regularization import BatchHooks, dropout_masks
 from tests.conftest import (
     assert_weights,
     lesson,
@@ -160,8 +161,9 @@ class TestDropout:
             mask = np.zeros((1, n))
             mask[0, rows] = scale
             masks.append(mask)
+        hooks = BatchHooks(np, model.spec, model.weights, masks)
         losses, gradients = base_on_numpy.losses_and_gradients(
-            model.spec, model.weights, x, y, 0.0, masks
+            model.spec, model.weights, x, y, 0.0, hooks
         )
         outgoing = [*kept[1:], np.arange(3)]
         layers = model.spec.layers(model.weights)
@@ -187,20 +189,21 @@ class TestDropout:
 
     def test_it_drops_so_many_and_keeps_the_mean(self, backend):
         spec = MLP([400, 300, 200, 3], backend=backend, dtype="float64").spec
-        masks = backend.dropout(spec, 50, (0.2, 0.5), backend.noise(1, 2, 3))
+        masks = dropout_masks(backend.xp, spec, 50, (0.2, 0.5), backend.noise(1, 2, 3))
         for mask, units, probability in zip(masks, (400, 300, 200), (0.2, 0.5, 0.5), strict=True):
             mask = backend.to_numpy(mask)
             assert mask.shape == (50, units)
             assert set(np.unique(mask)) == {0.0, 1 / (1 - probability)}
             assert (mask == 0).mean() == pytest.approx(probability, abs=0.02)
-        assert backend.dropout(spec, 5, (0.0, 0.0), backend.noise(1)) == [None, None, None]
+        nothing = dropout_masks(backend.xp, spec, 5, (0.0, 0.0), backend.noise(1))
+        assert nothing == [None, None, None]
 
     def test_no_batch_is_dropped_like_another_nor_a_run_unlike_itself(self, backend):
         x, y = np.ones((12, 4)), np.zeros(12, int)
-        outcomes, draw = [], backend.dropout
+        outcomes = []
 
         def drawing(*args):
-            masks = draw(*args)
+            masks = dropout_masks(*args)
             if masks[0].shape[0] > 1:  # else nothing is learned yet, but what is used compiled
                 outcomes[-1] += masks
             return masks
@@ -209,7 +212,7 @@ class TestDropout:
             outcomes.append([])
             model = MLP([4, 30, 3], backend=backend, dtype="float64")
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(backend, "dropout", drawing)
+                patch.setattr("backends.regularization.dropout_masks", drawing)
                 settings = {"epochs": 2, "batch_size": 4, "seed": seed, "shuffle": True}
                 list(fit(model, x, y, dropout=0.5, input_dropout=0.1, **settings))
         first, again, other = outcomes

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from backends import Batches
 from tests.conftest import (
     assert_weights,
     plain_adam,
@@ -35,8 +36,9 @@ def test_twenty_steps_are_the_references(backend, name, options, reference, clip
     rates = np.random.default_rng(0).uniform(0, 0.5, 20).tolist()
     for start in range(0, 20, 10):  # what is remembered lasts from call to call
         rows = slice(5 * start, 5 * start + 50)
-        batches = model.samples(x[rows]), model.labels(y[rows], 50)
-        optimizer.learn(model.spec, model.weights, *batches, rates[start : start + 10], 5, 0.0)
+        part = model.samples(x[rows]), model.labels(y[rows], 50)
+        batches = Batches(*part, rates[start : start + 10], 5)
+        optimizer.learn(model.spec, model.weights, batches)
     actual, norms = model.get_weights(), []
     for step, rate in enumerate(rates):
         model.set_weights(desired)
@@ -85,9 +87,9 @@ def test_float32_stays_float32(backend, name):
     x, y = samples(4, 3, 2)
     for clip in (math.inf, 0.1):
         model = MLP([3, 2], backend=backend)
-        values, labels = model.samples(x), model.labels(y, 4)
+        batches = Batches(model.samples(x), model.labels(y, 4), [0.1], 4)
         optimizer = OPTIMIZERS[name](backend, model.weights, **NEEDED.get(name, {}), clip=clip)
-        optimizer.learn(model.spec, model.weights, values, labels, [0.1], 4, 0.0)
+        optimizer.learn(model.spec, model.weights, batches)
         assert model.weights[0].dtype == backend.xp.float32
 
 

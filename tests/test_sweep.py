@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backends import select
-from backends.kernels import workers as kernel_workers
+from backends.kernels.cpu import workers as kernel_workers
 from trainer import EpochReport, fit, load
 from trainer.augmentation import Deformation, read_augment, with_turned_copies
 from trainer.recipes import RECIPES, Recipe, build

@@ -131,7 +131,7 @@ def with_turned_copies(
     """
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]
-    held = backend.hold(values)
+    held = backend.place_samples(values)
     n, features = held.shape
     dtype = backend.asarray(held[:1, :]).dtype
     copies = xp.empty((n, 1 + len(angles), features), dtype=dtype)

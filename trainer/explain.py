@@ -14,15 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from backends.functions import LOSSES, SCALED_TANH_A, SCALED_TANH_B, Array, gelu
+from backends import Batches
+from backends.functions import ACTIVATIONS, HIGH, LOSSES, LOW, Array, logit, rescaled
 
 from .network import MLP
 
-_LOW, _HIGH = 0.01, 0.99  # the book's, of targets and of every rescaled signal
 _REACH = 2.0  # standard deviations, of inputs that have one of 1
 _CURVE_POINTS = 201
-_GELU_LOSS = 0.2  # z - gelu(z) is less for every z above 0
-_HALVINGS = 60  # until a sum between 0 and 2 is told to its last bit
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
@@ -207,7 +205,7 @@ def trace(
 
     weights = [xp.asarray(w, copy=True) for w in model.weights]
     penalty = model.l2 / training_samples
-    backend.sgd(spec, weights, [], sample, code, [learning_rate], 1, 0.0, penalty)
+    backend.sgd(spec, weights, [], Batches(sample, code, [learning_rate], 1, penalty))
     [(_, _, logits_after, outputs_after)] = backend.propagate(spec, weights, sample)
     losses, losses_after = (
         backend.losses(spec, *answer, targets)
@@ -381,10 +379,18 @@ def backquery(
     Raises
     ------
     ValueError
-        If a label is none of the network's classes.
+        If a label is none of the network's classes, or the hidden layers' activation has no
+        inverse.
     """
     spec = model.spec
     classes = model.sizes[-1]
+    back_through = ACTIVATIONS[spec.activation].inverse
+    if back_through is None and len(model.sizes) > 2:
+        invertible = [name for name, known in ACTIVATIONS.items() if known.inverse]
+        raise ValueError(
+            f"activation={spec.activation!r} has no inverse to go backwards through: expected"
+            f" {' or '.join(invertible)}"
+        )
     codes = np.arange(classes) if labels is None else np.asarray(labels, dtype=np.int64)
     wrong = [int(code) for code in codes if not 0 <= code < classes]
     if wrong:
@@ -394,8 +400,8 @@ def backquery(
         for a in (spec.scale, spec.shift)
     )
     reached = scale != 0
-    targets = np.where(np.arange(classes) == codes[:, None], _HIGH, _LOW)
-    sums = _logit(targets)
+    targets = np.where(np.arange(classes) == codes[:, None], HIGH, LOW)
+    sums = logit(np, targets)
     if spec.output == "softmax":
         sums = np.log(targets)
         sums -= sums.mean(axis=1, keepdims=True)
@@ -403,14 +409,15 @@ def backquery(
     layers = spec.layers([w.astype(np.float64) for w in model.get_weights()])
     for W, b in reversed(layers[1:]):
         signal = (sums if b is None else sums - b) @ W.T
-        outputs, sums = _INVERSES[spec.activation](signal)
+        assert back_through is not None
+        outputs, sums = back_through(np, signal)
         hidden.insert(0, outputs)
     W, b = layers[0]
     signal = (sums if b is None else sums - b) @ W.T
     inputs = np.broadcast_to(shift, signal.shape).copy()
     if reached.any():
-        ends = (-_REACH, _REACH) if spec.scale.ndim or spec.shift.ndim else (_LOW, _HIGH)
-        inputs[:, reached] = _rescaled(signal[:, reached], *ends)
+        ends = (-_REACH, _REACH) if spec.scale.ndim or spec.shift.ndim else (LOW, HIGH)
+        inputs[:, reached] = rescaled(np, signal[:, reached], *ends)
     values = np.full(signal.shape, np.nan)
     values[:, reached] = (inputs[:, reached] - shift[reached]) / scale[reached]
     if value_range is not None:
@@ -424,61 +431,6 @@ def backquery(
         values=values,
         outputs=model.backend.to_numpy(model.predict_proba(answered)),
     )
-
-
-def _logit(p: np.ndarray) -> np.ndarray:
-    """The inverse of the sigmoid; SciPy's would cost every start of the program 0.2 s."""
-    return np.log(p) - np.log1p(-p)
-
-
-def _rescaled(signal: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Take each row's smallest value to low and its largest to high; shape (n, units)."""
-    least = signal.min(axis=1, keepdims=True)
-    span = signal.max(axis=1, keepdims=True) - least
-    fraction = np.where(span > 0, (signal - least) / np.where(span > 0, span, 1.0), 0.5)
-    return low + (high - low) * fraction
-
-
-def _through_sigmoid(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outputs = _rescaled(signal, _LOW, _HIGH)
-    return outputs, _logit(outputs)
-
-
-def _through_tanh(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outputs = _rescaled(signal, -_HIGH, _HIGH)
-    return outputs, np.arctanh(outputs)
-
-
-def _through_scaled_tanh(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outputs, sums = _through_tanh(signal)
-    return SCALED_TANH_A * outputs, sums / SCALED_TANH_B
-
-
-def _through_relu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outputs = np.maximum(signal, 0)
-    most = outputs.max(axis=1, keepdims=True)
-    outputs *= _HIGH / np.where(most > 0, most, 1)
-    return outputs, outputs
-
-
-def _through_gelu(signal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    outputs, _ = _through_relu(signal)
-    low, high = outputs, outputs + _GELU_LOSS
-    for _ in range(_HALVINGS):  # there gelu rises, from 0 at 0
-        middle = (low + high) / 2
-        above = gelu(np, middle) > outputs
-        low, high = np.where(above, low, middle), np.where(above, middle, high)
-    return outputs, low
-
-
-# A layer's signal made into outputs that it can have, and the sums that would give them.
-_INVERSES = {
-    "sigmoid": _through_sigmoid,
-    "tanh": _through_tanh,
-    "relu": _through_relu,
-    "scaled_tanh": _through_scaled_tanh,
-    "gelu": _through_gelu,
-}
 
 
 # --- the first layer ----------------------------------------------------------------------

@@ -196,7 +196,7 @@ class MLP:
         ValueError
             If the shape is another.
         """
-        values = self.backend.hold(x)
+        values = self.backend.place_samples(x)
         if values.ndim != 2 or values.shape[1] != self.sizes[0]:
             raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
@@ -75,7 +75,7 @@ class Setting:
     help : str
         As the commands show it.
     range : Range or None
-    choices : sequence of str
+    choices : collection of str
         Empty where there are others than these.
     tried : str
         Values that a sweep might try, for its help.
@@ -88,7 +88,7 @@ class Setting:
     default: Any
     help: str = ""
     range: Range | None = None
-    choices: Sequence[str] = ()
+    choices: Collection[str] = ()
     tried: str = ""
     taken_by: str = "all"
     is_option: bool = True
@@ -131,7 +131,7 @@ class NetworkSettings(_Settings):
         "Widths of the hidden layers: 200 or 200,100, or none.",
         tried="50,100,200 are three networks; - joins the layers of one: 200-100,50,none.",
     )
-    activation: str = _setting("sigmoid", "Of the hidden layers.", choices=tuple(ACTIVATIONS))
+    activation: str = _setting("sigmoid", "Of the hidden layers.", choices=ACTIVATIONS)
     output: str | None = _setting(None, "Implied by the loss.", choices=tuple(OUTPUTS))
     loss: str = _setting(
         "rashid",

@@ -1,1 +1,1 @@
-"""Compiled forms of single operations; what they mean stands in `backends/base.py`."""
+"""Compiled forms of single operations; what they mean stands in `base.py` and beside it."""

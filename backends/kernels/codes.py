@@ -1,7 +1,8 @@
 """Numbers for the names of functions, which compiled kernels take instead.
 
-The kernels keep a layer's activations alone, so that an activation whose derivative needs z has no
-number; the backends learn with it as the textbook does.
+The kernels store a layer's activations alone, so that an activation whose derivative needs z has no
+number, nor has one that no kernel was written for; the backends learn with these as the textbook
+does.
 """
 
 ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "scaled_tanh": 3}

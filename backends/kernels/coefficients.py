@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..base import block_coefficients
+from ..delayed import block_coefficients
 
 
 def coefficient_table(rates: np.ndarray, size: int, momentum: float, penalty: float) -> np.ndarray:
     """Lay `block_coefficients` of all blocks of `size` batches out as a kernel reads them.
 
-    Row t is for the weights before batch t; behind a block's batches stand the weights' and the
+    Row t is for the weights before batch t; after a block's batches stand the weights' and the
     velocity's rows after it. The columns are for W_0, U and the steps.
     """
     whole = len(rates) // size * size

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from backends.base import block_coefficients
+from backends.delayed import block_coefficients
 from backends.functions import ACTIVATIONS
 from trainer import MLP
 

@@ -14,13 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from backends import select
+from backends import Batches, select
 from backends.functions import ACTIVATIONS, LOSSES
-from backends.kernels import compiling, elementwise, workers
 from backends.kernels.codes import ACTIVATION_CODES
-from backends.kernels.lanes import REGISTER_BYTES
-from backends.kernels.packed import FirstLayer, readable
-from tests.backends.trainings import learn, trainings
+from backends.kernels.cpu import compiling, elementwise, workers
+from backends.kernels.cpu.lanes import REGISTER_BYTES
+from backends.kernels.cpu.packed import FirstLayer, readable
+from tests.backends.trainings import SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from trainer import MLP, fit, load
 
@@ -89,7 +89,7 @@ class TestSgd:
         assert_weights(learn(select("cpu"), {"sizes": [30, 5, 3]}, x, y, step), desired, 1e-10)
 
     def test_compiles_nothing_anew_for_read_only_arrays(self):
-        from backends.kernels import online_sgd
+        from backends.kernels.cpu import online_sgd
 
         cpu = select("cpu")
         model = MLP([2, 2, 2], backend=cpu)
@@ -108,15 +108,15 @@ class TestSgd:
         model.weights[0][0, 0] = np.nan
         x, y = np.ones((2, 3)), np.zeros(2, np.int64)
         rates = [0.1] * (2 if batch_size == 1 else 1)
-        values = model.samples(x)
-        losses = model.backend.sgd(model.spec, model.weights, [], values, y, rates, batch_size)
+        batches = Batches(model.samples(x), y, rates, batch_size)
+        losses = model.backend.sgd(model.spec, model.weights, [], batches)
         assert np.isnan(losses).all()
         assert np.isnan(model.weights[0][0, 0])
 
-    def test_kernels_have_every_activation_whose_derivative_is_written_in_it(self, monkeypatch):
-        in_a = [name for name, known in ACTIVATIONS.items() if not known.needs_z]
-        assert list(ACTIVATION_CODES) == in_a
-        learned = []
+    def test_runs_kernels_for_the_activations_that_have_them(self, monkeypatch):
+        # which keep a layer's activations alone
+        assert not any(ACTIVATIONS[name].needs_z for name in ACTIVATION_CODES)
+        cpu, learned = select("cpu"), []
 
         def count(kernel, *args):
             learned.append(kernel)
@@ -129,8 +129,22 @@ class TestSgd:
                 step = {"batch_size": batch_size, "momentum": 0.0, "penalty": 0.0}
                 step["rates"] = [0.1] * -(-40 // batch_size)
                 network = {"sizes": [3, 4, 2], "activation": activation}
-                learn(select("cpu"), network, np.ones((40, 3)), np.zeros(40, np.int64), step)
-                assert bool(learned) == (activation in in_a)
+                learn(cpu, network, np.ones((40, 3)), np.zeros(40, np.int64), step)
+                spec = MLP(**network, backend=cpu).spec
+                assert cpu.has_kernels(spec, batch_size) == (activation in ACTIVATION_CODES)
+                assert bool(learned) == (activation in ACTIVATION_CODES)
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 40])
+    def test_falls_back_for_a_new_activation(self, base_on_numpy, monkeypatch, batch_size):
+        monkeypatch.setitem(ACTIVATIONS, "softsign", SOFTSIGN)
+        rng = np.random.default_rng(7)
+        x, y = rng.integers(0, 256, (90, 30), dtype=np.uint8), rng.integers(0, 4, 90)
+        network = {"sizes": [30, 20, 10, 4], "bias": True, "activation": "softsign"}
+        step = {"batch_size": batch_size, "momentum": 0.5, "penalty": 0.01}
+        step["rates"] = [0.1] * -(-90 // batch_size)
+        training = network, x, y, step
+        assert_weights(learn(select("cpu"), *training), learn(base_on_numpy, *training), 1e-10)
+        assert not select("cpu").has_kernels(MLP(**network, backend="cpu").spec, batch_size)
 
     @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     @pytest.mark.parametrize("chunk_size", [7, 1024])
@@ -208,7 +222,7 @@ class TestFirstLayer:
         W, b = rng.normal(size=(features, units)), rng.normal(size=units)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr("backends.cpu.worker_count", lambda: count)
-            patch.setattr("backends.kernels.packed._SAMPLES_A_WORKER", 1)
+            patch.setattr("backends.kernels.cpu.packed._SAMPLES_A_WORKER", 1)
             z = model.backend.first_affine(model.spec, p, W, b)
             product = model.backend.first_product(model.spec, p, delta)
         np.testing.assert_allclose(z, x @ W + b, rtol=1e-10, atol=1e-8)
@@ -225,11 +239,11 @@ class TestFirstLayer:
 
 
 def test_machine_code_is_kept_until_any_kernels_file_changes(tmp_path):
-    kernels = tmp_path / "backends" / "kernels"
-    shutil.copytree(Path(compiling.__file__).parents[1], tmp_path / "backends")
+    kernels = tmp_path / "backends" / "kernels" / "cpu"
+    shutil.copytree(Path(compiling.__file__).parents[2], tmp_path / "backends")
     for kept in kernels.rglob("*.nb?"):
         kept.unlink()
-    code = "import numpy as np; from backends.kernels import elementwise as e;"
+    code = "import numpy as np; from backends.kernels.cpu import elementwise as e;"
     code += "a = np.zeros(3); e.activate_all(0, a); print(a[0], end=' ');"
     code += "print(sum(e.activate_all.stats.cache_hits.values()))"
 
@@ -303,10 +317,10 @@ class TestWorkers:
         layer = FirstLayer(MLP([4, 3], backend=select("cpu")).spec, [[np.zeros((4, 3))]], 1)
         assert layer.workers == 1
 
-        def kernel(worker, count, meeting, arrived):
+        def kernel(worker, count, barrier, arrived):
             if worker == 0:
                 raise KeyboardInterrupt
-            while not meeting[workers._LINE]:
+            while not barrier[workers._LINE]:
                 pass
             arrived.append(worker)
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import Backend, select
+from backends import Backend, Batches, select
 from backends.functions import ACTIVATIONS, LOSSES
 from trainer import MLP
 
@@ -217,7 +217,7 @@ def draw_arrays(case: Case, rng: np.random.Generator) -> dict[str, Any]:
         maps = np.eye(2, 3) + rng.normal(0, [0.2, 0.2, 1.0], (n, 2, 3))
         fields = rng.normal(0, 2, (n, 2, *image_shape(features)))
         given |= {"maps": np.round(64 * maps) / 64, "fields": np.round(64 * fields) / 64}
-    gain = GAINS[case.activation]
+    gain = GAINS.get(case.activation, 2.0)
     for layer, (fan_in, fan_out) in enumerate(pairwise(case.sizes), 1):
         given[f"W{layer}"] = _exact(rng.normal(0, (gain / fan_in) ** 0.5, (fan_in, fan_out)))
         if case.bias:
@@ -323,14 +323,14 @@ def compute(
             states = [arrays("velocity of ")]
         parts = []
         for rows, rates, done in _calls(backend, case, given["rates"], in_parts):
-            samples = (values[rows, :], labels[rows], rates, case.batch)
+            batches = Batches(values[rows, :], labels[rows], rates, case.batch, case.penalty)
             held = [list(state.values()) for state in states]
             if case.operation == "adam":
                 means, squares = held
-                losses = backend.adam(spec, w, means, squares, *samples, case.penalty, 2 + done)
+                losses = backend.adam(spec, w, means, squares, batches, 2 + done)
             else:
                 speeds = held[0] if held else []
-                losses = backend.sgd(spec, w, speeds, *samples, case.momentum, case.penalty)
+                losses = backend.sgd(spec, w, speeds, batches, case.momentum)
             parts.append(losses)
         result = weights | {"losses": xp.concat(parts)}
         for state in states:
@@ -417,10 +417,10 @@ class TestCases:
 
     def test_finds_a_sample_left_out(self):
         class Forgetful(Backend):
-            def sgd(self, spec, weights, velocities, values, labels, rates, *more):
-                losses = super().sgd(
-                    spec, weights, velocities, values[:-1, :], labels[:-1], rates[:-1], *more
-                )
+            def sgd(self, spec, weights, velocities, batches, *more):
+                values, labels, rates = batches.values, batches.labels, batches.rates
+                fewer = {"values": values[:-1, :], "labels": labels[:-1], "rates": rates[:-1]}
+                losses = super().sgd(spec, weights, velocities, replace(batches, **fewer), *more)
                 return np.concatenate([losses, np.empty(1, losses.dtype)])
 
         rows = check_case(Forgetful(np, "forgetful", ""), FIRST_CASES[0], 0, 0)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from backends import device_failure, memory_shortage, select
+from backends import Batches, device_failure, memory_shortage, select
 from backends.functions import ACTIVATIONS
-from backends.kernels import cuda
-from tests.backends.trainings import learn, trainings
+from backends.kernels.codes import ACTIVATION_CODES
+from backends.kernels.cuda import cublas
+from tests.backends.trainings import SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
@@ -30,7 +31,7 @@ def fake(monkeypatch):
         pytest.skip(str(error))
     fake = fake_cupy()
     install(monkeypatch, fake)
-    monkeypatch.setattr(cuda, "cublas_library", lambda major: fake.cuda.cublas)
+    monkeypatch.setattr(cublas, "cublas_library", lambda major: fake.cuda.cublas)
     return fake
 
 
@@ -145,17 +146,21 @@ class TestSgd:
         assert "recurrence" not in names
 
     @pytest.mark.parametrize(("batch_size", "kernel"), [(1, "recurrence"), (40, "split")])
-    def test_goes_back_to_the_textbook_for_what_is_written_in_z(
-        self, fake, gpu, base_on_numpy, batch_size, kernel
+    def test_goes_back_to_the_textbook_for_activations_without_kernels(
+        self, fake, gpu, base_on_numpy, monkeypatch, batch_size, kernel
     ):
+        monkeypatch.setitem(ACTIVATIONS, "softsign", SOFTSIGN)
         x, y = digits(80, 30, 3)
-        for activation, known in ACTIVATIONS.items():
+        for activation in ACTIVATIONS:
             fake.machine.forget()
             network = {"sizes": [30, 8, 3], "activation": activation, "bias": True}
             training = network, x, y, steps(80, batch_size, momentum=0.5)
             assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
             names = [launch.name for launch in fake.machine.launches]
-            assert (kernel in names) == (not known.needs_z)
+            assert (kernel in names) == (activation in ACTIVATION_CODES)
+            assert gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size) == (
+                kernel in names
+            )
 
     def test_costs_two_launches_a_block(self, fake, gpu):
         x, y = digits(640)
@@ -168,13 +173,13 @@ class TestBatches:
     def test_a_step_is_captured_once_and_replayed(self, fake, gpu):
         x, y = digits(500, 30, 3)
         model = MLP([30, 20, 3], backend=gpu)
-        values, labels = model.samples(x), model.labels(y, 500)
-        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        batches = Batches(model.samples(x), model.labels(y, 500), [0.1] * 7, 80)
+        gpu.sgd(model.spec, model.weights, [], batches)
         counts = fake.machine.counts
         assert counts["captures"] == 1
         assert counts["graph_launches"] == 5  # the first as it is, the last a smaller one
         fake.machine.forget()
-        gpu.sgd(model.spec, model.weights, [], values, labels, [0.1] * 7, 80)
+        gpu.sgd(model.spec, model.weights, [], batches)
         assert counts["captures"] == 0
         assert counts["graph_launches"] == 6
 
@@ -183,8 +188,9 @@ class TestBatches:
         model = MLP([30, 20, 3], backend=gpu)
         values, labels = model.samples(x), model.labels(y, 400)
         for start in range(0, 400, 40):
-            batch = slice(start, start + 40)
-            gpu.sgd(model.spec, model.weights, [], values[batch], labels[batch], [0.1], 40)
+            rows = slice(start, start + 40)
+            batch = Batches(values[rows], labels[rows], [0.1], 40)
+            gpu.sgd(model.spec, model.weights, [], batch)
         assert fake.machine.counts["captures"] == 1
         assert fake.machine.counts["graph_launches"] == 7  # three have to show that it pays
         _, *desired = learn(gpu, {"sizes": [30, 20, 3]}, x, y, steps(400, 40), "float32")
@@ -207,8 +213,8 @@ class TestBatches:
         learned = []
         for _ in range(2):
             fake.machine.forget()
-            rates = [0.1] * (500 // batch_size)
-            gpu.sgd(model.spec, model.weights, [], values, labels, rates, batch_size)
+            batches = Batches(values, labels, [0.1] * (500 // batch_size), batch_size)
+            gpu.sgd(model.spec, model.weights, [], batches)
             counts = fake.machine.counts
             assert not counts["synchronizations"]
             assert not counts["downloads"]
@@ -216,7 +222,8 @@ class TestBatches:
         # what a call needs, however many batches it has
         rates = [0.1] * (250 // batch_size)
         fake.machine.forget()
-        gpu.sgd(model.spec, model.weights, [], values[:250], labels[:250], rates, batch_size)
+        batches = Batches(values[:250], labels[:250], rates, batch_size)
+        gpu.sgd(model.spec, model.weights, [], batches)
         assert fake.machine.counts["allocations"] == learned[1]
 
     def test_other_weights_get_another_graph(self, gpu, base_on_numpy):
@@ -399,7 +406,7 @@ class TestMemory:
             if short:
                 gc.collect()
                 fake.machine.memory = fake.machine.used + x.nbytes
-            assert (type(gpu.hold(x)) is np.ndarray) == short
+            assert (type(gpu.place_samples(x)) is np.ndarray) == short
             options = {"shuffle": shuffle, "seed": 3, "batch_size": batch_size}
             *_, report = fit(model, x, y, epochs=2, test=(x, y), **options)
             outcomes.append([*model.get_weights(), report.train_loss, report.test_accuracy])
@@ -415,7 +422,7 @@ class TestMemory:
         ],
     )
     def test_training_takes_so_many_bytes_a_weight(self, fake, gpu, monkeypatch, training, arrays):
-        monkeypatch.setattr("backends.gpu._MINIATURE", 16)  # little beside the network
+        monkeypatch.setattr("backends.gpu._WARM_UP_UNITS", 16)  # little beside the network
         x, y = digits(20, 64)
         gc.collect()
         before, state = fake.machine.used, None
@@ -570,7 +577,7 @@ class TestOnAGpu:
         wanted = on_host(learn(usual, *training))
         assert all(batches._graph for batches in usual._running.values())
         if refused == "library":  # CuPy's own wrapper refuses to multiply in a capture
-            monkeypatch.setattr(cuda, "cublas_library", lambda major: None)
+            monkeypatch.setattr(cublas, "cublas_library", lambda major: None)
         else:
             method = getattr(cupy.cuda.Stream, refused)
 
@@ -601,7 +608,7 @@ def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, s
     monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
     x, y = digits(150, 30, 4)
     if streamed:
-        monkeypatch.setattr(type(gpu), "hold", lambda self, a: np.asarray(a))
+        monkeypatch.setattr(type(gpu), "place_samples", lambda self, a: np.asarray(a))
         monkeypatch.setattr("backends.gpu._STREAMED", 1e-9)  # as few at a time as can be
     network = {"sizes": [30, 20, 4], "backend": gpu, "loss": "cross_entropy", "bias": True}
     whole = MLP(**network)
@@ -618,7 +625,7 @@ def test_a_lost_gpu_is_told_from_other_errors(fake):
     for error in (
         cuda_error("cudaErrorLaunchFailure: unspecified launch failure"),
         cublas_error("CUBLAS_STATUS_EXECUTION_FAILED"),
-        cuda.CublasError("cuBLAS refused with status 13"),
+        cublas.CublasError("cuBLAS refused with status 13"),
     ):
         line = f"the GPU failed ({error}); nvidia-smi says whether it is still there"
         assert device_failure(error) == line

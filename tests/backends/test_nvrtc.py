@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 
-from backends.kernels.cuda import source
-from backends.kernels.cuda_online import MOST_CLASSES, SHAPES
+from backends.kernels.cuda.launching import source
+from backends.kernels.cuda.online import MOST_CLASSES, SHAPES
 
 ARCHITECTURES = [75, 86, 90, 120]  # Turing, Ampere (the RTX 3060), Hopper, Blackwell
 # an RTX 3060's, of one thread block

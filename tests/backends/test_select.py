@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backends import Backend, BackendUnavailable, gpu, select
+from backends import Backend, BackendUnavailable, gpu, gpu_setup, select
 from tests.cuda import stand_in
 from tests.cuda.stand_in import CUDARuntimeError, install
 
@@ -95,7 +95,7 @@ def test_every_floor_of_cupy_is_the_one_that_is_checked():
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [line for lines in extras["optional-dependencies"].values() for line in lines]
     floors = {re.match(r"cupy-cuda1\dx(?:\[ctk\])?(.*?)(?:;|$)", line) for line in lines}
-    assert {floor[1] for floor in floors if floor} == {f">={gpu._OLDEST}"}
+    assert {floor[1] for floor in floors if floor} == {f">={gpu_setup.OLDEST}"}
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_with_a_device_that_does_not_serve(fake_cupy):
 @pytest.mark.parametrize(("driver", "wheel"), [(0, "13x"), (12040, "12x"), (13000, "13x")])
 def test_the_wheel_matches_the_driver(monkeypatch, driver, wheel):
     monkeypatch.setitem(sys.modules, "cupy", None)
-    monkeypatch.setattr(gpu, "_is_installed", lambda wheel: False)
-    monkeypatch.setattr(gpu, "_driver_version", lambda: driver)
+    monkeypatch.setattr(gpu_setup, "is_installed", lambda wheel: False)
+    monkeypatch.setattr(gpu_setup, "driver_version", lambda: driver)
     message = refusal()
     assert f'"cupy-cuda{wheel}[ctk]>=14.1"' in message
     assert ("no NVIDIA driver was found" in message) == (driver == 0)

@@ -3,8 +3,12 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from backends.functions import ACTIVATIONS, LOSSES
+from backends import Batches
+from backends.functions import ACTIVATIONS, LOSSES, Activation
 from trainer import MLP
+
+# an activation as one who adds one writes it, without kernels and without an inverse
+SOFTSIGN = Activation(lambda xp, z: z / (1 + xp.abs(z)), lambda xp, a: (1 - xp.abs(a)) ** 2)
 
 
 def problem(draw, density, features, n, kind):
@@ -54,5 +58,6 @@ def learn(backend, network, x, y, step, dtype="float64"):
     model = MLP(**{"dtype": dtype, **network}, backend=backend)
     speeds = [backend.xp.zeros_like(w) for w in model.weights] if step["momentum"] else []
     values, labels = model.samples(x), model.labels(y, len(x))
-    losses = backend.sgd(model.spec, model.weights, speeds, values, labels, **step)
+    batches = Batches(values, labels, step["rates"], step["batch_size"], step["penalty"])
+    losses = backend.sgd(model.spec, model.weights, speeds, batches, step["momentum"])
     return [losses, *model.weights, *speeds]

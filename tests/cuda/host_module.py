@@ -214,7 +214,7 @@ class HostModule:
         arguments = ["-O2", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-pthread"]
         if os.uname().machine == "x86_64":
             arguments.append("-march=native")
-        # a hardened longjmp would refuse to leave a fiber, and a large frame must meet the guard
+        # a hardened longjmp would refuse to leave a fiber, and a large frame must hit the guard
         safety = ["-U_FORTIFY_SOURCE", "-fstack-clash-protection"]
         return [*arguments, *safety, *standard, *kept]
 
@@ -318,7 +318,7 @@ class HostKernel:
         return launch
 
     def _value(self, parameter: _Parameter, arg: Any) -> bytes:
-        """Give the bytes that the kernel reads."""
+        """Return the bytes that the kernel reads."""
         kind = parameter.kind.decode()
         if isinstance(arg, self.module.array_type):
             if kind != "p":

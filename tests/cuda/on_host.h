@@ -351,7 +351,7 @@ static unsigned char* memory(size_t bytes, int access) {
     return static_cast<unsigned char*>(at);
 }
 
-// dynamic shared memory: behind it lies a page that must not be touched, or up to 63 bytes before
+// dynamic shared memory: after it lies a page that must not be touched, or up to 63 bytes before
 // that which are watched, as is what lies before it
 struct Shared {
     unsigned char *low = nullptr, *high = nullptr, *begin = nullptr, *watched = nullptr;

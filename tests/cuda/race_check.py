@@ -124,7 +124,7 @@ def races(launch: Launch, memory: Iterable[np.ndarray] = (), sanitizer: str = "t
 
 @cache
 def unavailable(sanitizer: str = "thread") -> str:
-    """Say why nothing can be checked here; empty if it can."""
+    """Return why nothing can be checked here; empty if it can."""
     try:
         kernel = HostModule('extern "C" __global__ void nothing() {}').get_function("nothing")
         races(kernel.prepare((1,), (32,), ()), sanitizer=sanitizer)

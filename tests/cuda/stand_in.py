@@ -140,7 +140,7 @@ class Machine:
         self.counts[what if own else f"other {what}"] += 1
 
     def forget(self) -> None:
-        """Begin the account anew; what is held stays."""
+        """Start to count afresh; what is allocated stays."""
         self.launches.clear()
         self.ran.clear()
         self.counts.clear()
@@ -230,7 +230,7 @@ class Machine:
         self.do(name, run, touches=touches)
 
     def synchronize(self) -> None:
-        """Let the host wait."""
+        """Count a wait of the host."""
         if self.captured is not None:
             raise CUDARuntimeError("cudaErrorStreamCaptureUnsupported: a stream captures")
         self.count("synchronizations")
@@ -536,10 +536,10 @@ class Cublas(SimpleNamespace):
         on_host = state.pointers == self.CUBLAS_POINTER_MODE_HOST
 
         def product() -> None:
-            by, keep = (dtype(scalar.value) for scalar in scalars)
+            alpha, beta = (dtype(scalar.value) for scalar in scalars)
             with np.errstate(all="ignore"):
-                result = by * ((a.T if transa else a) @ (b.T if transb else b))
-                c[...] = result if on_host and not keep else result + keep * c
+                result = alpha * ((a.T if transa else a) @ (b.T if transb else b))
+                c[...] = result if on_host and not beta else result + beta * c
 
         owners = [owner for owner in map(self._machine.find, (A, B, C)) if owner is not None]
         self._machine.do("gemmEx", product, owners)
@@ -740,7 +740,7 @@ def fake_cupy(memory: int = 80 * 2**30) -> ModuleType:
 
 
 def install(monkeypatch: Any, fake: ModuleType) -> ModuleType:
-    """Let ``import cupy`` and its submodules find the fake until the test ends."""
+    """Make ``import cupy`` and its submodules find the fake until the test ends."""
     for name, module in fake.modules.items():
         monkeypatch.setitem(sys.modules, name, module)
     return fake

@@ -61,7 +61,10 @@ def run(
     codes = _codes(label, classes, path)
     png = figure_file(trained, out, _name(label))
     _, low, high = trained.scale
-    result = backquery(trained.model, codes, value_range=(low, high))
+    try:
+        result = backquery(trained.model, codes, value_range=(low, high))
+    except ValueError as error:  # an activation without an inverse
+        raise UsageError(str(error)) from error
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
         display.backquery(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from backends.base import Moments
 from backends.functions import Array
+from backends.regularization import Moments, fold_normalization, new_normalization
 
 from ..network import MLP
 
@@ -33,13 +33,12 @@ class Learned:
     """
 
     def __init__(self, model: MLP, averaging: float, batch_norm: bool) -> None:
-        xp, hidden = model.backend.xp, model.sizes[1:-1]
-        gains = [xp.ones(units, dtype=model.spec.dtype) for units in hidden if batch_norm]
+        xp = model.backend.xp
+        gains, self.moments = new_normalization(xp, model.spec) if batch_norm else ([], [])
         self._model, self._averaging = model, averaging
         self.weights: list[Array] = model.weights
         if batch_norm or averaging:
             self.weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
-        self.moments = [Moments(xp.zeros_like(gain), xp.ones_like(gain)) for gain in gains]
         self.average: list[Array] = []
         if averaging:  # which is what the model shows, unless it is to be folded
             copies = [xp.asarray(a, copy=True) for a in self.arrays()]
@@ -79,7 +78,7 @@ class Learned:
         if self.average:
             weights, flat = self.average[:count], self.average[count:]
             moments = [Moments(*pair) for pair in zip(flat[::2], flat[1::2], strict=True)]
-        folded = model.backend.folded(model.spec, weights, moments)
+        folded = fold_normalization(model.backend.xp, model.spec, weights, moments)
         for w, a in zip(model.weights, folded, strict=True):
             w[...] = a
 

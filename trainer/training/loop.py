@@ -9,9 +9,10 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
-from backends.base import Masks, Moments
+from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
+from backends.regularization import Regularization, new_normalization
 
 from ..augmentation import Deformation, DeformedFeed, Deformer
 from ..network import MLP
@@ -89,11 +90,12 @@ def fit(
             (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then
             those of what is left.
         batch_norm : bool
-            Normalise the hidden layers' sums over each batch, see `backends.base.Normalization`.
-            What answers, and is the model at every yield, is a plain network again, with the
-            running means and variances folded into its weights, see `Backend.folded`. The model
-            needs biases; not at batch size 1, nor for ``rashid``. It begins by normalising whatever
-            the model's weights give, so a model that was trained before forgets much of it.
+            Normalise the hidden layers' sums over each batch, see
+            `backends.regularization.BatchNormalization`. What answers, and is the model at every
+            yield, is a plain network again, with the running means and variances folded into its
+            weights, see `fold_normalization` there. The model needs biases; not at batch size 1,
+            nor for ``rashid``. It begins by normalising whatever the model's weights give, so a
+            model that was trained before forgets much of it.
         shuffle : bool
             A new order every epoch, else the samples' own.
         sampling : {"epochs", "with-replacement"}
@@ -167,8 +169,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self.model = model
         self.course = Course(settings, _length(train_x))
         self._averaging = bool(settings.averaging)
-        self._dropped = float(settings.input_dropout), float(settings.dropout)
         self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
+        dropped = float(settings.input_dropout), float(settings.dropout)
+        self._regularization = Regularization(dropped, self._learned.moments)
         self._make_optimizer = partial(
             OPTIMIZERS[settings.optimizer],
             model.backend,
@@ -183,7 +186,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._deformation = deformation
         self._rng = model.backend.rng(seed)
         self._order = self._rng.bit_generator.state
-        self._noise_key = self._update = 0  # what the noise of a batch follows from
+        self._noise_key = 0  # what the noise of a batch follows from
         self._epoch, self._samples = 1, 0
         self._is_whole = True  # the weights are those after `_samples` of `_epoch`
         self._losses: list[Array] = []
@@ -266,26 +269,22 @@ class Training(Iterator[BatchProgress | EpochReport]):
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
-        masks = self._masks if any(self._dropped) else None
-        learn = partial(optimizer.learn, model.spec, learned.weights)
-        more = batch_size, model.l2 / self.course.n, masks, learned.moments
-        self._update = optimizer.steps
+        batches = Batches(
+            values,
+            labels,
+            rates,
+            batch_size,
+            model.l2 / self.course.n,
+            self._regularization,
+            key=(self._noise_key, self._epoch, optimizer.steps),
+        )
         if not self._averaging:
-            return learn(values, labels, rates, *more), rates
+            return optimizer.learn(model.spec, learned.weights, batches), rates
         parts = []
-        for start, rate in zip(range(0, n, batch_size), rates, strict=True):
-            rows = slice(start, min(start + batch_size, n))
-            self._update = optimizer.steps
-            parts.append(learn(values[rows, :], labels[rows], [rate], *more))
+        for batch in batches:
+            parts.append(optimizer.learn(model.spec, learned.weights, batch))
             learned.move_average(optimizer.steps)
         return model.backend.xp.concat(parts), rates
-
-    def _masks(self, batch: int, n: int) -> Masks:
-        """Draw the dropout of a batch of those that are being learned."""
-        model = self.model
-        # one number more than the key of a deformation, which is drawn from the same
-        noise = model.backend.noise(self._noise_key, self._epoch, self._update + batch, 0)
-        return model.backend.dropout(model.spec, n, self._dropped, noise)
 
     def _end_epoch(
         self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
@@ -381,27 +380,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
         Kernels are compiled at their first use: use them on a network of zeros.
         """
         backend, batch_size = self.model.backend, self.course.batch_size
-        xp, spec = backend.xp, backend.miniature(self.model.spec, batch_size)
-        hidden = spec.sizes[1:-1] if self._learned.moments else ()
-        gains = [xp.zeros(units, dtype=spec.dtype) for units in hidden]
-        moments = [Moments(xp.zeros_like(gain), xp.zeros_like(gain)) for gain in gains]
+        xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
+        normalized = bool(self._learned.moments)
+        gains, moments = new_normalization(xp, spec) if normalized else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
-        drops = any(self._dropped)
-        drawn = backend.dropout(spec, 1, self._dropped, backend.noise(0)) if drops else ()
-        self._make_optimizer(weights).learn(
-            spec,
-            weights,
-            values,
-            labels,
-            [0.0],
-            batch_size,
-            penalty,
-            (lambda batch, n: drawn) if drops else None,
-            moments,
-        )
+        alike = Regularization(self._regularization.dropped, moments)
+        batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
+        self._make_optimizer(weights).learn(spec, weights, batches)
         if self._averaging:
             move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):

@@ -244,7 +244,7 @@ class _Minimization:
         self._spent.compile_seconds += self._lap()
         self._accuracies = self._evaluate()
         try:
-            with self._model.backend.amid_host_work(self._model.spec):
+            with self._model.backend.numpy_between(self._model.spec):
                 result = minimize_by(
                     self._loss_and_gradient,
                     self._vector,

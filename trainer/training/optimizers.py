@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, Protocol
 
-from backends import Backend, NetworkSpec
-from backends.base import BatchMasks, Moments
+from backends import Backend, Batches, NetworkSpec
 from backends.functions import Array
 
 
@@ -38,19 +37,8 @@ class Optimizer(Protocol):
     def block(self, batch_size: int) -> int:
         """Return the samples after which a call of `learn` may end without changing a number."""
 
-    def learn(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
-        penalty: float,
-        masks: BatchMasks | None = None,
-        moments: Sequence[Moments] = (),
-    ) -> Array:
-        """Change the weights in place, a step a batch; see `Backend.sgd_by_gradients`."""
+    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
+        """Change the weights in place, a step a batch; see `Backend.sgd`."""
 
 
 class SGD:
@@ -84,32 +72,17 @@ class SGD:
     def block(self, batch_size: int) -> int:
         return self.backend.block(batch_size)
 
-    def learn(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
-        penalty: float,
-        masks: BatchMasks | None = None,
-        moments: Sequence[Moments] = (),
-    ) -> Array:
-        self.steps += len(rates)
-        samples = (spec, weights, self.velocities, values, labels, rates)
-        if self.nesterov or self.clip < inf or masks is not None or moments:
-            return self.backend.sgd_by_gradients(
-                *samples,
-                batch_size,
-                self.momentum,
-                penalty,
-                self.nesterov,
-                self.clip,
-                masks,
-                moments,
-            )
-        return self.backend.sgd(*samples, batch_size, self.momentum, penalty)
+    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
+        self.steps += len(batches.rates)
+        return self.backend.sgd(
+            spec,
+            weights,
+            self.velocities,
+            batches,
+            self.momentum,
+            nesterov=self.nesterov,
+            clip=self.clip,
+        )
 
 
 class Nesterov(SGD):
@@ -152,34 +125,17 @@ class Adam:
     def block(self, batch_size: int) -> int:
         return batch_size
 
-    def learn(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        values: Array,
-        labels: Array,
-        rates: Sequence[float],
-        batch_size: int,
-        penalty: float,
-        masks: BatchMasks | None = None,
-        moments: Sequence[Moments] = (),
-    ) -> Array:
-        before, self.steps = self.steps, self.steps + len(rates)
+    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
+        before, self.steps = self.steps, self.steps + len(batches.rates)
         return self.backend.adam(
             spec,
             weights,
             self.means,
             self.squares,
-            values,
-            labels,
-            rates,
-            batch_size,
-            penalty,
+            batches,
             before,
             decay=self.weight_decay,
             clip=self.clip,
-            masks=masks,
-            moments=moments,
         )
 
 

@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from ..base import NetworkSpec
-from ..functions import LOSSES, Array
-from .codes import ACTIVATION_CODES, LOSS_CODES
-from .cuda import Kernels, Products, input_map
+from ...base import NetworkSpec
+from ...feeding import Batches
+from ...functions import LOSSES, Array
+from ..codes import ACTIVATION_CODES, LOSS_CODES
+from .cublas import Products
+from .launching import Kernels, input_map
 
 SGD, MOMENTUM, ADAM = 0, 1, 2
-_SHARE, _KEEP = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
+_ALPHA, _BETA = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
 _FACTORS = 6
 _CURSOR = 7
 _WARPS = 8
@@ -23,7 +25,7 @@ _WORTH_A_GRAPH = 3
 
 
 class Forward:
-    """The forward propagation of up to `rows` samples, with room for every layer.
+    """The forward propagation of up to `rows` samples, with arrays for every layer.
 
     Parameters
     ----------
@@ -70,11 +72,11 @@ class Forward:
         losses: Any = None,
         steps: int = 0,
     ) -> None:
-        """Say where the next samples are."""
+        """Store on the device where the next samples are."""
         self._kernels("begin", 1, 1, self.cursor, values, labels, rates, losses, np.int64(steps))
 
     def forward(self, n: int) -> None:
-        """Take the next n samples up to the last layer's product."""
+        """Propagate the next n samples up to the last layer's product."""
         self._kernels.for_rows(
             "inputs",
             n,
@@ -121,15 +123,16 @@ class Forward:
         )
 
 
-class Batches(Forward):
+class Steps(Forward):
     """Steps of SGD, with or without momentum, or of Adam, on batches of up to `rows` samples.
 
     Parameters
     ----------
+    penalty : float
     optimizer : {SGD, MOMENTUM, ADAM}
     states : sequence of sequences of arrays
         The velocities, or the means and the squares, or none.
-    momentum, penalty : float
+    momentum : float
     betas, epsilon, decay : float
         Adam's, and AdamW's of the matrices.
 
@@ -144,10 +147,10 @@ class Batches(Forward):
         spec: NetworkSpec,
         weights: Sequence[Array],
         rows: int,
+        penalty: float,
         optimizer: int,
         states: Sequence[Sequence[Array]],
-        momentum: float,
-        penalty: float,
+        momentum: float = 0.0,
         betas: tuple[float, float] = (0.0, 0.0),
         epsilon: float = 0.0,
         decay: float = 0.0,
@@ -166,26 +169,24 @@ class Batches(Forward):
         else:
             # a gradient is used up before the next is taken; zeros, as a factor of 0 on the device
             # need not keep cuBLAS from reading what it is multiplied by
-            self._targets = _taking_turns(cupy.zeros, self.real, spec.shapes, 1)
+            self._targets = _alternating(cupy.zeros, self.real, spec.shapes, 1)
         self.factors = cupy.zeros(_FACTORS, self.real)
         self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
         # at a time there is an error that is split, the one that comes of it, and a single other δ
         shapes = [(rows, width) for width in spec.sizes[1:]]
-        self._errors = _taking_turns(cupy.empty, self.real, shapes, 2)
-        self._deltas = (
-            _taking_turns(cupy.empty, self.real, shapes, 1) if self._raw else self._errors
-        )
+        self._errors = _alternating(cupy.empty, self.real, shapes, 2)
+        self._deltas = _alternating(cupy.empty, self.real, shapes, 1) if self._raw else self._errors
         self._graph: Any = None
         self._launched = 0  # whole batches, in all calls
         self._capturable = products.capturable
 
-    def learn(self, values: Array, labels: Array, rates: Sequence[float], steps: int = 0) -> Array:
+    def learn(self, batches: Batches, steps: int = 0) -> Array:
         """Learn samples in order; `steps` have been made before. Returns the losses."""
-        cupy, n = self._cupy, values.shape[0]
+        cupy, n = self._cupy, batches.values.shape[0]
         losses = cupy.empty(n, self.real)
-        rates = cupy.asarray(rates, dtype=self.real)
+        rates = cupy.asarray(batches.rates, dtype=self.real)
         self._products.bind()
-        self.begin(values, labels, rates, losses, steps)
+        self.begin(batches.values, batches.labels, rates, losses, steps)
         for left in range(n // self.rows, 0, -1):
             # the first is launched as it is: nothing may be loaded or set up in a capture
             worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH
@@ -223,7 +224,7 @@ class Batches(Forward):
         for layer in reversed(range(len(self.layers))):
             if layer:  # split the errors before the weights move
                 error, W = self._errors[layer - 1], self.layers[layer][0]
-                self._products(error[:n], self._errors[layer][:n], W, b_turned=True)
+                self._products(error[:n], self._errors[layer][:n], W, transpose_b=True)
             self._update(layer * per_layer, self.acts[layer][:n], self._deltas[layer][:n])
             if layer:
                 self._kernels.for_each(
@@ -237,8 +238,8 @@ class Batches(Forward):
 
     def _update(self, at: int, a: Array, delta: Array) -> None:
         """Change a layer's matrix, which is array number `at`, and its bias."""
-        share, keep = self.factors[_SHARE], self.factors[_KEEP]
-        self._products(self._targets[at], a, delta, a_turned=True, share=share, keep=keep)
+        alpha, beta = self.factors[_ALPHA], self.factors[_BETA]
+        self._products(self._targets[at], a, delta, transpose_a=True, alpha=alpha, beta=beta)
         self._move(at, self._penalty, self._decay)
         if self.spec.bias:
             n, units = delta.shape
@@ -268,12 +269,12 @@ class Batches(Forward):
             )
 
 
-def _taking_turns(
+def _alternating(
     make: Callable[..., Array], real: Any, shapes: Sequence[tuple[int, ...]], count: int
 ) -> list[Array]:
     """Make arrays in `count` buffers; those whose numbers differ by `count` share one."""
     sizes = [prod(shape) for shape in shapes]
-    buffers = [make(max(sizes[turn::count], default=0), real) for turn in range(count)]
+    buffers = [make(max(sizes[first::count], default=0), real) for first in range(count)]
     return [
         buffers[i % count][:size].reshape(shape)
         for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))

@@ -29,7 +29,7 @@ def _drawn(image, background, columns):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def deform(worker, workers, meeting, images, maps, fields, background, rounded, out):  # type: ignore[no-untyped-def]
+def deform(worker, workers, barrier, images, maps, fields, background, rounded, out):  # type: ignore[no-untyped-def]
     """`Backend.deform`; each worker takes images. Without fields these are of no images.
 
     Most of an image is background, and what lies a pixel beyond all else is not looked up.
@@ -65,10 +65,10 @@ def deform(worker, workers, meeting, images, maps, fields, background, rounded, 
                 # unsigned: Numba looks whether other indices are negative
                 above, before = np.uint32(row), np.uint32(column)
                 below = above + np.uint32(row < last_row)
-                behind = before + np.uint32(column < last_column)
-                share = column - real(before)
+                beside = before + np.uint32(column < last_column)
+                weight = column - real(before)
                 upper, lower = real(image[above, before]), real(image[below, before])
-                upper += (real(image[above, behind]) - upper) * share
-                lower += (real(image[below, behind]) - lower) * share
+                upper += (real(image[above, beside]) - upper) * weight
+                lower += (real(image[below, beside]) - lower) * weight
                 value = upper + (lower - upper) * (row - real(above))
                 line[c] = np.rint(value) if rounded else value

@@ -1,8 +1,8 @@
 """Threads that run one kernel together.
 
-Every worker runs the same kernel and takes its share by its number. Where one needs what another
-has done, they `meet`: a counter in memory, which each raises and then watches. That costs a
-fraction of a microsecond, so that it pays to meet twice a block of 32 samples.
+Every worker runs the same kernel and takes its part by its number. Where one needs what another
+has done, all wait at a barrier: a counter in memory, which each raises and then watches. That costs
+a fraction of a microsecond, little enough for two barriers a block of 32 samples.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ def worker_count() -> int:
 
 
 def work(kernel: Any, workers: int, *args: Any) -> None:
-    """Call kernel(worker, workers, meeting, *args) for every worker, worker 0 on this thread."""
-    meeting = np.zeros(2 * _LINE, np.int64)
+    """Call kernel(worker, workers, barrier, *args) for every worker, worker 0 on this thread."""
+    barrier = np.zeros(2 * _LINE, np.int64)
     others = [
-        threading.Thread(target=kernel, args=(worker, workers, meeting, *args), daemon=True)
+        threading.Thread(target=kernel, args=(worker, workers, barrier, *args), daemon=True)
         for worker in range(1, workers)
     ]
     try:
         for other in others:
             other.start()
-        kernel(0, workers, meeting, *args)
-    except BaseException:  # such as Ctrl-C before the kernel began: nobody is to wait for it
-        meeting[_LINE] = 1
+        kernel(0, workers, barrier, *args)
+    except BaseException:  # such as Ctrl-C before the kernel began: the others must not wait for it
+        barrier[_LINE] = 1
         raise
     finally:
         for other in others:
@@ -61,14 +61,14 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
 
 
 @part
-def meet(workers, meeting, before):  # type: ignore[no-untyped-def]
-    """Wait for all workers; `before` counts the meetings so far. False if one will not come."""
+def wait_at_barrier(workers, barrier, passed):  # type: ignore[no-untyped-def]
+    """Wait for all workers; `passed` counts the barriers so far. False if one will not come."""
     if workers == 1:
         return True
-    _raise(meeting)
+    _raise(barrier)
     turns = 0
-    while _watch(meeting, 0) < (before + 1) * workers:
-        if _watch(meeting, _LINE):
+    while _watch(barrier, 0) < (passed + 1) * workers:
+        if _watch(barrier, _LINE):
             return False
         turns += 1
         _pause(turns > _PATIENCE)
@@ -105,7 +105,7 @@ def _watch(typing: Any, array: Any, index: Any) -> Any:
 
 @intrinsic
 def _pause(typing: Any, offer: Any) -> Any:
-    """Rest the core for a moment, or offer it to other threads."""
+    """Pause the core for a moment, or offer it to other threads."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         with builder.if_then(args[0]):

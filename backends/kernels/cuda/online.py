@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..base import NetworkSpec
-from ..functions import Array
-from .codes import ACTIVATION_CODES, LOSS_CODES
-from .coefficients import coefficient_table
-from .cuda import NULL, Kernels, input_map
+from ...base import NetworkSpec
+from ...feeding import Batches
+from ...functions import Array
+from ..codes import ACTIVATION_CODES, LOSS_CODES
+from ..coefficients import coefficient_table
+from .launching import NULL, Kernels, input_map
 
 _WARPS = 8
 # hidden units a thread, samples a block, and output weights a thread at most: together as many
@@ -97,13 +98,10 @@ def learn(
     spec: NetworkSpec,
     weights: Sequence[Array],
     velocities: Sequence[Array],
-    values: Array,
-    labels: Array,
-    rates: Sequence[float],
+    batches: Batches,
     momentum: float,
-    penalty: float,
 ) -> Array:
-    """Learn samples one by one, as `Backend.online_sgd`.
+    """Learn samples one by one, as `delayed.OnlineSGD`.
 
     Parameters
     ----------
@@ -120,6 +118,7 @@ def learn(
         Each sample's logits before its own update.
     """
     real = np.dtype(spec.dtype).type
+    values, labels, rates = batches.values, batches.labels, batches.rates
     n, features = values.shape
     size, hidden, classes = variant.block, spec.sizes[1], spec.sizes[-1]
     first = 2 if spec.bias else 1
@@ -128,7 +127,7 @@ def learn(
         U, u = velocities[0], velocities[1] if spec.bias else None
     deeper = _flat(cupy, spec, weights[first:])
     speeds = _flat(cupy, spec, velocities[first:]) if momentum else None
-    table = _Table(cupy, spec, rates, size, momentum, penalty)
+    table = _Table(cupy, spec, rates, size, momentum, batches.penalty)
     sizes = cupy.asarray(spec.sizes[1:], dtype=np.int32)
     device_rates = cupy.asarray(rates, dtype=real)
     blocks = -(-n // size)
@@ -168,7 +167,7 @@ def learn(
         ACTIVATION_CODES[spec.activation],
         LOSS_CODES[spec.loss],
         int(spec.bias),
-        *map(real, (spec.target_low, spec.target_high, momentum, penalty)),
+        *map(real, (spec.target_low, spec.target_high, momentum, batches.penalty)),
         *(device_rates, labels, z, ahead, deeper, speeds, int(variant.in_shared), d, logits),
         shared=variant.shared,
     )
@@ -204,18 +203,18 @@ class _Table:
             return
         host = np.asarray(rates)
         self._whole = len(host) // size
-        self._alike = bool((host == host[0]).all())
-        if self._alike:  # one table for the whole blocks, one for what is left
+        self._constant_rate = bool((host == host[0]).all())
+        if self._constant_rate:  # one table for the whole blocks, one for what is left
             host = host[max(0, self._whole - 1) * size :]
         both = [coefficient_table(host, size, momentum, p) for p in (penalty, 0.0)]
         self._tables = cupy.asarray(np.stack(both, axis=1), dtype=spec.dtype)
-        if not self._alike:
+        if not self._constant_rate:
             self.stride = self._tables[0].size
 
     def of(self, block: int) -> Array:
         if self._tables is None:
             return NULL
-        if self._alike:
+        if self._constant_rate:
             block = int(block >= self._whole and self._whole > 0)
         return self._tables[block]
 

@@ -22,7 +22,7 @@ def part(function: Any) -> Any:
 
 
 def inlined(function: Any) -> Any:
-    """Put a long function that is called in one place there, instead of compiling it twice."""
+    """Inline a long function that is called in one place, instead of compiling it twice."""
     return numba.njit(function, inline="always", **_OPTIONS)
 
 

@@ -46,7 +46,7 @@ def _exp32(x):  # type: ignore[no-untyped-def]
 
 
 def exp(x: np.floating) -> np.floating:
-    """e^x, see above."""
+    """Return e^x, see above."""
     return np.exp(x)
 
 
@@ -81,7 +81,7 @@ def activate(code, numbers, start, n):  # type: ignore[no-untyped-def]
 
 @part
 def times_derivative(code, error, activations, start, delta, n):  # type: ignore[no-untyped-def]
-    """delta[j] = error[j] · f'(z_j), written in n activations f(z_j) from `start` on."""
+    """Compute delta[j] = error[j] · f'(z_j), written in n activations f(z_j) from `start` on."""
     a = activations[start : start + n]
     one, zero = a.dtype.type(1), a.dtype.type(0)
     if code == 0:
@@ -101,12 +101,12 @@ def times_derivative(code, error, activations, start, delta, n):  # type: ignore
 
 @part
 def add(factor, row, sums):  # type: ignore[no-untyped-def]
-    """sums += factor · row."""
+    """Add: sums += factor · row."""
     for j in range(sums.size):
         sums[j] += factor * row[j]
 
 
 @compiled
 def activate_all(code, numbers):  # type: ignore[no-untyped-def]
-    """`activate` for a whole array of one dimension."""
+    """Apply `activate` to a whole array of one dimension."""
     activate(code, numbers, 0, numbers.size)

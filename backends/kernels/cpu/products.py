@@ -8,11 +8,11 @@ zeros of the data p,
       = W + Σ_t u_tᵀ d_t + bᵀ Σ_t d_t             (scatter)
     x_t · x_s = u_t · u_s + β_t + β_s + b · b,   β_t = b · u_t
 
-so only u's non-zeros meet W, and b is one sample more. Rows of W are walked through in order, each
-in registers while all the samples of the block that have its pixel use it: a bit a sample in
-`mask` says which. The r of the next block falls off on the way. A row of W has `width` numbers,
-whole tiles (see `lanes`), zero beyond the layer's units; there is an even number of rows, since
-`gather` takes two at a time.
+so only u's non-zeros are multiplied, and b is one sample more. Rows of W are walked through in
+order, each in registers while all the samples of the block that have its pixel use it: a bit a
+sample in `mask` says which. The r of the next block falls off on the way. A row of W has `width`
+numbers, whole tiles (see `lanes`), zero beyond the layer's units; there is an even number of rows,
+since `gather` takes two at a time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def prepare(x, first, count, start, stop, scale, u, mask):  # type: ignore[no-un
 
 @part
 def row_sums(tile, j, W, shift, r):  # type: ignore[no-untyped-def]
-    """r = b W, in the tile of columns from j on."""
+    """Compute r = b W, in the tile of columns from j on."""
     sums = splat(tile, W.dtype.type(0))
     for i in range(shift.size):
         sums = fma(shift[i], load(tile, W, i * W.shape[1] + j), sums)
@@ -55,7 +55,7 @@ def row_sums(tile, j, W, shift, r):  # type: ignore[no-untyped-def]
 
 @part
 def gather(tile, j, u, mask, count, r, W, z):  # type: ignore[no-untyped-def]
-    """z[t] = u[t] W + r for t < count, in the tile of columns from j on."""
+    """Compute z[t] = u[t] W + r for t < count, in the tile of columns from j on."""
     width = W.shape[1]
     start = load(tile, r, j)
     for t in range(count):
@@ -74,7 +74,7 @@ def gather(tile, j, u, mask, count, r, W, z):  # type: ignore[no-untyped-def]
 
 @part
 def scatter(tile, j, u, mask, start, stop, shift, d, d_sum, W, r):  # type: ignore[no-untyped-def]
-    """W += Σ_t x_tᵀ d[t] and r = b W, in the tile from j on of the rows start … stop - 1."""
+    """Compute W += Σ_t x_tᵀ d[t] and r = b W, in the tile from j on of rows start … stop - 1."""
     width = W.shape[1]
     sums, r_sum = load(tile, d_sum, j), splat(tile, W.dtype.type(0))
     for i in range(start, stop):
@@ -93,7 +93,7 @@ def scatter(tile, j, u, mask, start, stop, shift, d, d_sum, W, r):  # type: igno
 
 @part
 def dot(a, i, b, j, n):  # type: ignore[no-untyped-def]
-    """Σ a[i+k] b[j+k] for k < n, n a multiple of what a register holds."""
+    """Return Σ a[i+k] b[j+k] for k < n, n a multiple of what a register holds."""
     four, one = (0, 0, 0, 0), (0,)
     step = REGISTER_BYTES // a.itemsize
     sums, rest = splat(four, a.dtype.type(0)), splat(one, a.dtype.type(0))
@@ -109,7 +109,7 @@ def dot(a, i, b, j, n):  # type: ignore[no-untyped-def]
 
 @part
 def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
-    """g[t, s] = x_t · x_s for s < t, and in the last row β."""
+    """Compute g[t, s] = x_t · x_s for s < t, and in the last row β."""
     one = (0,)
     step = REGISTER_BYTES // u.itemsize
     n = u.shape[1]
@@ -144,7 +144,7 @@ def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
 def update_rows(  # type: ignore[no-untyped-def]
     tile, x, first, count, low, high, scale, shift, no_shift, u, mask, d, d_sum, W, r
 ):
-    """The rows low … high - 1 of W += Σ_t x_tᵀ d[t], for the samples from `first` on."""
+    """Compute the rows low … high - 1 of W += Σ_t x_tᵀ d[t], for the samples from `first` on."""
     width, step = W.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
@@ -155,8 +155,8 @@ def update_rows(  # type: ignore[no-untyped-def]
 
 
 @compiled
-def affine(worker, workers, meeting, tile, x, scale, shift, u, mask, r, W, b, z):  # type: ignore[no-untyped-def]
-    """z = x W + b; each worker takes blocks of samples."""
+def affine(worker, workers, barrier, tile, x, scale, shift, u, mask, r, W, b, z):  # type: ignore[no-untyped-def]
+    """Compute z = x W + b; each worker takes blocks of samples."""
     count, (rows, width) = x.shape[0], W.shape
     step = len(tile) * (REGISTER_BYTES // W.itemsize)
     for j in range(0, width, step):
@@ -172,9 +172,9 @@ def affine(worker, workers, meeting, tile, x, scale, shift, u, mask, r, W, b, z)
 
 @compiled
 def update(  # type: ignore[no-untyped-def]
-    worker, workers, meeting, tile, x, scale, shift, no_shift, u, mask, r, d, d_sum, W
+    worker, workers, barrier, tile, x, scale, shift, no_shift, u, mask, r, d, d_sum, W
 ):
-    """W += Σ_t x_tᵀ d[t]; each worker takes rows of W."""
+    """Compute W += Σ_t x_tᵀ d[t]; each worker takes rows of W."""
     rows = W.shape[0]
     low, high = worker * rows // workers, (worker + 1) * rows // workers
     update_rows(

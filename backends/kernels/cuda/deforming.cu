@@ -26,10 +26,10 @@ extern "C" __global__ void deform(int64 count, int height, int width, const VALU
             const int64 below = row < last_row ? width : 0;
             const int beside = column < last_column;
             const VALUE *at = images + first + int64(top) * width + left;
-            const real share = column - left;
+            const real weight = column - left;
             real upper = at[0], lower = at[below];
-            upper += (real(at[beside]) - upper) * share;
-            lower += (real(at[below + beside]) - lower) * share;
+            upper += (real(at[beside]) - upper) * weight;
+            lower += (real(at[below + beside]) - lower) * weight;
             value = upper + (lower - upper) * (row - top);
         }
         if (VALUE(0.5f) == VALUE(0)) value = rint(value);  // to the even one, of integers

@@ -1,9 +1,9 @@
-"""One sample through the layers behind the first, and its errors back.
+"""One sample through the layers after the first, and its errors back.
 
 The meaning is `Backend.forward`, `losses` and `backward`. The layers lie one after the other in a
 flat buffer: the matrix transposed, so that rows are long even before a small output layer, fan_out
 rows of fan_in numbers padded to whole registers; then fan_out biases, padded likewise. Each row of
-`layout` describes one, see `_layer`. Back-propagation and the step share one pass over a weight: it
+`layout` describes one, see `_layer`. Back-propagation and the step go over a weight together: it
 is read for the error, then its step is made.
 """
 
@@ -22,7 +22,7 @@ from .lanes import REGISTER_BYTES, fma, load, splat, store
 class Network(NamedTuple):
     """What the kernels must know of a network besides its weights.
 
-    `layout` has a row for each layer behind the first, see `_layer`; `units` and `classes` are
+    `layout` has a row for each layer after the first, see `_layer`; `units` and `classes` are
     those of the first layer and the last, `activation` and `loss` are codes, momentum and penalty
     go to each step.
     """
@@ -61,7 +61,7 @@ class First(NamedTuple):
 
 @inlined
 def _layer(layout, layer):  # type: ignore[no-untyped-def]
-    """fan-in, the same padded, fan-out; where inputs and logits, matrix and biases begin."""
+    """Return fan-in, padded fan-in, fan-out; starts of inputs, logits, matrix and biases."""
     row = layout[layer]
     return row[0], row[1], row[2], row[3], row[4], row[5], row[6]
 
@@ -124,7 +124,7 @@ def _output(network, acts, label, errors):  # type: ignore[no-untyped-def]
 
 @part
 def _back_tile(tile, j, rows, columns, W, T, matrix, factor, acts, inputs, errors):  # type: ignore[no-untyped-def]
-    """One tile of columns: error = Σ_k carried[k] W[k], T[k] += factor · δ[k] · inputs."""
+    """Go over one tile of columns: error = Σ_k carried[k] W[k], T[k] += factor · δ[k] · inputs."""
     delta, carried = errors[1], errors[2]
     sums, a = splat(tile, acts.dtype.type(0)), load(tile, acts, inputs + j)
     for k in range(rows):
@@ -158,7 +158,7 @@ def _backward(network, W, T, acts, errors, factor):  # type: ignore[no-untyped-d
 
 @part
 def begin_batch(network, W, T, rate):  # type: ignore[no-untyped-def]
-    """T = μT - rate · penalty · W, biases without the penalty."""
+    """Begin with T = μT - rate · penalty · W, biases without the penalty."""
     for i in range(T.size):
         T[i] *= network.momentum
     if network.penalty != 0:

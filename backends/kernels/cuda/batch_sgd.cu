@@ -8,10 +8,10 @@
 // there is none.
 
 enum Cursor { NEXT, ROW, VALUES, LABELS, RATES, LOSSES, STEPS };  // see `begin`
-enum Factor { SHARE, KEEP, KEEP_BIAS, RATE, MEAN_RATE, SCALE };
+enum Factor { ALPHA, BETA, BIAS_BETA, RATE, MEAN_RATE, SCALE };
 enum Optimizer { SGD, MOMENTUM, ADAM };
 
-// Say where the samples to be learned are; `steps` have been made before by the optimiser.
+// Store where the samples to be learned are; the optimiser has made `steps` before.
 extern "C" __global__ void begin(int64 *cursor, const VALUE *values, const int64 *labels,
                                  const real *rates, real *losses, int64 steps) {
     cursor[NEXT] = 0;  // batch
@@ -39,14 +39,14 @@ extern "C" __global__ void inputs(int64 *cursor, int n, int batch_size, int feat
             factors[RATE] = rate;
             if (optimizer == ADAM) {  // the bias corrections of the paper's algorithm 1
                 const double steps = cursor[STEPS] + batch + 1;
-                factors[SHARE] = real(1) / n;
-                factors[KEEP] = factors[KEEP_BIAS] = 0;
+                factors[ALPHA] = real(1) / n;
+                factors[BETA] = factors[BIAS_BETA] = 0;
                 factors[MEAN_RATE] = rate / (1 - pow(beta1, steps));
                 factors[SCALE] = 1 / (1 - pow(beta2, steps));
             } else {
-                factors[SHARE] = -rate / n;
-                factors[KEEP] = optimizer == MOMENTUM ? momentum : 1 - rate * penalty;
-                factors[KEEP_BIAS] = optimizer == MOMENTUM ? momentum : 1;
+                factors[ALPHA] = -rate / n;
+                factors[BETA] = optimizer == MOMENTUM ? momentum : 1 - rate * penalty;
+                factors[BIAS_BETA] = optimizer == MOMENTUM ? momentum : 1;
             }
         }
     }
@@ -125,7 +125,7 @@ extern "C" __global__ void split(int64 count, int activation, const real *a, con
     FOR_EACH(k, count) delta[k] = error[k] * derivative(activation, a[k]);
 }
 
-// sum ← keep · sum + share · Σ δ over the n samples, as the products do for the matrices. 32 × 8
+// sum ← beta · sum + alpha · Σ δ over the n samples, as the products do for the matrices. 32 × 8
 // threads, 32 columns a thread block.
 extern "C" __global__ void column_sums(int n, int units, const real *delta, const real *factors,
                                        real *sum) {
@@ -138,8 +138,8 @@ extern "C" __global__ void column_sums(int n, int units, const real *delta, cons
     __syncthreads();
     if (threadIdx.y || column >= units) return;
     for (int y = 1; y < 8; y++) own += part[y][threadIdx.x];
-    const real before = factors[KEEP_BIAS] ? factors[KEEP_BIAS] * sum[column] : 0;
-    sum[column] = before + factors[SHARE] * own;
+    const real before = factors[BIAS_BETA] ? factors[BIAS_BETA] * sum[column] : 0;
+    sum[column] = before + factors[ALPHA] * own;
 }
 
 // w ← w + v, once v has its momentum and gradient; the penalty comes on top.

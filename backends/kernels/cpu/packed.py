@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..base import NetworkSpec
-from ..functions import Array
+from ...base import NetworkSpec
+from ...functions import Array
 from . import products
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import First
@@ -23,15 +23,15 @@ _SAMPLES_A_WORKER = 256
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    """Give zeros whose first number begins where a register's worth of memory does."""
+    """Return zeros whose first number begins where a register's worth of memory does."""
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    room = np.zeros(size + REGISTER_BYTES, np.uint8)
-    start = -room.ctypes.data % REGISTER_BYTES
-    return room[start : start + size].view(dtype).reshape(shape)
+    memory = np.zeros(size + REGISTER_BYTES, np.uint8)
+    start = -memory.ctypes.data % REGISTER_BYTES
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 def round_up(n: int, step: int) -> int:
-    """Give the lowest multiple of step that is not below n."""
+    """Return the lowest multiple of step that is not below n."""
     return -(-n // step) * step
 
 
@@ -79,7 +79,7 @@ class FirstLayer:
             self.b[k, : b.size] = b
         self.workers = workers
         self.no_shift = np.zeros_like(self.shift)
-        self.room = (
+        self.workspace = (
             aligned((workers, BLOCK, rows), dtype),
             np.zeros((workers, rows), np.uint32),
             aligned((workers, width), dtype),
@@ -87,17 +87,17 @@ class FirstLayer:
 
     @property
     def first(self) -> First:
-        """The arrays, for a kernel."""
+        """Return the arrays, for a kernel."""
         return First(self.tile, self.scale, self.shift, self.no_shift, self.W, self.b)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
-        """z = x W + b of samples as `readable` gives them; z is padded like W."""
-        mapped = (self.scale, self.shift, *self.room)
+        """Compute z = x W + b of samples as `readable` gives them; z is padded like W."""
+        mapped = (self.scale, self.shift, *self.workspace)
         work(products.affine, self._workers_for(x), self.tile, x, *mapped, self.W[0], self.b[0], z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
-        """W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
-        mapped = (self.scale, self.shift, self.no_shift, *self.room)
+        """Compute W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
+        mapped = (self.scale, self.shift, self.no_shift, *self.workspace)
         work(products.update, self._workers_for(x), self.tile, x, *mapped, d, d_sum, self.W[-1])
 
     def _workers_for(self, x: np.ndarray) -> int:
@@ -111,7 +111,7 @@ class FirstLayer:
 
 
 def readable(spec: NetworkSpec, values: Array) -> np.ndarray:
-    """Give samples as the kernels read them: uint8 or the network's dtype, row after row."""
+    """Return samples as the kernels read them: uint8 or the network's dtype, row after row."""
     dtype = np.uint8 if values.dtype == np.uint8 else spec.dtype
     return read_only(np.ascontiguousarray(values, dtype))
 
@@ -124,16 +124,16 @@ def read_only(a: Array) -> np.ndarray:
 
 
 class DeeperLayers:
-    """The layers behind the first in one flat buffer, as `online_sgd` says.
+    """The layers after the first in one flat buffer, as `layers` describes it.
 
     Attributes
     ----------
     layout : array of int, shape (layers, 7)
-        What `online_sgd._layer` reads.
+        What `layers._layer` reads.
     flat : list of arrays
         The weights, and with momentum their velocities.
     units : int
-        Room that all layers' activations take.
+        Numbers that all layers' activations take.
     """
 
     def __init__(self, spec: NetworkSpec, states: Sequence[Sequence[Array]], width: int) -> None:

@@ -15,10 +15,10 @@ from .elementwise import add
 from .lanes import REGISTER_BYTES
 from .layers import begin_batch, learn_sample
 from .products import BLOCK
-from .workers import meet
+from .workers import wait_at_barrier
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Scratch: T and d_sum for each part of a batch, d for a batch, the rest for each worker."""
 
     u: Any
@@ -40,32 +40,37 @@ def _clear(a):  # type: ignore[no-untyped-def]
 
 @part
 def _learn_part(  # type: ignore[no-untyped-def]
-    worker, p, layer, network, samples, deeper, start, begin, end, factor, room, losses
+    worker, p, layer, network, samples, deeper, start, begin, end, factor, workspace, losses
 ):
     """Take the samples begin … end - 1 forward and back; d's rows count from `start`."""
     _, rows, width = layer.W.shape
     step = len(layer.tile) * (REGISTER_BYTES // layer.W.itemsize)
-    u, mask, z, acts = room.u[worker], room.mask[worker], room.z[worker], room.acts[worker]
-    T, d_sum = room.T[p], room.d_sum[p]
+    u, mask, z, acts = (
+        workspace.u[worker],
+        workspace.mask[worker],
+        workspace.z[worker],
+        workspace.acts[worker],
+    )
+    T, d_sum = workspace.T[p], workspace.d_sum[p]
     _clear(T)
     _clear(d_sum)
     for low in range(begin, end, BLOCK):
         high = min(low + BLOCK, end)
         products.prepare(samples.x, low, high - low, 0, rows, layer.scale, u, mask)
         for j in range(0, width, step):
-            products.gather(layer.tile, j, u, mask, high - low, room.r[worker], layer.W[0], z)
+            products.gather(layer.tile, j, u, mask, high - low, workspace.r[worker], layer.W[0], z)
         for s in range(low, high):
             for j in range(width):
                 acts[j] = z[s - low, j]
-            d = room.d[s - start]
-            label, errors = samples.labels[s], room.errors[worker]
+            d = workspace.d[s - start]
+            label, errors = samples.labels[s], workspace.errors[worker]
             losses[s] = learn_sample(network, deeper, T, acts, errors, label, factor, d)
             add(T.dtype.type(1), d, d_sum)
 
 
 @part
 def _decay(low, high, momentum, decay, W):  # type: ignore[no-untyped-def]
-    """Rows of V ← μV - decay · W where there is a velocity, else of W ← W - decay · W."""
+    """Step rows of V ← μV - decay · W where there is a velocity, else of W ← W - decay · W."""
     for i in range(low, high):
         for j in range(W.shape[2]):
             if W.shape[0] == 2:
@@ -75,11 +80,11 @@ def _decay(low, high, momentum, decay, W):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def train(worker, workers, meeting, layer, network, samples, deeper, T, room, losses):  # type: ignore[no-untyped-def]
+def train(worker, workers, barrier, layer, network, samples, deeper, T, workspace, losses):  # type: ignore[no-untyped-def]
     """Learn all samples in order; as `online_sgd.train`."""
-    x, tile, W, b, r = samples.x, layer.tile, layer.W, layer.b, room.r[worker]
+    x, tile, W, b, r = samples.x, layer.tile, layer.W, layer.b, workspace.r[worker]
     n, (states, rows, width) = x.shape[0], W.shape
-    step, parts, meetings = len(tile) * (REGISTER_BYTES // W.itemsize), room.T.shape[0], 0
+    step, parts, passed = len(tile) * (REGISTER_BYTES // W.itemsize), workspace.T.shape[0], 0
     low, high = worker * rows // workers, (worker + 1) * rows // workers
     one = W.dtype.type(1)
     for start in range(0, n, samples.batch):
@@ -92,20 +97,31 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
         for p in range(worker, parts, workers):
             begin, end = start + count * p // parts, start + count * (p + 1) // parts
             _learn_part(
-                worker, p, layer, network, samples, deeper, start, begin, end, factor, room, losses
+                worker,
+                p,
+                layer,
+                network,
+                samples,
+                deeper,
+                start,
+                begin,
+                end,
+                factor,
+                workspace,
+                losses,
             )
-        if not meet(workers, meeting, meetings):
+        if not wait_at_barrier(workers, barrier, passed):
             return
 
         if worker == 0:
             begin_batch(network, deeper, T, rate)
             for p in range(parts):
-                add(one, room.T[p], T)
+                add(one, workspace.T[p], T)
             add(one, T, deeper)
-        d_sum, scratch = r, room.z[worker, 0]
+        d_sum, scratch = r, workspace.z[worker, 0]
         _clear(d_sum)
         for p in range(parts):
-            add(one, room.d_sum[p], d_sum)
+            add(one, workspace.d_sum[p], d_sum)
         if states == 2 or network.penalty != 0:
             _decay(low, high, network.momentum, rate * network.penalty, W)
         products.update_rows(
@@ -118,9 +134,9 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
             layer.scale,
             layer.shift,
             layer.no_shift,
-            room.u[worker],
-            room.mask[worker],
-            room.d,
+            workspace.u[worker],
+            workspace.mask[worker],
+            workspace.d,
             d_sum,
             W[states - 1],
             scratch,
@@ -135,6 +151,6 @@ def train(worker, workers, meeting, layer, network, samples, deeper, T, room, lo
                     b[0, j] += b[1, j]
                 else:
                     b[0, j] += d_sum[j]
-        if not meet(workers, meeting, meetings + 1):
+        if not wait_at_barrier(workers, barrier, passed + 1):
             return
-        meetings += 2
+        passed += 2

@@ -29,7 +29,7 @@ REGISTER_BYTES = _register_bytes()
 
 
 def lane_count(dtype: Any) -> int:
-    """How many numbers of a dtype a register holds."""
+    """Return how many numbers of a dtype a register holds."""
     return REGISTER_BYTES // np.dtype(dtype).itemsize
 
 
@@ -43,7 +43,7 @@ class Lanes(types.Type):
 
     @property
     def register(self) -> ir.VectorType:
-        """LLVM's type of one of them."""
+        """Return LLVM's type of one of them."""
         scalar = ir.FloatType() if self.dtype == types.float32 else ir.DoubleType()
         return ir.VectorType(scalar, REGISTER_BYTES * 8 // self.dtype.bitwidth)
 
@@ -55,7 +55,7 @@ class _LanesModel(models.PrimitiveModel):
 
 
 def _build(builder: Any, lanes: Lanes, one: Any) -> Any:
-    """Put a value together from `one(k)` for each of its registers."""
+    """Build a value from `one(k)` for each of its registers."""
     value = ir.Constant(ir.ArrayType(lanes.register, lanes.count), ir.Undefined)
     for k in range(lanes.count):
         value = builder.insert_value(value, one(k), k)
@@ -81,7 +81,7 @@ def _address(context: Any, builder: Any, array_type: Any, args: Any, lanes: Lane
 
 @intrinsic
 def load(typing: Any, tile: Any, array: Any, start: Any) -> Any:
-    """The numbers of a C-contiguous array of any shape from its `start`-th on."""
+    """Return the numbers of a C-contiguous array of any shape from its `start`-th on."""
     lanes = Lanes(array.dtype, tile.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -114,7 +114,7 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
 
 @intrinsic
 def splat(typing: Any, tile: Any, scalar: Any) -> Any:
-    """The same number everywhere."""
+    """Return a value with the same number everywhere."""
     lanes = Lanes(scalar, tile.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -126,7 +126,7 @@ def splat(typing: Any, tile: Any, scalar: Any) -> Any:
 
 @intrinsic
 def fma(typing: Any, factor: Any, value: Any, addend: Any) -> Any:
-    """factor · value + addend, the factor a number or a value of the same size."""
+    """Return factor · value + addend, the factor a number or a value of the same size."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         factors, values, addends = args
@@ -144,7 +144,7 @@ def fma(typing: Any, factor: Any, value: Any, addend: Any) -> Any:
 
 @intrinsic
 def total(typing: Any, value: Any) -> Any:
-    """The sum of all numbers of a value."""
+    """Return the sum of all numbers of a value."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         sums = builder.extract_value(args[0], 0)
@@ -170,7 +170,7 @@ def total(typing: Any, value: Any) -> Any:
 
 @intrinsic
 def lowest_bit(typing: Any, mask: Any) -> Any:
-    """The index of the lowest bit set in an unsigned number that is not zero."""
+    """Return the index of the lowest bit set in an unsigned number that is not zero."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.zext(builder.cttz(args[0], cgutils.true_bit), ir.IntType(64))

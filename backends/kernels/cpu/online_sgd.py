@@ -1,6 +1,6 @@
 """Training with small batches, compiled: blocks of delayed updates, skipping the inputs' zeros.
 
-The meaning is `Backend.online_sgd`. For a block of samples with inputs X, first-layer weights W
+The meaning is `delayed.OnlineSGD`. For a block of samples with inputs X, first-layer weights W
 (and b) at its start and the steps d_s = -η δ_1 that its samples will make,
 
     Z = X W + b                                   products.gather
@@ -15,7 +15,7 @@ The meaning is `Backend.online_sgd`. For a block of samples with inputs X, first
 
 where η is the learning rate over the size of the batch, and the + 1 stands beside a bias. T starts
 at zero, or with momentum μ and decay p at μT - ηpW; both enter the first layer through the
-coefficients of `base.block_coefficients`. For single samples without either, T is W itself.
+coefficients of `delayed.block_coefficients`. For single samples without either, T is W itself.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .compiling import compiled, inlined, part
 from .elementwise import add
 from .lanes import REGISTER_BYTES, fma, load, store
 from .layers import begin_batch, learn_sample
-from .workers import meet
+from .workers import wait_at_barrier
 
 
-class Room(NamedTuple):
+class Workspace(NamedTuple):
     """Scratch. u and mask are for two blocks a worker, mixing for two blocks, since one block is
     prepared while another is learned; each worker's u is in its own cache."""
 
@@ -46,9 +46,9 @@ class Room(NamedTuple):
 
 
 @inlined
-def _recurrence(tile, network, samples, W, T, room, mixing, first, count, losses):  # type: ignore[no-untyped-def]
+def _recurrence(tile, network, samples, W, T, workspace, mixing, first, count, losses):  # type: ignore[no-untyped-def]
     """Run the samples first … first + count - 1 through the network, one after the other."""
-    z, d, acts, batch = room.z[0], room.d, room.acts, samples.batch
+    z, d, acts, batch = workspace.z[0], workspace.d, workspace.acts, samples.batch
     width, step = z.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
     direct = batch == 1 and network.momentum == 0 and network.penalty == 0
     for t in range(count):
@@ -69,7 +69,7 @@ def _recurrence(tile, network, samples, W, T, room, mixing, first, count, losses
             W,
             W if direct else T,
             acts,
-            room.errors,
+            workspace.errors,
             samples.labels[first + t],
             factor,
             d[t],
@@ -81,7 +81,7 @@ def _recurrence(tile, network, samples, W, T, room, mixing, first, count, losses
 
 @part
 def _weigh(c, batch, count, z, mixing):  # type: ignore[no-untyped-def]
-    """z[0] = Σ_k c_k z[k], and mixing times its coefficients."""
+    """Compute z[0] = Σ_k c_k z[k], and multiply mixing by its coefficients."""
     for t in range(count):
         at = t // batch
         for j in range(z.shape[2]):
@@ -105,7 +105,7 @@ def _carry(c, states):  # type: ignore[no-untyped-def]
 
 @part
 def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
-    """steps[t] = c[t's batch] · d[t]."""
+    """Compute steps[t] = c[t's batch] · d[t]."""
     for t in range(count):
         for j in range(d.shape[1]):
             steps[t, j] = c[t // batch] * d[t, j]
@@ -113,7 +113,7 @@ def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
 
 @part
 def _sum(count, steps):  # type: ignore[no-untyped-def]
-    """The last row is the sum of the first."""
+    """Sum the first rows up into the last."""
     total = steps[-1]
     for j in range(total.size):
         total[j] = steps[0, j]
@@ -123,10 +123,17 @@ def _sum(count, steps):  # type: ignore[no-untyped-def]
 
 @inlined
 def _learn(  # type: ignore[no-untyped-def]
-    layer, network, samples, coefficients, deeper, T, room, mixing, first, count, block, losses
+    layer, network, samples, coefficients, deeper, T, workspace, mixing, first, count, block, losses
 ):
     """Learn a block whose z and mixing come from plain products; fills steps for `scatter`."""
-    W, b, z, d, steps, batch = layer.W, layer.b, room.z, room.d, room.steps, samples.batch
+    W, b, z, d, steps, batch = (
+        layer.W,
+        layer.b,
+        workspace.z,
+        workspace.d,
+        workspace.steps,
+        samples.batch,
+    )
     one = W.dtype.type(1)
     if coefficients is not None:
         c, c_b = coefficients[0, first // block], coefficients[1, first // block]
@@ -143,7 +150,7 @@ def _learn(  # type: ignore[no-untyped-def]
             add(one, b[0], z[0, t])
             for s in range(t):
                 mixing[t, s] += one
-    _recurrence(layer.tile, network, samples, deeper, T, room, mixing, first, count, losses)
+    _recurrence(layer.tile, network, samples, deeper, T, workspace, mixing, first, count, losses)
     if coefficients is None:  # d is steps[0]
         _sum(count, steps[0])
         if network.bias:
@@ -164,13 +171,24 @@ def _learn(  # type: ignore[no-untyped-def]
 
 @compiled
 def train(  # type: ignore[no-untyped-def]
-    worker, workers, meeting, layer, network, samples, block, coefficients, deeper, T, room, losses
+    worker,
+    workers,
+    barrier,
+    layer,
+    network,
+    samples,
+    block,
+    coefficients,
+    deeper,
+    T,
+    workspace,
+    losses,
 ):
     """Learn all samples in order.
 
     Parameters
     ----------
-    worker, workers, meeting : see `workers`
+    worker, workers, barrier : see `workers`
     layer : First
         W (1, rows, width) and b (1, width); with momentum 2 instead of 1, the second the velocity.
     network : Network
@@ -181,17 +199,17 @@ def train(  # type: ignore[no-untyped-def]
         For each block those of W and of b; None without momentum and decay, for which a simpler
         kernel is compiled.
     deeper, T : array
-        The layers behind the first, and their steps, with momentum the velocity.
-    room : Room
+        The layers after the first, and their steps, with momentum the velocity.
+    workspace : Workspace
     losses : array
         Of every sample.
 
     W, b, deeper, T and losses are written.
     """
-    x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, room.r
+    x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, workspace.r
     n, (states, rows, width) = x.shape[0], W.shape
     columns = len(tile) * (REGISTER_BYTES // W.itemsize)
-    blocks, meetings = -(-n // block), 0
+    blocks, passed = -(-n // block), 0
     upcoming = min(block, n)
     for k in range(states):
         for j in range(worker * columns, width, workers * columns):
@@ -200,8 +218,8 @@ def train(  # type: ignore[no-untyped-def]
     for turn in range(-1, blocks + 1):
         now, other = turn % 2, 1 - turn % 2
         first, count = turn * block, upcoming
-        u, mask = room.u[worker, now], room.mask[worker, now]
-        other_u, other_mask = room.u[worker, other], room.mask[worker, other]
+        u, mask = workspace.u[worker, now], workspace.mask[worker, now]
+        other_u, other_mask = workspace.u[worker, other], workspace.mask[worker, other]
         if turn >= 0:
             for j in range(worker * columns, width, workers * columns):
                 for k in range(states):
@@ -214,16 +232,16 @@ def train(  # type: ignore[no-untyped-def]
                             0,
                             rows,
                             shift,
-                            room.steps[k],
-                            room.steps[k, -1],
+                            workspace.steps[k],
+                            workspace.steps[k, -1],
                             W[k],
                             r[k],
                         )
                     if turn < blocks:
-                        products.gather(tile, j, u, mask, count, r[k], W[k], room.z[k])
-            if turn == blocks or not meet(workers, meeting, meetings):
+                        products.gather(tile, j, u, mask, count, r[k], W[k], workspace.z[k])
+            if turn == blocks or not wait_at_barrier(workers, barrier, passed):
                 return
-            meetings += 1
+            passed += 1
             if worker == 0:
                 _learn(
                     layer,
@@ -232,8 +250,8 @@ def train(  # type: ignore[no-untyped-def]
                     coefficients,
                     deeper,
                     T,
-                    room,
-                    room.mixing[now],
+                    workspace,
+                    workspace.mixing[now],
                     first,
                     count,
                     block,
@@ -244,7 +262,7 @@ def train(  # type: ignore[no-untyped-def]
         if upcoming > 0:
             products.prepare(x, first + block, upcoming, 0, rows, layer.scale, other_u, other_mask)
             if worker == workers - 1:
-                products.gram(other_u, upcoming, shift, room.mixing[other])
-        if not meet(workers, meeting, meetings):
+                products.gram(other_u, upcoming, shift, workspace.mixing[other])
+        if not wait_at_barrier(workers, barrier, passed):
             return
-        meetings += 1
+        passed += 1

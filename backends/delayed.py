@@ -1,0 +1,194 @@
+"""Batch size 1, exactly, as matrix products: the weights change after every sample, in blocks.
+
+Within a block W_1 changes by x_sᵀ d_s a sample, so what sample t sees of it is known without
+forming it (a delayed, rank-B update):
+
+    z_t = x_t W + b + Σ_(s<t) (x_t · x_s + 1) d_s
+
+with the + 1 only beside a bias. X W and the Gram matrix X Xᵀ are one matrix product a block; what
+is left to do in sequence is small. Momentum and decay change nothing but the coefficients of these
+terms, see `block_coefficients`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from .functions import Array
+
+if TYPE_CHECKING:
+    from .base import Backend, Layer, NetworkSpec
+    from .feeding import Batches
+
+
+class BlockCoefficients(NamedTuple):
+    """How W_t and its velocity V_t follow from a block's start, W_0 and U, and its steps d_s.
+
+    ``W_t = start[t] W_0 + velocity[t] U + Σ_(s<t) steps[t][s] x_sᵀ d_s`` for t = 0 … B, and
+    ``V_B = end_start W_0 + end_velocity U + Σ_s end_steps[s] x_sᵀ d_s``.
+    """
+
+    start: Any
+    velocity: Any
+    steps: Any
+    end_start: Any
+    end_velocity: Any
+    end_steps: Any
+
+
+def block_coefficients(
+    rates: tuple[float, ...], momentum: float, penalty: float
+) -> BlockCoefficients:
+    """Unroll V ← μV - η_s p W + xᵀd, W ← W + V over a block of samples.
+
+    Both states are linear in W_0, U and every d_s, so one pair of numbers for each of
+    them, carried through the B steps, is the whole of momentum, decay and changing rates.
+    """
+    size = len(rates)
+    # columns: W_0, U, d_0 … d_(B-1)
+    weight = [1.0, 0.0] + [0.0] * size
+    speed = [0.0, 1.0] + [0.0] * size
+    rows = [weight]
+    for t, rate in enumerate(rates):
+        speed = [momentum * v - rate * penalty * w for v, w in zip(speed, weight, strict=True)]
+        speed[2 + t] = 1.0
+        weight = [w + v for w, v in zip(weight, speed, strict=True)]
+        rows.append(weight)
+    return BlockCoefficients(
+        start=[row[0] for row in rows],
+        velocity=[row[1] for row in rows],
+        steps=[row[2:] for row in rows],
+        end_start=speed[0],
+        end_velocity=speed[1],
+        end_steps=speed[2:],
+    )
+
+
+def _on_device(
+    xp: Any, dtype: Any, rates: tuple[float, ...], momentum: float, penalty: float
+) -> BlockCoefficients:
+    host = block_coefficients(rates, momentum, penalty)
+    return BlockCoefficients(*(xp.asarray(c, dtype=dtype) for c in host))
+
+
+class OnlineSGD:
+    """SGD with batch size 1 on one network.
+
+    Parameters
+    ----------
+    backend : Backend
+        Whose operations the sequential part consists of.
+    spec : NetworkSpec
+    weights, velocities : sequence of arrays
+        As `Backend.sgd` takes them; changed in place.
+    momentum, penalty : float
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        velocities: Sequence[Array],
+        momentum: float,
+        penalty: float,
+    ) -> None:
+        self._backend, self._spec = backend, spec
+        self._momentum, self._penalty = momentum, penalty
+        first = 2 if spec.bias else 1
+        self._W, self._b = spec.layers(weights)[0]
+        nothing: Layer = None, None
+        self._U, self._u = spec.layers(velocities)[0] if velocities else nothing
+        self._deeper, self._deeper_velocities = weights[first:], velocities[first:]
+        # at a constant rate all whole blocks have the same
+        self._coefficients = lru_cache(maxsize=4)(partial(_on_device, backend.xp, spec.dtype))
+
+    def learn(self, batches: Batches) -> Array:
+        """Learn samples in order, `block_size` of the backend at a time; returns their losses."""
+        backend, n = self._backend, batches.labels.shape[0]
+        losses = []
+        for start in range(0, n, backend.block_size):
+            block = slice(start, min(start + backend.block_size, n))
+            x = backend.inputs(self._spec, batches.values[block, :])
+            losses.append(self._learn_block(x, batches.labels[block], tuple(batches.rates[block])))
+        return backend.xp.concat(losses)
+
+    def _learn_block(self, x: Array, labels: Array, rates: tuple[float, ...]) -> Array:
+        W, b, U, u = self._W, self._b, self._U, self._u
+        z = x @ W
+        mixing = x @ x.T
+        if U is None and not self._penalty:  # every coefficient is one
+            if b is not None:
+                z += b
+                mixing += 1
+            d, losses = self._recurrence(z, mixing, labels, rates)
+            W += x.T @ d
+            if b is not None:
+                b += self._backend.xp.sum(d, axis=0)
+            return losses
+        of_W = self._coefficients(rates, self._momentum, self._penalty)
+        of_b = self._coefficients(rates, self._momentum, 0.0)
+        z *= of_W.start[:-1, None]
+        mixing *= of_W.steps[:-1, :]
+        if U is not None:
+            z += of_W.velocity[:-1, None] * (x @ U)
+        if b is not None:
+            z += b
+            mixing += of_b.steps[:-1, :]
+            if u is not None:
+                z += of_b.velocity[:-1, None] * u
+        d, losses = self._recurrence(z, mixing, labels, rates)
+        _end_block(of_W, W, U, x.T, d)
+        if b is not None:
+            _end_block(of_b, b, u, self._backend.xp.ones_like(labels, dtype=self._spec.dtype), d)
+        return losses
+
+    def _recurrence(
+        self, z: Array, mixing: Array, labels: Array, rates: tuple[float, ...]
+    ) -> tuple[Array, Array]:
+        """Run the sequential part of a block, in which the deeper layers change.
+
+        Parameters
+        ----------
+        z : array, shape (B, sizes[1])
+            Each sample's first pre-activation as far as the block's start determines it.
+        mixing : array, shape (B, B)
+            ``mixing[t, s]`` is what sample t's z gets of the step d_s, for s < t.
+
+        Returns
+        -------
+        d : array, shape (B, sizes[1])
+            The first layer's steps, -η δ_1.
+        losses : array, shape (B,)
+        """
+        backend, spec = self._backend, self._spec
+        d = backend.xp.zeros_like(z)
+        losses = backend.xp.zeros_like(z[:, 0])
+        targets = backend.targets(spec, labels)
+        layers = spec.layers(self._deeper)
+        for t, rate in enumerate(rates):
+            now = slice(t, t + 1)
+            z_t = z[now, :] + mixing[now, :t] @ d[:t, :]
+            hidden, kept, logits, outputs = backend.forward(spec, layers, z_t)
+            losses[now] = backend.losses(spec, logits, outputs, targets[now, :])
+            deltas = backend.backward(spec, layers, kept, outputs, targets[now, :])
+            d[now, :] = -rate * deltas[0]
+            products = backend.products(hidden, deltas[1:])
+            gradients = backend.gradients(layers, products, deltas[1:], self._penalty)
+            for i, (w, gradient) in enumerate(zip(self._deeper, gradients, strict=True)):
+                velocity = self._deeper_velocities[i] if self._momentum else None
+                backend.sgd_step(w, velocity, gradient, rate, self._momentum)
+        return d, losses
+
+
+def _end_block(c: BlockCoefficients, w: Array, velocity: Array | None, xT: Array, d: Array) -> None:
+    """Carry w (and its velocity) over a whole block."""
+    end = c.start[-1] * w + xT @ (c.steps[-1, :, None] * d)
+    if velocity is not None:
+        end += c.velocity[-1] * velocity
+        velocity[...] = (
+            c.end_start * w + c.end_velocity * velocity + xT @ (c.end_steps[:, None] * d)
+        )
+    w[...] = end

@@ -1,0 +1,152 @@
+"""What a device must do besides the network's operations: hold arrays, deliver samples, draw noise.
+
+All in plain calls of the Python array API standard, except for what begins or ends on the host.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .feeding import Feed, Resident
+from .functions import Array
+from .images import deform, smooth
+from .noise import HostNoise, Noise
+
+if TYPE_CHECKING:
+    from .base import NetworkSpec
+
+
+class BackendUnavailable(RuntimeError):
+    """A device that was asked for cannot be used; the message says why and what to type."""
+
+
+class Device:
+    """Arrays on one device.
+
+    Parameters
+    ----------
+    xp : module
+        A namespace of the Python array API standard.
+    name : str
+        What the user calls it: "cpu", "gpu:0".
+    device_name : str
+        What the maker calls it.
+
+    Attributes
+    ----------
+    reason : str
+        Why `select("auto")` chose this device; empty where it was asked for by name.
+    matmul : str
+        As `select` takes it: what the factors of float32 matrix products are rounded to.
+    threads : int
+        Of the host that compute; with another number sums may be rounded otherwise.
+    """
+
+    reason = ""
+    matmul = "float32"
+    threads = 1
+
+    def __init__(self, xp: Any, name: str, device_name: str) -> None:
+        self.xp = xp
+        self.name = name
+        self.device_name = device_name
+        self._array_type = type(xp.empty(0))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}: {self.device_name}>"
+
+    def make_current(self) -> None:
+        """Run on this device what the calling thread does from now on."""
+
+    def synchronize(self) -> None:
+        """Wait until the device has finished all work handed to it."""
+
+    # --- training on it -----------------------------------------------------------------
+
+    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+        """Return whether `sgd` learns such a network faster than the textbook would."""
+        return False
+
+    def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
+        """Return a network, as small as may be, for which training compiles the same kernels."""
+        return spec
+
+    def release(self) -> None:
+        """Free what training keeps from call to call, which refers to the weights."""
+
+    def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
+        """Return a context to compute in with NumPy between the network's operations."""
+        return nullcontext()
+
+    # --- arrays -------------------------------------------------------------------------
+
+    def asarray(self, a: Any, dtype: Any = None) -> Array:
+        """Move an array to the device.
+
+        Parameters
+        ----------
+        a : array or nested sequence of real numbers
+            Host or device array, any strides, byte order and writability. What is on the
+            device with the right dtype already is returned as it is, not copied.
+        dtype : dtype of `xp` or str, optional
+            Kept if not given, but for what no device computes with: a host array's booleans
+            become uint8, its float16 float32, and its extended precision float64.
+
+        Raises
+        ------
+        TypeError
+            If a host array's values are not real numbers.
+        """
+        if isinstance(dtype, str):
+            dtype = getattr(self.xp, dtype)
+        if self.is_host(a):
+            a = self.xp.asarray(self.host_array(a))
+        return a if dtype is None else self.xp.astype(a, dtype, copy=False)
+
+    def is_host(self, a: Any) -> bool:
+        """Return whether that is anything but an array of this device."""
+        return isinstance(a, np.ndarray) or not isinstance(a, self._array_type)
+
+    def host_array(self, a: Any) -> np.ndarray:
+        """Return an array of the host as `asarray` says: contiguous, of a dtype to keep."""
+        host = np.asarray(a)
+        if host.dtype.kind not in "buif":
+            raise TypeError(f"expected an array of real numbers, got dtype {host.dtype}")
+        native = host.dtype.newbyteorder("=")
+        odd = {np.bool_: np.uint8, np.float16: np.float32, np.longdouble: np.float64}
+        return np.asarray(host, odd.get(native.type, native), order="C")
+
+    def to_numpy(self, a: Array) -> np.ndarray:
+        """Copy a device array to the host."""
+        return np.array(a)
+
+    # --- samples and random numbers -----------------------------------------------------
+
+    def place_samples(self, a: Any) -> Array:
+        """Move samples to the device; a backend may leave on the host what is too large for it."""
+        return self.asarray(a)
+
+    def feed(self, values: Array, labels: Array, unit: int) -> Feed:
+        """Prepare to deliver placed samples in any order; parts end after multiples of `unit`."""
+        return Resident(self.xp, values, labels)
+
+    def rng(self, seed: int | None) -> np.random.Generator:
+        """Return the host generator of weights and sample order, the same on every device."""
+        return np.random.default_rng(seed)
+
+    def noise(self, *key: int) -> Noise:
+        """Return the generator that a step draws from on the device, by numbers of zero or more."""
+        return HostNoise(self.xp, key)
+
+    # --- images -------------------------------------------------------------------------
+
+    def smooth(self, fields: Array, down: Array, across: Array) -> Array:
+        """See `images.smooth`."""
+        return smooth(self.xp, fields, down, across)
+
+    def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
+        """See `images.deform`."""
+        return deform(self.xp, images, maps, fields, background)

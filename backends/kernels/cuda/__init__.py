@@ -1,0 +1,1 @@
+"""The GPU's kernels in CUDA C++, and what launches them."""

@@ -1,0 +1,96 @@
+"""CUDA C++ compiled at run time, for whoever hands over the `cupy` module."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...base import NetworkSpec
+from ...functions import Array
+
+NULL = np.uintp(0)
+_THREADS = 256
+
+
+# what a source needs before it, besides what all do
+_HEADERS = {"online_sgd": ("blocks.cuh", "first_layer.cuh", "deeper_layers.cuh")}
+
+
+@cache
+def source(name: str) -> str:
+    """Read a kernel's source, after the headers that it needs."""
+    files = ("network.cuh", *_HEADERS.get(name, ()), f"{name}.cu")
+    return "\n".join((Path(__file__).parent / file).read_text() for file in files)
+
+
+class Kernels:
+    """The kernels of one source, compiled by NVRTC for one set of macros.
+
+    Parameters
+    ----------
+    cupy : module
+    name : str
+        Of the source, without its ending.
+    dtype, values : dtype
+        Of weights and arithmetic, and of the samples.
+    **macros : int
+        What else is fixed when it is compiled.
+    """
+
+    def __init__(self, cupy: Any, name: str, dtype: Any, values: Any, **macros: int) -> None:
+        names = {"REAL": np.dtype(dtype).name, "VALUE": np.dtype(values).name} | macros
+        options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in names.items()))
+        self._module = cupy.RawModule(code=source(name), options=options)
+        self._kernel = lru_cache(self._module.get_function)
+
+    def __call__(
+        self, name: str, grid: int, threads: int | tuple[int, int], *args: Any, shared: int = 0
+    ) -> None:
+        """Launch a kernel on the current stream.
+
+        Parameters
+        ----------
+        name : str
+        grid, threads : int or tuple
+            Thread blocks, and threads of each.
+        *args : device arrays and NumPy scalars
+            None is a null pointer, an int is an int32.
+        shared : int
+            Bytes of dynamic shared memory.
+        """
+        self.bind(name, grid, threads, *args, shared=shared)()
+
+    def bind(
+        self, name: str, grid: int, threads: int | tuple[int, int], *args: Any, shared: int = 0
+    ) -> Callable[..., None]:
+        """Make a function that launches with further arguments, which come before these."""
+        kernel = self._kernel(name)
+        if shared:  # with the static one it may be more than a kernel has unasked
+            kernel.max_dynamic_shared_size_bytes = shared
+        block = threads if isinstance(threads, tuple) else (threads,)
+        bound = tuple(map(_argument, args))
+        return lambda *first: kernel((grid,), block, (*first, *bound), shared_mem=shared)
+
+    def for_each(self, name: str, count: int, *args: Any) -> None:
+        """Launch a kernel of `FOR_EACH`, whose first argument is the count."""
+        self(name, min(-(-count // _THREADS), 1 << 16), _THREADS, np.int64(count), *args)
+
+    def for_rows(self, name: str, rows: int, *args: Any) -> None:
+        """Launch a kernel that takes a thread block a row."""
+        self(name, rows, _THREADS, *args)
+
+
+def input_map(spec: NetworkSpec) -> tuple[Array, Array, int, int]:
+    """List what the kernels' `InputMap` is made of: each of the two may be a number or a vector."""
+    return spec.scale, spec.shift, spec.scale.ndim, spec.shift.ndim
+
+
+def _argument(a: Any) -> Any:
+    if a is None:
+        return NULL
+    # CuPy takes Python's own for 64 bits
+    return np.int32(a) if isinstance(a, int) else a

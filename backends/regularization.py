@@ -1,0 +1,284 @@
+"""Dropout and batch normalisation: what training adds to a network's layers, behind one interface.
+
+A `Hook` stands at one place of a network. `Backend.forward` passes a batch's numbers through it,
+`Backend.backward` passes the error back through it, and neither knows what it does. A training has
+one `Regularization`; of each batch it makes the hooks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from .functions import Array
+from .noise import Noise
+
+if TYPE_CHECKING:
+    from .base import Backend, Layer, NetworkSpec
+
+
+class Hook(Protocol):
+    """What is done to the numbers of a batch at one place of a network, shape (n, units)."""
+
+    def forward(self, a: Array) -> Array:
+        """Return what takes the place of a."""
+
+    def backward(self, error: Array) -> Array:
+        """Turn the error of what `forward` returned into the error of a."""
+
+
+class Identity:
+    """The hook of a place where nothing is done."""
+
+    def forward(self, a: Array) -> Array:
+        return a
+
+    def backward(self, error: Array) -> Array:
+        return error
+
+
+class Dropout:
+    """Multiply by a mask, of `dropout_masks`; what is dropped has no part in the error."""
+
+    def __init__(self, mask: Array) -> None:
+        self._mask = mask
+
+    def forward(self, a: Array) -> Array:
+        return a * self._mask
+
+    def backward(self, error: Array) -> Array:
+        return error * self._mask
+
+
+class Moments(NamedTuple):
+    """Running mean and variance of a hidden layer's sums z, each of shape (units,)."""
+
+    mean: Array
+    variance: Array
+
+
+class BatchNormalization:
+    """Normalise a hidden layer's sums over a batch, z ↦ γ (z - mean) / √(variance + ε) + β.
+
+    Ioffe and Szegedy 2015, *Batch Normalization*, algorithm 1, and the way back of its section 3.
+    Mean and variance are the batch's, and move the running ones by a tenth.
+
+    Parameters
+    ----------
+    xp : module
+    gain, shift : array, shape (units,)
+        γ and β, which are learned.
+    moments : Moments
+        Changed in place.
+
+    Attributes
+    ----------
+    gain_gradient, shift_gradient : array, shape (units,)
+        After `backward`, their mean gradients over the batch.
+    """
+
+    epsilon = 1e-5
+
+    def __init__(self, xp: Any, gain: Array, shift: Array, moments: Moments) -> None:
+        self.xp, self.gain, self.shift, self.moments = xp, gain, shift, moments
+
+    def forward(self, a: Array) -> Array:
+        xp, n = self.xp, a.shape[0]
+        mean = xp.mean(a, axis=0)
+        z = a - mean
+        variance = xp.mean(z * z, axis=0)
+        self._scale = 1 / xp.sqrt(variance + self.epsilon)
+        self._normal = z * self._scale
+        if n > 1:  # a single sample has no variance
+            for moment, now in zip(self.moments, (mean, variance * (n / (n - 1))), strict=True):
+                moment += 0.1 * (now - moment)
+        return self.gain * self._normal + self.shift
+
+    def backward(self, error: Array) -> Array:
+        self.shift_gradient = self.xp.mean(error, axis=0)
+        self.gain_gradient = self.xp.mean(error * self._normal, axis=0)
+        rest = error - self.shift_gradient - self._normal * self.gain_gradient
+        return self.gain * self._scale * rest
+
+
+class LayerHooks(NamedTuple):
+    """The hooks of a hidden layer: on its sums z, and on its activations a = f(z)."""
+
+    sums: Hook = Identity()
+    activations: Hook = Identity()
+
+
+PLAIN_LAYER = LayerHooks()
+
+
+class NetworkHooks:
+    """The hooks of a whole network, and what they ask of its weights; these do nothing.
+
+    Attributes
+    ----------
+    hidden : sequence of LayerHooks
+        Of the hidden layers, or empty.
+    """
+
+    hidden: Sequence[LayerHooks] = ()
+
+    def layers(self, spec: NetworkSpec, weights: Sequence[Array]) -> list[Layer]:
+        """Pair the weights up as (W, b), with None for a bias that is a hook's."""
+        return spec.layers(weights)
+
+    def inputs(
+        self, backend: Backend, spec: NetworkSpec, values: Array
+    ) -> tuple[NetworkSpec, Array]:
+        """Return the samples to learn, and the network with the input map that they take."""
+        return spec, values
+
+    def gradients(self, gradients: list[Array]) -> list[Array]:
+        """Add the hooks' own to the gradients of `layers`, in the order of the weights."""
+        return gradients
+
+
+NO_HOOKS = NetworkHooks()
+
+
+class BatchHooks(NetworkHooks):
+    """The hooks of a network for one batch.
+
+    Parameters
+    ----------
+    xp : module
+    spec : NetworkSpec
+    weights : sequence of arrays
+        W1, b1, W2, …, and with moments the gain of every hidden layer after them.
+    masks : sequence of arrays or None
+        From `dropout_masks`; empty without dropout.
+    moments : sequence of Moments
+        Of the hidden layers if they are normalised, which needs biases: each is the shift.
+    """
+
+    def __init__(
+        self,
+        xp: Any,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        masks: Sequence[Array | None] = (),
+        moments: Sequence[Moments] = (),
+    ) -> None:
+        plain = len(spec.shapes)
+        self._layers = spec.layers(weights[:plain])
+        self._norms = []
+        for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
+            W, b = self._layers[layer]
+            self._norms.append(BatchNormalization(xp, gain, b, of_layer))
+            self._layers[layer] = W, None
+        self._input_mask, *hidden_masks = masks or (None,)
+        self.hidden = [
+            LayerHooks(norm or Identity(), Identity() if mask is None else Dropout(mask))
+            for norm, mask in zip_longest(self._norms, hidden_masks)
+        ]
+
+    def layers(self, spec: NetworkSpec, weights: Sequence[Array]) -> list[Layer]:
+        return self._layers
+
+    def inputs(
+        self, backend: Backend, spec: NetworkSpec, values: Array
+    ) -> tuple[NetworkSpec, Array]:
+        if self._input_mask is None:
+            return spec, values
+        one = backend.xp.asarray(1.0, dtype=spec.dtype)
+        without_map = replace(spec, scale=one, shift=backend.xp.zeros_like(one))
+        return without_map, backend.inputs(spec, values) * self._input_mask
+
+    def gradients(self, gradients: list[Array]) -> list[Array]:
+        for layer, norm in enumerate(self._norms):
+            gradients.insert(2 * layer + 1, norm.shift_gradient)
+        return gradients + [norm.gain_gradient for norm in self._norms]
+
+
+@dataclass(frozen=True, eq=False)
+class Regularization:
+    """The dropout and the batch normalisation of a training; true if there is any.
+
+    Attributes
+    ----------
+    dropped : tuple of float
+        Probabilities with which inputs and hidden units are dropped while a sample is learned.
+    moments : sequence of Moments
+        Of every hidden layer if the layers are batch-normalised, else empty; changed by training.
+    """
+
+    dropped: tuple[float, float] = (0.0, 0.0)
+    moments: Sequence[Moments] = ()
+
+    def __bool__(self) -> bool:
+        return any(self.dropped) or bool(self.moments)
+
+    def hooks(
+        self,
+        backend: Backend,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        n: int,
+        key: tuple[int, ...],
+    ) -> NetworkHooks:
+        """Make the hooks of a batch of n samples, whose noise follows from the key."""
+        if not self:
+            return NO_HOOKS
+        masks: Sequence[Array | None] = ()
+        if any(self.dropped):
+            # one number more than the key of a deformation, which is drawn from the same
+            masks = dropout_masks(backend.xp, spec, n, self.dropped, backend.noise(*key, 0))
+        return BatchHooks(backend.xp, spec, weights, masks, self.moments)
+
+
+NO_REGULARIZATION = Regularization()
+
+
+def dropout_masks(
+    xp: Any, spec: NetworkSpec, n: int, dropped: tuple[float, float], noise: Noise
+) -> list[Array | None]:
+    """Draw what n samples' inputs and hidden units are multiplied by while they are learned.
+
+    0 with the probability that they are to be dropped, else 1 / (1 - probability), so that their
+    sums keep their mean and nothing is to be done when the network answers: dropout (Srivastava et
+    al. 2014) in its inverted form.
+
+    Returns
+    -------
+    list of arrays or None
+        Of the inputs and of each hidden layer; None where the probability is 0.
+    """
+
+    def mask(units: int, probability: float) -> Array | None:
+        if not probability:
+            return None
+        drawn = noise.uniform((n, units), spec.dtype)
+        return xp.astype(drawn >= probability, spec.dtype) / (1 - probability)
+
+    of_inputs, of_hidden = dropped
+    first, *hidden = spec.sizes[:-1]
+    return [mask(first, of_inputs), *(mask(units, of_hidden) for units in hidden)]
+
+
+def new_normalization(xp: Any, spec: NetworkSpec) -> tuple[list[Array], list[Moments]]:
+    """Make the gains, 1, and the running moments, 0 and 1, of every hidden layer."""
+    gains = [xp.ones(units, dtype=spec.dtype) for units in spec.sizes[1:-1]]
+    return gains, [Moments(xp.zeros_like(gain), xp.ones_like(gain)) for gain in gains]
+
+
+def fold_normalization(
+    xp: Any, spec: NetworkSpec, weights: Sequence[Array], moments: Sequence[Moments]
+) -> list[Array]:
+    """Turn a batch-normalised network into one that answers alike and has W and b alone.
+
+    With the running moments in the batch's place a normalisation is one more affine map, and
+    goes into the weights: W γ / √(variance + ε) and β - γ mean / √(variance + ε).
+    """
+    plain = len(spec.shapes)
+    result = list(weights[:plain])
+    for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
+        scale = gain / xp.sqrt(of_layer.variance + BatchNormalization.epsilon)
+        result[2 * layer] = result[2 * layer] * scale
+        result[2 * layer + 1] = result[2 * layer + 1] - scale * of_layer.mean
+    return result
