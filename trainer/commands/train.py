@@ -254,6 +254,13 @@ def run(
             facts["resumed"] = f"after {after}, from {checkpoint.path}"
             event["resumed_from"] = str(checkpoint.path)
         view.start(facts, event)
+        all_samples = len(job.data.train_y)
+        batch_size = all_samples if job.training is None else job.training.course.batch_size
+        if not job.model.backend.has_kernels(job.model.spec, batch_size):
+            view.note(
+                f"{job.model.spec.activation} has no kernel on {job.model.backend.name}: it is"
+                " computed by plain array operations, which is slower"
+            )
         if job.training is None:
             return _train_by_all_samples(view, recorder, job, figures)
         return _train_by_batches(view, recorder, job, job.training, figures)
