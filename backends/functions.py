@@ -1,8 +1,11 @@
 """Activations, outputs and losses by name: value, derivative and output error.
 
-Everything is written in calls of the Python array API standard on the namespace
-`xp` that is handed in, and works on arrays of any leading shape whose last axis
-holds the units. These are the definitions; a backend may only be faster at them.
+A unit adds up its weighted inputs to a sum z and answers a = f(z), f being its activation. Of the
+output layer, z are the logits and a the outputs, which a loss compares with the targets.
+
+Everything is written in calls of the Python array API standard on the namespace `xp` that is
+handed in, which is NumPy or, on a GPU, CuPy; it works on arrays of any leading shape whose last
+axis holds the units. These are the definitions; a backend may only be faster at them.
 """
 
 from __future__ import annotations
@@ -15,16 +18,39 @@ from typing import Any
 Array = Any
 
 
+@dataclass(frozen=True)
+class Activation:
+    """A hidden layer's function and its derivative.
+
+    These lines are all that a new activation takes; a network whose activation has no kernel
+    (`kernels.codes`) is learned by `base.py`.
+
+    Attributes
+    ----------
+    value : callable
+        ``value(xp, z)``, the activation a = f(z) of the sums z.
+    derivative : callable
+        ``derivative(xp, a)``, f'(z) written in a = f(z), as the sigmoid's is a (1 - a); or
+        ``derivative(xp, z)``, see `needs_z`.
+    needs_z : bool
+        Whether the derivative is written in z, since a does not determine it. Then each layer's z
+        is kept for the way back, in addition to a.
+    inverse : callable, optional
+        ``inverse(xp, signal)`` of a signal, shape (n, units), that `backquery` brought back to the
+        layer: the signal rescaled to outputs a that the layer can have, and the sums z with
+        f(z) = a. Without it the network cannot be run backwards.
+    """
+
+    value: Callable[[Any, Array], Array]
+    derivative: Callable[[Any, Array], Array]
+    needs_z: bool = False
+    inverse: Callable[[Any, Array], tuple[Array, Array]] | None = None
+
+
 def sigmoid(xp: Any, z: Array) -> Array:
-    """Return 1 / (1 + e^-z), in the form that overflows for no z."""
+    """Return 1 / (1 + e^-z); for z < 0 it is e^z / (1 + e^z), so that no e^-z overflows."""
     e = xp.exp(-xp.abs(z))
     return xp.where(z >= 0, xp.ones_like(e), e) / (1 + e)
-
-
-def softmax(xp: Any, z: Array) -> Array:
-    """Return e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
-    e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
-    return e / xp.sum(e, axis=-1, keepdims=True)
 
 
 def _relu(xp: Any, z: Array) -> Array:
@@ -39,7 +65,7 @@ SCALED_TANH_A, SCALED_TANH_B = 1.7159, 2 / 3
 
 
 def scaled_tanh(xp: Any, z: Array) -> Array:
-    """Return A tanh(Bz), A = 1.7159 and B = 2/3: it takes ±1 to ±1, where it bends most.
+    """Return A tanh(Bz), A = 1.7159 and B = 2/3: ±1 become ±1, where it bends most.
 
     LeCun, Bottou, Orr and Müller, *Efficient BackProp* (1998), section 4.4, with 2/3 as printed
     there; Cireşan, Meier, Gambardella and Schmidhuber, *Deep, Big, Simple Neural Nets for
@@ -70,15 +96,98 @@ def _gelu_u(z: Array) -> Array:
 
 
 def _gelu_slope(xp: Any, z: Array) -> Array:
+    # the product rule, with 1 - t² for the derivative of tanh and then that of u
     t = xp.tanh(_gelu_u(z))
     return (1 + t) / 2 + z / 2 * (1 - t * t) * _GELU_SCALE * (1 + 3 * _GELU_CUBE * z * z)
 
 
-# --- backwards, for `trainer.explain.backquery` -------------------------------------------
+# --- outputs and losses -----------------------------------------------------------------
+
+
+def softmax(xp: Any, z: Array) -> Array:
+    """Return e^z / Σ e^z over the last axis, shifted by the largest z against overflow."""
+    e = xp.exp(z - xp.max(z, axis=-1, keepdims=True))
+    return e / xp.sum(e, axis=-1, keepdims=True)
+
+
+OUTPUTS: dict[str, Callable[[Any, Array], Array]] = {"sigmoid": sigmoid, "softmax": softmax}
+
+
+def _half_squares(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    """Return ½ Σ (t - o)²."""
+    return xp.sum((targets - outputs) ** 2, axis=-1) / 2
+
+
+def _binary_cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    """Return Σ -t log σ(z) - (1 - t) log(1 - σ(z)) = Σ log(1 + e^z) - t z, σ being the sigmoid."""
+    # log(1 + e^z) without overflow; written in o, an output rounded to 0 or 1 would cost infinity
+    softplus = _relu(xp, logits) + xp.log1p(xp.exp(-xp.abs(logits)))
+    return xp.sum(softplus - targets * logits, axis=-1)
+
+
+def _cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
+    """Return -Σ t log o of a softmax output o, which is Σ t (log Σ e^z - z)."""
+    largest = xp.max(logits, axis=-1, keepdims=True)  # against overflow, as in `softmax`
+    log_sum = largest + xp.log(xp.sum(xp.exp(logits - largest), axis=-1, keepdims=True))
+    return xp.sum(targets * (log_sum - logits), axis=-1)
+
+
+def _through_sigmoid(xp: Any, outputs: Array, targets: Array) -> Array:
+    """Return (o - t) o (1 - o): the derivative of ½ (t - o)² by o, times the sigmoid's by z."""
+    return (outputs - targets) * outputs * (1 - outputs)
+
+
+def _difference(xp: Any, outputs: Array, targets: Array) -> Array:
+    """Return o - t, what is left where (o - t) / (o (1 - o)) is multiplied by o (1 - o)."""
+    return outputs - targets
+
+
+def _through_softmax(xp: Any, outputs: Array, targets: Array) -> Array:
+    """Return o Σt - t, which is o - t where the targets sum to one."""
+    return outputs * xp.sum(targets, axis=-1, keepdims=True) - targets
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A loss, the output it belongs to and the error it starts back-propagation with.
+
+    Attributes
+    ----------
+    output : str
+        The output function, a key of `OUTPUTS`.
+    targets : tuple of float
+        The targets (low, high) of a wrong class and of the right one, unless others are given.
+    value : callable
+        ``value(xp, logits, outputs, targets)``: the loss of every sample, shape (n,).
+    delta : callable
+        ``delta(xp, outputs, targets)``: δ = ∂loss/∂z of the output layer. The lessons write the
+        error as t - o and add to the weights; this is o - t, and steps subtract.
+    splits_raw_errors : bool
+        True only for Rashid's rule, which is no gradient: what goes back through the weights is
+        the error o - t itself, and the derivative enters only at each layer's own update
+        (*Make Your Own Neural Network*, 2016, part 1, "Backpropagating errors").
+    """
+
+    output: str
+    targets: tuple[float, float]
+    value: Callable[[Any, Array, Array, Array], Array]
+    delta: Callable[[Any, Array, Array], Array]
+    splits_raw_errors: bool = False
+
+
+LOSSES: dict[str, Loss] = {
+    "rashid": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid, True),
+    "squared_error": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid),
+    "binary_cross_entropy": Loss("sigmoid", (0.0, 1.0), _binary_cross_entropy, _difference),
+    "cross_entropy": Loss("softmax", (0.0, 1.0), _cross_entropy, _through_softmax),
+}
+
+
+# --- inverses, which only `trainer.explain.backquery` needs -------------------------------
 
 LOW, HIGH = 0.01, 0.99  # Rashid's, of targets and of every rescaled signal
 _GELU_LOSS = 0.2  # z - gelu(z) is less for every z above 0
-_HALVINGS = 60  # until a sum between 0 and 2 is told to its last bit
+_HALVINGS = 60  # then a sum between 0 and 2 is known to its last bit
 
 
 def logit(xp: Any, p: Array) -> Array:
@@ -120,41 +229,14 @@ def _back_through_relu(xp: Any, signal: Array) -> tuple[Array, Array]:
 def _back_through_gelu(xp: Any, signal: Array) -> tuple[Array, Array]:
     outputs, _ = _back_through_relu(xp, signal)
     low, high = outputs, outputs + _GELU_LOSS
-    for _ in range(_HALVINGS):  # there gelu rises, from 0 at 0
+    for _ in range(_HALVINGS):  # gelu rises where z > 0, so halving the interval finds z
         middle = (low + high) / 2
         above = gelu(xp, middle) > outputs
         low, high = xp.where(above, low, middle), xp.where(above, middle, high)
     return outputs, low
 
 
-@dataclass(frozen=True)
-class Activation:
-    """A hidden layer's function and its derivative.
-
-    These lines are all that a new activation takes; a network whose activation has no kernel
-    (`kernels.codes`) is learned by `base.py`.
-
-    Attributes
-    ----------
-    value : callable
-        ``value(xp, z)``, the activation of the pre-activation z.
-    derivative : callable
-        ``derivative(xp, a)``, the derivative written in the activation a = value(z); or
-        ``derivative(xp, z)``, see `needs_z`.
-    needs_z : bool
-        Whether the derivative is written in z, since a does not tell it. Then each layer's z is
-        kept for the way back, in addition to a.
-    inverse : callable, optional
-        ``inverse(xp, signal)`` of a signal that came back to the layer, shape (n, units): outputs
-        that it can have, the signal rescaled to them, and the sums z that give these outputs.
-        Without it a network cannot be asked backwards.
-    """
-
-    value: Callable[[Any, Array], Array]
-    derivative: Callable[[Any, Array], Array]
-    needs_z: bool = False
-    inverse: Callable[[Any, Array], tuple[Array, Array]] | None = None
-
+# --- the table of activations ---------------------------------------------------------------
 
 ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(sigmoid, lambda xp, a: a * (1 - a), inverse=_back_through_sigmoid),
@@ -164,70 +246,4 @@ ACTIVATIONS: dict[str, Activation] = {
     "relu": Activation(_relu, _relu_slope, inverse=_back_through_relu),
     "scaled_tanh": Activation(scaled_tanh, _scaled_tanh_slope, inverse=_back_through_scaled_tanh),
     "gelu": Activation(gelu, _gelu_slope, needs_z=True, inverse=_back_through_gelu),
-}
-
-OUTPUTS: dict[str, Callable[[Any, Array], Array]] = {"sigmoid": sigmoid, "softmax": softmax}
-
-
-def _half_squares(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
-    return xp.sum((targets - outputs) ** 2, axis=-1) / 2
-
-
-def _binary_cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
-    # -t log σ(z) - (1-t) log(1-σ(z)), written in z so that a saturated output costs no infinity
-    softplus = _relu(xp, logits) + xp.log1p(xp.exp(-xp.abs(logits)))
-    return xp.sum(softplus - targets * logits, axis=-1)
-
-
-def _cross_entropy(xp: Any, logits: Array, outputs: Array, targets: Array) -> Array:
-    largest = xp.max(logits, axis=-1, keepdims=True)
-    log_sum = largest + xp.log(xp.sum(xp.exp(logits - largest), axis=-1, keepdims=True))
-    return xp.sum(targets * (log_sum - logits), axis=-1)
-
-
-def _through_sigmoid(xp: Any, outputs: Array, targets: Array) -> Array:
-    return (outputs - targets) * outputs * (1 - outputs)
-
-
-def _difference(xp: Any, outputs: Array, targets: Array) -> Array:
-    return outputs - targets
-
-
-def _through_softmax(xp: Any, outputs: Array, targets: Array) -> Array:
-    return outputs * xp.sum(targets, axis=-1, keepdims=True) - targets
-
-
-@dataclass(frozen=True)
-class Loss:
-    """A loss, the output it belongs to and the error it starts back-propagation with.
-
-    Attributes
-    ----------
-    output : str
-        The output function, a key of `OUTPUTS`.
-    targets : tuple of float
-        The targets (low, high) of a wrong and of the right class, unless others are given.
-    value : callable
-        ``value(xp, logits, outputs, targets)``: the loss of every sample, shape (n,).
-    delta : callable
-        ``delta(xp, outputs, targets)``: δ of the output layer, its error times the output's
-        derivative; for all but ``rashid`` the gradient of the loss by the logits.
-    splits_raw_errors : bool
-        True for Rashid's rule alone: what is handed down through the weights is the error
-        o - t itself, without the derivative, which enters only at each layer's own update
-        (*Make Your Own Neural Network*, 2016, part 1, "Backpropagating errors").
-    """
-
-    output: str
-    targets: tuple[float, float]
-    value: Callable[[Any, Array, Array, Array], Array]
-    delta: Callable[[Any, Array, Array], Array]
-    splits_raw_errors: bool = False
-
-
-LOSSES: dict[str, Loss] = {
-    "rashid": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid, True),
-    "squared_error": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid),
-    "binary_cross_entropy": Loss("sigmoid", (0.0, 1.0), _binary_cross_entropy, _difference),
-    "cross_entropy": Loss("softmax", (0.0, 1.0), _cross_entropy, _through_softmax),
 }
