@@ -6,10 +6,11 @@ here in its clearest form. A backend overrides one only where it is measurably f
 override is tested against the one written here.
 
 What is advanced stands beside this file: batch size 1 as matrix products in `delayed.py`, dropout
-and batch normalisation in `regularization.py`. Arrays, and where they live, are `device.py`'s.
+and batch normalisation in `regularization.py`. These two act on a layer's numbers through its
+hooks; without them a hook returns what it is handed. Arrays and their device are `device.py`'s.
 
 Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)``,
-``δ_l = ∂loss/∂z_l``. Rows are samples.
+``δ_l = ∂loss/∂z_l``; η is the learning rate, μ the momentum. Rows are samples.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ Layer = tuple[Array, Array | None]
 
 @dataclass(frozen=True, eq=False)
 class NetworkSpec:
-    """What the operations must know of a network besides its weights.
+    """All that the operations need of a network besides its weights.
 
     Attributes
     ----------
@@ -45,7 +46,7 @@ class NetworkSpec:
     target_low, target_high : float
         The targets of the wrong classes and of the right one.
     scale, shift : device array
-        The input map ``x = values * scale + shift``: 0-d, or one value a feature.
+        The input map ``x = values * scale + shift``: one number, or one for each input.
     dtype : dtype of `xp`
         Of weights and arithmetic, float32 or float64.
     """
@@ -82,10 +83,10 @@ class Backend(Device):
     Attributes
     ----------
     block_size : int
-        Samples a block of online training. Any value gives the same result up to
-        rounding; it only moves work between the block's matrix products and the recurrence.
+        Samples in a block of `delayed.py`. Any number gives the same result up to rounding; it
+        only moves work between matrix products and what is left to do sample by sample.
     chunk_size : int
-        Samples to compute at a time where any number would do, to bound the memory.
+        Samples to compute at a time where any number would do, to limit the memory.
 
     The parameters and the other attributes are those of `Device`.
     """
@@ -109,7 +110,7 @@ class Backend(Device):
         return z if b is None else z + b
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
-        """Return z_1 = x W_1 + b_1 of unscaled values."""
+        """Return z_1 = x W_1 + b_1 of unscaled values, most of the work: backends override it."""
         return self.affine(self.inputs(spec, values), W, b)
 
     def activate(self, name: str, z: Array) -> Array:
@@ -127,7 +128,7 @@ class Backend(Device):
         z: Array,
         hooks: Sequence[LayerHooks] = (),
     ) -> tuple[list[Array], list[Array], Array, Array]:
-        """Propagate forward from the first layer's pre-activation.
+        """Propagate forward from the first layer's sums z_1.
 
         Parameters
         ----------
@@ -135,17 +136,16 @@ class Backend(Device):
         deeper : sequence of (W, b)
             All layers but the first.
         z : array, shape (n, sizes[1])
-            ``z_1``, the first layer's pre-activation.
+            ``z_1``, which `first_affine` returns.
         hooks : sequence of LayerHooks
-            Of the hidden layers; none for a network that answers.
+            Of the hidden layers while a network learns; none while it answers.
 
         Returns
         -------
         hidden : list of arrays
             ``a_1 … a_(L-1)``.
         kept : list of arrays
-            What the derivatives f' are written in: the ``a_1 … a_(L-1)`` as f gave them, not
-            copied, or ``z_1 … z_(L-1)`` as f took them.
+            What f' is written in: ``a_1 … a_(L-1)`` as f returned them, or ``z_1 … z_(L-1)``.
         logits, outputs : array, shape (n, sizes[-1])
             ``z_L`` and the network's answer.
         """
@@ -163,10 +163,10 @@ class Backend(Device):
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
         """Propagate any number of samples forward, `chunk_size` at a time.
 
-        Yields which samples these are, and of their `forward` hidden, logits and outputs.
+        Yield which samples a chunk has, and their hidden, logits and outputs, see `forward`.
         """
         first, *deeper = spec.layers(weights)
-        # one empty chunk for no samples, so that the results still have their shape
+        # one empty chunk if there are no samples, so that the results still have their shape
         for start in range(0, max(values.shape[0], 1), self.chunk_size):
             rows = slice(start, min(start + self.chunk_size, values.shape[0]))
             z = self.first_affine(spec, self.asarray(values[rows, :]), *first)
@@ -197,20 +197,20 @@ class Backend(Device):
     ) -> list[Array]:
         """Propagate the error back: δ of every layer, from the first to the last.
 
-        The error of a layer is the next layer's δ split along its weights, and its own δ that
-        error times the activation's derivative, taken at what `forward` has kept for it. Rashid's
-        rule splits the raw error instead.
+        A hidden unit acts on the loss only through the next layer's sums z_(l+1) = a_l W_(l+1) + …,
+        so the chain rule gives its error ∂loss/∂a_l = δ_(l+1) W_(l+1)ᵀ: the next layer's δ, split
+        along the weights. As a_l = f(z_l), δ_l is this error times f'(z_l), unit by unit. Rashid's
+        rule splits the raw error instead, which starts as o - t and is never multiplied by f'.
         """
         loss = LOSSES[spec.loss]
         deltas = [loss.delta(self.xp, outputs, targets)]
         carried = outputs - targets if loss.splits_raw_errors else deltas[0]
-        for layer in reversed(range(len(deeper))):
+        for layer in reversed(range(len(deeper))):  # deeper[layer] comes after kept[layer]
             W, hook = deeper[layer][0], hooks[layer] if hooks else PLAIN_LAYER
-            carried = hook.activations.backward(self.product(carried, W.T))
+            error = hook.activations.backward(self.product(carried, W.T))
             slope = ACTIVATIONS[spec.activation].derivative(self.xp, kept[layer])
-            delta = hook.sums.backward(carried * slope)
-            if not loss.splits_raw_errors:
-                carried = delta
+            delta = hook.sums.backward(error * slope)
+            carried = error if loss.splits_raw_errors else delta
             deltas.insert(0, delta)
         return deltas
 
@@ -231,7 +231,8 @@ class Backend(Device):
     ) -> list[Array]:
         """Return the mean gradient of W (and b) of each layer, a_(l-1)ᵀ δ_l / n + penalty · W.
 
-        `products` are the a_(l-1)ᵀ δ_l.
+        As z_l = a_(l-1) W_l + b_l, one sample has ∂loss/∂W_l = a_(l-1)ᵀ δ_l and ∂loss/∂b_l = δ_l;
+        `products` are the sums of the former over the n samples.
         """
         result = []
         for (W, b), product, delta in zip(layers, products, deltas, strict=True):
@@ -259,7 +260,7 @@ class Backend(Device):
             Before the input map.
         labels : array of int, shape (n,)
         penalty : float
-            λ/m; penalty · W is added to the gradient of each weight matrix.
+            λ/m of the loss's penalty λ/(2m) ΣW², whose gradient is penalty · W.
         hooks : NetworkHooks
             From a `Regularization`.
 
@@ -284,7 +285,7 @@ class Backend(Device):
     # --- update steps, in place ---------------------------------------------------------
 
     def clipped(self, gradients: list[Array], largest: float) -> list[Array]:
-        """Scale gradients so that their norm together is at most that (Pascanu et al. 2013)."""
+        """Scale gradients so that their joint norm is at most `largest` (Pascanu et al. 2013)."""
         if largest == inf:
             return gradients
         xp = self.xp
@@ -329,8 +330,8 @@ class Backend(Device):
     ) -> None:
         """Make one step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
 
-        With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): w loses η · decay of itself
-        besides, which the moments never see.
+        With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): w also loses η · decay of
+        itself, which does not enter the moments.
         """
         if decay:
             w *= 1 - rate * decay
@@ -371,7 +372,7 @@ class Backend(Device):
         ----------
         spec : NetworkSpec
         weights : sequence of arrays
-            W1, (b1,) W2, …, and what else is learned; changed in place.
+            W1, (b1,) W2, …, then the hooks' own if they learn any; changed in place.
         velocities : sequence of arrays
             One for each of the weights with momentum, empty without; changed in place.
         batches : Batches
@@ -380,7 +381,7 @@ class Backend(Device):
         nesterov : bool
             Step as Nesterov's momentum does, see `sgd_step`.
         clip : float
-            Largest norm of all gradients of a batch together.
+            Largest joint norm of a batch's gradients.
 
         Returns
         -------
@@ -388,15 +389,16 @@ class Backend(Device):
             Loss of every sample before its batch's update.
         """
         if batches.size == 1 and not (nesterov or clip < inf or batches.regularization):
+            # the steps of the loop below, computed a block of samples at a time
             online = OnlineSGD(self, spec, weights, velocities, momentum, batches.penalty)
             return online.learn(batches)
         losses = []
         for batch in batches:
-            of_batch, gradients = self.batch_gradients(spec, weights, batch, clip)
+            batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
             for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
                 velocity = velocities[i] if momentum else None
                 self.sgd_step(w, velocity, gradient, batch.rates[0], momentum, nesterov)
-            losses.append(of_batch)
+            losses.append(batch_losses)
         return self.xp.concat(losses)
 
     def adam(
@@ -419,8 +421,7 @@ class Backend(Device):
         Parameters
         ----------
         means, squares : sequence of arrays
-            The gradient's first and second moment, one each for each of the weights; changed in
-            place.
+            The gradient's moving mean and mean square, as many as weights; changed in place.
         steps : int
             How many steps have been made before.
         beta1, beta2, epsilon : float
@@ -432,15 +433,15 @@ class Backend(Device):
         """
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
-            of_batch, gradients = self.batch_gradients(spec, weights, batch, clip)
+            batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
             for w, mean, square, gradient in zip(weights, means, squares, gradients, strict=True):
-                of_w = decay if w.ndim == 2 else 0.0
+                w_decay = decay if w.ndim == 2 else 0.0
                 self.adam_step(
-                    w, mean, square, gradient, batch.rates[0], step, beta1, beta2, epsilon, of_w
+                    w, mean, square, gradient, batch.rates[0], step, beta1, beta2, epsilon, w_decay
                 )
-            losses.append(of_batch)
+            losses.append(batch_losses)
         return self.xp.concat(losses)
 
     def block(self, batch_size: int) -> int:
-        """Return the samples a block of `sgd`: calls that end between blocks change no number."""
+        """Return the samples in a block: a call of `sgd` may end after one and change no number."""
         return self.block_size if batch_size == 1 else batch_size
