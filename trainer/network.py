@@ -1,7 +1,8 @@
-"""The network: weights, forward, backward, predict, save and load.
+"""The network: its weights, its answers and gradients, and its file.
 
-The formulas stand in `backends/base.py`; an `MLP` holds the weights on a device and hands
-them, with what belongs to the network, to its backend's operations.
+The formulas stand in `backends/base.py`; an `MLP` holds the weights on a device and hands them,
+with the network's `NetworkSpec`, to its backend's operations. `predict_proba` and
+`loss_and_gradients` show how; the rest checks what is given, and saves and loads.
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ class MLP:
     backend : Backend or str
         From `backends.select`, or what that takes, such as "cpu"; the weights live there.
     activation : {"sigmoid", "tanh", "relu", "scaled_tanh", "gelu"}
-        Of the hidden layers; ``gelu`` is the tanh approximation, see `backends.functions.gelu`.
+        The hidden layers' f; ``gelu`` is the tanh approximation, see `backends.functions.gelu`.
     output : {"sigmoid", "softmax"}, optional
-        Implied by the loss.
+        The output layer's f; the loss implies it.
     loss : {"rashid", "squared_error", "binary_cross_entropy", "cross_entropy"}
         ``rashid`` is the rule of *Make Your Own Neural Network* (2016), which is no gradient:
         ½Σ(t-o)² with the raw errors split back. ``squared_error`` is the gradient of the same
@@ -45,13 +46,13 @@ class MLP:
     init : str
         See `trainer.initializers.initial_weights`.
     seed : int or None
-        Of the initial weights.
+        Seed of the initial weights.
     dtype : {"float32", "float64"}
-        Of weights and arithmetic.
+        Of the weights and the arithmetic.
     scale, shift : float or array of shape (sizes[0],)
         The input map ``x = values * scale + shift``; the default takes 0…255 to 0.01…1.
     target_low, target_high : float, optional
-        Targets of the wrong classes and of the right one; implied by the loss.
+        Targets of the wrong classes and of the right one; the loss implies them.
     l2 : float
         λ of the penalty λ/(2m) ΣW², biases excluded.
 
@@ -113,7 +114,7 @@ class MLP:
         device_type = getattr(backend.xp, dtype)
 
         def input_map(name: str, value: Any) -> Array:
-            if backend.is_host(value):  # a GPU's conversion takes the very smallest numbers for 0
+            if backend.is_host(value):  # since a GPU's conversion turns the smallest numbers into 0
                 value = backend.host_array(value).astype(dtype, copy=False)
             array = backend.asarray(value, dtype=device_type)
             if array.shape not in ((), (sizes[0],)):
@@ -143,7 +144,7 @@ class MLP:
         )
         self.weights: list[Array] = []
         for matrix in initial_weights(sizes, init, backend.rng(seed)):
-            # rounded on the host: the device may have no memory for float64 beside it
+            # rounded on the host: the device may lack memory for a float64 copy
             self.weights.append(backend.asarray(matrix.astype(dtype, copy=False)))
             if bias:
                 self.weights.append(backend.xp.zeros(matrix.shape[1], dtype=device_type))
@@ -157,12 +158,12 @@ class MLP:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Units of every layer, inputs first."""
+        """Return the units of every layer, inputs first."""
         return self.spec.sizes
 
     @property
     def weight_count(self) -> int:
-        """How many numbers are learned, biases included."""
+        """Return how many numbers are learned, biases included."""
         return sum(w.size for w in self.weights)
 
     # --- weights ------------------------------------------------------------------------
@@ -172,12 +173,12 @@ class MLP:
         return [self.backend.to_numpy(w) for w in self.weights]
 
     def set_weights(self, arrays: Sequence[Any]) -> None:
-        """Take over weights in the order of `get_weights`; they are copied.
+        """Replace the weights by copies of others, in the order of `get_weights`.
 
         Raises
         ------
         ValueError
-            If their number or a shape is not the network's, naming both.
+            If their shapes are not the network's; the message names both.
         """
         xp = self.backend.xp
         new = [self.backend.asarray(a, dtype=self.spec.dtype) for a in arrays]
@@ -194,7 +195,7 @@ class MLP:
         Raises
         ------
         ValueError
-            If the shape is another.
+            If they have another shape.
         """
         values = self.backend.place_samples(x)
         if values.ndim != 2 or values.shape[1] != self.sizes[0]:
@@ -202,7 +203,7 @@ class MLP:
         return values
 
     def chunks(self, n: int) -> Iterator[slice]:
-        """Cut n samples into as many as the backend computes at a time."""
+        """Split n samples into chunks of as many as the backend computes at a time."""
         size = self.backend.chunk_size
         for start in range(0, n, size):
             yield slice(start, min(start + size, n))
@@ -253,11 +254,11 @@ class MLP:
         return self.backend.xp.argmax(self.predict_proba(x), axis=1)
 
     def accuracy(self, x: Any, y: Any) -> float:
-        """Fraction of samples whose predicted class is their label; those answered NaN are not."""
+        """Return the fraction of samples answered with their label; an answer of NaN is wrong."""
         values = self.samples(x)
         labels = self.labels(y, values.shape[0])
         if not values.shape[0]:
-            raise ValueError("there are no samples to be accurate about")
+            raise ValueError("x has no samples: expected at least one")
         xp = self.backend.xp
         outputs = self.predict_proba(values)
         # NaN is no answer, though argmax finds a class for it
@@ -266,7 +267,7 @@ class MLP:
         return float(xp.count_nonzero(right)) / labels.shape[0]
 
     def loss(self, x: Any, y: Any) -> float:
-        """Mean loss of the samples plus λ/(2m) ΣW², m being their number."""
+        """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number."""
         xp = self.backend.xp
         values, labels, m = self._labelled(x, y)
         total = self._penalty()
@@ -278,7 +279,7 @@ class MLP:
         return total / m
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
-        """Gradient of `loss` by every weight, as device arrays in the order of `get_weights`.
+        """Return the gradient of `loss` by each weight: device arrays, ordered as `get_weights`.
 
         For ``rashid``, whose rule is no gradient, minus the rule's step without the rate.
         """
@@ -292,7 +293,7 @@ class MLP:
         total: list[Array] = []
         for rows in self.chunks(m):
             part = labels[rows]
-            fraction = part.shape[0] / m
+            fraction = part.shape[0] / m  # each chunk's gradients are a mean over its own samples
             losses, gradients = self.backend.losses_and_gradients(
                 self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
             )
@@ -302,7 +303,7 @@ class MLP:
         return loss / m, total
 
     def _penalty(self) -> float:
-        """λ/2 ΣW², which over the number of samples is the penalty."""
+        """Return λ/2 ΣW², which is the penalty when divided by the number of samples."""
         if not self.l2:
             return 0.0
         xp = self.backend.xp
@@ -319,7 +320,7 @@ class MLP:
     # --- files --------------------------------------------------------------------------
 
     def settings(self) -> dict[str, Any]:
-        """All that makes this network, but for the input map and the weights, for JSON."""
+        """Return all that defines this network except input map and weights, fit for JSON."""
         spec = self.spec
         return {
             "sizes": list(spec.sizes),
@@ -337,7 +338,7 @@ class MLP:
 
     @property
     def names(self) -> list[str]:
-        """Of the weights: W1[, b1], W2, …."""
+        """Return the weights' names: W1[, b1], W2, …."""
         per_layer = ("W", "b") if self.spec.bias else ("W",)
         return [f"{kind}{layer}" for layer in range(1, len(self.sizes)) for kind in per_layer]
 
@@ -361,7 +362,7 @@ class MLP:
         Raises
         ------
         WeightFileError
-            If there is none, or it is damaged.
+            If there is no such file, or it is damaged.
         """
         path = Path(run_or_file)
         if path.is_dir():
@@ -376,16 +377,16 @@ class MLP:
     def of(
         cls, arrays: dict[str, Any], settings: dict[str, Any], *, backend: Backend | str = "auto"
     ) -> MLP:
-        """Make a network of its named weights, its input map and its `settings`.
+        """Return the network that has these `arrays` and these `settings`, by name.
 
         Raises
         ------
         ValueError
-            If something is missing or does not go together.
+            If something is missing or does not fit the rest.
         """
         try:
             sizes = settings["sizes"]
-            # before anything is drawn: the settings may promise units that are not there
+            # before the weights are drawn: damaged settings could ask for a huge network
             held = [arrays[f"W{layer}"].shape for layer in range(1, len(sizes))]
             if held != list(pairwise(sizes)):
                 raise ValueError(f"sizes {sizes}, but matrices of {held}")
