@@ -1,4 +1,4 @@
-"""What learns, where that is not what answers: averaged weights, and normalised layers."""
+"""The weights that learn, where others answer: averaged weights, and normalised layers."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..network import MLP
 class Learned:
     """All that learning changes, and the way from there to the model's own weights.
 
-    Without averaging and normalisation the model's own weights learn. Else copies of them do, with
-    a gain for each unit of a normalised layer, and the model shows what is made of these: their
-    moving average, with the normalisation folded in.
+    Without averaging and normalisation the model's own weights learn. Otherwise copies of them do,
+    with a gain for each unit of a normalised layer, and the model receives what follows from these:
+    their moving average, with the normalisation folded in.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Learned:
         if batch_norm or averaging:
             self.weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
         self.average: list[Array] = []
-        if averaging:  # which is what the model shows, unless it is to be folded
+        if averaging:  # the model's weights are the average, unless that is still to be folded
             copies = [xp.asarray(a, copy=True) for a in self.arrays()]
             self.average = copies if batch_norm else model.weights
 
@@ -69,8 +69,8 @@ class Learned:
         fraction = 1 - min(self._averaging, (1 + updates) / (10 + updates))
         move(self.average, self.arrays(), fraction)
 
-    def show(self) -> None:
-        """Set the model's weights to what was learned so far."""
+    def update_model(self) -> None:
+        """Set the model's weights to what has been learned so far."""
         if not self.moments:
             return
         model, count = self._model, len(self.weights)
@@ -86,6 +86,6 @@ class Learned:
 def move(average: Sequence[Array], learned: Sequence[Array], fraction: float) -> None:
     """Move an average by a fraction of the way to what was learned."""
     for a, w in zip(average, learned, strict=True):
-        way = w - a
-        way *= fraction
-        a += way
+        step = w - a
+        step *= fraction  # in place, to need no third array
+        a += step

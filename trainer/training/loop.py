@@ -1,4 +1,10 @@
-"""Training as a generator of reports: `fit` yields, the caller looks, draws, saves or stops."""
+"""Training as a generator of reports: `fit` yields, the caller looks, draws, saves or stops.
+
+The loop is `Training._run`: it draws an epoch's order, learns so many blocks of samples with
+`_learn`, yields a report, and so on until the epoch ends. Which samples, and at what rates, is the
+`Course`'s; a step is the optimiser's, which calls the backend. The rest measures time, loads the
+samples, and saves and restores the state.
+"""
 
 from __future__ import annotations
 
@@ -49,18 +55,18 @@ def fit(
         Host or device array of any real dtype, unscaled; uploaded once.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
-        A recipe is such, too.
+        A recipe is one, too.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
     seed : int or None
-        Of the orders, drawn on the host: the same on every device.
+        Seed of the samples' orders, drawn on the host: the same on every device.
     state : TrainingState, optional
-        Go on from there; with the same model settings, samples and arguments, on the same device
-        with as many threads, to the very bits of a training never interrupted. `epochs` counts
-        from the very start, and may be more than it was.
+        Continue from there. With the same model settings, samples and arguments, on the same device
+        with as many threads, the result has the same bits as that of a training never interrupted.
+        `epochs` counts from the first start, and may be more than it was.
     deformation : Deformation, optional
-        Deform the training images, every time they are learned in another way that the seed
-        decides: the same again on the same device, and not on another.
+        Deform a training image anew every time it is learned. The seed determines how: alike on the
+        same device, and not on another.
     **changes
         Fields of `TrainingSettings`, which win over `settings`:
 
@@ -84,27 +90,27 @@ def fit(
             β of the weights' moving average, a ← βa + (1 - β)w after every update, with a smaller
             β for the first ones, (1 + t) / (10 + t) of update t (Polyak and Juditsky 1992; the
             form is that of Tan and Le 2019, *EfficientNet*). At every yield the model's weights
-            are the average; those that learn are apart. Not at batch size 1.
+            are the average, and those that learn are others. Not at batch size 1.
         dropout, input_dropout : float
             Probability with which a hidden unit, or an input, is dropped while a sample is learned
-            (Srivastava et al. 2014); drawn on the device, afresh for every batch. Losses are then
-            those of what is left.
+            (Srivastava et al. 2014); drawn on the device, afresh for every batch. The losses are
+            then those of the remaining network.
         batch_norm : bool
             Normalise the hidden layers' sums over each batch, see
             `backends.regularization.BatchNormalization`. What answers, and is the model at every
             yield, is a plain network again, with the running means and variances folded into its
             weights, see `fold_normalization` there. The model needs biases; not at batch size 1,
-            nor for ``rashid``. It begins by normalising whatever the model's weights give, so a
-            model that was trained before forgets much of it.
+            nor for ``rashid``. As it normalises the sums from the start, a model that was trained
+            before forgets much.
         shuffle : bool
-            A new order every epoch, else the samples' own.
+            Draw a new order every epoch; otherwise the samples keep their own.
         sampling : {"epochs", "with-replacement"}
             Either every sample once an epoch, or every sample of every batch drawn from all, so
-            that some come again before others have come; then `shuffle` means nothing, and an epoch
-            is only a report every n draws: as many whole batches as go into n samples.
+            that some come again before others have come. Then `shuffle` has no effect, and an epoch
+            is as many whole batches as n samples fill.
         steps : int, optional
             With "with-replacement": how many updates there are, in place of `epochs`. At batch size
-            1 10,000 steps on 1,437 samples are six epochs of 1,437 draws and one of the last 1,378.
+            1, 10,000 steps on 1,437 samples are six epochs of 1,437 draws and one of 1,378.
 
     Returns
     -------
@@ -115,7 +121,7 @@ def fit(
     Raises
     ------
     TypeError
-        If there is no such setting.
+        If one of `changes` is no setting.
     ValueError
         If a setting is out of range, or the samples or the state do not fit the network.
     Diverged
@@ -142,8 +148,8 @@ def fit(
             f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
-    held_out = {"test": test, "validation": validation}
-    return Training(model, train_x, train_y, settings, held_out, seed, state, deformation)
+    evaluated = {"test": test, "validation": validation}
+    return Training(model, train_x, train_y, settings, evaluated, seed, state, deformation)
 
 
 class Training(Iterator[BatchProgress | EpochReport]):
@@ -161,7 +167,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         train_x: Any,
         train_y: Any,
         settings: TrainingSettings,
-        held_out: dict[str, tuple[Any, Any] | None],
+        evaluated: dict[str, tuple[Any, Any] | None],
         seed: int | None,
         state: TrainingState | None,
         deformation: Deformation | None,
@@ -180,22 +186,24 @@ class Training(Iterator[BatchProgress | EpochReport]):
             clip=math.inf if settings.clip is None else float(settings.clip),
         )
         self._optimizer = self._make_optimizer(self._learned.weights)
-        # reports fall between blocks or batches, whose edges depend on the sample's index alone
-        self._unit = self._optimizer.block(self.course.batch_size)
-        self._units = 1
+        # how many samples make a block, and how many blocks to learn until the next report, which
+        # falls between two: their edges follow from the sample's index, so that reports do not
+        # change what is learned
+        self._block = self._optimizer.block(self.course.batch_size)
+        self._blocks = 1
         self._deformation = deformation
         self._rng = model.backend.rng(seed)
         self._order = self._rng.bit_generator.state
-        self._noise_key = 0  # what the noise of a batch follows from
-        self._epoch, self._samples = 1, 0
-        self._is_whole = True  # the weights are those after `_samples` of `_epoch`
-        self._losses: list[Array] = []
-        self._epoch_start: list[Array] = []  # the model's weights then
+        self._noise_key = 0  # of dropout and deformation, for the running epoch
+        self._epoch, self._samples = 1, 0  # the epoch that runs, and how much of it is learned
+        self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
+        self._losses: list[Array] = []  # of the running epoch's samples
+        self._epoch_start: list[Array] = []  # the model's weights at the start of the epoch
         self._clock = _Stopwatch(model.backend.synchronize)
         self._evaluation_seconds = self._compile_seconds = 0.0
         if state is not None:
             self._restore(state)
-        self._reports = self._run(train_x, train_y, held_out)
+        self._reports = self._run(train_x, train_y, evaluated)
 
     def __iter__(self) -> Training:
         return self
@@ -206,18 +214,18 @@ class Training(Iterator[BatchProgress | EpochReport]):
     # --- the loop -----------------------------------------------------------------------------
 
     def _run(
-        self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
+        self, train_x: Any, train_y: Any, evaluated: dict[str, tuple[Any, Any] | None]
     ) -> Iterator[BatchProgress | EpochReport]:
         clock, course = self._clock, self.course
         try:
-            feed, parts = self._load(train_x, train_y, held_out)
+            feed, parts = self._load(train_x, train_y, evaluated)
             while self._epoch <= course.epochs:
                 clock.resume()
                 size = self._start_epoch(feed)
                 done = self._samples
                 loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
                 while done < size:
-                    stop = min(done + self._units * self._unit, feed.stop(done))
+                    stop = min(done + self._blocks * self._block, feed.stop(done))
                     self._is_whole = False
                     losses, rates = self._learn(*feed.rows(done, stop))
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
@@ -225,10 +233,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     done = stop
                     if done < size:
                         self._samples = done
-                        self._learned.show()
+                        self._learned.update_model()
                         self._is_whole = True
                     seconds, took = clock.pause()
-                    self._set_units(took, size)
+                    self._set_blocks(took, size)
                     if done < size:
                         loss, speed = loss_sum / done, done / seconds
                         yield BatchProgress(
@@ -240,16 +248,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
             for w, a in zip(self.model.weights, self._epoch_start, strict=True):
                 w[...] = a
             raise
-        finally:  # also where the caller goes no further
+        finally:  # also if the caller abandons the iterator
             self.model.backend.release()
 
     def _start_epoch(self, feed: Feed) -> int:
         """Draw the order of an epoch that starts or was interrupted; return its size."""
         if not self._samples:
-            self._epoch_start.clear()  # first, so that there is never a second copy beside it
+            self._epoch_start.clear()  # before copying, so that memory never holds two copies
             copy = partial(self.model.backend.xp.asarray, copy=True)
             self._epoch_start = [copy(w) for w in self.model.weights]
-        # of the order's generator, so that a state says it, whatever the seed was
+        # from a copy of the order's generator, whose state is saved: a resumed run draws the same
         self._noise_key = int(deepcopy(self._rng).integers(2**63))
         if isinstance(feed, DeformedFeed):
             feed.key = (self._noise_key, self._epoch)
@@ -289,13 +297,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _end_epoch(
         self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
     ) -> EpochReport:
-        """Evaluate, and get ready for the next epoch."""
+        """Return the report of an epoch that has ended, and prepare the next."""
         xp, clock = self.model.backend.xp, self._clock
         if not all(_finite(xp, a) for a in self._learned.arrays()):
             raise Diverged(self._epoch, size, size, rate)
-        # summed at once: the running sum's rounding depends on when the reports fell
+        # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size
-        self._learned.show()
+        self._learned.update_model()
         clock.pause()
         started = perf_counter()
         accuracy = {name: self.model.accuracy(*part) for name, part in parts.items()}
@@ -321,28 +329,28 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return float(xp.sum(losses, dtype=xp.float64))
 
     def _sum_if_finite(self, losses: Array, rates: Sequence[float], done: int, size: int) -> float:
-        """Sum losses; Diverged, which names the sample, if one is NaN or infinite."""
+        """Return the sum of losses; raise Diverged, naming the sample, if one is not finite."""
         loss = self._sum(losses)
         if not math.isfinite(loss):
             xp, batch_size = self.model.backend.xp, self.course.batch_size
             first = int(xp.argmin(xp.astype(xp.isfinite(losses), xp.uint8)))
-            # the very first batch met the weights as they were given: no rate is to blame
+            # the very first batch was answered by the initial weights: no rate is to blame
             blamed = self._epoch > 1 or done + first >= batch_size
             rate = rates[first // batch_size] if blamed else 0.0
             raise Diverged(self._epoch, done + first + 1, size, rate)
         return loss
 
-    def _set_units(self, seconds: float, size: int) -> None:
-        """Set how many units to learn until the next report by what the last ones took."""
-        wanted = self._units * _REPORT_SECONDS / max(seconds, 1e-9)  # a coarse clock may stand
-        self._units = max(1, min(4 * self._units, int(wanted), -(-size // self._unit)))
+    def _set_blocks(self, seconds: float, size: int) -> None:
+        """Set how many blocks to learn until the next report by how long the last ones took."""
+        wanted = self._blocks * _REPORT_SECONDS / max(seconds, 1e-9)  # 0 on a coarse clock
+        self._blocks = max(1, min(4 * self._blocks, int(wanted), -(-size // self._block)))
 
     # --- before the first epoch ---------------------------------------------------------------
 
     def _load(
-        self, train_x: Any, train_y: Any, held_out: dict[str, tuple[Any, Any] | None]
+        self, train_x: Any, train_y: Any, evaluated: dict[str, tuple[Any, Any] | None]
     ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
-        """Move all samples to the device, check them, and compile; timed apart."""
+        """Move all samples to the device, check them, and compile, each on its own clock."""
         clock, model, backend = self._clock, self.model, self.model.backend
         xp = backend.xp
         clock.resume()
@@ -355,14 +363,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
             if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
                 raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
-        feed = backend.feed(x, y, self._unit)
+        feed = backend.feed(x, y, self._block)
         if self._deformation is not None:
             feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
         clock.pause()
         started = perf_counter()
         parts = {
             name: _labelled(model, name, part)
-            for name, part in held_out.items()
+            for name, part in evaluated.items()
             if part is not None
         }
         self._evaluation_seconds += perf_counter() - started
@@ -377,7 +385,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _compile(self, dtype: Any) -> None:
         """Compile what learning and answering samples of a dtype needs.
 
-        Kernels are compiled at their first use: use them on a network of zeros.
+        Kernels are compiled at their first use, so use each once, on a network of zeros.
         """
         backend, batch_size = self.model.backend, self.course.batch_size
         xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
@@ -405,8 +413,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         Raises
         ------
         RuntimeError
-            If an error ended the training between two reports: its weights are then those of no
-            number of samples.
+            If an error ended the training between two reports: its weights may then lie inside an
+            update.
         """
         if not self._is_whole:
             raise RuntimeError("the training was ended between two reports: it has no state")
@@ -427,7 +435,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         )
 
     def _restore(self, state: TrainingState) -> None:
-        """Set model, optimiser and order to where they stood; ValueError if they do not fit."""
+        """Set model, optimiser and order to a state; raise ValueError if it does not fit."""
         backend, dtype = self.model.backend, self.model.spec.dtype
         named = self._named()
         at_start = self._epoch_start_names() if state.samples else []
@@ -444,7 +452,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             )
         if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
             raise ValueError("the state does not fit this training: it stands before its start")
-        for name, a in named.items():  # one by one, so that no more is on the device twice
+        for name, a in named.items():  # one by one, so that no two copies of all are on the device
             a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
             *self._epoch_start, losses = (
@@ -463,11 +471,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._compile_seconds = state.compile_seconds
 
     def _named(self) -> dict[str, Array]:
-        """Return by name all that learning changes."""
+        """Return all arrays that learning changes, by name."""
         named = dict(zip(self.model.names, self.model.weights, strict=True))
         for kind, arrays in self._optimizer.memory().items():
             names = [f"{kind}.{name}" for name in self._learned.names()]
-            named |= dict(zip(names, arrays, strict=False))  # none, where there is no memory
+            named |= dict(zip(names, arrays, strict=False))  # sgd without momentum has no arrays
         return named | self._learned.named()
 
     def _epoch_start_names(self) -> list[str]:
@@ -475,7 +483,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
 
 class _Stopwatch:
-    """Wall time of work on the device; runs from the start on."""
+    """A clock of the device's work, which runs from the moment it is made."""
 
     def __init__(self, synchronize: Callable[[], None]) -> None:
         self._synchronize = synchronize
@@ -483,7 +491,7 @@ class _Stopwatch:
         self.resume()
 
     def resume(self) -> None:
-        self._synchronize()  # what the caller left running on the device is not training
+        self._synchronize()  # not to count what the caller left running on the device
         self._since = perf_counter()
 
     def pause(self) -> tuple[float, float]:
@@ -507,5 +515,5 @@ def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Arra
 
 
 def _finite(xp: Any, a: Array) -> bool:
-    # the extremes tell, NaN being both, and need no array of truth values as large as a
+    # of the extremes, which are NaN if any number is, so as to need no mask as large as a
     return bool(xp.isfinite(xp.min(a)) & xp.isfinite(xp.max(a)))
