@@ -30,7 +30,7 @@ SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may be.
+    """The numbers that a setting may have.
 
     Attributes
     ----------
@@ -66,23 +66,23 @@ class Range:
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a field besides its name, type and default.
+    """What is known of a field besides its name and type.
 
     Attributes
     ----------
     default : object
-        Where it is None the setting may be None.
+        If it is None, the setting may be None.
     help : str
-        As the commands show it.
+        What the commands' help says of it.
     range : Range or None
     choices : collection of str
-        Empty where there are others than these.
+        All values that it may have; empty if they cannot be listed.
     tried : str
-        Values that a sweep might try, for its help.
+        Values that a sweep might try, for the help of `sweep`.
     taken_by : {"all", "batches", "full batch"}
-        Which optimisers make use of it.
+        Which optimisers use it: all, those that step by batches, or those that see all samples.
     is_option : bool
-        Whether the commands take it.
+        Whether the commands have an option for it.
     """
 
     default: Any
@@ -104,10 +104,10 @@ _POSITIVE = Range(is_open=True)
 
 
 class _Settings:
-    """What the dataclasses below have in common."""
+    """Changes and checks of the dataclasses below."""
 
     def with_changes(self, changes: dict[str, Any]) -> Self:
-        """Return the same with some fields changed; TypeError, with what is near, for another."""
+        """Return these settings with some changed; raise TypeError for a name that is none."""
         names = [f.name for f in dataclasses.fields(self)]  # type: ignore[arg-type]
         for name in changes:
             if name not in names:
@@ -124,15 +124,17 @@ class _Settings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(_Settings):
-    """What a network is, but for the numbers of its inputs and classes, which the data decide."""
+    """What a network is, except its numbers of inputs and classes, which follow from the data."""
 
     hidden: tuple[int, ...] = _setting(
         (200,),
         "Widths of the hidden layers: 200 or 200,100, or none.",
         tried="50,100,200 are three networks; - joins the layers of one: 200-100,50,none.",
     )
-    activation: str = _setting("sigmoid", "Of the hidden layers.", choices=ACTIVATIONS)
-    output: str | None = _setting(None, "Implied by the loss.", choices=tuple(OUTPUTS))
+    activation: str = _setting("sigmoid", "Function of the hidden units.", choices=ACTIVATIONS)
+    output: str | None = _setting(
+        None, "Function of the output units; the loss implies it.", choices=tuple(OUTPUTS)
+    )
     loss: str = _setting(
         "rashid",
         "rashid is the lessons' rule, which is no gradient; squared_error is the gradient of the"
@@ -153,23 +155,23 @@ class NetworkSettings(_Settings):
         tried=f"Some of {', '.join(INITIALIZERS)}.",
     )
     l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=Range(), tried="0,0.1,1")
-    dtype: str = _setting("float32", "Of weights and arithmetic.", choices=DTYPES)
+    dtype: str = _setting("float32", "Type of the weights and the arithmetic.", choices=DTYPES)
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(_Settings):
-    """How a network is trained. `fit` also takes a learning rate that is a callable."""
+    """How a network is trained. For `fit` the learning rate may also be a callable."""
 
     epochs: int = _setting(
         5,
-        "Times over the data.",
+        "How many times each training sample is learned.",
         range=_COUNT,
         tried="1:10:1, or just one number.",
         taken_by="batches",
     )
     batch_size: int = _setting(
         1,
-        "Samples an update. A batch steps by learning rate × mean gradient, so raise the rate with"
+        "Samples per update. A batch steps by learning rate × mean gradient, so raise the rate with"
         " the batch.",
         range=Range(low=1, high=2**31, is_whole=True),
         tried="1,8,64",
@@ -177,21 +179,22 @@ class TrainingSettings(_Settings):
     )
     learning_rate: float = _setting(
         0.1,
-        "With adam and none given, 0.001.",
+        "Size of a step. With adam or adamw and none given, 0.001.",
         range=Range(),
         tried="0.1:0.9:0.1 or 0.001,0.003,0.01.",
         taken_by="batches",
     )
     optimizer: str = _setting(
         "sgd",
-        "How to step: by batches, or with cg, tnc and l-bfgs by all samples at once.",
+        "How to update the weights: sgd, nesterov, adam and adamw by batches; cg, tnc and l-bfgs by"
+        " all samples at once.",
         choices=(*BATCH_OPTIMIZERS, *FULL_BATCH_METHODS),
     )
     max_iterations: int = _setting(
         50,
-        "Of cg, tnc and l-bfgs; the other options of the training are not theirs.",
+        "Most iterations of cg, tnc and l-bfgs, which take no other option of the training.",
         range=_COUNT,
-        tried="Of cg, tnc and l-bfgs: 50,100",
+        tried="With cg, tnc and l-bfgs: 50,100",
         taken_by="full batch",
     )
     momentum: float = _setting(
@@ -203,10 +206,10 @@ class TrainingSettings(_Settings):
     )
     weight_decay: float = _setting(
         0.0,
-        "Of adamw: with every update the weights lose rate × decay of themselves. With adamw and"
-        " none given, 0.01.",
+        "With adamw, each update takes rate × decay of the weights away. With adamw and none given,"
+        " 0.01.",
         range=Range(),
-        tried="Of adamw: 0,0.01,0.1",
+        tried="With adamw: 0,0.01,0.1",
         taken_by="batches",
     )
     clip: float | None = _setting(
@@ -233,7 +236,7 @@ class TrainingSettings(_Settings):
     )
     input_dropout: float = _setting(
         0.0,
-        "Likewise an input: 0.2.",
+        "Probability with which an input is dropped while a sample is learned: 0.2.",
         range=_FRACTION,
         tried="Of inputs: 0,0.1,0.2",
         taken_by="batches",
@@ -252,17 +255,17 @@ class TrainingSettings(_Settings):
     )
     warmup: float = _setting(
         0.0,
-        "The fraction of all updates in which the rate rises from 0 first: 0.05.",
+        "The first fraction of all updates, in which the rate rises from 0: 0.05.",
         range=_FRACTION,
         tried="0,0.05,0.1",
         taken_by="batches",
     )
     shuffle: bool = _setting(
-        False, "A new order every epoch, or the file's own.", taken_by="batches"
+        False, "Draw a new order every epoch, or keep the file's own.", taken_by="batches"
     )
     sampling: str = _setting(
         "epochs",
-        "Every sample once an epoch, or each drawn from all, some again before others.",
+        "Learn every sample once an epoch, or draw each from all samples anew.",
         choices=SAMPLINGS,
         taken_by="batches",
     )
@@ -276,12 +279,12 @@ class TrainingSettings(_Settings):
 
     @property
     def sees_all_samples(self) -> bool:
-        """Whether the optimiser sees all samples at every step."""
+        """Return whether the optimiser sees all samples at every step."""
         return self.optimizer in FULL_BATCH_METHODS
 
     @property
     def rate_changes(self) -> bool:
-        """Whether the learning rate of an update depends on how many there will be."""
+        """Return whether the learning rate of an update depends on how many there will be."""
         return self.schedule != "constant" or self.warmup > 0
 
     def check(self) -> None:
@@ -295,12 +298,12 @@ class TrainingSettings(_Settings):
         if self.steps is not None and self.sampling == "epochs":
             raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
         if callable(self.learning_rate) and self.rate_changes:
-            raise ValueError("a learning_rate that is callable takes neither schedule nor warmup")
+            raise ValueError("a callable learning_rate takes neither schedule nor warmup")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(_Settings):
-    """What is made of the data."""
+    """How the data is prepared for the network."""
 
     inputs: str = _setting(
         "scaled", choices=("scaled", "symmetric", "standardised", "unit"), is_option=False
@@ -318,7 +321,7 @@ class DataSettings(_Settings):
 
 @cache
 def settings_of(*classes: type) -> dict[str, Setting]:
-    """Return what is known of each field of some settings, by name, in their order."""
+    """Return the `Setting` of each field of some dataclasses, by name, in their order."""
     return {
         f.name: f.metadata["setting"]
         for cls in classes
@@ -329,7 +332,7 @@ def settings_of(*classes: type) -> dict[str, Setting]:
 
 @cache
 def types_of(*classes: type) -> dict[str, Any]:
-    """Return the type of each field of some settings, by name, without the None it may be."""
+    """Return the type of each field of some dataclasses, by name, without the None it may be."""
     types = {}
     for cls in classes:
         hints = get_type_hints(cls)
@@ -341,7 +344,7 @@ def types_of(*classes: type) -> dict[str, Any]:
 
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
-    """Raise ValueError unless a setting may have such a value."""
+    """Raise ValueError unless a setting may have this value."""
     if value is None and setting.default is None:
         return
     if setting.choices and value not in setting.choices:
@@ -352,7 +355,7 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
 
 
 def unused_by(optimizer: str) -> tuple[str, ...]:
-    """Return the settings that an optimiser makes no use of."""
+    """Return the names of the settings that an optimiser does not use."""
     other = "batches" if optimizer in FULL_BATCH_METHODS else "full batch"
     return tuple(
         name for name, setting in settings_of(TrainingSettings).items() if setting.taken_by == other
