@@ -21,8 +21,7 @@ class Course:
     ----------
     n : int
     batch_size : int
-        No larger than it makes sense for n samples; at least two where it is not one, since a
-        batch is not learned as a single sample is.
+        At most n, and at least two unless one is asked for: batch size 1 is computed otherwise.
     epochs : int
 
     Raises
@@ -37,7 +36,7 @@ class Course:
         self._is_drawn = settings.sampling == "with-replacement"
         size = int(settings.batch_size)
         self.batch_size = size if self._is_drawn else min(size, max(2, n))
-        # whole batches, so that no epoch's end makes a smaller one
+        # whole batches, so that none is smaller at the end of an epoch
         self._draws = max(1, n // size) * size
         self._steps = None if settings.steps is None else int(settings.steps)
         self.epochs = int(settings.epochs)
@@ -52,7 +51,7 @@ class Course:
         self._rate = rate
 
     def order(self, rng: Any, epoch: int) -> Any:
-        """Draw the order of the next epoch, counted from 1; None is the samples' own."""
+        """Draw the order of an epoch, counted from 1; None means the samples' own order."""
         if not self._is_drawn:
             return rng.permutation(self.n) if self._settings.shuffle else None
         draws = self._draws
@@ -61,12 +60,12 @@ class Course:
         return rng.integers(0, self.n, size=draws)
 
     def rates(self, first: int, updates: int) -> list[float]:
-        """Return the learning rates of some updates, the first of which has this number.
+        """Return the learning rates of so many updates, starting with number `first`.
 
         Raises
         ------
         ValueError
-            If one is no finite number of zero or more.
+            If one is not a finite number, zero or more.
         """
         if not callable(self._rate):
             return [self._rate] * updates

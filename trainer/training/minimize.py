@@ -20,34 +20,33 @@ import numpy as np
 from ..network import MLP
 
 METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}  # their names in scipy.optimize
-# iterations are counted here, alike for every method
+# SciPy's own limits, lifted: iterations are counted here, alike for every method
 _UNLIMITED = {"CG": ["maxiter"], "TNC": ["maxfun"], "L-BFGS-B": ["maxiter", "maxfun"]}
 
 
 @dataclass(frozen=True)
 class IterationReport:
-    """Where a minimisation stands; the weights are those after the iteration.
+    """The result of one iteration; the weights are those after it.
 
     Attributes
     ----------
     iteration, iterations : int
-        The iteration that is over, from 1, and how many there will be at most.
+        The iteration that has ended, from 1, and how many there will be at most.
     evaluations : int
         How often loss and gradient have been computed so far.
     train_loss : float
         Over all samples, with the l2 penalty: what is being minimised.
     train_accuracy : float
-        Fraction of the training samples that are answered right.
+        Fraction of the training samples that are answered correctly.
     test_accuracy, validation_accuracy : float or None
         Likewise of the test and the held-out samples; None without.
     seconds : float
         Wall time of the iteration with the device synchronised, the first one's with the upload.
         Compilation, accuracies and the time spent in `on_iteration` are not in it.
     evaluation_seconds, compile_seconds : float
-        Of the accuracies, and of what was compiled before the first iteration.
+        Spent on the accuracies, and on compiling before the first iteration.
     samples_per_second : float
-        Training samples, as often as the iteration computed their loss and gradient, over
-        `seconds`.
+        Training samples times evaluations in the iteration, over `seconds`.
     """
 
     iteration: int
@@ -65,7 +64,7 @@ class IterationReport:
 
 @dataclass(frozen=True)
 class Minimum:
-    """What a minimisation came to.
+    """The result of a minimisation.
 
     Attributes
     ----------
@@ -111,7 +110,7 @@ class NotFinite(ArithmeticError):
 
 
 def check(model: MLP, method: str, max_iterations: int) -> None:
-    """Raise ValueError unless `minimize` can train a model so; the message names what it can."""
+    """Raise ValueError unless `minimize` can train a model like this; the message says how else."""
     if method not in METHODS:
         raise ValueError(f"method={method!r} is unknown: expected {' or '.join(METHODS)}")
     if max_iterations < 1 or max_iterations % 1 != 0:
@@ -143,15 +142,15 @@ def minimize(
     Parameters
     ----------
     model : MLP
-        Changed in place. Its units must start unlike each other, as with every `init` they do:
-        those that start alike stay alike.
+        Changed in place. Its units must start with different weights, as every `init` makes them:
+        equal ones would stay equal.
     x : array, shape (n, fan_in)
         Host or device array of any real dtype, unscaled; uploaded once.
     y : array of int, shape (n,)
     method : {"cg", "tnc", "l-bfgs"}
         Conjugate gradients, truncated Newton, or BFGS with a limited memory.
     max_iterations : int
-        In the method's own count. An iteration mostly evaluates loss and gradient once with
+        As the method counts them. An iteration mostly evaluates loss and gradient once with
         "l-bfgs" and twice with "cg"; one of "tnc", which finds its direction by conjugate
         gradients of its own, does so 4 to 50 times.
     on_iteration : callable, optional
@@ -160,7 +159,7 @@ def minimize(
     test, validation : tuple of (x, y), optional
         Evaluated after each iteration; nothing is chosen by them here.
     stop : callable, optional
-        Asked before every evaluation but the first; true ends the minimisation. The weights are
+        Called before every evaluation except the first; true ends the minimisation. The weights are
         then those after the last whole iteration.
 
     Returns
@@ -171,7 +170,7 @@ def minimize(
     ------
     ValueError
         If an argument is out of range, the samples do not fit the network, the loss is ``rashid``,
-        which has no gradient, or that of the initial weights is not finite.
+        which has no gradient, or the loss of the initial weights is not finite.
     NotFinite
         If the loss after an iteration is NaN or infinite.
     """
@@ -181,12 +180,12 @@ def minimize(
 
 
 class _End(Exception):
-    """Leaves SciPy's loop from within; its arguments are why, and whether `stop` said so."""
+    """Ends SciPy's loop from within; its arguments are the reason, and whether `stop` asked."""
 
 
 @dataclass
 class _Spent:
-    """How much a minimisation has taken so far."""
+    """Time and evaluations that a minimisation has used so far."""
 
     seconds: float = 0.0
     evaluation_seconds: float = 0.0
@@ -195,7 +194,7 @@ class _Spent:
 
 
 class _Minimization:
-    """What one call of `minimize` holds on the device, and how far it has come."""
+    """The samples of one call of `minimize`, on the device, and its progress."""
 
     def __init__(
         self,
@@ -230,7 +229,7 @@ class _Minimization:
         return values, self._model.labels(y, values.shape[0], f"{name}y")
 
     def _lap(self) -> float:
-        """Seconds since the last call."""
+        """Return the seconds since the last call."""
         before, self._lap_started = self._lap_started, perf_counter()
         return self._lap_started - before
 
@@ -257,7 +256,7 @@ class _Minimization:
         except _End as end:
             message, stopped = end.args
         finally:
-            self._put(self._vector)
+            self._set_weights(self._vector)
         self._spent.seconds += self._lap()
         return Minimum(
             iterations=self._iterations,
@@ -280,8 +279,8 @@ class _Minimization:
             options["accuracy"] = float(np.finfo(self._model.dtype).eps) ** 0.5
         return options
 
-    def _put(self, vector: np.ndarray) -> None:
-        """Roll a vector up into the model's weights, in its own dtype."""
+    def _set_weights(self, vector: np.ndarray) -> None:
+        """Set the model's weights, in their own dtype, from the vector of all parameters."""
         shapes = self._model.spec.shapes
         parts = np.split(vector, list(accumulate(map(prod, shapes)))[:-1])
         self._model.set_weights([a.reshape(s) for a, s in zip(parts, shapes, strict=True)])
@@ -290,7 +289,7 @@ class _Minimization:
         first = not self._spent.evaluations
         if not first and self._stop is not None and self._stop():
             raise _End("stopped", True)
-        self._put(vector)
+        self._set_weights(vector)
         loss, gradients = self._model.loss_and_gradients(*self._parts["train"])
         if first:
             if not math.isfinite(loss):
@@ -308,9 +307,9 @@ class _Minimization:
 
     def _end_iteration(self, vector: np.ndarray) -> None:
         self._spent.seconds += self._lap()
-        self._put(vector)
+        self._set_weights(vector)
         computed, loss = self._computed
-        if not np.array_equal(computed, vector):  # a line search need not try last what it takes
+        if not np.array_equal(computed, vector):  # a line search may take a point before its last
             loss = self._model.loss(*self._parts["train"])
         if not math.isfinite(loss):
             raise NotFinite(self._iterations + 1)
@@ -339,5 +338,5 @@ class _Minimization:
             seconds=seconds,
             evaluation_seconds=now.evaluation_seconds - before.evaluation_seconds,
             compile_seconds=now.compile_seconds - before.compile_seconds,
-            samples_per_second=samples / max(seconds, 1e-9),  # a coarse clock may stand
+            samples_per_second=samples / max(seconds, 1e-9),  # 0 on a coarse clock
         )

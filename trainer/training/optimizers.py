@@ -1,4 +1,4 @@
-"""Optimisers by name: their state between steps; the steps stand in the backend."""
+"""Optimisers by name: each holds its state between steps, and the backend makes the steps."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ class Optimizer(Protocol):
         weight_decay: float = 0.0,
         clip: float = inf,
     ) -> None:
-        """Begin without a memory; ValueError for what it makes no use of."""
+        """Make the state before the first step; raise ValueError for a setting it does not use."""
 
     def memory(self) -> dict[str, Sequence[Array]]:
-        """Return its state by name: arrays shaped like the weights, to read or to change."""
+        """Return its state by name: arrays shaped like the weights, which may be set."""
 
     def block(self, batch_size: int) -> int:
-        """Return the samples after which a call of `learn` may end without changing a number."""
+        """Return the samples in a block, between which `learn` may pause, see `Backend.block`."""
 
     def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
-        """Change the weights in place, a step a batch; see `Backend.sgd`."""
+        """Change the weights in place, one step per batch; see `Backend.sgd`."""
 
 
 class SGD:
     """Stochastic gradient descent, w ← w - ηg, or with momentum v ← μv - ηg, w ← w + v.
 
-    With a clip, the gradients of a batch are scaled to a norm of at most so much.
+    With a clip, the gradients of a batch are scaled so that their joint norm is at most that.
     """
 
     nesterov = False
@@ -140,7 +140,7 @@ class Adam:
 
 
 class AdamW(Adam):
-    """Adam whose weights decay by themselves (Loshchilov and Hutter 2019), biases excluded."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019), biases excluded."""
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {

@@ -1,4 +1,4 @@
-"""What a training says of itself: reports, its whole state, and that it diverged."""
+"""What a training yields and raises: reports, its state, and the error of one that diverged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class BatchProgress:
     train_loss : float
         Mean loss of those samples, each before its own update, without the l2 penalty.
     seconds : float
-        Of training in this epoch so far.
+        Spent on training in this epoch so far.
     samples_per_second : float
     """
 
@@ -34,7 +34,7 @@ class BatchProgress:
 
 @dataclass(frozen=True)
 class EpochReport:
-    """What an epoch came to.
+    """The result of an epoch.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class EpochReport:
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
-    """Where a training stands, whole: `fit` goes on from it as if it had never stopped.
+    """All that `fit` needs to continue a training as if it had never stopped.
 
     Attributes
     ----------
@@ -76,15 +76,14 @@ class TrainingState:
     samples : int
         Learned in that epoch so far.
     steps : int
-        Updates made since the very start.
+        Updates made since the first start.
     order : dict
-        State of the order's generator before that epoch's order was drawn, fit for JSON.
+        The state that the generator of orders had before it drew that epoch's, fit for JSON.
     seconds, evaluation_seconds, compile_seconds : float
-        Spent on that epoch so far; `EpochReport` has what they mean.
+        Spent on that epoch so far, as defined in `EpochReport`.
     arrays : dict of str to numpy.ndarray
-        The model's weights, those that learn where they are others, the optimiser's state
-        of them, and, inside an epoch, the model's weights at its start and the loss of every sample
-        learned in it.
+        The model's weights; those that learn, if they are others; the optimiser's state; and inside
+        an epoch the model's weights at its start and the losses of the samples learned in it.
     """
 
     epoch: int

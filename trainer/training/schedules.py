@@ -6,14 +6,14 @@ import math
 from collections.abc import Callable
 
 NAMES = ("constant", "cosine", "one-cycle", "step:FACTOR/EPOCHS")
-# of Smith and Topin's one cycle: the fraction that goes up, and how far below the rate it ends
+# of Smith and Topin's one cycle: the fraction that rises, and the ratios that it starts and ends at
 _UP, _START, _END = 0.3, 25.0, 1e4
 
 
 def schedule(
     name: str, rate: float, updates: int, updates_per_epoch: int, warmup: float = 0.0
 ) -> Callable[[int], float]:
-    """Make the learning rate of every update of a training.
+    """Return the learning rate of every update of a training, as a function of its number.
 
     Parameters
     ----------
@@ -23,20 +23,20 @@ def schedule(
           eq. 5, without restarts);
         - ``"one-cycle"``: from 1/25 of the rate up to it in three tenths of the updates, then down
           to 1/250,000 of it, both along a cosine (Smith and Topin 2018; the numbers of fast.ai);
-        - ``"step:FACTOR/EPOCHS"``: times the factor every so many epochs. ``"step:0.9914/1"`` takes
-          Cireşan et al.'s (2010) 10⁻³ to their 10⁻⁶ in 800 epochs.
+        - ``"step:FACTOR/EPOCHS"``: multiplied by the factor every so many epochs. With
+          ``"step:0.9914/1"`` Cireşan et al.'s (2010) 10⁻³ becomes their 10⁻⁶ in 800 epochs.
     rate : float
-        The largest.
+        The largest rate.
     updates, updates_per_epoch : int
         How many there will be.
     warmup : float
-        The fraction of the updates, from 0 to below 1, in which the rate rises to its value evenly,
-        before the schedule begins (Goyal et al. 2017, section 2.2).
+        The fraction of the updates, from 0 to below 1, in which the rate first rises evenly to its
+        value; the schedule follows (Goyal et al. 2017, section 2.2).
 
     Returns
     -------
     callable
-        Of the update's number, from 0.
+        It takes the update's number, from 0.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _after(name: str, rate: float, updates: int, updates_per_epoch: int) -> Call
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Go from one to the other along half a cosine."""
+    """Return the value between start and end, along half a cosine, at a progress from 0 to 1."""
     return end + (start - end) * (1 + math.cos(math.pi * min(1.0, progress))) / 2
 
 
