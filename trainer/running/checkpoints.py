@@ -1,4 +1,4 @@
-"""A run's checkpoints: the whole state of its training, each in one file that is read alone."""
+"""A run's checkpoints, each of which holds the whole state of a training in one file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..weight_files import WeightFileError, read_checkpoint, write_safetensors
 FOLDER = "checkpoints"  # in a run folder
 BEST = "best.safetensors"
 _KEPT = 3
-# epochs that have ended and, inside the next one, the samples learned: no clock is asked
+# epochs that have ended and, inside the next one, the samples learned: no clock orders them
 _NAME = re.compile(r"epoch(\d{1,9})(?:\+(\d{1,12}))?\.safetensors", re.ASCII)
 
 
@@ -25,11 +25,11 @@ class Checkpoint:
     ----------
     path : Path
     arrays : dict of str to numpy.ndarray
-        The network's weights and input map, and what else the training had by it.
+        The network's weights and input map, and the arrays of the training's state.
     network : dict
-        As `MLP.settings` gives it.
+        What `MLP.settings` returns.
     state : dict
-        All the rest, fit for JSON.
+        Everything else, fit for JSON.
     """
 
     path: Path
@@ -39,7 +39,7 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints; it is made with the first.
+    """The folder of a run's checkpoints, which the first checkpoint makes.
 
     Parameters
     ----------
@@ -57,10 +57,10 @@ class Checkpoints:
         network: dict[str, Any],
         state: dict[str, Any],
     ) -> Path:
-        """Write a checkpoint whole, then remove what is no longer wanted.
+        """Write a checkpoint whole, then remove those that are no longer wanted.
 
-        The last three are kept; of those that stand further, which a training that began again
-        at an earlier one has left behind, none.
+        The last three are kept. Later ones, which remain where a run was resumed from an earlier
+        checkpoint, are removed.
 
         Parameters
         ----------
@@ -94,9 +94,9 @@ class Checkpoints:
         write_safetensors(path, *content)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """Read the newest checkpoint that is whole, if any, and say what is wrong with newer ones.
+        """Read the newest checkpoint that is whole, or None, and list the faults of newer ones.
 
-        The best, which may be far behind, is the last resort.
+        The best, which may be much older, is the last resort.
         """
         faults: list[str] = []
         best = [path for path in [self.folder / BEST] if path.is_file()]
@@ -108,7 +108,7 @@ class Checkpoints:
         return None, faults
 
     def clean(self) -> None:
-        """Remove what a process that was killed while it wrote has left."""
+        """Remove the unfinished files of a process that was killed while it wrote."""
         if self.folder.is_dir():
             remove_leftovers(self.folder)
 

@@ -27,7 +27,7 @@ from .usage import UsageError, in_options, recipe_named
 
 
 def are_weights(path: Path) -> bool:
-    """Whether that is a file of weights, or a folder of such and not a run."""
+    """Return whether this is a file of weights, or a folder of them that is not a run."""
     if path.is_dir():
         files = [] if (path / "config.json").exists() else path.iterdir()
         return any(file.suffix.lower() in SUFFIXES for file in files)
@@ -35,7 +35,7 @@ def are_weights(path: Path) -> bool:
 
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
-    """Name the files that paths stand for: runs, weight files or folders of such."""
+    """Return the files that paths stand for: runs, weight files or folders of them."""
     files: list[Path] = []
     for path in paths:
         if (path / "config.json").exists():
@@ -46,7 +46,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
-    """Find a recipe by name; None if none is named and the file tells as much itself.
+    """Return a recipe by name, or None if none is named and the file says as much itself.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def network_of(
     dtype : {"float32", "float64"}, optional
         The files' own if not given.
     seed : int
-        Of whatever the network will yet draw.
+        Seed of what the network still draws.
     few_classes : bool
         Whether a network of ten digits may come with data that lacks some.
 
@@ -149,7 +149,7 @@ def network_of(
 
 
 def describe_input_map(model: MLP) -> str:
-    """Return what a network makes of a value before its weights come."""
+    """Return in words how a network scales a value before its weights see it."""
     scale, shift = (model.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
     if scale.ndim or shift.ndim:
         return "value × scale + shift, a pair for each input"
@@ -157,7 +157,7 @@ def describe_input_map(model: MLP) -> str:
 
 
 def _with_all(dataset: Dataset, outputs: int) -> Dataset:
-    """Recode digits some of which are missing as they are coded among all ten."""
+    """Code the digits of a data set that lacks some as they are coded among all ten."""
     if len(dataset.classes) == outputs:
         return dataset
     codes = np.array(dataset.classes)

@@ -1,4 +1,4 @@
-"""metrics.jsonl, a line an epoch, with a copy that mends it; and what the epochs came to."""
+"""metrics.jsonl, one line per epoch, a copy to repair it from, and a summary of the epochs."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ..files import append, read_plain, synchronize, write_whole
 
 FILE = "metrics.jsonl"
 COPY = ".metrics.jsonl"
-MOST_SECONDS = 1e10  # that a training can have taken: three centuries
+MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
 _PARTS = ("test", "validation", "train")
-# what an epoch that is none makes of its reader
+# what reading a line that is no epoch raises
 _UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What the epochs of a run have come to so far; as large after a million as after one.
+    """A summary of a run's epochs so far, which does not grow with their number.
 
     Attributes
     ----------
     epochs : int
-        That have ended.
+        How many have ended.
     seconds, other_seconds : float
-        Of training, and of evaluation and compilation.
+        Spent on training, and on evaluation and compilation.
     last, best : dict or None
         The metrics of the last epoch, and of the first that is best by held-out samples.
     size, crc32 : int
-        Of the lines in metrics.jsonl, in bytes.
+        Bytes and checksum of the lines in metrics.jsonl.
     """
 
     epochs: int = 0
@@ -96,12 +96,12 @@ class Tally:
 
     @property
     def best_accuracy(self) -> float:
-        """Fraction of the held-out samples that the best epoch answers right; else below 0."""
+        """Return the fraction of held-out samples the best epoch answers right; -1 without one."""
         return -1.0 if self.best is None else float(self.best["validation_accuracy"])
 
 
 class MetricsFile:
-    """A run's metrics.jsonl, which only grows, and a copy of it beside it.
+    """A run's metrics.jsonl, to which lines are only added, and a copy of it beside it.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class MetricsFile:
         tally : Tally
             The checkpoint's, of the lines that there are now.
         fault : str
-            What was wrong with metrics.jsonl, if anything; that it had gone on is not wrong.
+            What was wrong with metrics.jsonl, or empty; later lines than the checkpoint's are not.
         """
         files = self.path, self.copy
         tally = Tally() if state is None else Tally.of(state)
@@ -178,7 +178,7 @@ class MetricsFile:
         return tally, "" if found[0] else "was damaged: mended"
 
     def _left(self, epochs: int) -> bytes:
-        """Return the first lines of metrics.jsonl that can be read, so many epochs at most."""
+        """Return the first lines of metrics.jsonl that can be read, at most so many epochs."""
         lines: list[bytes] = []
         with suppress(*_UNREADABLE):
             read = read_plain(self.path).splitlines(keepends=True)[:epochs]
@@ -204,7 +204,7 @@ def _epochs(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
 
 
 def _starts_with(file: Path, tally: Tally) -> bool:
-    """Whether a file begins with the lines that a tally counts."""
+    """Return whether a file starts with the lines that a tally counts."""
     crc32, left = 0, tally.size
     try:
         with file.open("rb") as lines:
@@ -216,7 +216,7 @@ def _starts_with(file: Path, tally: Tally) -> bool:
 
 
 def check_epoch(epoch: Any) -> None:
-    """Raise KeyError, TypeError, ValueError or AttributeError unless these are an epoch's."""
+    """Raise KeyError, TypeError, ValueError or AttributeError unless this is an epoch's metrics."""
     accuracies = [epoch.get(f"{part}_accuracy") for part in _PARTS]
     if not isinstance(epoch["epoch"], int) or not all(
         isinstance(number, int | float)

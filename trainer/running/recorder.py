@@ -1,4 +1,4 @@
-"""Writes what a training comes to into its run folder."""
+"""The recorder: weights, metrics and checkpoints of a training, written into its run folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 @dataclass(frozen=True)
 class Interval:
-    """How often there is a checkpoint: every so many epochs, or seconds."""
+    """How often a checkpoint is written: every so many epochs, or seconds."""
 
     epochs: float
     seconds: float
@@ -49,7 +49,7 @@ class Interval:
 
 
 class Recorder:
-    """Writes what a training comes to: its weights, a line an epoch, and its checkpoints.
+    """Writes the weights of a training, a line for each epoch, and its checkpoints.
 
     Parameters
     ----------
@@ -57,11 +57,11 @@ class Recorder:
     model : MLP
     every : Interval
     training : Training or None
-        None of a full-batch training, of which weights alone are kept.
+        None for a full-batch training, of which only the weights are kept.
     tally : Tally
         Of the epochs that have ended.
-    begun : Checkpoint, optional
-        Where it goes on from.
+    resumed_from : Checkpoint, optional
+        Where a resumed run continues.
     """
 
     def __init__(
@@ -71,19 +71,19 @@ class Recorder:
         every: Interval,
         training: Training | None,
         tally: Tally,
-        begun: Checkpoint | None = None,
+        resumed_from: Checkpoint | None = None,
     ) -> None:
         self.folder = folder
         self.tally = tally
         self._model, self._every, self._training = model, every, training
         self._written_epochs, self._written = tally.epochs, perf_counter()
-        inside = 0 if begun is None or training is None else training.state().samples
-        self._at = None if begun is None else (tally.epochs, inside)
-        self._is_current = begun is not None
+        inside = 0 if resumed_from is None or training is None else training.state().samples
+        self._at = None if resumed_from is None else (tally.epochs, inside)
+        self._is_current = resumed_from is not None  # whether the newest checkpoint is up to date
         self._epoch_end: _Contents | None = None
 
     def progress(self) -> None:
-        """Write a checkpoint inside an epoch if it is time."""
+        """Write a checkpoint inside an epoch if one is due."""
         self._is_current = False
         if perf_counter() - self._written >= self._every.seconds:
             self.checkpoint()
@@ -105,7 +105,7 @@ class Recorder:
             self.checkpoint()
 
     def take_best(self) -> None:
-        """Make the run's weights those of the best epoch."""
+        """Set the run's weights to those of the best epoch."""
         model = self._model
         arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
         model.set_weights([arrays[name] for name in model.names])
@@ -114,7 +114,7 @@ class Recorder:
     def checkpoint(self, *, ended: bool = False) -> None:
         """Write where the training stands, unless that is written already.
 
-        A training may have `ended` before its epochs were done, a method before its iterations.
+        A training may have `ended` before all its epochs, a minimisation before all its iterations.
         """
         if self._is_current and not ended:
             return
@@ -164,11 +164,11 @@ class Recorder:
 
     @property
     def go_on(self) -> str:
-        """The command that resumes the run."""
+        """Return the command that resumes the run."""
         return resume_command(self.folder.path)
 
     def stopped_in(self, where: str) -> str:
-        """Return where the training stopped and how it goes on."""
+        """Return where the training stopped and how to continue it."""
         if self._at is None:
             kept = f"it has no checkpoint yet and begins again with: {self.go_on}"
         else:
@@ -177,13 +177,13 @@ class Recorder:
 
 
 def position(epochs: int, samples: int) -> str:
-    """Return after how much that is, in words."""
+    """Return in words how much has been learned."""
     inside = f" and {samples:,} samples" if samples else ""
     return f"{epochs:,} epoch{'s' * (epochs != 1)}{inside}"
 
 
 def best_line(path: Path, tally: Tally) -> list[str]:
-    """Return a line on the best epoch by held-out samples and where it is, if there are any."""
+    """Return a line on the best epoch by held-out samples and its file, or none without one."""
     if tally.best is None:
         return []
     return [
@@ -193,12 +193,12 @@ def best_line(path: Path, tally: Tally) -> list[str]:
 
 
 def resume_command(path: Path) -> str:
-    """Write the command that goes on with a run."""
+    """Return the command that resumes a run."""
     return f"python -m trainer train --resume {shlex.quote(str(path))}"
 
 
 def training_state(checkpoint: Checkpoint) -> TrainingState:
-    """Read where a training stood.
+    """Return the state of the training that a checkpoint holds.
 
     Raises
     ------

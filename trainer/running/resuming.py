@@ -1,4 +1,4 @@
-"""A run that is resumed: what it started with, how far it came, and whether all agrees."""
+"""Resumed runs: what a run started with, how far it came, and whether all this agrees."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ _MAY_CHANGE = ("epochs", "max_iterations")
 
 
 class ResumedRun:
-    """A run's folder, opened to go on with it.
+    """A run's folder, opened to continue its training.
 
     Parameters
     ----------
     path : Path
     given : dict
-        Options that were typed again, by name; of these `epochs` and `max_iterations` may be as
-        many as one likes that are not done yet, and all others must be what they were.
+        Options that were typed again, by name. `epochs` and `max_iterations` may change, to no less
+        than has been done; all others must be what they were.
 
     Attributes
     ----------
     folder : Run
     checkpoint : Checkpoint or None
-        The newest that is whole; None where there is none.
+        The newest that is whole, or None.
     notes : list of str
-        What was found damaged, a line each.
+        Lines on what was found damaged.
     recipe : Recipe
     tally : Tally
         Of the epochs that have ended.
@@ -85,7 +85,7 @@ class ResumedRun:
 
     @property
     def config(self) -> dict[str, Any]:
-        """What `config.json` says, with the epochs that are wanted now."""
+        """Return the content of `config.json`, with the epochs that are wanted now."""
         return self.folder.config
 
     def _check_best(self) -> None:
@@ -174,7 +174,7 @@ class ResumedRun:
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do."""
+        """Return whether nothing is left to train."""
         if self.checkpoint is None:
             return False
         state, recipe = self.checkpoint.state, self.recipe
@@ -188,14 +188,14 @@ class ResumedRun:
         return self.tally.epochs >= recipe.epochs
 
     def restore_metrics(self) -> list[str]:
-        """Cut or mend metrics.jsonl to where the checkpoint stands; lines on what was wrong."""
+        """Restore metrics.jsonl to the checkpoint's epochs; return lines on what was wrong."""
         state = None if self.checkpoint is None else self.checkpoint.state
         self.tally, fault = self.folder.metrics_file.restore(state)
         source = f" from {self.checkpoint.path}" if self.checkpoint and "mended" in fault else ""
         return [f"{FILE} {fault}{source}"] if fault else []
 
     def finished(self) -> tuple[list[str], dict[str, Any]]:
-        """Return what it came to, having mended what is damaged; lines, and an event's fields."""
+        """Repair what is damaged in a finished run; return lines and an event's fields on it."""
         path, checkpoint = self.folder.path, self.checkpoint
         assert checkpoint is not None
         lines = self.restore_metrics()
@@ -229,9 +229,9 @@ class ResumedRun:
 
 
 def same_data(
-    folder: Path, begun: dict[str, Any], on_progress: Callable[[str, int, int], None]
+    folder: Path, recorded_data: dict[str, Any], on_progress: Callable[[str, int, int], None]
 ) -> Dataset:
-    """Load the data that a run or a sweep began on again, `begun` being what its config says of it.
+    """Load the data of a run or a sweep again, as its config describes it in `recorded_data`.
 
     Raises
     ------
@@ -239,19 +239,19 @@ def same_data(
         If it is gone or is not what it was.
     """
     try:
-        data = load(begun["source"], begun["test_source"], on_progress=on_progress)
+        data = load(recorded_data["source"], recorded_data["test_source"], on_progress=on_progress)
     except DataError as error:
         raise RunError(f"{folder}: the data it began on cannot be read again ({error})") from error
-    if data.fingerprint() != begun["crc32"]:
+    if data.fingerprint() != recorded_data["crc32"]:
         raise RunError(
-            f"{folder}: {begun['source']} has changed since it began; put back what it was, or"
-            " start anew"
+            f"{folder}: {recorded_data['source']} has changed since it began; put back what it was,"
+            " or start anew"
         )
     return data
 
 
 def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
-    """Return what differs in machine and versions from when a config was written, or nothing."""
+    """Return how machine and versions differ from those in a config, or an empty text."""
     was = config["device"] | config["versions"]
     now = device | versions()
     differ = [name for name in {**was, **now} if was.get(name) != now.get(name)]
@@ -261,7 +261,7 @@ def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
 
 
 def _facts(config: dict[str, Any]) -> dict[str, Any]:
-    """All that a training's numbers follow from, by the name of its option."""
+    """Return all that a training's numbers depend on, by the name of its option."""
     data = config["data"]
     return config["settings"] | {
         "data": data["source"],
@@ -286,7 +286,7 @@ def _is_same(name: str, value: Any, was: Any) -> bool:
 
 
 def _text(value: Any) -> str:
-    """As one types it."""
+    """Return a value as it is typed in a command."""
     if isinstance(value, list | tuple):
         return ",".join(map(str, value)) or "none"
     if isinstance(value, bool):

@@ -1,4 +1,4 @@
-"""The run folder: config.json, model.safetensors and checkpoints, written whole; metrics.jsonl."""
+"""The run folder: who may write it, and its config.json, weights, checkpoints and metrics."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ def check_free(out: Path, *, under: str = "runs") -> None:
 
 
 class Claim:
-    """What keeps other processes from training into a folder, while this one lives."""
+    """A lock on a folder, which keeps other processes from training into it."""
 
     def __init__(self, lock: BaseFileLock) -> None:
         self._lock = lock
 
     def release(self) -> None:
-        """Allow others to train into the folder; a second time it does nothing."""
+        """Allow others to train into the folder; do nothing if they already may."""
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
 
 
 def claim(folder: Path) -> Claim:
-    """Keep other processes from training into a folder, however this one ends.
+    """Keep other processes from training into a folder until this one ends, however it does.
 
     Raises
     ------
     RunError
-        If another process does; says which.
+        If another process does; the message names it.
     """
     from filelock import FileLock, Timeout
 
@@ -85,7 +85,7 @@ def _holder(folder: Path) -> str:
 
 
 class Run:
-    """One training's folder; closed, others may train into it.
+    """One training's folder. While it is locked, no other process may train into it.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ class Run:
     config : dict
         What `config.json` holds.
     lock : Claim, optional
-        Without one the folder is only read.
+        Without it the folder is only read.
 
     Attributes
     ----------
     was_mended : bool
-        Whether `config.json` was damaged and is that of a checkpoint.
+        Whether `config.json` was damaged and was restored from a checkpoint.
     """
 
     def __init__(self, path: Path, config: dict[str, Any], lock: Claim | None = None) -> None:
@@ -137,9 +137,9 @@ class Run:
 
     @classmethod
     def resume(cls, path: Path) -> Run:
-        """Open a run to go on with it, and remove what a killed process has left half written.
+        """Open a run to continue it, and remove the unfinished files of a killed process.
 
-        A config that is damaged is that of the newest checkpoint.
+        A damaged config is replaced by that of the newest checkpoint.
 
         Raises
         ------
@@ -178,7 +178,7 @@ class Run:
             self._lock.release()
 
     def write_config(self) -> None:
-        """Write config.json, and into it which process this is."""
+        """Write config.json, with this process's number in it."""
         self.config["process"] = {
             "pid": os.getpid(),
             "host": socket.gethostname(),
@@ -218,17 +218,17 @@ class Run:
 
     @property
     def model_file(self) -> Path:
-        """Where the weights of the last epoch are."""
+        """Return the path of the last epoch's weights."""
         return self.path / MODEL_FILE
 
     def figure_file(self, name: str) -> Path:
-        """Where a figure goes; the folder of figures is made."""
+        """Return the path for a figure, having made the folder of figures."""
         folder = self._inside("figures")
         folder.mkdir(exist_ok=True)
         return self._inside(f"figures/{name}")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Read metrics.jsonl, an epoch a line; a last line that was not written whole is omitted.
+        """Read metrics.jsonl, one epoch per line, without a last line that is not whole.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""A training put together: data, network and settings, of a new run or of one that is resumed."""
+"""Assembling a training from data, network and settings, for a new run or a resumed run."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .usage import UsageError, choose, in_options, recipe_named
 
 
 class Listener(Protocol):
-    """Who is told while a training is put together."""
+    """What is notified while a training is assembled."""
 
     def note(self, message: str) -> None:
-        """Take a line that the user should know of."""
+        """Take a line for the user."""
 
     def downloading(self, file: str, done: int, total: int) -> None:
-        """Take how many bytes of a file have come."""
+        """Take how many bytes of a file have been downloaded."""
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """All that a training is made of, on its device."""
+    """The parts of a training, on its device."""
 
     recipe: Recipe
     model: MLP
@@ -47,7 +47,7 @@ class Job:
     held_out: Samples | None
     training: Training | None
     deformation: Deformation | None
-    turning_seconds: float  # that making turned copies took
+    turning_seconds: float  # spent on making turned copies of the images
 
 
 def new_training(
@@ -65,14 +65,14 @@ def new_training(
     patience: int | None,
     init_from: Path | None,
 ) -> tuple[Job, dict[str, Any]]:
-    """Make the training that was asked for, and its config."""
+    """Assemble a new training; also return its config."""
     if patience is not None and not validation:
         raise UsageError(
             f"--patience {patience}: the test samples choose nothing; hold some training samples"
             " out for it with --validation, such as --validation 5000"
         )
     wanted = recipe_named(recipe)
-    try:  # a mistake in them is told before anything is loaded
+    try:  # to report a mistake before anything is loaded
         read_augment(changes.get("augment", ()))
     except ValueError as error:
         raise UsageError(str(error)) from error
@@ -107,7 +107,7 @@ def new_training(
 
 
 def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None) -> Job:
-    """Make the training that a run is resumed with."""
+    """Assemble the training of a resumed run."""
     config = resumed.config
     backend = choose(device or config["device"]["name"], config["device"]["matmul"])
     dataset = same_data(resumed.folder.path, config["data"], listener.downloading)
@@ -188,7 +188,7 @@ def _started(
     backend: Backend,
     seed: int,
 ) -> tuple[MLP, Recipe]:
-    """Make the network with the weights of another; its layers and biases are theirs."""
+    """Make the network with the weights of another, which decide its layers and biases."""
     if recipe.batch_norm:
         raise UsageError(
             f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
@@ -220,7 +220,7 @@ def config_of(
     seed: int,
     model: MLP,
 ) -> dict[str, Any]:
-    """Return what a run's `config.json` says, but for what belongs to one way of making it."""
+    """Return what `config.json` says of every run, trained here or not."""
     return {
         "version": __version__,
         "recipe": recipe.name,

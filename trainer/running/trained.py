@@ -1,4 +1,4 @@
-"""A trained run, or the weights of another program, opened for the commands that look at it."""
+"""A trained run, or the weights of another program, opened for the commands that examine it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ class TrainedRun:
     Parameters
     ----------
     path : Path
-        The run's folder, or one of its checkpoints; or with a recipe weights of another program's,
+        The run's folder, or one of its checkpoints; or, with a recipe, weights of another program
         in a file or a folder.
     device : str
         As `backends.select` takes it.
     recipe : str, optional
-        Of weights; its name.
+        Of weights: its name.
     data : str, optional
         Of weights: what they are for, as `load` takes it.
 
@@ -45,7 +45,7 @@ class TrainedRun:
     Raises
     ------
     RunError, WeightFileError, UsageError, BackendUnavailable
-        If one of them cannot be had, or they do not belong together.
+        If one of them cannot be read, or they do not belong together.
     """
 
     def __init__(
@@ -95,16 +95,16 @@ class TrainedRun:
 
     @property
     def features(self) -> int:
-        """The network's inputs."""
+        """Return the number of the network's inputs."""
         return self.model.sizes[0]
 
     @property
     def scale(self) -> Scale:
-        """Of the values that it was trained on."""
+        """Return the scale of the values that it was trained on."""
         return Scale(self.data["dtype"], *self.data["value_range"])
 
     def test_part(self) -> tuple[np.ndarray, np.ndarray, str]:
-        """Load the test samples, their codes and the data's name, as the training had them.
+        """Load the test samples, their class codes and the data's name, as in the training.
 
         Raises
         ------
@@ -132,11 +132,11 @@ class TrainedRun:
         return data.test_x, data.test_y, data.name
 
     def source(self, data: str) -> str:
-        """Name the source to load where such data is asked for."""
+        """Return the source to load for the data that was named."""
         return source_for(self._recipe, data)
 
     def labelled(self, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-        """Load the test part, or other labelled samples; their codes, and what they are."""
+        """Load the test part, or other labelled samples: values, class codes, description."""
         if data is None:
             x, y, name = self.test_part()
             return x, y, f"test samples of {name}"
@@ -146,7 +146,7 @@ class TrainedRun:
     def picture(
         self, values: np.ndarray, value_range: tuple[float, float] | None = None
     ) -> np.ndarray | None:
-        """Make a picture for the terminal of a sample, or of numbers in its place.
+        """Return a picture for the terminal of a sample, or of other numbers of its shape.
 
         Parameters
         ----------
@@ -157,7 +157,7 @@ class TrainedRun:
         Returns
         -------
         array, shape (height, width), or None
-            Grey values from 0 to 1; None where the data is no images.
+            Grey values from 0 to 1; None if the data is not images.
         """
         if self.image_shape is None:
             return None
@@ -189,7 +189,7 @@ class TrainedRun:
 def _of_weights(
     files: list[Path], recipe: Recipe | None, data: str | None, backend: Backend
 ) -> tuple[MLP, Dataset, dict[str, Any]]:
-    """Make the network of weights, and what a run's config would say."""
+    """Make the network of weights; also return its data and what a run's config would say."""
     wanted = data or ("auto" if recipe is None else recipe.data)
     dataset = load(source_for(recipe, wanted))
     model, recipe, dataset = network_of(files, recipe, dataset, backend=backend, few_classes=True)

@@ -1,4 +1,4 @@
-"""Mistakes in what was typed, told in the words that were typed."""
+"""Mistakes in what was typed, reported with the options as they are typed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..recipes import RECIPES, Recipe
 
 
 class UsageError(ValueError):
-    """A mistake in what was typed; one line with what was given, what was wanted, what to type."""
+    """A mistake in what was typed: one line with what was given, expected, and to be typed."""
 
 
 def choose(device: str, matmul: str = "float32") -> Backend:
-    """Return `backends.select`'s backend; an unknown name is a mistake in what was typed."""
+    """Return the backend that `backends.select` does; raise UsageError for an unknown name."""
     try:
         return select(device, matmul)
     except ValueError as error:
