@@ -22,7 +22,7 @@ from trainer.display import QuietView
 from trainer.running.recorder import Recorder
 from trainer.running.run_folder import Run, claim
 from trainer.training import Training
-from trainer.weight_files import read_checkpoint
+from trainer.weight_files import read_checkpoint, write_safetensors
 
 SMALL = ["--data", "digits", "--device", "cpu", "--hidden", "7"]
 TIMES = ("epoch_seconds", "evaluation_seconds", "compile_seconds", "samples_per_second")
@@ -405,6 +405,19 @@ def test_a_config_that_was_changed_is_refused_by_name(begun, capsys, path, value
     error = refused(capsys, "--resume", "o")
     assert words in error
     assert "o/config.json disagrees with o/checkpoints/epoch00002.safetensors" in error
+
+
+def test_a_run_older_than_a_setting_has_its_default(begun, capsys):
+    config = json.loads(Path("o/config.json").read_text())
+    path = Path("o/checkpoints/epoch00002.safetensors")
+    arrays, network, state = read_checkpoint(path)
+    for settings in (config["settings"], state["config"]["settings"]):
+        del settings["dropout"], settings["augment"]
+    Path("o/config.json").write_text(json.dumps(config))
+    write_safetensors(path, arrays, network, state)
+    error = refused(capsys, "--resume", "o", "--dropout", "0.5")
+    assert "--dropout was 0.0, not 0.5; omit it" in error
+    assert train("--resume", "o", "--dropout", "0", "--augment", "none") == 0
 
 
 def test_data_that_has_changed_is_refused(monkeypatch, capsys):

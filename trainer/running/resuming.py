@@ -14,8 +14,8 @@ from backends import select
 from ..data import DataError, Dataset, load
 from ..network import MLP
 from ..plain_text import percent
-from ..recipes import recorded
-from ..settings import FULL_BATCH_METHODS
+from ..recipes import Recipe, recorded
+from ..settings import FULL_BATCH_METHODS, settings_of
 from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_safetensors
 from .checkpoints import BEST
 from .metrics_file import FILE, Tally
@@ -142,7 +142,8 @@ class ResumedRun:
             self.notes.append("there is no whole checkpoint: it begins again from its start")
         differ = []
         for name, value in given.items():
-            was = now[name]
+            # a run that is older than a setting was trained with its default
+            was = now[name] if name in now else settings_of(Recipe)[name].default
             if name in _MAY_CHANGE and value != was and rates_follow:
                 raise RunError(
                     f"{path}: --{name} was {was}, not {value}, and its learning rates have followed"
@@ -282,7 +283,8 @@ def _is_same(name: str, value: Any, was: Any) -> bool:
         cut, _, path = value.rpartition("ex4:")
         absolute = f"{'ex4:' if cut or value.startswith('ex4:') else ''}{os.path.abspath(path)}"
         return value == was or absolute == was
-    return bool((list(value) if isinstance(value, tuple) else value) == was)
+    value, was = (list(v) if isinstance(v, tuple) else v for v in (value, was))
+    return bool(value == was)
 
 
 def _text(value: Any) -> str:
