@@ -529,12 +529,18 @@ def _steps(settings: dict[str, Any]) -> str:
     for name, setting in settings_of(TrainingSettings).items():
         value = settings.get(name)  # which older versions lack
         if name not in _SAID + _SAID_OF_ORDER and value not in (None, setting.default):
-            more += f" {name.replace('_', ' ')}" + ("" if value is True else f" {value:g}")
+            more += f" {_in_words(name.replace('_', ' '), value)}"
     schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
         f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
         f"batch {settings['batch_size']}, {_order(settings)}"
     )
+
+
+def _in_words(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return name if value else f"no {name}"
+    return f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
 
 
 def _order(settings: dict[str, Any]) -> str:
