@@ -32,8 +32,8 @@ class MLP:
         Units of every layer, inputs first: ``[784, 200, 10]``.
     backend : Backend or str
         From `backends.select`, or what that takes, such as "cpu"; the weights live there.
-    activation : {"sigmoid", "tanh", "relu", "scaled_tanh", "gelu"}
-        The hidden layers' f; ``gelu`` is the tanh approximation, see `backends.functions.gelu`.
+    activation : str
+        The hidden layers' f, a name in `backends.functions.ACTIVATIONS`: "sigmoid", "relu", …
     output : {"sigmoid", "softmax"}, optional
         The output layer's f; the loss implies it.
     loss : {"rashid", "squared_error", "binary_cross_entropy", "cross_entropy"}
