@@ -39,25 +39,17 @@ app = App(
     name="python -m trainer",
     help="""Train a neural network on NumPy or CuPy, from scratch and fast.
 
-Without a command it trains, on MNIST if that can be had and else on scikit-learn's 8×8 digits.
+Without a command it trains on MNIST, or on scikit-learn's 8×8 digits if MNIST cannot be downloaded.
 Start here:
 
     python -m trainer                            train, with everything by default
-
     python -m trainer --device gpu --epochs 10   the same code on a CUDA GPU
-
     python -m trainer --data digits              needs no network connection
-
-    python -m trainer train --resume runs/r1     go on where Ctrl-C, or a power cut, has ended it
-
+    python -m trainer train --resume runs/r1     continue an interrupted run
     python -m trainer predict runs/r1            see the trained network answer
-
     python -m trainer inspect runs/r1            follow one sample through it
-
-    python -m trainer bench                      measure which device pays from which batch on
-
-    python -m trainer sweep --learning-rate 0.1:0.9:0.1     try them all, side by side
-
+    python -m trainer bench                      measure which device is faster
+    python -m trainer sweep --batch-size 1,8,64  train with each, and compare
     python -m trainer COMMAND --help             what a command takes
 """,
     version=__version__,

@@ -192,7 +192,8 @@ class TrainingSettings(_Settings):
     )
     max_iterations: int = _setting(
         50,
-        "Most iterations of cg, tnc and l-bfgs, which take no other option of the training.",
+        "How many iterations cg, tnc and l-bfgs make at most. They take no other option of the"
+        " training.",
         range=_COUNT,
         tried="With cg, tnc and l-bfgs: 50,100",
         taken_by="full batch",

@@ -53,7 +53,9 @@ def run(
     samples: Annotated[
         int,
         WHOLE,
-        Parameter(group=_CHECK, help="The loss is the mean of so many.", validator=Number(gte=1)),
+        Parameter(
+            group=_CHECK, help="How many samples the loss is the mean of.", validator=Number(gte=1)
+        ),
     ] = SAMPLES,
     parameters: Annotated[
         int,
@@ -68,14 +70,15 @@ def run(
         bool, FLAG, Parameter(group=_CHECK, help="Vary every number; twice the loss for each.")
     ] = False,
     step: Annotated[
-        float, Parameter(group=_CHECK, help="Of the differences.", validator=Number(gt=0, lt=1))
+        float,
+        Parameter(group=_CHECK, help="The h of the differences.", validator=Number(gt=0, lt=1)),
     ] = STEP,
     seed: Annotated[
         int,
         WHOLE,
         Parameter(
             group=_CHECK,
-            help="Of a recipe's weights, and of what is drawn.",
+            help="Seed of a recipe's weights, and of what is drawn.",
             validator=Number(gte=0),
         ),
     ] = 0,
@@ -85,7 +88,7 @@ def run(
 
     The table has ‖a−n‖ / max(‖a‖, ‖n‖) of every array of weights, a being what back-propagation
     computes and n the slopes (loss(w+h) − loss(w−h)) / 2h. Below 1e-6 it is a gradient. The exit
-    code is 0 if it is where it should be: everywhere, but for the hidden layers of rashid, whose
+    code is 0 if it is where it should be: everywhere except in the hidden layers of rashid, whose
     rule is none there.
     """
     changes = given(options)

@@ -46,7 +46,7 @@ Json = Annotated[
     bool, FLAG, Parameter(name="--json", help="One JSON object on stdout, nothing else.")
 ]
 JsonEvents = Annotated[
-    bool, FLAG, Parameter(name="--json", help="One JSON object an event on stdout, nothing else.")
+    bool, FLAG, Parameter(name="--json", help="Write one JSON object per event, nothing else.")
 ]
 Show = Annotated[bool, FLAG, Parameter(help="Open a window, where there is one.")]
 _RUN_OR_WEIGHTS = Parameter(

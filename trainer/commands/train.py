@@ -126,8 +126,8 @@ def run(
         Path | None,
         Parameter(
             group=_TRAINING,
-            help="Start with the weights of a run or of a file, see import-weights; hidden layers"
-            " and biases are theirs.",
+            help="Start with the weights of a run or of a file, see import-weights; they decide"
+            " the hidden layers and biases.",
         ),
     ] = None,
     seed: Annotated[
@@ -135,7 +135,7 @@ def run(
         WHOLE,
         Parameter(
             group=_TRAINING,
-            help="Of weights and order, the same on every device. [default: 0]",
+            help="Seed of the weights and the order, the same on every device. [default: 0]",
             validator=Number(gte=0),
         ),
     ] = None,
@@ -143,9 +143,9 @@ def run(
         Path | None,
         Parameter(
             group=RESULT,
-            help="Go on with the run in this folder where its newest whole checkpoint stands, to"
-            " the same bits as if it had never stopped. It needs no other option; --epochs may be"
-            " more than they were, or fewer, unless a --schedule follows from them.",
+            help="Continue the run in this folder from its newest whole checkpoint, with the same"
+            " bits in the end as without a stop. No other option is needed; --epochs may be more"
+            " or fewer than before, unless a --schedule depends on them.",
         ),
     ] = None,
     checkpoint_every: Annotated[
