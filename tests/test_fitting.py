@@ -21,7 +21,8 @@ from tests.conftest import (
     samples,
     small_blocks,
 )
-from trainer import MLP, BatchProgress, Diverged, EpochReport, fit
+from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load
+from trainer.recipes import RECIPES, build, changed
 from trainer.settings import BATCH_OPTIMIZERS, FULL_BATCH_METHODS, TrainingSettings
 from trainer.training.minimize import METHODS
 from trainer.training.optimizers import OPTIMIZERS
@@ -477,6 +478,16 @@ class TestSettings:
         x, y = samples(20, 4, 3)
         with pytest.raises(error, match=words):
             fit(MLP([4, 3, 3], backend=backend), x, y, **changes)
+
+    def test_a_recipe_is_such_but_for_what_it_makes_of_images(self, backend):
+        data = load("digits")
+        recipe = changed(RECIPES["digits"], {"epochs": 1})
+        ready = replace(recipe, augment=("elastic:3,2",))
+        model = build(recipe, data, backend=backend)
+        (report,) = train(model, data.train_x[:50], data.train_y[:50], settings=recipe)
+        assert report.epoch == 1
+        with pytest.raises(ValueError, match="augment=elastic:3,2 is made of the data before"):
+            fit(model, data.train_x[:50], data.train_y[:50], ready)
 
     def test_the_names_of_optimisers_are_those_there_are(self):
         assert tuple(OPTIMIZERS) == BATCH_OPTIMIZERS

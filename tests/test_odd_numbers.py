@@ -149,8 +149,7 @@ def test_a_batch_larger_than_the_data_is_all_of_it(backend, loss, batch_size):
 
 
 def test_a_batch_beyond_all_counting_is_refused(backend):
-    expected = "expected a whole number, one or more and below 2³¹"
-    with pytest.raises(ValueError, match=f"batch_size=10+: {expected}"):
+    with pytest.raises(ValueError, match=r"batch_size=10+: expected a whole number.* below 2³¹"):
         train(network(backend), *samples(10, 4, 3), batch_size=10**30)
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .augmentation import Deformation
     from .data import DataError, Dataset, load
     from .network import MLP
+    from .settings import NetworkSettings, TrainingSettings
     from .training import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
     from .training.minimize import IterationReport, Minimum, minimize
 
@@ -32,7 +33,9 @@ __all__ = [
     "EpochReport",
     "IterationReport",
     "Minimum",
+    "NetworkSettings",
     "Training",
+    "TrainingSettings",
     "TrainingState",
     "fit",
     "load",
@@ -45,6 +48,7 @@ _HOMES = {
     "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "training.minimize": ("IterationReport", "Minimum", "minimize"),
     "network": ("MLP",),
+    "settings": ("NetworkSettings", "TrainingSettings"),
 }
 
 

@@ -365,7 +365,11 @@ def poison(backend: Backend, like: Mapping[str, np.ndarray]) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case_number" in metafunc.fixturenames:
-        metafunc.parametrize("case_number", range(metafunc.config.getoption("--cases")))
+        numbers = range(metafunc.config.getoption("--cases"))
+        later = pytest.mark.thorough
+        metafunc.parametrize(
+            "case_number", [n if n < 2 else pytest.param(n, marks=later) for n in numbers]
+        )
 
 
 @pytest.fixture(params=["cpu", pytest.param("gpu", marks=pytest.mark.gpu)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,7 +165,8 @@ def one_value(groups: dict[type, Group], omit: Sequence[str] = ()) -> type:
         limits = setting.range
         if limits is not None:
             low = {"gt" if limits.is_open else "gte": limits.low}
-            high = {"lt": limits.high} if limits.high < math.inf else {}
+            # far limits are checked, and explained, with the others of the library
+            high = {"lt": limits.high} if limits.high <= 1 else {}
             more["validator"] = Number(**low, **high)
         return kind, Parameter(**more)
 

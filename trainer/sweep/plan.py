@@ -113,5 +113,5 @@ def new_network(recipe: Recipe, seed: int, data: Dataset, backend: Backend) -> M
     if recipe.sees_all_samples:
         check(model, recipe.optimizer, recipe.max_iterations)
     else:
-        fit(model, data.train_x, data.train_y, recipe, seed=seed)
+        fit(model, data.train_x, data.train_y, replace(recipe, augment=()), seed=seed)
     return model

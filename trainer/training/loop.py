@@ -20,9 +20,9 @@ from backends.feeding import Feed
 from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
 
-from ..augmentation import Deformation, DeformedFeed, Deformer
+from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
 from ..network import MLP
-from ..settings import TrainingSettings
+from ..settings import DataSettings, TrainingSettings
 from .averaging import Learned, move
 from .course import Course
 from .optimizers import OPTIMIZERS
@@ -55,7 +55,7 @@ def fit(
         Host or device array of any real dtype, unscaled; uploaded once.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
-        A recipe is one, too.
+        A recipe is one, too; what its `augment` makes of images is given by `deformation`.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
     seed : int or None
@@ -143,6 +143,13 @@ def fit(
             f"batch_norm=True follows a gradient, and loss={model.spec.loss!r} has none:"
             " take loss='cross_entropy'"
         )
+    if isinstance(settings, DataSettings) and deformation is None:
+        _, deformed = read_augment(settings.augment)
+        if deformed:
+            raise ValueError(
+                f"augment={','.join(settings.augment)} is made of the data before: give what"
+                " trainer.recipes.augmented(recipe, data, model.backend) returns, or augment=()"
+            )
     if deformation is not None and math.prod(deformation.image_shape) != model.sizes[0]:
         raise ValueError(
             f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
