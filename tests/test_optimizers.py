@@ -13,6 +13,7 @@ from tests.conftest import (
     samples,
 )
 from trainer import MLP, fit
+from trainer.settings import TrainingSettings
 from trainer.training.optimizers import OPTIMIZERS
 
 REFERENCES = [
@@ -31,7 +32,8 @@ NEEDED = {"nesterov": {"momentum": 0.5}}
 def test_twenty_steps_are_the_references(backend, name, options, reference, clip):
     x, y = samples(20 * 5, 3, 2)
     model = MLP([3, 2], backend=backend, loss="cross_entropy", bias=True, dtype="float64", scale=1)
-    optimizer = OPTIMIZERS[name](backend, model.weights, **options, clip=clip)
+    settings = TrainingSettings(**options, clip=clip)
+    optimizer = OPTIMIZERS[name](backend, model.weights, settings)
     desired, states = model.get_weights(), [{}, {}]
     rates = np.random.default_rng(0).uniform(0, 0.5, 20).tolist()
     for start in range(0, 20, 10):  # what is remembered lasts from call to call
@@ -88,7 +90,8 @@ def test_float32_stays_float32(backend, name):
     for clip in (math.inf, 0.1):
         model = MLP([3, 2], backend=backend)
         batches = Batches(model.samples(x), model.labels(y, 4), [0.1], 4)
-        optimizer = OPTIMIZERS[name](backend, model.weights, **NEEDED.get(name, {}), clip=clip)
+        settings = TrainingSettings(**NEEDED.get(name, {}), clip=clip)
+        optimizer = OPTIMIZERS[name](backend, model.weights, settings)
         optimizer.learn(model.spec, model.weights, batches)
         assert model.weights[0].dtype == backend.xp.float32
 
@@ -104,4 +107,4 @@ def test_float32_stays_float32(backend, name):
 )
 def test_what_an_optimiser_makes_no_use_of_is_refused(backend, name, options, message):
     with pytest.raises(ValueError, match=message):
-        OPTIMIZERS[name](backend, [], **options)
+        OPTIMIZERS[name](backend, [], TrainingSettings(**options))

@@ -185,13 +185,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
-        self._make_optimizer = partial(
-            OPTIMIZERS[settings.optimizer],
-            model.backend,
-            momentum=float(settings.momentum),
-            weight_decay=float(settings.weight_decay),
-            clip=math.inf if settings.clip is None else float(settings.clip),
-        )
+        make = OPTIMIZERS[settings.optimizer]
+        self._make_optimizer = partial(make, model.backend, settings=settings)
         self._optimizer = self._make_optimizer(self._learned.weights)
         # how many samples make a block, and how many blocks to learn until the next report, which
         # falls between two: their edges follow from the sample's index, so that reports do not

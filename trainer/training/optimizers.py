@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import Any, Protocol
+from typing import Protocol
 
 from backends import Backend, Batches, NetworkSpec
 from backends.functions import Array
+
+from ..settings import TrainingSettings
 
 
 class Optimizer(Protocol):
@@ -22,12 +24,7 @@ class Optimizer(Protocol):
     steps: int
 
     def __init__(
-        self,
-        backend: Backend,
-        weights: Sequence[Array],
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        clip: float = inf,
+        self, backend: Backend, weights: Sequence[Array], settings: TrainingSettings
     ) -> None:
         """Make the state before the first step; raise ValueError for a setting it does not use."""
 
@@ -41,6 +38,10 @@ class Optimizer(Protocol):
         """Change the weights in place, one step per batch; see `Backend.sgd`."""
 
 
+def _clip(settings: TrainingSettings) -> float:
+    return inf if settings.clip is None else float(settings.clip)
+
+
 class SGD:
     """Stochastic gradient descent, w ← w - ηg, or with momentum v ← μv - ηg, w ← w + v.
 
@@ -50,20 +51,15 @@ class SGD:
     nesterov = False
 
     def __init__(
-        self,
-        backend: Backend,
-        weights: Sequence[Array],
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        clip: float = inf,
+        self, backend: Backend, weights: Sequence[Array], settings: TrainingSettings
     ) -> None:
-        if weight_decay:
+        if settings.weight_decay:
             raise ValueError(
-                f"weight_decay={weight_decay} goes with optimizer='adamw'; sgd takes l2=1"
+                f"weight_decay={settings.weight_decay} goes with optimizer='adamw'; sgd takes l2=1"
             )
         self.backend = backend
-        self.momentum, self.clip = momentum, clip
-        self.velocities = [backend.xp.zeros_like(w) for w in weights] if momentum else []
+        self.momentum, self.clip = float(settings.momentum), _clip(settings)
+        self.velocities = [backend.xp.zeros_like(w) for w in weights] if self.momentum else []
         self.steps = 0
 
     def memory(self) -> dict[str, Sequence[Array]]:
@@ -91,30 +87,27 @@ class Nesterov(SGD):
     nesterov = True
 
     def __init__(
-        self, backend: Backend, weights: Sequence[Array], momentum: float = 0.0, **more: Any
+        self, backend: Backend, weights: Sequence[Array], settings: TrainingSettings
     ) -> None:
-        if not momentum:
+        if not settings.momentum:
             raise ValueError("optimizer='nesterov' needs a momentum: take momentum=0.9")
-        super().__init__(backend, weights, momentum, **more)
+        super().__init__(backend, weights, settings)
 
 
 class Adam:
     """Adam (Kingma and Ba 2015) with the paper's β₁ = 0.9, β₂ = 0.999, ε = 10⁻⁸."""
 
     def __init__(
-        self,
-        backend: Backend,
-        weights: Sequence[Array],
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-        clip: float = inf,
+        self, backend: Backend, weights: Sequence[Array], settings: TrainingSettings
     ) -> None:
-        if momentum:
-            raise ValueError(f"momentum={momentum} goes with optimizer='sgd'; adam has its own")
-        if weight_decay and type(self) is Adam:
-            raise ValueError(f"weight_decay={weight_decay} goes with optimizer='adamw'")
+        if settings.momentum:
+            raise ValueError(
+                f"momentum={settings.momentum} goes with optimizer='sgd'; adam has its own"
+            )
+        if settings.weight_decay and type(self) is Adam:
+            raise ValueError(f"weight_decay={settings.weight_decay} goes with optimizer='adamw'")
         self.backend = backend
-        self.weight_decay, self.clip = weight_decay, clip
+        self.weight_decay, self.clip = float(settings.weight_decay), _clip(settings)
         self.means = [backend.xp.zeros_like(w) for w in weights]
         self.squares = [backend.xp.zeros_like(w) for w in weights]
         self.steps = 0
