@@ -486,7 +486,7 @@ class TestSettings:
         model = build(recipe, data, backend=backend)
         (report,) = train(model, data.train_x[:50], data.train_y[:50], settings=recipe)
         assert report.epoch == 1
-        with pytest.raises(ValueError, match="augment=elastic:3,2 is made of the data before"):
+        with pytest.raises(ValueError, match="augment=elastic:3,2: fit deforms images by"):
             fit(model, data.train_x[:50], data.train_y[:50], ready)
 
     def test_the_names_of_optimisers_are_those_there_are(self):

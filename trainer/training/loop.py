@@ -147,8 +147,9 @@ def fit(
         _, deformed = read_augment(settings.augment)
         if deformed:
             raise ValueError(
-                f"augment={','.join(settings.augment)} is made of the data before: give what"
-                " trainer.recipes.augmented(recipe, data, model.backend) returns, or augment=()"
+                f"augment={','.join(settings.augment)}: fit deforms images by its argument"
+                " `deformation`; give it and the data as trainer.recipes.augmented(recipe, data,"
+                " model.backend) returns them, or augment=()"
             )
     if deformation is not None and math.prod(deformation.image_shape) != model.sizes[0]:
         raise ValueError(
