@@ -642,6 +642,32 @@ def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
     assert outcome("o") == outcome("whole")
 
 
+def test_a_mistake_in_an_update_keeps_the_checkpoints_of_its_epoch(
+    monkeypatch, capsys, reports_often
+):
+    options = ["--epochs", "3"]
+    assert train(*options, "--out", "whole") == 0
+    progress, reports = Recorder.progress, 0
+
+    def one_checkpoint(recorder):
+        nonlocal reports
+        reports += 1
+        progress(recorder)
+        if reports == 50:
+            recorder.checkpoint()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "progress", one_checkpoint)
+        patch.setattr(Training, "_learn", mistake_in(Training, "_learn", 60))
+        with pytest.raises(Mistake):
+            train(*options, "--out", "o")
+    (newest,) = names("o")
+    assert newest.startswith("epoch00001+")
+    assert "go on after 1 epoch and " in capsys.readouterr().err
+    assert train("--resume", "o") == 0
+    assert outcome("o") == outcome("whole")
+
+
 def test_a_full_batch_training_loses_nothing_either(monkeypatch, capsys):
     options = ["--optimizer", "cg", "--loss", "squared_error", "--max-iterations", "6"]
     with monkeypatch.context() as patch:

@@ -102,7 +102,7 @@ class Recorder:
             self.folder.checkpoints.save_best(arrays, self._model.settings(), state)
         due = self.tally.epochs - self._written_epochs >= self._every.epochs
         if due or perf_counter() - self._written >= self._every.seconds:
-            self.checkpoint()
+            self._write(self._epoch_end)
 
     def take_best(self) -> None:
         """Set the run's weights to those of the best epoch."""
@@ -121,8 +121,8 @@ class Recorder:
         self._write(self._contents(ended=ended))
 
     def _write(self, contents: _Contents) -> None:
-        samples, arrays, state = contents
-        epochs = state["tally"]["epochs"]
+        _, arrays, state = contents
+        epochs, samples = _at(contents)
         self.folder.metrics_file.synchronize_copy()
         self.folder.checkpoints.save(epochs, samples, arrays, self._model.settings(), state)
         self._at = epochs, samples
@@ -158,7 +158,8 @@ class Recorder:
         for take in [self._contents] * ended_in_order + [lambda: self._epoch_end]:
             with suppress(Exception, KeyboardInterrupt):
                 contents = take()
-                if contents is not None and not self._is_current:
+                # writing an older state would remove the checkpoints after it
+                if contents is not None and (self._at is None or _at(contents) > self._at):
                     self._write(contents)
                 return
 
@@ -174,6 +175,12 @@ class Recorder:
         else:
             kept = f"go on after {position(*self._at)}: {self.go_on}"
         return f"The training stopped in {where}; {kept}"
+
+
+def _at(contents: _Contents) -> tuple[int, int]:
+    """Return the epochs that have ended, and the samples learned in the next."""
+    samples, _, state = contents
+    return state["tally"]["epochs"], samples
 
 
 def position(epochs: int, samples: int) -> str:
