@@ -25,6 +25,8 @@ from .settings import (
     unused_by,
 )
 
+# the settings that `MLP` takes by the same name
+OF_MLP = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
 
@@ -381,16 +383,10 @@ def build(
     return MLP(
         [data.train_x.shape[1], *recipe.hidden, len(data.classes)],
         backend=backend,
-        activation=recipe.activation,
-        output=recipe.output,
-        loss=recipe.loss,
-        bias=recipe.bias,
-        init=recipe.init,
         seed=seed,
-        dtype=recipe.dtype,
         scale=scale,
         shift=shift,
         target_low=low,
         target_high=high,
-        l2=recipe.l2,
+        **{name: getattr(recipe, name) for name in OF_MLP},
     )

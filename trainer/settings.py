@@ -13,12 +13,15 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cache
 from numbers import Real
-from types import NoneType
-from typing import Any, Self, get_args, get_type_hints
+from textwrap import wrap
+from types import UnionType
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from .initializers import NAMES as INITIALIZERS
+
+T = TypeVar("T")
 
 DTYPES = ("float32", "float64")
 SAMPLINGS = ("epochs", "with-replacement")
@@ -79,8 +82,6 @@ class Setting:
         All values that it may have; empty if they cannot be listed.
     tried : str
         Values that a sweep might try, for the help of `sweep`.
-    taken_by : {"all", "batches", "full batch"}
-        Which optimisers use it: all, those that step by batches, or those that see all samples.
     is_option : bool
         Whether the commands have an option for it.
     """
@@ -90,7 +91,6 @@ class Setting:
     range: Range | None = None
     choices: Collection[str] = ()
     tried: str = ""
-    taken_by: str = "all"
     is_option: bool = True
 
 
@@ -101,6 +101,28 @@ def _setting(default: Any, help: str = "", **more: Any) -> Any:
 _COUNT = Range(low=1, is_whole=True)
 _FRACTION = Range(high=1)
 _POSITIVE = Range(is_open=True)
+
+
+@cache
+def settings_of(*classes: type) -> dict[str, Setting]:
+    """Return the `Setting` of each field of some dataclasses, by name, in their order."""
+    return {
+        f.name: f.metadata["setting"]
+        for cls in classes
+        for f in dataclasses.fields(cls)
+        if "setting" in f.metadata
+    }
+
+
+def _documented(cls: type[T]) -> type[T]:
+    """Describe the fields of a dataclass in its docstring, as numpydoc lists them."""
+    lines = [cls.__doc__ or "", "", "Attributes", "----------"]
+    for name, setting in settings_of(cls).items():  # type: ignore[arg-type]
+        kind = f"{{{', '.join(setting.choices)}}}" if setting.choices else cls.__annotations__[name]
+        lines.append(f"{name} : {kind}, default {setting.default!r}")
+        lines += wrap(setting.help, 92, initial_indent="    ", subsequent_indent="    ")
+    cls.__doc__ = "\n".join(lines)
+    return cls
 
 
 class _Settings:
@@ -122,6 +144,7 @@ class _Settings:
             check_value(name, setting, getattr(self, name))
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(_Settings):
     """What a network is, except its numbers of inputs and classes, which follow from the data."""
@@ -158,6 +181,7 @@ class NetworkSettings(_Settings):
     dtype: str = _setting("float32", "Type of the weights and the arithmetic.", choices=DTYPES)
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(_Settings):
     """How a network is trained. For `fit` the learning rate may also be a callable."""
@@ -167,7 +191,6 @@ class TrainingSettings(_Settings):
         "How many times each training sample is learned.",
         range=_COUNT,
         tried="1:10:1, or just one number.",
-        taken_by="batches",
     )
     batch_size: int = _setting(
         1,
@@ -175,14 +198,12 @@ class TrainingSettings(_Settings):
         " the batch.",
         range=Range(low=1, high=2**31, is_whole=True),
         tried="1,8,64",
-        taken_by="batches",
     )
     learning_rate: float = _setting(
         0.1,
         "Size of a step. With adam or adamw and none given, 0.001.",
         range=Range(),
         tried="0.1:0.9:0.1 or 0.001,0.003,0.01.",
-        taken_by="batches",
     )
     optimizer: str = _setting(
         "sgd",
@@ -196,14 +217,9 @@ class TrainingSettings(_Settings):
         " training.",
         range=_COUNT,
         tried="With cg, tnc and l-bfgs: 50,100",
-        taken_by="full batch",
     )
     momentum: float = _setting(
-        0.0,
-        "μ of sgd's and nesterov's velocity.",
-        range=_FRACTION,
-        tried="0,0.5,0.9",
-        taken_by="batches",
+        0.0, "μ of sgd's and nesterov's velocity.", range=_FRACTION, tried="0,0.5,0.9"
     )
     weight_decay: float = _setting(
         0.0,
@@ -211,14 +227,12 @@ class TrainingSettings(_Settings):
         " 0.01.",
         range=Range(),
         tried="With adamw: 0,0.01,0.1",
-        taken_by="batches",
     )
     clip: float | None = _setting(
         None,
         "Scale the gradients of a batch so that their norm is at most this.",
         range=_POSITIVE,
         tried="Largest norms of gradients: 0.1,1",
-        taken_by="batches",
     )
     averaging: float = _setting(
         0.0,
@@ -226,56 +240,46 @@ class TrainingSettings(_Settings):
         " with batches.",
         range=_FRACTION,
         tried="0,0.99,0.999",
-        taken_by="batches",
     )
     dropout: float = _setting(
         0.0,
         "Probability with which a hidden unit is dropped while a sample is learned: 0.5.",
         range=_FRACTION,
         tried="Of hidden units: 0,0.2,0.5",
-        taken_by="batches",
     )
     input_dropout: float = _setting(
         0.0,
         "Probability with which an input is dropped while a sample is learned: 0.2.",
         range=_FRACTION,
         tried="Of inputs: 0,0.1,0.2",
-        taken_by="batches",
     )
     batch_norm: bool = _setting(
         False,
         "Normalise the hidden layers' sums over each batch; with --bias. What is kept is a plain"
         " network, with the normalisation folded into its weights.",
-        taken_by="batches",
     )
     schedule: str = _setting(
         "constant",
         "How the learning rate changes: constant, cosine (to 0), one-cycle, or step:FACTOR/EPOCHS.",
         tried="constant,cosine,one-cycle.",
-        taken_by="batches",
     )
     warmup: float = _setting(
         0.0,
         "The first fraction of all updates, in which the rate rises from 0: 0.05.",
         range=_FRACTION,
         tried="0,0.05,0.1",
-        taken_by="batches",
     )
-    shuffle: bool = _setting(
-        False, "Draw a new order every epoch, or keep the file's own.", taken_by="batches"
-    )
+    shuffle: bool = _setting(False, "Draw a new order every epoch, or keep the file's own.")
     sampling: str = _setting(
         "epochs",
         "Learn every sample once an epoch, or draw each from all samples anew.",
         choices=SAMPLINGS,
-        taken_by="batches",
     )
     steps: int | None = _setting(
         None,
         "Updates, in place of epochs, with --sampling with-replacement.",
         range=_COUNT,
         tried="1000,10000",
-        taken_by="batches",
     )
 
     @property
@@ -302,6 +306,7 @@ class TrainingSettings(_Settings):
             raise ValueError("a callable learning_rate takes neither schedule nor warmup")
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(_Settings):
     """How the data is prepared for the network."""
@@ -321,26 +326,14 @@ class DataSettings(_Settings):
 
 
 @cache
-def settings_of(*classes: type) -> dict[str, Setting]:
-    """Return the `Setting` of each field of some dataclasses, by name, in their order."""
-    return {
-        f.name: f.metadata["setting"]
-        for cls in classes
-        for f in dataclasses.fields(cls)
-        if "setting" in f.metadata
-    }
-
-
-@cache
 def types_of(*classes: type) -> dict[str, Any]:
     """Return the type of each field of some dataclasses, by name, without the None it may be."""
     types = {}
     for cls in classes:
         hints = get_type_hints(cls)
         for name in settings_of(cls):
-            kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
-            is_union = hints[name] not in (tuple[int, ...], tuple[str, ...]) and kinds
-            types[name] = kinds[0] if is_union else hints[name]
+            hint = hints[name]
+            types[name] = get_args(hint)[0] if isinstance(hint, UnionType) else hint
     return types
 
 
@@ -357,10 +350,10 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
 
 def unused_by(optimizer: str) -> tuple[str, ...]:
     """Return the names of the settings that an optimiser does not use."""
-    other = "batches" if optimizer in FULL_BATCH_METHODS else "full batch"
-    return tuple(
-        name for name, setting in settings_of(TrainingSettings).items() if setting.taken_by == other
-    )
+    if optimizer not in FULL_BATCH_METHODS:
+        return ("max_iterations",)
+    used = ("optimizer", "max_iterations")
+    return tuple(name for name in settings_of(TrainingSettings) if name not in used)
 
 
 def _power(number: float) -> str:
