@@ -15,7 +15,10 @@ class Learned:
 
     Without averaging and normalisation the model's own weights learn. Otherwise copies of them do,
     with a gain for each unit of a normalised layer, and the model receives what follows from these:
-    their moving average, with the normalisation folded in.
+    their moving average, with the normalisation folded in, see `fold_normalization`. The average
+    is a ← βa + (1 - β)w after every update, with a smaller β for the first ones, (1 + t) / (10 + t)
+    of update t (Polyak and Juditsky 1992; the form is that of Tan and Le 2019, *EfficientNet*). As
+    batches are normalised from the start, a model that was trained before forgets much.
 
     Parameters
     ----------

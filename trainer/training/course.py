@@ -12,6 +12,10 @@ from .schedules import schedule
 class Course:
     """The epochs, batches and learning rates of a training on n samples.
 
+    The last batch of an epoch may be smaller; drawn with replacement, an epoch is as many whole
+    batches as n samples fill: at batch size 1, 10,000 steps on 1,437 samples are six epochs of
+    1,437 draws and one of 1,378.
+
     Parameters
     ----------
     settings : TrainingSettings
@@ -36,7 +40,6 @@ class Course:
         self._is_drawn = settings.sampling == "with-replacement"
         size = int(settings.batch_size)
         self.batch_size = size if self._is_drawn else min(size, max(2, n))
-        # whole batches, so that none is smaller at the end of an epoch
         self._draws = max(1, n // size) * size
         self._steps = None if settings.steps is None else int(settings.steps)
         self.epochs = int(settings.epochs)
