@@ -6,14 +6,13 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .plan import Values
-from .values import as_text
+from .plan import Trial, Values
 
 DONE, DIVERGED = "done", "diverged"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Outcome(Trial):
     """What a run came to.
 
     Attributes
@@ -30,8 +29,6 @@ class Outcome:
     status : {"done", "diverged"}
     """
 
-    values: Values
-    seed: int
     epochs: int
     test_accuracy: float | None
     validation_accuracy: float | None
@@ -75,8 +72,7 @@ def rank(outcomes: Sequence[Outcome], *, by: str = "test_accuracy") -> list[Stan
     """
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
-        key = tuple(map(as_text, outcome.values.values()))
-        groups.setdefault(key, []).append(outcome)
+        groups.setdefault(outcome.key[:-1], []).append(outcome)
     standings = [_standing(group, by) for group in groups.values()]
     return sorted(standings, key=lambda s: (s.diverged > 0, -(s.accuracy or 0.0)))
 

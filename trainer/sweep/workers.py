@@ -20,8 +20,8 @@ from ..data import Dataset, limited
 from ..network import MLP
 from ..recipes import Recipe, augmentation, augmented
 from ..training import Diverged, EpochReport, fit
-from ..training.minimize import NotFinite, minimize
-from .outcomes import DIVERGED, Outcome
+from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
+from .outcomes import DIVERGED, DONE, Outcome
 from .plan import Plan, Trial, new_network
 
 _PROBE_SECONDS = 0.15
@@ -178,7 +178,7 @@ def sweep(
     import joblib
 
     facts = replace(dataset, **{name: getattr(dataset, name)[:0] for name in _ARRAYS})
-    arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or (None, None))
+    arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or ())
     calls = (
         joblib.delayed(_train)(*plan.settings(trial.values), trial, device, facts, *arrays)
         for trial in trials
@@ -205,66 +205,48 @@ def _train(
     trial: Trial,
     device: str,
     facts: Dataset,
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
-    held_x: np.ndarray | None,
-    held_y: np.ndarray | None,
+    *arrays: np.ndarray,
 ) -> Outcome:
     """Train one, in whatever process; large arrays are arguments of their own to be shared."""
     backend = select(device)
-    data = limited(replace(facts, train_x=train_x, train_y=train_y), limit)
+    own: dict[str, Any] = dict(zip(_ARRAYS, arrays, strict=False))
+    data = replace(facts, **own)
+    held_out: dict[str, Any] = {
+        "test": (data.test_x, data.test_y),
+        "validation": arrays[len(_ARRAYS) :] or None,
+    }
+    data = limited(data, limit)
     model = new_network(recipe, trial.seed, data, backend)
     data, deformation = augmented(recipe, data, backend)
-    x, y = data.train_x, data.train_y
-    held_out: dict[str, Any] = {
-        "test": (test_x, test_y),
-        "validation": None if held_x is None else (held_x, held_y),
-    }
+    samples = model, data.train_x, data.train_y
+    reports: list[EpochReport | IterationReport] = []
+    last: EpochReport | IterationReport | Minimum | None = None
     with _quietly():
-        if recipe.sees_all_samples:
-            return _minimized(recipe, model, x, y, trial, held_out)
-        done, seconds, last = 0, 0.0, None
         try:
-            training = fit(
-                model, x, y, recipe, seed=trial.seed, deformation=deformation, **held_out
-            )
-            for report in training:
-                if isinstance(report, EpochReport):
-                    done, seconds, last = report.epoch, seconds + report.seconds, report
-        except Diverged:
-            return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
-    assert last is not None
+            if recipe.sees_all_samples:
+                method, most = recipe.optimizer, recipe.max_iterations
+                last = minimize(*samples, method, most, reports.append, **held_out)
+            else:
+                training = fit(
+                    *samples, recipe, seed=trial.seed, deformation=deformation, **held_out
+                )
+                for report in training:
+                    if isinstance(report, EpochReport):
+                        reports.append(report)
+                last = reports[-1]
+        except (Diverged, NotFinite, ValueError) as error:
+            # a minimiser's loss may not be finite to begin with
+            if isinstance(error, ValueError) and not recipe.sees_all_samples:
+                raise
     return Outcome(
         values=trial.values,
         seed=trial.seed,
-        epochs=done,
-        test_accuracy=last.test_accuracy,
-        validation_accuracy=last.validation_accuracy,
-        train_loss=last.train_loss,
-        seconds=seconds,
-    )
-
-
-def _minimized(
-    recipe: Recipe, model: MLP, x: Any, y: Any, trial: Trial, held_out: dict[str, Any]
-) -> Outcome:
-    started = perf_counter()
-    try:
-        minimum = minimize(model, x, y, recipe.optimizer, recipe.max_iterations, **held_out)
-    except (NotFinite, ValueError) as error:  # ValueError: it was not finite to begin with
-        done = error.iteration - 1 if isinstance(error, NotFinite) else 0
-        seconds = perf_counter() - started
-        return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
-    return Outcome(
-        values=trial.values,
-        seed=trial.seed,
-        epochs=minimum.iterations,
-        test_accuracy=minimum.test_accuracy,
-        validation_accuracy=minimum.validation_accuracy,
-        train_loss=minimum.train_loss,
-        seconds=minimum.seconds,
+        epochs=len(reports),
+        test_accuracy=getattr(last, "test_accuracy", None),
+        validation_accuracy=getattr(last, "validation_accuracy", None),
+        train_loss=getattr(last, "train_loss", None),
+        seconds=sum(report.seconds for report in reports),
+        status=DONE if last else DIVERGED,
     )
 
 
