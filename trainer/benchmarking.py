@@ -6,11 +6,11 @@ Nothing is shown or drawn here: `benchmark` yields medians, `conclude` says what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import combinations, groupby, pairwise
 from statistics import median
 from time import perf_counter, sleep
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from backends import Backend
 
 from .data import Dataset
 from .network import MLP
+from .plain_text import listed
 from .recipes import RECIPES, Recipe, build
 from .training import BatchProgress, EpochReport, fit
 
@@ -206,11 +207,11 @@ def check(
             for dtype in ("float64", "float32"):
                 # steps so large that wide networks oscillate would magnify mere rounding
                 rate = min(RECIPE.learning_rate, 10 / units)
-                recipe = replace(RECIPE, hidden=(units,), dtype=dtype, learning_rate=rate)
+                recipe = _recipe(units, batch_size, dtype=dtype, learning_rate=rate)
                 start = _weights(build(recipe, dataset, backend=textbook))
                 weights = {}
                 for backend in (textbook, *backends):
-                    model, reports = _training(backend, recipe, dataset, n, batch_size)
+                    model, reports = _training(backend, recipe, dataset, n)
                     for _ in reports:
                         pass
                     weights[backend.name] = _weights(model)
@@ -264,7 +265,7 @@ def benchmark(
     wanted = len(hidden) * len(batch_sizes) * len(backends) * (_WANTED_ROUNDS + _WARM_UP_ROUNDS)
     run_seconds = min(_RUN_SECONDS, seconds / wanted)
     cases = [
-        _Case(backend, replace(RECIPE, hidden=(units,)), batch_size, dataset, run_seconds)
+        _Case(backend, _recipe(units, batch_size), dataset, run_seconds)
         for units in hidden
         for batch_size in batch_sizes
         for backend in backends
@@ -314,16 +315,16 @@ def conclude(measurements: Sequence[Measurement], missing: str = "") -> str:
     for _, run in groupby(by_size, key=leading.__getitem__):
         part = list(run)
         names = [name for name in devices if name in leading[part[0]]]
-        where = _range(part, list(by_size))
+        where = _where(part, list(by_size))
         if len(names) == 1:
             clauses.append(f"{names[0]} pays {where}")
         elif len(names) == len(devices):
-            clauses.append(f"there is no clear difference between {_list(names)} {where}")
+            clauses.append(f"there is no clear difference between {listed(names)} {where}")
         else:
             clauses.append(
                 f"{' or '.join(names)} pays {where}, with no clear difference between them"
             )
-    return f"With {units} hidden units {_list(clauses, ', ')}."
+    return f"With {units} hidden units {listed(clauses, ', and ')}."
 
 
 def _about_one(rows: Sequence[Measurement], missing: str) -> str:
@@ -339,7 +340,7 @@ def _about_one(rows: Sequence[Measurement], missing: str) -> str:
         f" {best.samples_per_second:,.0f} samples/s"
     )
     if others:
-        text += f", with no clear difference to {_list([str(m.batch_size) for m in others])}"
+        text += f", with no clear difference to {listed(m.batch_size for m in others)}"
     return f"{text}."
 
 
@@ -349,75 +350,61 @@ def _leaders(rows: Sequence[Measurement]) -> list[Measurement]:
     return [best, *(m for m in rows if m is not best and m.fastest >= best.slowest)]
 
 
-def _range(part: Sequence[int], sizes: Sequence[int]) -> str:
+def _where(part: Sequence[int], sizes: Sequence[int]) -> str:
     first, last = part[0], part[-1]
-    if len(part) == len(sizes):
-        return f"at every batch size measured, {first} to {last}" if first < last else _at(first)
-    if last == sizes[-1]:
-        return f"from batch size {first} on" if first < last else f"{_at(first)}, the largest"
     if first == last:
-        return _at(first)
+        is_largest = last == sizes[-1] and len(sizes) > 1
+        return f"at batch size {first}{', the largest' * is_largest}"
+    if len(part) == len(sizes):
+        return f"at every batch size measured, {first} to {last}"
+    if last == sizes[-1]:
+        return f"from batch size {first} on"
     return f"up to batch size {last}" if first == sizes[0] else f"from batch size {first} to {last}"
 
 
-def _at(batch_size: int) -> str:
-    return f"at batch size {batch_size}"
-
-
-def _list(words: Sequence[str], before_and: str = " ") -> str:
-    *rest, last = words
-    return f"{', '.join(rest)}{before_and}and {last}" if rest else last
-
-
+@dataclass(eq=False)
 class _Case:
-    """A device, a hidden size and a batch size, and the rates of the runs so far."""
+    """A device and a network with its batch size, and the rates of the runs so far."""
 
-    def __init__(
-        self, backend: Backend, recipe: Recipe, batch_size: int, dataset: Dataset, seconds: float
-    ) -> None:
-        self.backend = backend
-        self._recipe = recipe
-        self._batch_size = batch_size
-        self._dataset = dataset
-        self._all = len(dataset.train_y)
-        self._seconds = seconds
-        self._samples = self._all
-        self._scaled = False
-        self._rates: list[float] = []
+    backend: Backend
+    recipe: Recipe
+    dataset: Dataset
+    seconds: float  # of a run
+    rates: list[float] = field(default_factory=list)
 
     def choose_samples(self) -> None:
         """Find how many samples take as long as a run is to take: whole batches, or all."""
-        n = self._whole_batches(_CHECKED_SAMPLES)
-        while n < self._all and self._run(n).seconds < self._seconds / 4:
+        n, most = self._whole_batches(_CHECKED_SAMPLES), len(self.dataset.train_y)
+        while n < most and self._run(n).seconds < self.seconds / 4:
             n = self._whole_batches(4 * n)
-        self._samples = self._whole_batches(self._seconds * self._run(n).samples_per_second)
-        self._scaled = self._samples < self._all
+        self.samples = self._whole_batches(self.seconds * self._run(n).samples_per_second)
+        self.scaled = self.samples < most
 
     def measure(self, matmul_gflops: float) -> Measurement:
         """Run once more."""
-        report = self._run(self._samples)
-        self._rates.append(report.samples_per_second)
-        self._scaled |= isinstance(report, BatchProgress)
-        classes = len(self._dataset.classes)
+        report, data = self._run(self.samples), self.dataset
+        self.rates.append(report.samples_per_second)
+        self.scaled |= isinstance(report, BatchProgress)
         return Measurement.of(
             self.backend.name,
-            [self._dataset.train_x.shape[1], *self._recipe.hidden, classes],
-            self._batch_size,
-            self._samples,
-            self._rates,
-            epoch=self._all,
-            scaled=self._scaled,
+            [data.train_x.shape[1], *self.recipe.hidden, len(data.classes)],
+            self.recipe.batch_size,
+            self.samples,
+            self.rates,
+            epoch=len(data.train_y),
+            scaled=self.scaled,
             matmul_gflops=matmul_gflops,
         )
 
     def _whole_batches(self, samples: float) -> int:
-        return min(self._all, max(1, int(samples) // self._batch_size) * self._batch_size)
+        size = self.recipe.batch_size
+        return min(len(self.dataset.train_y), max(1, int(samples) // size) * size)
 
     def _run(self, n: int) -> BatchProgress | EpochReport:
         """Train n samples, or as many as twice the wanted time allows."""
-        _, reports = _training(self.backend, self._recipe, self._dataset, n, self._batch_size)
+        _, reports = _training(self.backend, self.recipe, self.dataset, n)
         for report in reports:
-            if isinstance(report, EpochReport) or report.seconds > 2 * self._seconds:
+            if isinstance(report, EpochReport) or report.seconds > 2 * self.seconds:
                 break
         return report
 
@@ -451,21 +438,17 @@ class _MatrixProduct:
         return perf_counter() - started
 
 
+def _recipe(units: int, batch_size: int, **changes: Any) -> Recipe:
+    return replace(RECIPE, hidden=(units,), batch_size=batch_size, epochs=1, **changes)
+
+
 def _training(
-    backend: Backend, recipe: Recipe, dataset: Dataset, n: int, batch_size: int
+    backend: Backend, recipe: Recipe, dataset: Dataset, n: int
 ) -> tuple[MLP, Iterator[BatchProgress | EpochReport]]:
     """Make a new network, and an epoch that trains it on the first n samples."""
     backend.make_current()
     model = build(recipe, dataset, backend=backend)
-    reports = fit(
-        model,
-        dataset.train_x[:n],
-        dataset.train_y[:n],
-        epochs=1,
-        batch_size=batch_size,
-        learning_rate=recipe.learning_rate,
-    )
-    return model, reports
+    return model, fit(model, dataset.train_x[:n], dataset.train_y[:n], recipe)
 
 
 def _weights(model: MLP) -> np.ndarray:
