@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -19,15 +20,8 @@ from .values import as_text, values_of
 
 FIGURE = "sweep.png"
 
-_COLUMNS = (
-    "seed",
-    "epochs",
-    "test_accuracy",
-    "validation_accuracy",
-    "train_loss",
-    "seconds",
-    "status",
-)
+# of a line in sweep.csv, after the options that the sweep varies
+_COLUMNS = [field.name for field in fields(Outcome) if field.name != "values"]
 # what a config that is none makes of its reader
 _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
@@ -35,41 +29,24 @@ _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, Recu
 class SweepFolder:
     """A sweep's folder: config.json, sweep.csv with a line a finished run, sweep.png.
 
-    Parameters
-    ----------
-    path : Path
-    config : dict
-        What `config.json` holds.
-    plan : Plan
-    close : callable
-        Lets other processes sweep into the folder.
-
     Attributes
     ----------
+    config : dict
+        What `config.json` holds.
+    close : callable
+        Lets other processes sweep into the folder.
     outcomes : list of Outcome
         Of the runs that are in sweep.csv.
     """
 
-    def __init__(
-        self, path: Path, config: dict[str, Any], plan: Plan, close: Callable[[], None]
-    ) -> None:
-        self.path = path
-        self.config = config
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self.path, self.config, self.close = run.path, run.config, run.close
         self.plan = plan
         self.outcomes: list[Outcome] = []
-        self.close = close
 
     @classmethod
     def start(cls, out: Path | None, plan: Plan, config: dict[str, Any]) -> SweepFolder:
-        """Make the folder (the next free one under sweeps/ if none is named).
-
-        Raises
-        ------
-        RunError
-            If `out` is not empty.
-        OSError
-            If the folder cannot be made or written.
-        """
+        """Make the folder (the next free one under sweeps/ if none is named), as `Run.start`."""
         recorded = {
             "recipe": plan.recipe.name,
             "settings": {k: v for k, v in vars(plan.recipe).items() if k not in ("name", "about")},
@@ -78,18 +55,15 @@ class SweepFolder:
             "seeds": list(plan.seeds),
         }
         run = Run.start(out, config | {"sweep": recorded}, under="sweeps")
-        folder = cls(run.path, run.config, plan, run.close)
-        write_whole(folder.table, folder._text([]))
+        folder = cls(run, plan)
+        write_whole(folder.table, folder._table_of([]))
         return folder
 
     @classmethod
     def open(cls, path: Path) -> SweepFolder:
         """Read a folder to go on with it; a last line that was not written whole is dropped.
 
-        Raises
-        ------
-        RunError
-            If there is no sweep, or one of its files is damaged.
+        Raise RunError if there is no sweep, or one of its files is damaged.
         """
         file = path / "config.json"
         try:
@@ -121,7 +95,7 @@ class SweepFolder:
             cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise RunError(f"{file}: not a sweep's config ({cause})") from error
         run = Run(path, config, claim(path))
-        folder = cls(path, config, plan, run.close)
+        folder = cls(run, plan)
         try:
             run.write_config()  # which process it is now
             folder.outcomes = folder._read()
@@ -145,12 +119,8 @@ class SweepFolder:
         append(self.table, _csv([_row(outcome)]))
         self.outcomes.append(outcome)
 
-    @property
-    def _header(self) -> list[str]:
-        return [*self.plan.grid, *_COLUMNS]
-
-    def _text(self, outcomes: Sequence[Outcome]) -> bytes:
-        return _csv([self._header, *map(_row, outcomes)])
+    def _table_of(self, outcomes: Sequence[Outcome]) -> bytes:
+        return _csv([[*self.plan.grid, *_COLUMNS], *map(_row, outcomes)])
 
     def _read(self) -> list[Outcome]:
         try:
@@ -158,7 +128,7 @@ class SweepFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.table}: cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
-        header = ",".join(self._header)
+        header = ",".join([*self.plan.grid, *_COLUMNS])
         if lines and lines[0].endswith("\n") and lines[0].strip() != header:
             raise RunError(f"{self.table}: line 1 is not {header}, as this sweep wrote it")
         trials = {trial.key: trial for trial in self.plan.trials()}
@@ -177,15 +147,15 @@ class SweepFolder:
                 ) from error
             outcomes[outcome.key] = outcome
         kept = list(outcomes.values())
-        whole = self._text(kept)
+        whole = self._table_of(kept)
         if whole != text.encode():
             write_whole(self.table, whole)
         return kept
 
     def _outcome(self, cells: list[str], trials: Mapping[tuple[str, ...], Trial]) -> Outcome:
-        if len(cells) != len(self._header):
-            raise ValueError(f"{len(cells)} fields")
         of_key = len(self.plan.grid) + 1
+        if len(cells) != of_key + len(_COLUMNS) - 1:
+            raise ValueError(f"{len(cells)} fields")
         trial = trials.get(tuple(cells[:of_key]))
         if trial is None:
             raise ValueError("its options and seed")

@@ -37,20 +37,13 @@ class Trial:
 class Plan:
     """What a sweep trains.
 
-    Attributes
-    ----------
-    recipe : Recipe
-    changes : dict
-        Options that win over the recipe's, in every run; also "limit", the number of training
-        samples, and "augment", what `read_augment` takes with + between, or "none".
-    grid : dict of tuple
-        Options and the values that they take.
-    seeds : tuple of int
+    Its options are the settings, "limit", the number of training samples, and "augment", what
+    `read_augment` takes with + between, or "none".
     """
 
     recipe: Recipe
-    changes: Values
-    grid: dict[str, tuple[Any, ...]]
+    changes: Values  # options that win over the recipe's, in every run
+    grid: dict[str, tuple[Any, ...]]  # options, and the values that they take
     seeds: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
@@ -63,13 +56,7 @@ class Plan:
                 yield Trial(dict(zip(self.grid, values, strict=True)), seed)
 
     def settings(self, values: Values) -> tuple[Recipe, int | None]:
-        """Find what a combination of values stands for: a recipe, and how many training samples.
-
-        Raises
-        ------
-        ValueError
-            If it stands for nothing.
-        """
+        """Find what values stand for: a recipe, and a limit; ValueError if for nothing."""
         changes = self.changes | values
         limit, augment = changes.pop("limit", None), changes.pop("augment", None)
         if augment is not None:

@@ -7,18 +7,16 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ..plain_text import value_text
 from ..recipes import Recipe
-from ..settings import DataSettings, NetworkSettings, TrainingSettings, settings_of, types_of
+from ..settings import settings_of, types_of
 
 MOST_RUNS = 100_000
 
-_OPTIONS = {
-    name: setting
-    for name, setting in settings_of(NetworkSettings, TrainingSettings, DataSettings).items()
-    if setting.is_option
-}
 # type of every option that a sweep may vary
-KINDS = {name: types_of(Recipe)[name] for name in _OPTIONS} | {"limit": int, "augment": str}
+KINDS = {
+    name: types_of(Recipe)[name] for name, known in settings_of(Recipe).items() if known.is_option
+} | {"limit": int, "augment": str}
 _RANGES = {int: "50:200:50", float: "0.1:0.9:0.1"}
 _WANTED = {
     bool: "yes, no, or both as in yes,no",
@@ -31,20 +29,10 @@ _BETWEEN_NAMES = re.compile(r",(?!\s*[\d.])")  # elastic:34,4 has a comma inside
 
 
 def values_of(option: str, text: str) -> tuple[Any, ...]:
-    """Read the values that an option is to take.
+    """Read the values that an option, or "seed", is to take: each once, in the order given.
 
-    Parameters
-    ----------
-    option : str
-        One of `KINDS`, or "seed".
-    text : str
-        Values with commas between them; of numbers, start:stop:step stands for all from the one
-        to the other. The widths of one network are joined by -.
-
-    Returns
-    -------
-    tuple
-        Without repetitions, in the order given.
+    They have commas between them; of numbers, start:stop:step stands for all from the one to the
+    other. The widths of one network are joined by -.
 
     Raises
     ------
@@ -76,11 +64,7 @@ def values_of(option: str, text: str) -> tuple[Any, ...]:
 
 def as_text(value: Any) -> str:
     """Write a value as `values_of` reads it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return "-".join(map(str, value)) or "none"
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else value_text(value)
 
 
 def _value(kind: Any, text: str, least: int) -> Any:

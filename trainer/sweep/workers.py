@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -32,31 +32,18 @@ _EVALUATION = 1 / 3  # what answering a sample takes, as a part of learning it
 
 @dataclass(frozen=True)
 class Workers:
-    """Who trains.
+    """Who trains."""
 
-    Attributes
-    ----------
-    jobs, threads : int
-        Runs at a time, and the threads of each.
-    cluster : str
-        The joblib backend that is to do it, where one has been made active, else nothing.
-    """
-
-    jobs: int
-    threads: int
-    cluster: str = ""
+    jobs: int  # runs at a time
+    threads: int  # of each run
+    cluster: str = ""  # the joblib backend that is to do it, where one has been made active
 
 
 def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
     """Divide the cores so that processes × threads is no more than there are.
 
-    Parameters
-    ----------
-    runs : int
-    device : str
-        A GPU takes one run after the other, in this process.
-    jobs : int, optional
-        As many runs at a time as wanted; else as there are cores.
+    There are `jobs` runs at a time, or as many as cores; a GPU takes one after the other, in this
+    process.
     """
     import joblib  # joblib and Numba take their time to import
     from joblib.parallel import get_active_backend
@@ -117,7 +104,7 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
         model.backend.synchronize()
         return (perf_counter() - started) / len(y)
     fastest, samples, seconds, spent = 0.0, 0, 0.0, 0.0
-    with _quietly():
+    with catch_warnings(action="ignore", category=RuntimeWarning):
         try:
             data, deformation = augmented(recipe, data, model.backend)
             training = fit(
@@ -147,28 +134,12 @@ def sweep(
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
 ) -> Generator[Outcome, None, None]:
-    """Train.
+    """Train some or all of ``plan.trials()``, yielding outcomes in the order in which runs end.
 
     The data are shared with the processes in memory. Inside ``with
     joblib.parallel_config(backend="dask"):`` (or "ray") the runs go to that cluster instead; its
-    machines need this package, and its settings say how many threads a worker may have.
-
-    Parameters
-    ----------
-    plan : Plan
-    trials : sequence of Trial
-        Some or all of ``plan.trials()``.
-    dataset : Dataset
-    workers : Workers
-    held_out : tuple of (x, y), optional
-        Training samples to measure accuracy on, too.
-    device : str
-        As `backends.select` takes it.
-
-    Yields
-    ------
-    Outcome
-        In the order in which runs end.
+    machines need this package, and its settings say how many threads a worker may have. On
+    `held_out`, samples and labels, accuracy is measured, too.
 
     Raises
     ------
@@ -221,7 +192,8 @@ def _train(
     samples = model, data.train_x, data.train_y
     reports: list[EpochReport | IterationReport] = []
     last: EpochReport | IterationReport | Minimum | None = None
-    with _quietly():
+    # NumPy's warnings of overflow; fit itself ends a training that diverges
+    with catch_warnings(action="ignore", category=RuntimeWarning):
         try:
             if recipe.sees_all_samples:
                 method, most = recipe.optimizer, recipe.max_iterations
@@ -238,24 +210,11 @@ def _train(
             # a minimiser's loss may not be finite to begin with
             if isinstance(error, ValueError) and not recipe.sees_all_samples:
                 raise
-    return Outcome(
-        values=trial.values,
-        seed=trial.seed,
-        epochs=len(reports),
-        test_accuracy=getattr(last, "test_accuracy", None),
-        validation_accuracy=getattr(last, "validation_accuracy", None),
-        train_loss=getattr(last, "train_loss", None),
-        seconds=sum(report.seconds for report in reports),
-        status=DONE if last else DIVERGED,
-    )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without NumPy's warnings of overflow; fit itself ends a training that diverges."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
+    numbers = ("test_accuracy", "validation_accuracy", "train_loss")
+    found: dict[str, Any] = {name: getattr(last, name, None) for name in numbers}
+    seconds = sum(report.seconds for report in reports)
+    status = DIVERGED if last is None else DONE
+    return Outcome(trial.values, trial.seed, len(reports), **found, seconds=seconds, status=status)
 
 
 @contextmanager
