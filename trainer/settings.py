@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from numbers import Real
 from textwrap import wrap
@@ -23,8 +23,6 @@ from .initializers import NAMES as INITIALIZERS
 
 T = TypeVar("T")
 
-DTYPES = ("float32", "float64")
-SAMPLINGS = ("epochs", "with-replacement")
 BATCH_OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
 FULL_BATCH_METHODS = ("cg", "tnc", "l-bfgs")  # which see all samples at every step
 # losses whose targets are 0 and 1, so that they can be softened
@@ -33,22 +31,13 @@ SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have.
+    """The numbers that a setting may have, ``low <= number < high``."""
 
-    Attributes
-    ----------
-    low, high : float
-        ``low <= number < high``.
-    is_open : bool
-        Whether `low` itself is excluded.
-    is_whole : bool
-        Whether only whole numbers are taken.
-    """
-
+    text: str  # which they are, for messages
     low: float = 0.0
     high: float = math.inf
-    is_open: bool = False
-    is_whole: bool = False
+    is_open: bool = False  # whether `low` itself is excluded
+    is_whole: bool = False  # whether only whole numbers are taken
 
     def __contains__(self, value: Any) -> bool:
         number: Any = value if isinstance(value, Real) else math.nan
@@ -56,62 +45,35 @@ class Range:
             return False
         return not self.is_whole or number % 1 == 0
 
-    def __str__(self) -> str:
-        if self.is_whole:
-            most = "" if self.high == math.inf else f" and below {_power(self.high)}"
-            return f"a whole number, one or more{most}"
-        if self.is_open:
-            return f"a number above {self.low:g}"
-        if self.high == math.inf:
-            return "a finite number, zero or more"
-        return f"a number from {self.low:g} to below {self.high:g}"
-
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a field besides its name and type.
+    """What is known of a field besides its name and type."""
 
-    Attributes
-    ----------
-    default : object
-        If it is None, the setting may be None.
-    help : str
-        What the commands' help says of it.
-    range : Range or None
-    choices : collection of str
-        All values that it may have; empty if they cannot be listed.
-    tried : str
-        Values that a sweep might try, for the help of `sweep`.
-    is_option : bool
-        Whether the commands have an option for it.
-    """
-
-    default: Any
-    help: str = ""
+    default: Any  # if it is None, the setting may be None
+    help: str = ""  # what the commands' help says of it
     range: Range | None = None
-    choices: Collection[str] = ()
-    tried: str = ""
-    is_option: bool = True
+    choices: Collection[str] = ()  # all values that it may have; empty if they cannot be listed
+    tried: str = ""  # values that a sweep might try, for the help of `sweep`
+    is_option: bool = True  # whether the commands have an option for it
 
 
 def _setting(default: Any, help: str = "", **more: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(default, help, **more)})
 
 
-_COUNT = Range(low=1, is_whole=True)
-_FRACTION = Range(high=1)
-_POSITIVE = Range(is_open=True)
+_COUNT = Range("a whole number, one or more", low=1, is_whole=True)
+_SIZE = replace(_COUNT, text=f"{_COUNT.text} and below 2³¹", high=2**31)
+_NUMBER = Range("a finite number, zero or more")
+_POSITIVE = Range("a number above 0", is_open=True)
+_FRACTION = Range("a number from 0 to below 1", high=1)
 
 
 @cache
-def settings_of(*classes: type) -> dict[str, Setting]:
-    """Return the `Setting` of each field of some dataclasses, by name, in their order."""
-    return {
-        f.name: f.metadata["setting"]
-        for cls in classes
-        for f in dataclasses.fields(cls)
-        if "setting" in f.metadata
-    }
+def settings_of(cls: type) -> dict[str, Setting]:
+    """Return the `Setting` of each field of a dataclass, by name, in their order."""
+    fields = dataclasses.fields(cls)
+    return {f.name: f.metadata["setting"] for f in fields if "setting" in f.metadata}
 
 
 def _documented(cls: type[T]) -> type[T]:
@@ -136,7 +98,7 @@ class _Settings:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
                 raise TypeError(f"there is no setting {name!r}: {hint}")
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return replace(self, **changes)  # type: ignore[type-var]
 
     def check(self) -> None:
         """Raise ValueError, naming what was given and expected, if a field is out of range."""
@@ -177,8 +139,10 @@ class NetworkSettings(_Settings):
         f"Initial weights: {', '.join(INITIALIZERS)}, the last for ±R.",
         tried=f"Some of {', '.join(INITIALIZERS)}.",
     )
-    l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=Range(), tried="0,0.1,1")
-    dtype: str = _setting("float32", "Type of the weights and the arithmetic.", choices=DTYPES)
+    l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=_NUMBER, tried="0,0.1,1")
+    dtype: str = _setting(
+        "float32", "Type of the weights and the arithmetic.", choices=("float32", "float64")
+    )
 
 
 @_documented
@@ -196,13 +160,13 @@ class TrainingSettings(_Settings):
         1,
         "Samples per update. A batch steps by learning rate × mean gradient, so raise the rate with"
         " the batch.",
-        range=Range(low=1, high=2**31, is_whole=True),
+        range=_SIZE,
         tried="1,8,64",
     )
     learning_rate: float = _setting(
         0.1,
         "Size of a step. With adam or adamw and none given, 0.001.",
-        range=Range(),
+        range=_NUMBER,
         tried="0.1:0.9:0.1 or 0.001,0.003,0.01.",
     )
     optimizer: str = _setting(
@@ -225,7 +189,7 @@ class TrainingSettings(_Settings):
         0.0,
         "With adamw, each update takes rate × decay of the weights away. With adamw and none given,"
         " 0.01.",
-        range=Range(),
+        range=_NUMBER,
         tried="With adamw: 0,0.01,0.1",
     )
     clip: float | None = _setting(
@@ -273,7 +237,7 @@ class TrainingSettings(_Settings):
     sampling: str = _setting(
         "epochs",
         "Learn every sample once an epoch, or draw each from all samples anew.",
-        choices=SAMPLINGS,
+        choices=("epochs", "with-replacement"),
     )
     steps: int | None = _setting(
         None,
@@ -295,11 +259,20 @@ class TrainingSettings(_Settings):
     def check(self) -> None:
         """Raise ValueError if a field is out of range, or does not go with another."""
         super().check()
-        given = f"averaging={self.averaging}"
-        if self.averaging and self.batch_size == 1:
-            raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
-        if self.batch_norm and self.batch_size == 1:
-            raise ValueError("batch_norm=True goes with batches: take batch_size=32 or more")
+        adams = self.optimizer in ("adam", "adamw")
+        if self.momentum and adams:
+            raise ValueError(
+                f"momentum={self.momentum} goes with optimizer='sgd'; adam has its own"
+            )
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("optimizer='nesterov' needs a momentum: take momentum=0.9")
+        if self.weight_decay and self.optimizer != "adamw":
+            given = f"weight_decay={self.weight_decay} goes with optimizer='adamw'"
+            raise ValueError(given if adams else f"{given}; sgd takes l2=1")
+        for name in ("averaging", "batch_norm"):
+            if getattr(self, name) and self.batch_size == 1:
+                given = f"{name}={getattr(self, name)}"
+                raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
         if self.steps is not None and self.sampling == "epochs":
             raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
         if callable(self.learning_rate) and self.rate_changes:
@@ -326,15 +299,11 @@ class DataSettings(_Settings):
 
 
 @cache
-def types_of(*classes: type) -> dict[str, Any]:
-    """Return the type of each field of some dataclasses, by name, without the None it may be."""
-    types = {}
-    for cls in classes:
-        hints = get_type_hints(cls)
-        for name in settings_of(cls):
-            hint = hints[name]
-            types[name] = get_args(hint)[0] if isinstance(hint, UnionType) else hint
-    return types
+def types_of(cls: type) -> dict[str, Any]:
+    """Return the type of each field of a dataclass, by name, without the None it may be."""
+    hints = get_type_hints(cls)
+    named = {name: hints[name] for name in settings_of(cls)}
+    return {n: get_args(t)[0] if isinstance(t, UnionType) else t for n, t in named.items()}
 
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
@@ -345,7 +314,7 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is unknown: expected {' or '.join(setting.choices)}")
     is_schedule = name == "learning_rate" and callable(value)
     if setting.range is not None and not is_schedule and value not in setting.range:
-        raise ValueError(f"{name}={value}: expected {setting.range}")
+        raise ValueError(f"{name}={value}: expected {setting.range.text}")
 
 
 def unused_by(optimizer: str) -> tuple[str, ...]:
@@ -354,7 +323,3 @@ def unused_by(optimizer: str) -> tuple[str, ...]:
         return ("max_iterations",)
     used = ("optimizer", "max_iterations")
     return tuple(name for name in settings_of(TrainingSettings) if name not in used)
-
-
-def _power(number: float) -> str:
-    return "2³¹" if number == 2**31 else f"{number:g}"

@@ -144,7 +144,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, _length(train_x))
-        self._averaging = bool(settings.averaging)
         self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
@@ -168,9 +167,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
         if state is not None:
             self._restore(state)
         self._reports = self._run(train_x, train_y, evaluated)
-
-    def __iter__(self) -> Training:
-        return self
 
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
@@ -199,13 +195,12 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         self._samples = done
                         self._learned.update_model()
                         self._is_whole = True
-                    self._set_blocks(clock.lap(), size)
-                    if done < size:
+                        self._set_blocks(clock.lap(), size)
                         loss, seconds = loss_sum / done, clock.spent["seconds"]
                         yield BatchProgress(
                             self._epoch, course.epochs, done, size, loss, seconds, done / seconds
                         )
-                    clock.resume()
+                        clock.resume()
                 yield self._end_epoch(size, rates[-1], parts)
         except Diverged:
             for w, a in zip(self.model.weights, self._epoch_start, strict=True):
@@ -229,27 +224,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return self.course.n if order is None else len(order)
 
     def _learn(self, values: Array, labels: Array) -> tuple[Array, list[float]]:
-        """Learn the next samples.
-
-        Returns
-        -------
-        losses : array, shape (len(values),)
-        rates : list of float
-            The learning rate of each update.
-        """
+        """Learn the next samples; return the loss of each, and the learning rate of each update."""
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
-        batches = Batches(
-            values,
-            labels,
-            rates,
-            batch_size,
-            model.l2 / self.course.n,
-            self._regularization,
-            key=(self._noise_key, self._epoch, optimizer.steps),
-        )
-        if not self._averaging:
+        decay, key = model.l2 / self.course.n, (self._noise_key, self._epoch, optimizer.steps)
+        batches = Batches(values, labels, rates, batch_size, decay, self._regularization, key=key)
+        if not learned.average:
             return optimizer.learn(model.spec, learned.weights, batches), rates
         parts = []
         for batch in batches:
@@ -342,8 +323,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """
         backend, batch_size = self.model.backend, self.course.batch_size
         xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
-        normalized = bool(self._learned.moments)
-        gains, moments = new_normalization(xp, spec) if normalized else ([], [])
+        gains, moments = new_normalization(xp, spec) if self._learned.moments else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
@@ -351,7 +331,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         alike = Regularization(self._regularization.dropped, moments)
         batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
         self._make_optimizer(weights).learn(spec, weights, batches)
-        if self._averaging:
+        if self._learned.average:
             move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):
             pass
@@ -374,7 +354,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
         to_numpy = self.model.backend.to_numpy
         named = self._named()
         if self._samples:
-            named |= dict(zip(self._epoch_start_names(), self._epoch_start, strict=True))
             named["losses"] = self.model.backend.xp.concat(self._losses)
         return TrainingState(
             epoch=self._epoch,
@@ -387,13 +366,17 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _restore(self, state: TrainingState) -> None:
         """Set model, optimiser and order to a state; raise ValueError if it does not fit."""
-        backend, dtype = self.model.backend, self.model.spec.dtype
-        named = self._named()
-        at_start = self._epoch_start_names() if state.samples else []
-        wanted = {name: tuple(a.shape) for name, a in named.items()}
+        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
+            raise ValueError("the state does not fit this training: it stands before its start")
+        self._epoch, self._samples = state.epoch, state.samples
+        self._optimizer.steps = state.steps
+        xp, backend, dtype = self.model.backend.xp, self.model.backend, self.model.spec.dtype
+        wanted = {}
         if state.samples:
-            wanted |= dict(zip(at_start, self.model.spec.shapes, strict=True))
+            self._epoch_start = [xp.empty_like(w) for w in self.model.weights]
             wanted["losses"] = (state.samples,)
+        named = self._named()
+        wanted |= {name: tuple(a.shape) for name, a in named.items()}
         found = {name: tuple(a.shape) for name, a in state.arrays.items()}
         if found != wanted:
             differ = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
@@ -401,34 +384,28 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 f"the state does not fit this training: {differ[0]} has shape"
                 f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
             )
-        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
-            raise ValueError("the state does not fit this training: it stands before its start")
         for name, a in named.items():  # one by one, so that no two copies of all are on the device
             a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
-            *self._epoch_start, losses = (
-                backend.asarray(state.arrays[name], dtype=dtype) for name in [*at_start, "losses"]
-            )
-            self._losses = [losses]
-        self._optimizer.steps = state.steps
+            self._losses = [backend.asarray(state.arrays["losses"], dtype=dtype)]
         try:
             self._rng.bit_generator.state = state.order
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the state's order is no generator's state ({error})") from error
         self._order = self._rng.bit_generator.state
-        self._epoch, self._samples = state.epoch, state.samples
         self._clock.spent = {kind: getattr(state, kind) for kind in self._clock.spent}
 
     def _named(self) -> dict[str, Array]:
-        """Return all arrays that learning changes, by name."""
+        """Return by name all arrays that learning changes, or goes back to, except the losses."""
         named = dict(zip(self.model.names, self.model.weights, strict=True))
         for kind, arrays in self._optimizer.memory.items():
             names = [f"{kind}.{name}" for name in self._learned.names()]
             named |= dict(zip(names, arrays, strict=True))
-        return named | self._learned.named()
-
-    def _epoch_start_names(self) -> list[str]:
-        return [f"epoch_start.{name}" for name in self.model.names]
+        named |= self._learned.named()
+        if self._samples:
+            names = [f"epoch_start.{name}" for name in self.model.names]
+            named |= dict(zip(names, self._epoch_start, strict=True))
+        return named
 
 
 def _length(samples: Any) -> int:

@@ -91,16 +91,10 @@ class Minimum(_Result):
 
 
 class NotFinite(ArithmeticError):
-    """The loss became NaN or infinite; the model holds the last good iteration's weights.
-
-    Attributes
-    ----------
-    iteration : int
-        Where, from 1.
-    """
+    """The loss became NaN or infinite; the model holds the last good iteration's weights."""
 
     def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
+        self.iteration = iteration  # where, from 1
         super().__init__(
             f"the minimisation diverged in iteration {iteration}: the loss became NaN or infinite;"
             " try smaller initial weights or another l2"
@@ -236,12 +230,8 @@ class _Minimization:
         finally:
             self._set_weights(self._vector)
         self._clock.lap()
-        return Minimum(
-            iterations=self._iterations,
-            message=message,
-            stopped=stopped,
-            **self._standing(self._clock.spent),
-        )
+        standing = self._standing(self._clock.spent)
+        return Minimum(iterations=self._iterations, message=message, stopped=stopped, **standing)
 
     def _set_weights(self, vector: np.ndarray) -> None:
         """Set the model's weights, in their own dtype, from the vector of all parameters."""

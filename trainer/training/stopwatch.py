@@ -9,10 +9,7 @@ from time import perf_counter
 class Stopwatch:
     """A clock of the device's work, which runs from the moment it is made.
 
-    Attributes
-    ----------
-    spent : dict of str to float
-        The "seconds" of training, the "evaluation_seconds" and the "compile_seconds".
+    What was `spent` are the "seconds" of training, "evaluation_seconds" and "compile_seconds".
     """
 
     def __init__(self, synchronize: Callable[[], None]) -> None:
