@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -206,13 +207,14 @@ def _train(
                     if isinstance(report, EpochReport):
                         reports.append(report)
                 last = reports[-1]
-        except (Diverged, NotFinite, ValueError) as error:
-            # a minimiser's loss may not be finite to begin with
-            if isinstance(error, ValueError) and not recipe.sees_all_samples:
+        except (Diverged, NotFinite):
+            pass
+        except ValueError:
+            if not recipe.sees_all_samples:  # whose loss may not be finite to begin with
                 raise
     numbers = ("test_accuracy", "validation_accuracy", "train_loss")
     found: dict[str, Any] = {name: getattr(last, name, None) for name in numbers}
-    seconds = sum(report.seconds for report in reports)
+    seconds = math.fsum(report.seconds for report in reports)
     status = DIVERGED if last is None else DONE
     return Outcome(trial.values, trial.seed, len(reports), **found, seconds=seconds, status=status)
 
