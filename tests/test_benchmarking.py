@@ -121,8 +121,8 @@ class Bench:
     def gflops(self) -> float:
         return 100.0
 
-    def _fit(self, model, x, y, *, batch_size, **options):
-        call = (model.backend.name, model.sizes[1], batch_size, len(x))
+    def _fit(self, model, x, y, settings):
+        call = (model.backend.name, model.sizes[1], settings.batch_size, len(x))
         self.calls.append(call)
         seconds = len(x) * self._seconds_per_sample(*call)
         for part in (0.25, 0.5, 0.75):

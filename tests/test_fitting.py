@@ -798,7 +798,7 @@ def test_held_out_samples_are_named(backend):
         for part, message in (
             ((x[:, :2], y), rf"{name} x has shape \(20, 2\)"),
             ((x, y + 1), rf"{name} y\[\d+\] is 3"),
-            ((x[:0], y[:0]), f"{name} has no samples"),
+            ((x[:0], y[:0]), f"{name} x has no samples"),
         ):
             with pytest.raises(ValueError, match=message):
                 next(fit(MLP([4, 3], backend=backend), x, y, **{name: part}))

@@ -120,7 +120,19 @@ WEIGHTS: IncomingWeights = incoming_weights(MODEL)
 CHECKED: GradientCheck = check(MODEL, X, Y)
 EPOCH = EpochReport(1, 0.5, 0.9, 1.0, 0.1, 0.0, 12.0)
 BATCH = BatchProgress(1, 2, 6, 12, 0.5, 0.5, 12.0)
-ITERATION = IterationReport(1, 2, 3, 0.5, 0.9, 0.8, None, 1.0, 0.1, 0.0, 12.0)
+ITERATION = IterationReport(
+    iteration=1,
+    iterations=2,
+    evaluations=3,
+    train_loss=0.5,
+    train_accuracy=0.9,
+    test_accuracy=0.8,
+    validation_accuracy=None,
+    seconds=1.0,
+    evaluation_seconds=0.1,
+    compile_seconds=0.0,
+    samples_per_second=12.0,
+)
 
 
 def evaluation(names: Sequence[str]) -> Evaluation:

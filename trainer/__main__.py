@@ -10,10 +10,7 @@ import sys
 def main() -> int:
     """Run the command line that was typed, from the first moment on without a traceback.
 
-    Returns
-    -------
-    int
-        The exit code, see `trainer.cli.main`.
+    Return the exit code, see `trainer.cli.main`.
     """
     if sys.stdout is None:  # closed with >&-
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115

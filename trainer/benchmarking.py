@@ -6,11 +6,11 @@ Nothing is shown or drawn here: `benchmark` yields medians, `conclude` says what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations, groupby, pairwise
+from dataclasses import dataclass, field, replace
+from itertools import combinations, groupby, pairwise, product
 from statistics import median
 from time import perf_counter, sleep
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from backends import Backend
 
 from .data import Dataset
 from .network import MLP
+from .plain_text import listed
 from .recipes import RECIPES, Recipe, build
 from .training import BatchProgress, EpochReport, fit
 
@@ -45,43 +46,21 @@ class DevicesDisagree(ArithmeticError):
 
 @dataclass(frozen=True)
 class Measurement:
-    """The results so far of one case: a device, a hidden size and a batch size.
-
-    Attributes
-    ----------
-    device : str
-    hidden, batch_size : int
-    samples : int
-        A run trains on the first so many of the training samples.
-    rounds : int
-        Runs so far, one in each round over all cases.
-    samples_per_second, slowest, fastest : float
-        Median of the runs, and from where to where they go.
-    epoch_seconds : float
-        Time of all training samples at the median rate.
-    scaled : bool
-        Whether that is scaled up, a run having trained fewer.
-    gflops : float
-        10⁹ operations a second at the median rate, counted by `flops_per_sample`.
-    matmul_gflops : float
-        Of the device's float32 matrix products, the median of those timed between the runs.
-    percent_of_matmul : float
-        The one of the other. Above 100 where a device saves work that `flops_per_sample` counts.
-    """
+    """The results so far of one case: a device, a hidden size and a batch size."""
 
     device: str
     hidden: int
     batch_size: int
-    samples: int
-    rounds: int
-    samples_per_second: float
-    slowest: float
+    samples: int  # a run trains on the first so many of the training samples
+    rounds: int  # runs so far, one in each round over all cases
+    samples_per_second: float  # the median of the runs
+    slowest: float  # of the runs, in samples per second
     fastest: float
-    epoch_seconds: float
-    scaled: bool
-    gflops: float
-    matmul_gflops: float
-    percent_of_matmul: float
+    epoch_seconds: float  # of all training samples at the median rate
+    scaled: bool  # whether that is scaled up, a run having trained fewer
+    gflops: float  # 10⁹ operations a second at the median rate, counted by `flops_per_sample`
+    matmul_gflops: float  # of float32 matrix products, the median of those timed between the runs
+    percent_of_matmul: float  # above 100 where work is saved that `flops_per_sample` counts
 
     @classmethod
     def of(
@@ -119,18 +98,8 @@ class Measurement:
 class Rounds(Generic[T]):
     """Rounds in which every case is measured once, so that a slow moment of the machine meets all.
 
-    Parameters
-    ----------
-    cases : iterable
-    rotate : bool
-        Whether each round starts with another case.
-
-    Attributes
-    ----------
-    cases : list
-        A case that is removed takes no further turn.
-    done : int
-        Rounds that are complete.
+    With `rotate` each round starts with another case. A case that is removed from `cases` takes no
+    further turn; `done` rounds are complete.
     """
 
     def __init__(self, cases: Iterable[T], *, rotate: bool = True) -> None:
@@ -160,12 +129,8 @@ def flops_per_sample(sizes: Sequence[int]) -> int:
     A multiplication and an addition for every weight in each of three products: forward
     ``a W``, gradients ``aᵀ δ`` and, in all layers but the first, errors back ``δ Wᵀ``. What is
     done once a unit, such as activations, is left out. The CPU backend skips inputs of zero, four
-    fifths of MNIST's pixels, and so can do better than its matrix products would allow.
-
-    Parameters
-    ----------
-    sizes : sequence of int
-        Units of every layer, inputs first.
+    fifths of MNIST's pixels, and so can do better than its matrix products would allow. The sizes
+    are the units of every layer, inputs first.
 
     Examples
     --------
@@ -187,45 +152,35 @@ def check(
 
     The textbook is `backends.base` on NumPy. In float64 no two may differ by more than 1e-9 in
     any weight. In float32, which is timed and may have kernels of its own, by no more than a
-    hundredth of the farthest that a weight has moved.
-
-    Returns
-    -------
-    float
-        The largest difference in float64.
-
-    Raises
-    ------
-    DevicesDisagree
+    hundredth of the farthest that a weight has moved. Return the largest difference in float64;
+    raise DevicesDisagree.
     """
     textbook = Backend(np, "the textbook", "backends/base.py on NumPy")
     largest = 0.0
-    for units in hidden:
-        for batch_size in batch_sizes:
-            n = min(len(dataset.train_y), max(_CHECKED_SAMPLES, batch_size))
-            for dtype in ("float64", "float32"):
-                # steps so large that wide networks oscillate would magnify mere rounding
-                rate = min(RECIPE.learning_rate, 10 / units)
-                recipe = replace(RECIPE, hidden=(units,), dtype=dtype, learning_rate=rate)
-                start = _weights(build(recipe, dataset, backend=textbook))
-                weights = {}
-                for backend in (textbook, *backends):
-                    model, reports = _training(backend, recipe, dataset, n, batch_size)
-                    for _ in reports:
-                        pass
-                    weights[backend.name] = _weights(model)
-                moved = float(np.max(np.abs(weights[textbook.name] - start)))
-                allowed = 1e-9 if dtype == "float64" else moved / 100
-                for one, other in combinations(weights, 2):
-                    difference = float(np.max(np.abs(weights[one] - weights[other])))
-                    if not difference <= allowed:  # so that NaN disagrees
-                        raise DevicesDisagree(
-                            f"{one} and {other} disagree: after {n:,} samples at batch size"
-                            f" {batch_size} with {units} hidden units in {dtype} a weight differs"
-                            f" by {difference:.1e}, {allowed:.1e} is allowed; nothing was timed"
-                        )
-                    if dtype == "float64":
-                        largest = max(largest, difference)
+    for units, batch_size, dtype in product(hidden, batch_sizes, ("float64", "float32")):
+        n = min(len(dataset.train_y), max(_CHECKED_SAMPLES, batch_size))
+        # steps so large that wide networks oscillate would magnify mere rounding
+        rate = min(RECIPE.learning_rate, 10 / units)
+        recipe = _recipe(units, batch_size, dtype=dtype, learning_rate=rate)
+        start = _weights(build(recipe, dataset, backend=textbook))
+        weights = {}
+        for backend in (textbook, *backends):
+            model, reports = _training(backend, recipe, dataset, n)
+            for _ in reports:
+                pass
+            weights[backend.name] = _weights(model)
+        moved = float(np.max(np.abs(weights[textbook.name] - start)))
+        allowed = 1e-9 if dtype == "float64" else moved / 100
+        for one, other in combinations(weights, 2):
+            difference = float(np.max(np.abs(weights[one] - weights[other])))
+            if not difference <= allowed:  # so that NaN disagrees
+                raise DevicesDisagree(
+                    f"{one} and {other} disagree: after {n:,} samples at batch size {batch_size}"
+                    f" with {units} hidden units in {dtype} a weight differs by {difference:.1e},"
+                    f" {allowed:.1e} is allowed; nothing was timed"
+                )
+            if dtype == "float64":
+                largest = max(largest, difference)
     return largest
 
 
@@ -245,29 +200,16 @@ def benchmark(
     prepares once, such as the upload, counts too, compilation does not. Every case is run before
     the first round, uncounted. Each round also times matrix products on each device.
 
-    Parameters
-    ----------
-    backends : sequence of Backend
-    dataset : Dataset
-    batch_sizes, hidden : sequence of int
-        A case is one of each, on one device.
-    seconds : float
-        No round starts that would end later than that, after the first three; there are nine
-        at most. Runs become shorter where five rounds would not fit.
-
-    Yields
-    ------
-    Measurement
-        After every run, that case's.
+    No round starts that would end later than `seconds`, after the first three; there are nine at
+    most. Runs become shorter where five rounds would not fit. After every run that case's
+    measurement is yielded.
     """
     started = perf_counter()
     wanted = len(hidden) * len(batch_sizes) * len(backends) * (_WANTED_ROUNDS + _WARM_UP_ROUNDS)
     run_seconds = min(_RUN_SECONDS, seconds / wanted)
     cases = [
-        _Case(backend, replace(RECIPE, hidden=(units,)), batch_size, dataset, run_seconds)
-        for units in hidden
-        for batch_size in batch_sizes
-        for backend in backends
+        _Case(backend, _recipe(units, batch_size), dataset, run_seconds)
+        for units, batch_size, backend in product(hidden, batch_sizes, backends)
     ]
     products = {backend.name: _MatrixProduct(backend) for backend in backends}
     rates: dict[str, list[float]] = {name: [] for name in products}
@@ -279,8 +221,8 @@ def benchmark(
         MOST_ROUNDS, least=LEAST_ROUNDS, left=lambda: started + seconds - perf_counter()
     ):
         if case is cases[0]:
-            for name, product in products.items():
-                rates[name].append(product.gflops())
+            for name in products:
+                rates[name].append(products[name].gflops())
             sleep(_REST_SECONDS)
         yield case.measure(median(rates[case.backend.name]))
 
@@ -291,14 +233,8 @@ def conclude(measurements: Sequence[Measurement], missing: str = "") -> str:
     A device pays at a batch size if its median is the highest there and its slowest run is
     faster than the fastest of every other device; where spreads overlap there is no clear
     difference. "From b on" is b and every larger size measured, "up to b" every smaller one. It
-    speaks of 200 hidden units, or where those were not measured of the middle size.
-
-    Parameters
-    ----------
-    measurements : sequence of Measurement
-        The last of every case.
-    missing : str
-        Why there is no GPU, where one was wanted.
+    speaks of 200 hidden units, or where those were not measured of the middle size. Of every case
+    it takes the last measurement; `missing` says why there is no GPU, where one was wanted.
     """
     if min((m.rounds for m in measurements), default=0) < LEAST_ROUNDS:
         return f"There is no conclusion from fewer than {LEAST_ROUNDS} rounds."
@@ -314,32 +250,30 @@ def conclude(measurements: Sequence[Measurement], missing: str = "") -> str:
     for _, run in groupby(by_size, key=leading.__getitem__):
         part = list(run)
         names = [name for name in devices if name in leading[part[0]]]
-        where = _range(part, list(by_size))
+        where = _where(part, list(by_size))
         if len(names) == 1:
             clauses.append(f"{names[0]} pays {where}")
         elif len(names) == len(devices):
-            clauses.append(f"there is no clear difference between {_list(names)} {where}")
+            clauses.append(f"there is no clear difference between {listed(names)} {where}")
         else:
             clauses.append(
                 f"{' or '.join(names)} pays {where}, with no clear difference between them"
             )
-    return f"With {units} hidden units {_list(clauses, ', ')}."
+    return f"With {units} hidden units {listed(clauses, ', and ')}."
 
 
 def _about_one(rows: Sequence[Measurement], missing: str) -> str:
     best, *others = _leaders(rows)
-    alone = (
-        f"{best.device} is the only device here ({missing})"
-        if missing
-        else f"Only {best.device} was measured"
-    )
+    alone = f"Only {best.device} was measured"
+    if missing:
+        alone = f"{best.device} is the only device here ({missing})"
     most = "is fastest" if len(rows) > 1 else "was measured"
     text = (
         f"{alone}; with {best.hidden} hidden units it {most} at batch size {best.batch_size},"
         f" {best.samples_per_second:,.0f} samples/s"
     )
     if others:
-        text += f", with no clear difference to {_list([str(m.batch_size) for m in others])}"
+        text += f", with no clear difference to {listed(m.batch_size for m in others)}"
     return f"{text}."
 
 
@@ -349,75 +283,61 @@ def _leaders(rows: Sequence[Measurement]) -> list[Measurement]:
     return [best, *(m for m in rows if m is not best and m.fastest >= best.slowest)]
 
 
-def _range(part: Sequence[int], sizes: Sequence[int]) -> str:
+def _where(part: Sequence[int], sizes: Sequence[int]) -> str:
     first, last = part[0], part[-1]
-    if len(part) == len(sizes):
-        return f"at every batch size measured, {first} to {last}" if first < last else _at(first)
-    if last == sizes[-1]:
-        return f"from batch size {first} on" if first < last else f"{_at(first)}, the largest"
     if first == last:
-        return _at(first)
+        is_largest = last == sizes[-1] and len(sizes) > 1
+        return f"at batch size {first}{', the largest' * is_largest}"
+    if len(part) == len(sizes):
+        return f"at every batch size measured, {first} to {last}"
+    if last == sizes[-1]:
+        return f"from batch size {first} on"
     return f"up to batch size {last}" if first == sizes[0] else f"from batch size {first} to {last}"
 
 
-def _at(batch_size: int) -> str:
-    return f"at batch size {batch_size}"
-
-
-def _list(words: Sequence[str], before_and: str = " ") -> str:
-    *rest, last = words
-    return f"{', '.join(rest)}{before_and}and {last}" if rest else last
-
-
+@dataclass(eq=False)
 class _Case:
-    """A device, a hidden size and a batch size, and the rates of the runs so far."""
+    """A device and a network with its batch size, and the rates of the runs so far."""
 
-    def __init__(
-        self, backend: Backend, recipe: Recipe, batch_size: int, dataset: Dataset, seconds: float
-    ) -> None:
-        self.backend = backend
-        self._recipe = recipe
-        self._batch_size = batch_size
-        self._dataset = dataset
-        self._all = len(dataset.train_y)
-        self._seconds = seconds
-        self._samples = self._all
-        self._scaled = False
-        self._rates: list[float] = []
+    backend: Backend
+    recipe: Recipe
+    dataset: Dataset
+    seconds: float  # of a run
+    rates: list[float] = field(default_factory=list)
 
     def choose_samples(self) -> None:
         """Find how many samples take as long as a run is to take: whole batches, or all."""
-        n = self._whole_batches(_CHECKED_SAMPLES)
-        while n < self._all and self._run(n).seconds < self._seconds / 4:
+        n, most = self._whole_batches(_CHECKED_SAMPLES), len(self.dataset.train_y)
+        while n < most and self._run(n).seconds < self.seconds / 4:
             n = self._whole_batches(4 * n)
-        self._samples = self._whole_batches(self._seconds * self._run(n).samples_per_second)
-        self._scaled = self._samples < self._all
+        self.samples = self._whole_batches(self.seconds * self._run(n).samples_per_second)
+        self.scaled = self.samples < most
 
     def measure(self, matmul_gflops: float) -> Measurement:
         """Run once more."""
-        report = self._run(self._samples)
-        self._rates.append(report.samples_per_second)
-        self._scaled |= isinstance(report, BatchProgress)
-        classes = len(self._dataset.classes)
+        report, data = self._run(self.samples), self.dataset
+        self.rates.append(report.samples_per_second)
+        self.scaled |= isinstance(report, BatchProgress)
         return Measurement.of(
             self.backend.name,
-            [self._dataset.train_x.shape[1], *self._recipe.hidden, classes],
-            self._batch_size,
-            self._samples,
-            self._rates,
-            epoch=self._all,
-            scaled=self._scaled,
+            [data.train_x.shape[1], *self.recipe.hidden, len(data.classes)],
+            self.recipe.batch_size,
+            self.samples,
+            self.rates,
+            epoch=len(data.train_y),
+            scaled=self.scaled,
             matmul_gflops=matmul_gflops,
         )
 
     def _whole_batches(self, samples: float) -> int:
-        return min(self._all, max(1, int(samples) // self._batch_size) * self._batch_size)
+        size = self.recipe.batch_size
+        return min(len(self.dataset.train_y), max(1, int(samples) // size) * size)
 
     def _run(self, n: int) -> BatchProgress | EpochReport:
         """Train n samples, or as many as twice the wanted time allows."""
-        _, reports = _training(self.backend, self._recipe, self._dataset, n, self._batch_size)
+        _, reports = _training(self.backend, self.recipe, self.dataset, n)
         for report in reports:
-            if isinstance(report, EpochReport) or report.seconds > 2 * self._seconds:
+            if isinstance(report, EpochReport) or report.seconds > 2 * self.seconds:
                 break
         return report
 
@@ -451,21 +371,17 @@ class _MatrixProduct:
         return perf_counter() - started
 
 
+def _recipe(units: int, batch_size: int, **changes: Any) -> Recipe:
+    return replace(RECIPE, hidden=(units,), batch_size=batch_size, epochs=1, **changes)
+
+
 def _training(
-    backend: Backend, recipe: Recipe, dataset: Dataset, n: int, batch_size: int
+    backend: Backend, recipe: Recipe, dataset: Dataset, n: int
 ) -> tuple[MLP, Iterator[BatchProgress | EpochReport]]:
     """Make a new network, and an epoch that trains it on the first n samples."""
     backend.make_current()
     model = build(recipe, dataset, backend=backend)
-    reports = fit(
-        model,
-        dataset.train_x[:n],
-        dataset.train_y[:n],
-        epochs=1,
-        batch_size=batch_size,
-        learning_rate=recipe.learning_rate,
-    )
-    return model, reports
+    return model, fit(model, dataset.train_x[:n], dataset.train_y[:n], recipe)
 
 
 def _weights(model: MLP) -> np.ndarray:

@@ -230,6 +230,13 @@ class MLP:
             )
         return xp.astype(given, xp.int64, copy=False)
 
+    def labelled(self, x: Any, y: Any, prefix: str = "") -> tuple[Array, Array]:
+        """Move samples, one at least, and their labels; errors call them `prefix` x and y."""
+        values = self.samples(x, f"{prefix}x")
+        if not values.shape[0]:
+            raise ValueError(f"{prefix}x has no samples: expected at least one")
+        return values, self.labels(y, values.shape[0], f"{prefix}y")
+
     # --- answers and gradients --------------------------------------------------------------
 
     def predict_proba(self, x: Any) -> Array:
@@ -255,10 +262,7 @@ class MLP:
 
     def accuracy(self, x: Any, y: Any) -> float:
         """Return the fraction of samples answered with their label; an answer of NaN is wrong."""
-        values = self.samples(x)
-        labels = self.labels(y, values.shape[0])
-        if not values.shape[0]:
-            raise ValueError("x has no samples: expected at least one")
+        values, labels = self.labelled(x, y)
         xp = self.backend.xp
         outputs = self.predict_proba(values)
         # NaN is no answer, though argmax finds a class for it
@@ -269,14 +273,14 @@ class MLP:
     def loss(self, x: Any, y: Any) -> float:
         """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number."""
         xp = self.backend.xp
-        values, labels, m = self._labelled(x, y)
+        values, labels = self.labelled(x, y)
         total = self._penalty()
         answers = self.backend.propagate(self.spec, self.weights, values)
         for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
             losses = self.backend.losses(self.spec, logits, outputs, targets)
             total += float(xp.sum(losses, dtype=xp.float64))
-        return total / m
+        return total / labels.shape[0]
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """Return the gradient of `loss` by each weight: device arrays, ordered as `get_weights`.
@@ -288,8 +292,8 @@ class MLP:
     def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
         """Return `loss` and `gradients` of the samples, from one pass through the network."""
         xp = self.backend.xp
-        values, labels, m = self._labelled(x, y)
-        loss = self._penalty()
+        values, labels = self.labelled(x, y)
+        loss, m = self._penalty(), labels.shape[0]
         total: list[Array] = []
         for rows in self.chunks(m):
             part = labels[rows]
@@ -309,13 +313,6 @@ class MLP:
         xp = self.backend.xp
         matrices = [W for W, _ in self.spec.layers(self.weights)]
         return self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
-
-    def _labelled(self, x: Any, y: Any) -> tuple[Array, Array, int]:
-        values = self.samples(x)
-        m = values.shape[0]
-        if not m:
-            raise ValueError("x has no samples: expected at least one")
-        return values, self.labels(y, m), m
 
     # --- files --------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 # control characters, line and paragraph separators, what turns the direction of the text around
@@ -36,3 +37,9 @@ def value_text(value: Any) -> str:
 def percent(fraction: float) -> str:
     """Return 0.9722 as 97.22 %."""
     return f"{100 * fraction:.2f} %"
+
+
+def listed(words: Iterable[Any], before_last: str = " and ") -> str:
+    """Return 1, 2, 3 as "1, 2 and 3"."""
+    *rest, last = map(str, words)
+    return f"{', '.join(rest)}{before_last}{last}" if rest else last

@@ -25,25 +25,19 @@ from .settings import (
     unused_by,
 )
 
+# the settings that `MLP` takes by the same name
+OF_MLP = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
 
 
 @dataclass(frozen=True)
 class Recipe(DataSettings, TrainingSettings, NetworkSettings):
-    """Everything that a training needs besides the data: a name, a line about it, and settings.
-
-    Attributes
-    ----------
-    name, about : str
-        What it is called, and in a line what it is and where it comes from.
-    data : {"mnist", "digits", "ex4"}
-        What it was made for; "ex4" also cuts other images of 28×28 to 20×20.
-    """
+    """Everything that a training needs besides the data: a name, a line about it, and settings."""
 
     name: str
-    about: str
-    data: str = "mnist"
+    about: str  # in a line what it is and where it comes from
+    data: str = "mnist"  # what it was made for; "ex4" also cuts other images of 28×28 to 20×20
 
     def settings(self) -> dict[str, Any]:
         """Return all of it but the name and the line about it, for JSON and for tables.
@@ -174,13 +168,7 @@ RECIPES = {
 
 
 def recorded(name: str, settings: dict[str, Any]) -> Recipe:
-    """Make a recipe again of its name and its `settings`.
-
-    Raises
-    ------
-    ValueError
-        If a setting is unknown or of another kind.
-    """
+    """Make a recipe of its `settings`; raise ValueError if one is unknown or of another kind."""
     kinds = types_of(Recipe) | {"data": str}
     given = {key: value for key, value in settings.items() if value is not None}
     for key, value in given.items():
@@ -211,12 +199,8 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
     """Change some settings of a recipe, and what they imply with them.
 
     Adam, where it is new, takes its own rate and no momentum if none is given, and adamw its decay;
-    epochs take the place of steps, and so does a sampling without any.
-
-    Raises
-    ------
-    ValueError
-        If both epochs and steps are given, or what the optimizer makes no use of.
+    epochs take the place of steps, and so does a sampling without any. Raise ValueError if both are
+    given, or what the optimizer makes no use of.
     """
     optimizer = changes.get("optimizer", recipe.optimizer)
     if misfits := [f"{name}={changes[name]}" for name in unused_by(optimizer) if name in changes]:
@@ -240,10 +224,7 @@ def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:
 def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, float]]:
     """Read what a recipe's `augment` says, as `read_augment` does.
 
-    Raises
-    ------
-    ValueError
-        If it says nothing, or does not go with the data or the optimizer.
+    Raise ValueError if it says nothing, or does not go with the data or the optimizer.
     """
     degrees, settings = read_augment(recipe.augment)
     given = f"--augment {' --augment '.join(recipe.augment)}"
@@ -263,45 +244,27 @@ def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, 
 def augmented(
     recipe: Recipe, data: Dataset, backend: Backend
 ) -> tuple[Dataset, Deformation | None]:
-    """Make of the training images what a recipe's `augment` says.
+    """Make of the training images what a recipe's `augment` says, or raise as `augmentation` does.
 
-    Returns
-    -------
-    data : Dataset
-        With turned copies beside the training images, on the device then, if there are to be any.
-    deformation : Deformation or None
-        What `Recipe.fit` is to do to them besides.
-
-    Raises
-    ------
-    ValueError
-        As `augmentation`.
+    If there are to be turned copies, they are beside the images, which are on the device then. What
+    else there is to be done to them is what `fit` takes as `deformation`.
     """
     degrees, settings = augmentation(recipe, data)
     shape, background = data.image_shape, data.value_range[0]
-    if degrees and shape is not None:
+    if shape is None:
+        return data, None
+    if degrees:
         x, y = with_turned_copies(backend, data.train_x, data.train_y, shape, degrees, background)
         backend.synchronize()
         data = replace(data, train_x=x, train_y=y)
-    if settings and shape is not None:
-        return data, Deformation(shape, background, **settings)
-    return data, None
+    return data, Deformation(shape, background, **settings) if settings else None
 
 
 def input_map(inputs: str, value_range: tuple[float, float], train_x: np.ndarray) -> tuple:
-    """Find the scale and shift of the input map.
+    """Find the scale and shift of the input map: numbers, or arrays of shape (features,).
 
-    Parameters
-    ----------
-    inputs : {"scaled", "symmetric", "standardised", "unit"}
-    value_range : tuple of float
-        Smallest and largest value the data can have.
-    train_x : array, shape (n, features)
-        The samples that will be trained on; no others are looked at.
-
-    Returns
-    -------
-    scale, shift : float, or array of shape (features,)
+    The data can have values from the low to the high end of its range. Of the samples only those
+    are looked at that will be trained on, `train_x` of shape (n, features).
     """
     if inputs in ("scaled", "symmetric"):
         least = 0.01 if inputs == "scaled" else -1.0
@@ -324,21 +287,8 @@ def smoothed_targets(loss: str, classes: int, smoothing: float) -> tuple[float, 
     probability ε the label is not to be trusted and any of them is as likely (Szegedy et al.,
     *Rethinking the Inception Architecture for Computer Vision*, 2016, section 7). So they are for
     the softmax of ``cross_entropy``; and for ``binary_cross_entropy``, each of whose outputs
-    estimates the probability of its own class among these k, and not for itself between two.
-
-    Parameters
-    ----------
-    loss : str
-        A key of `backends.functions.LOSSES`.
-    classes : int
-        k.
-    smoothing : float
-        ε, 0 ≤ ε < 1.
-
-    Raises
-    ------
-    ValueError
-        If the loss is not among `SMOOTHED`, those whose targets are 0 and 1, or ε is out of range.
+    estimates the probability of its own class among these k, and not for itself between two. Raise
+    ValueError if the loss is not among `SMOOTHED`, or not 0 ≤ ε < 1.
     """
     check_value("label_smoothing", settings_of(NetworkSettings)["label_smoothing"], smoothing)
     if loss not in SMOOTHED:
@@ -360,13 +310,8 @@ def build(
 ) -> MLP:
     """Make a recipe's network for a data set: its width, classes and input map are the data's.
 
-    With `saved_map`, a scale and a shift, the input map is that of weights trained before.
-
-    Raises
-    ------
-    ValueError
-        If a setting is unknown or does not go with another, or the dtype cannot hold the input
-        map.
+    With `saved_map`, a scale and a shift, the input map is that of weights trained before. Raise
+    ValueError if a setting does not go with another, or the dtype cannot hold the input map.
     """
     scale, shift = saved_map or input_map(recipe.inputs, data.value_range, data.train_x)
     largest = np.finfo(recipe.dtype).max
@@ -375,22 +320,9 @@ def build(
             f"the values of {data.name} lie too close together for {recipe.dtype}:"
             " take dtype='float64', or multiply them"
         )
-    low = high = None
+    own = {name: getattr(recipe, name) for name in OF_MLP}
     if recipe.label_smoothing:
         low, high = smoothed_targets(recipe.loss, len(data.classes), recipe.label_smoothing)
-    return MLP(
-        [data.train_x.shape[1], *recipe.hidden, len(data.classes)],
-        backend=backend,
-        activation=recipe.activation,
-        output=recipe.output,
-        loss=recipe.loss,
-        bias=recipe.bias,
-        init=recipe.init,
-        seed=seed,
-        dtype=recipe.dtype,
-        scale=scale,
-        shift=shift,
-        target_low=low,
-        target_high=high,
-        l2=recipe.l2,
-    )
+        own |= {"target_low": low, "target_high": high}
+    sizes = [data.train_x.shape[1], *recipe.hidden, len(data.classes)]
+    return MLP(sizes, backend=backend, seed=seed, scale=scale, shift=shift, **own)

@@ -10,18 +10,19 @@ import dataclasses
 import difflib
 import math
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from numbers import Real
-from types import NoneType
-from typing import Any, Self, get_args, get_type_hints
+from textwrap import wrap
+from types import UnionType
+from typing import Any, Self, TypeVar, get_args, get_type_hints
 
 from backends.functions import ACTIVATIONS, LOSSES, OUTPUTS
 
 from .initializers import NAMES as INITIALIZERS
 
-DTYPES = ("float32", "float64")
-SAMPLINGS = ("epochs", "with-replacement")
+T = TypeVar("T")
+
 BATCH_OPTIMIZERS = ("sgd", "nesterov", "adam", "adamw")
 FULL_BATCH_METHODS = ("cg", "tnc", "l-bfgs")  # which see all samples at every step
 # losses whose targets are 0 and 1, so that they can be softened
@@ -30,22 +31,13 @@ SMOOTHED = tuple(name for name, loss in LOSSES.items() if loss.targets == (0.0, 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a setting may have.
+    """The numbers that a setting may have, ``low <= number < high``."""
 
-    Attributes
-    ----------
-    low, high : float
-        ``low <= number < high``.
-    is_open : bool
-        Whether `low` itself is excluded.
-    is_whole : bool
-        Whether only whole numbers are taken.
-    """
-
+    text: str  # which they are, for messages
     low: float = 0.0
     high: float = math.inf
-    is_open: bool = False
-    is_whole: bool = False
+    is_open: bool = False  # whether `low` itself is excluded
+    is_whole: bool = False  # whether only whole numbers are taken
 
     def __contains__(self, value: Any) -> bool:
         number: Any = value if isinstance(value, Real) else math.nan
@@ -53,54 +45,46 @@ class Range:
             return False
         return not self.is_whole or number % 1 == 0
 
-    def __str__(self) -> str:
-        if self.is_whole:
-            most = "" if self.high == math.inf else f" and below {_power(self.high)}"
-            return f"a whole number, one or more{most}"
-        if self.is_open:
-            return f"a number above {self.low:g}"
-        if self.high == math.inf:
-            return "a finite number, zero or more"
-        return f"a number from {self.low:g} to below {self.high:g}"
-
 
 @dataclass(frozen=True)
 class Setting:
-    """What is known of a field besides its name and type.
+    """What is known of a field besides its name and type."""
 
-    Attributes
-    ----------
-    default : object
-        If it is None, the setting may be None.
-    help : str
-        What the commands' help says of it.
-    range : Range or None
-    choices : collection of str
-        All values that it may have; empty if they cannot be listed.
-    tried : str
-        Values that a sweep might try, for the help of `sweep`.
-    taken_by : {"all", "batches", "full batch"}
-        Which optimisers use it: all, those that step by batches, or those that see all samples.
-    is_option : bool
-        Whether the commands have an option for it.
-    """
-
-    default: Any
-    help: str = ""
+    default: Any  # if it is None, the setting may be None
+    help: str = ""  # what the commands' help says of it
     range: Range | None = None
-    choices: Collection[str] = ()
-    tried: str = ""
-    taken_by: str = "all"
-    is_option: bool = True
+    choices: Collection[str] = ()  # all values that it may have; empty if they cannot be listed
+    tried: str = ""  # values that a sweep might try, for the help of `sweep`
+    is_option: bool = True  # whether the commands have an option for it
 
 
 def _setting(default: Any, help: str = "", **more: Any) -> Any:
     return field(default=default, metadata={"setting": Setting(default, help, **more)})
 
 
-_COUNT = Range(low=1, is_whole=True)
-_FRACTION = Range(high=1)
-_POSITIVE = Range(is_open=True)
+_COUNT = Range("a whole number, one or more", low=1, is_whole=True)
+_SIZE = replace(_COUNT, text=f"{_COUNT.text} and below 2³¹", high=2**31)
+_NUMBER = Range("a finite number, zero or more")
+_POSITIVE = Range("a number above 0", is_open=True)
+_FRACTION = Range("a number from 0 to below 1", high=1)
+
+
+@cache
+def settings_of(cls: type) -> dict[str, Setting]:
+    """Return the `Setting` of each field of a dataclass, by name, in their order."""
+    fields = dataclasses.fields(cls)
+    return {f.name: f.metadata["setting"] for f in fields if "setting" in f.metadata}
+
+
+def _documented(cls: type[T]) -> type[T]:
+    """Describe the fields of a dataclass in its docstring, as numpydoc lists them."""
+    lines = [cls.__doc__ or "", "", "Attributes", "----------"]
+    for name, setting in settings_of(cls).items():  # type: ignore[arg-type]
+        kind = f"{{{', '.join(setting.choices)}}}" if setting.choices else cls.__annotations__[name]
+        lines.append(f"{name} : {kind}, default {setting.default!r}")
+        lines += wrap(setting.help, 92, initial_indent="    ", subsequent_indent="    ")
+    cls.__doc__ = "\n".join(lines)
+    return cls
 
 
 class _Settings:
@@ -114,7 +98,7 @@ class _Settings:
                 near = difflib.get_close_matches(name, names, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else f"expected {', '.join(names)}"
                 raise TypeError(f"there is no setting {name!r}: {hint}")
-        return dataclasses.replace(self, **changes)  # type: ignore[type-var]
+        return replace(self, **changes)  # type: ignore[type-var]
 
     def check(self) -> None:
         """Raise ValueError, naming what was given and expected, if a field is out of range."""
@@ -122,6 +106,7 @@ class _Settings:
             check_value(name, setting, getattr(self, name))
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class NetworkSettings(_Settings):
     """What a network is, except its numbers of inputs and classes, which follow from the data."""
@@ -154,10 +139,13 @@ class NetworkSettings(_Settings):
         f"Initial weights: {', '.join(INITIALIZERS)}, the last for ±R.",
         tried=f"Some of {', '.join(INITIALIZERS)}.",
     )
-    l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=Range(), tried="0,0.1,1")
-    dtype: str = _setting("float32", "Type of the weights and the arithmetic.", choices=DTYPES)
+    l2: float = _setting(0.0, "λ of the penalty λ/(2m) ΣW².", range=_NUMBER, tried="0,0.1,1")
+    dtype: str = _setting(
+        "float32", "Type of the weights and the arithmetic.", choices=("float32", "float64")
+    )
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class TrainingSettings(_Settings):
     """How a network is trained. For `fit` the learning rate may also be a callable."""
@@ -167,22 +155,19 @@ class TrainingSettings(_Settings):
         "How many times each training sample is learned.",
         range=_COUNT,
         tried="1:10:1, or just one number.",
-        taken_by="batches",
     )
     batch_size: int = _setting(
         1,
         "Samples per update. A batch steps by learning rate × mean gradient, so raise the rate with"
         " the batch.",
-        range=Range(low=1, high=2**31, is_whole=True),
+        range=_SIZE,
         tried="1,8,64",
-        taken_by="batches",
     )
     learning_rate: float = _setting(
         0.1,
         "Size of a step. With adam or adamw and none given, 0.001.",
-        range=Range(),
+        range=_NUMBER,
         tried="0.1:0.9:0.1 or 0.001,0.003,0.01.",
-        taken_by="batches",
     )
     optimizer: str = _setting(
         "sgd",
@@ -196,29 +181,22 @@ class TrainingSettings(_Settings):
         " training.",
         range=_COUNT,
         tried="With cg, tnc and l-bfgs: 50,100",
-        taken_by="full batch",
     )
     momentum: float = _setting(
-        0.0,
-        "μ of sgd's and nesterov's velocity.",
-        range=_FRACTION,
-        tried="0,0.5,0.9",
-        taken_by="batches",
+        0.0, "μ of sgd's and nesterov's velocity.", range=_FRACTION, tried="0,0.5,0.9"
     )
     weight_decay: float = _setting(
         0.0,
         "With adamw, each update takes rate × decay of the weights away. With adamw and none given,"
         " 0.01.",
-        range=Range(),
+        range=_NUMBER,
         tried="With adamw: 0,0.01,0.1",
-        taken_by="batches",
     )
     clip: float | None = _setting(
         None,
         "Scale the gradients of a batch so that their norm is at most this.",
         range=_POSITIVE,
         tried="Largest norms of gradients: 0.1,1",
-        taken_by="batches",
     )
     averaging: float = _setting(
         0.0,
@@ -226,56 +204,46 @@ class TrainingSettings(_Settings):
         " with batches.",
         range=_FRACTION,
         tried="0,0.99,0.999",
-        taken_by="batches",
     )
     dropout: float = _setting(
         0.0,
         "Probability with which a hidden unit is dropped while a sample is learned: 0.5.",
         range=_FRACTION,
         tried="Of hidden units: 0,0.2,0.5",
-        taken_by="batches",
     )
     input_dropout: float = _setting(
         0.0,
         "Probability with which an input is dropped while a sample is learned: 0.2.",
         range=_FRACTION,
         tried="Of inputs: 0,0.1,0.2",
-        taken_by="batches",
     )
     batch_norm: bool = _setting(
         False,
         "Normalise the hidden layers' sums over each batch; with --bias. What is kept is a plain"
         " network, with the normalisation folded into its weights.",
-        taken_by="batches",
     )
     schedule: str = _setting(
         "constant",
         "How the learning rate changes: constant, cosine (to 0), one-cycle, or step:FACTOR/EPOCHS.",
         tried="constant,cosine,one-cycle.",
-        taken_by="batches",
     )
     warmup: float = _setting(
         0.0,
         "The first fraction of all updates, in which the rate rises from 0: 0.05.",
         range=_FRACTION,
         tried="0,0.05,0.1",
-        taken_by="batches",
     )
-    shuffle: bool = _setting(
-        False, "Draw a new order every epoch, or keep the file's own.", taken_by="batches"
-    )
+    shuffle: bool = _setting(False, "Draw a new order every epoch, or keep the file's own.")
     sampling: str = _setting(
         "epochs",
         "Learn every sample once an epoch, or draw each from all samples anew.",
-        choices=SAMPLINGS,
-        taken_by="batches",
+        choices=("epochs", "with-replacement"),
     )
     steps: int | None = _setting(
         None,
         "Updates, in place of epochs, with --sampling with-replacement.",
         range=_COUNT,
         tried="1000,10000",
-        taken_by="batches",
     )
 
     @property
@@ -291,17 +259,27 @@ class TrainingSettings(_Settings):
     def check(self) -> None:
         """Raise ValueError if a field is out of range, or does not go with another."""
         super().check()
-        given = f"averaging={self.averaging}"
-        if self.averaging and self.batch_size == 1:
-            raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
-        if self.batch_norm and self.batch_size == 1:
-            raise ValueError("batch_norm=True goes with batches: take batch_size=32 or more")
+        adams = self.optimizer in ("adam", "adamw")
+        if self.momentum and adams:
+            raise ValueError(
+                f"momentum={self.momentum} goes with optimizer='sgd'; adam has its own"
+            )
+        if self.optimizer == "nesterov" and not self.momentum:
+            raise ValueError("optimizer='nesterov' needs a momentum: take momentum=0.9")
+        if self.weight_decay and self.optimizer != "adamw":
+            given = f"weight_decay={self.weight_decay} goes with optimizer='adamw'"
+            raise ValueError(given if adams else f"{given}; sgd takes l2=1")
+        for name in ("averaging", "batch_norm"):
+            if getattr(self, name) and self.batch_size == 1:
+                given = f"{name}={getattr(self, name)}"
+                raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
         if self.steps is not None and self.sampling == "epochs":
             raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
         if callable(self.learning_rate) and self.rate_changes:
             raise ValueError("a callable learning_rate takes neither schedule nor warmup")
 
 
+@_documented
 @dataclass(frozen=True, kw_only=True)
 class DataSettings(_Settings):
     """How the data is prepared for the network."""
@@ -321,27 +299,11 @@ class DataSettings(_Settings):
 
 
 @cache
-def settings_of(*classes: type) -> dict[str, Setting]:
-    """Return the `Setting` of each field of some dataclasses, by name, in their order."""
-    return {
-        f.name: f.metadata["setting"]
-        for cls in classes
-        for f in dataclasses.fields(cls)
-        if "setting" in f.metadata
-    }
-
-
-@cache
-def types_of(*classes: type) -> dict[str, Any]:
-    """Return the type of each field of some dataclasses, by name, without the None it may be."""
-    types = {}
-    for cls in classes:
-        hints = get_type_hints(cls)
-        for name in settings_of(cls):
-            kinds = [kind for kind in get_args(hints[name]) if kind is not NoneType]
-            is_union = hints[name] not in (tuple[int, ...], tuple[str, ...]) and kinds
-            types[name] = kinds[0] if is_union else hints[name]
-    return types
+def types_of(cls: type) -> dict[str, Any]:
+    """Return the type of each field of a dataclass, by name, without the None it may be."""
+    hints = get_type_hints(cls)
+    named = {name: hints[name] for name in settings_of(cls)}
+    return {n: get_args(t)[0] if isinstance(t, UnionType) else t for n, t in named.items()}
 
 
 def check_value(name: str, setting: Setting, value: Any) -> None:
@@ -352,16 +314,12 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is unknown: expected {' or '.join(setting.choices)}")
     is_schedule = name == "learning_rate" and callable(value)
     if setting.range is not None and not is_schedule and value not in setting.range:
-        raise ValueError(f"{name}={value}: expected {setting.range}")
+        raise ValueError(f"{name}={value}: expected {setting.range.text}")
 
 
 def unused_by(optimizer: str) -> tuple[str, ...]:
     """Return the names of the settings that an optimiser does not use."""
-    other = "batches" if optimizer in FULL_BATCH_METHODS else "full batch"
-    return tuple(
-        name for name, setting in settings_of(TrainingSettings).items() if setting.taken_by == other
-    )
-
-
-def _power(number: float) -> str:
-    return "2³¹" if number == 2**31 else f"{number:g}"
+    if optimizer not in FULL_BATCH_METHODS:
+        return ("max_iterations",)
+    used = ("optimizer", "max_iterations")
+    return tuple(name for name in settings_of(TrainingSettings) if name not in used)

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 from cyclopts.validators import Number
@@ -28,6 +28,7 @@ from ..benchmarking import (
 )
 from ..data import Dataset, load
 from ..files import write_whole
+from ..plain_text import listed
 from ..running.usage import UsageError
 from ..training import Diverged
 from .options import FLAG, counts
@@ -217,11 +218,12 @@ def _facts(
 ) -> dict[str, str]:
     samples, features = dataset.train_x.shape
     cases = _count(devices * len(hidden) * len(batch_sizes), "case")
+    widths, sizes = listed(hidden, " or "), listed(batch_sizes, " or ")
     return {
         "data": f"{dataset.name}: {samples:,} training samples",
-        "network": f"{features} → {_or(hidden)} → {len(dataset.classes)}, {RECIPE.activation},"
+        "network": f"{features} → {widths} → {len(dataset.classes)}, {RECIPE.activation},"
         f" {RECIPE.dtype}, recipe {RECIPE.name}",
-        "batches": f"of {_or(batch_sizes)}",
+        "batches": f"of {sizes}",
         "time": f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds, about {seconds:g} s at most",
     }
 
@@ -264,8 +266,3 @@ def _draw(
 
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
-
-
-def _or(numbers: Sequence[Any]) -> str:
-    *rest, last = map(str, numbers)
-    return f"{', '.join(rest)} or {last}" if rest else last

@@ -12,7 +12,7 @@ from backends import Backend
 
 from ..data import Dataset
 from ..network import MLP
-from ..recipes import RECIPES, Recipe, build
+from ..recipes import OF_MLP, RECIPES, Recipe, build
 from ..weight_files import (
     MODEL_FILE,
     SUFFIXES,
@@ -114,8 +114,7 @@ def network_of(
     if recipe is None:
         model = MLP.load(files[0], backend=backend)
         network = model.settings()
-        fields = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
-        settings = {name: network[name] for name in fields}
+        settings = {name: network[name] for name in OF_MLP}
         inputs_kind = "standardised" if model.spec.scale.ndim else "scaled"
         recipe = replace(
             RECIPES["rashid"], hidden=model.sizes[1:-1], inputs=inputs_kind, **settings

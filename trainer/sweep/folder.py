@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
 from io import StringIO
 from itertools import islice
 from pathlib import Path
@@ -20,15 +20,8 @@ from .values import as_text, values_of
 
 FIGURE = "sweep.png"
 
-_COLUMNS = (
-    "seed",
-    "epochs",
-    "test_accuracy",
-    "validation_accuracy",
-    "train_loss",
-    "seconds",
-    "status",
-)
+# of a line in sweep.csv, after the options that the sweep varies
+_COLUMNS = [field.name for field in fields(Outcome) if field.name != "values"]
 # what a config that is none makes of its reader
 _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
@@ -36,41 +29,24 @@ _UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, Recu
 class SweepFolder:
     """A sweep's folder: config.json, sweep.csv with a line a finished run, sweep.png.
 
-    Parameters
-    ----------
-    path : Path
-    config : dict
-        What `config.json` holds.
-    plan : Plan
-    close : callable
-        Lets other processes sweep into the folder.
-
     Attributes
     ----------
+    config : dict
+        What `config.json` holds.
+    close : callable
+        Lets other processes sweep into the folder.
     outcomes : list of Outcome
         Of the runs that are in sweep.csv.
     """
 
-    def __init__(
-        self, path: Path, config: dict[str, Any], plan: Plan, close: Callable[[], None]
-    ) -> None:
-        self.path = path
-        self.config = config
+    def __init__(self, run: Run, plan: Plan) -> None:
+        self.path, self.config, self.close = run.path, run.config, run.close
         self.plan = plan
         self.outcomes: list[Outcome] = []
-        self.close = close
 
     @classmethod
     def start(cls, out: Path | None, plan: Plan, config: dict[str, Any]) -> SweepFolder:
-        """Make the folder (the next free one under sweeps/ if none is named).
-
-        Raises
-        ------
-        RunError
-            If `out` is not empty.
-        OSError
-            If the folder cannot be made or written.
-        """
+        """Make the folder (the next free one under sweeps/ if none is named), as `Run.start`."""
         recorded = {
             "recipe": plan.recipe.name,
             "settings": {k: v for k, v in vars(plan.recipe).items() if k not in ("name", "about")},
@@ -79,18 +55,15 @@ class SweepFolder:
             "seeds": list(plan.seeds),
         }
         run = Run.start(out, config | {"sweep": recorded}, under="sweeps")
-        folder = cls(run.path, run.config, plan, run.close)
-        write_whole(folder.table, folder._lines([]).encode())
+        folder = cls(run, plan)
+        write_whole(folder.table, folder._table_of([]))
         return folder
 
     @classmethod
     def open(cls, path: Path) -> SweepFolder:
         """Read a folder to go on with it; a last line that was not written whole is dropped.
 
-        Raises
-        ------
-        RunError
-            If there is no sweep, or one of its files is damaged.
+        Raise RunError if there is no sweep, or one of its files is damaged.
         """
         file = path / "config.json"
         try:
@@ -122,7 +95,7 @@ class SweepFolder:
             cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
             raise RunError(f"{file}: not a sweep's config ({cause})") from error
         run = Run(path, config, claim(path))
-        folder = cls(path, config, plan, run.close)
+        folder = cls(run, plan)
         try:
             run.write_config()  # which process it is now
             folder.outcomes = folder._read()
@@ -138,82 +111,69 @@ class SweepFolder:
 
     def left(self) -> list[Trial]:
         """Runs that are not in the table."""
-        done = {Trial(outcome.values, outcome.seed).key for outcome in self.outcomes}
+        done = {outcome.key for outcome in self.outcomes}
         return [trial for trial in self.plan.trials() if trial.key not in done]
 
     def add(self, outcome: Outcome) -> None:
         """Append a line to the table, whole."""
-        append(self.table, self._lines([outcome], header=False).encode())
+        append(self.table, _csv([_row(outcome)]))
         self.outcomes.append(outcome)
 
-    def _lines(self, outcomes: Sequence[Outcome], *, header: bool = True) -> str:
-        text = StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        if header:
-            writer.writerow([*self.plan.grid, *_COLUMNS])
-        for outcome in outcomes:
-            fields = asdict(outcome)
-            rest = ("" if fields[name] is None else fields[name] for name in _COLUMNS)
-            writer.writerow([*map(as_text, outcome.values.values()), *rest])
-        return text.getvalue()
+    def _table_of(self, outcomes: Sequence[Outcome]) -> bytes:
+        return _csv([[*self.plan.grid, *_COLUMNS], *map(_row, outcomes)])
 
     def _read(self) -> list[Outcome]:
         try:
-            text = self.table.read_text(encoding="utf-8")
-        except FileNotFoundError:
-            text = ""
+            text = self.table.read_text(encoding="utf-8") if self.table.exists() else ""
         except (OSError, ValueError) as error:
             raise RunError(f"{self.table}: cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
-        header = [*self.plan.grid, *_COLUMNS]
-        if lines and lines[0].endswith("\n") and lines[0].strip().split(",") != header:
-            raise RunError(
-                f"{self.table}: line 1 is not {','.join(header)}, as this sweep wrote it"
-            )
+        header = ",".join([*self.plan.grid, *_COLUMNS])
+        if lines and lines[0].endswith("\n") and lines[0].strip() != header:
+            raise RunError(f"{self.table}: line 1 is not {header}, as this sweep wrote it")
         trials = {trial.key: trial for trial in self.plan.trials()}
         outcomes: dict[tuple[str, ...], Outcome] = {}
         for number, line in islice(enumerate(lines, 1), 1, None):
             try:
                 if not line.endswith("\n"):
                     raise ValueError("it has no end")
-                key, outcome = self._outcome(next(csv.reader([line])), trials)
-            except (ValueError, LookupError) as error:
+                outcome = self._outcome(next(csv.reader([line])), trials)
+            except ValueError as error:
                 if number == len(lines):
                     break
                 raise RunError(
                     f"{self.table}: line {number} is no run of this sweep ({error}); delete the"
                     " line, and the run is made again"
                 ) from error
-            outcomes[key] = outcome
+            outcomes[outcome.key] = outcome
         kept = list(outcomes.values())
-        whole = self._lines(kept)
-        if whole != text:
-            write_whole(self.table, whole.encode())
+        whole = self._table_of(kept)
+        if whole != text.encode():
+            write_whole(self.table, whole)
         return kept
 
-    def _outcome(
-        self, cells: list[str], trials: Mapping[tuple[str, ...], Trial]
-    ) -> tuple[tuple[str, ...], Outcome]:
-        options = len(self.plan.grid)
-        if len(cells) != options + len(_COLUMNS):
+    def _outcome(self, cells: list[str], trials: Mapping[tuple[str, ...], Trial]) -> Outcome:
+        of_key = len(self.plan.grid) + 1
+        if len(cells) != of_key + len(_COLUMNS) - 1:
             raise ValueError(f"{len(cells)} fields")
-        key = tuple(cells[: options + 1])
-        if key not in trials:
+        trial = trials.get(tuple(cells[:of_key]))
+        if trial is None:
             raise ValueError("its options and seed")
-        fields = dict(zip(_COLUMNS[1:], cells[options + 1 :], strict=True))
-        status = fields["status"]
-        if status not in (DONE, DIVERGED) or (status == DONE) != bool(fields["test_accuracy"]):
+        epochs, *numbers, seconds, status = cells[of_key:]
+        test, validation, loss = (float(number) if number else None for number in numbers)
+        if status not in (DONE, DIVERGED) or (status == DONE) != (test is not None):
             raise ValueError("its status")
-        numbers = {
-            name: float(fields[name]) if fields[name] else None
-            for name in ("test_accuracy", "validation_accuracy", "train_loss")
-        }
-        trial = trials[key]
-        return key, Outcome(
-            values=trial.values,
-            seed=trial.seed,
-            epochs=int(fields["epochs"]),
-            seconds=float(fields["seconds"]),
-            status=status,
-            **numbers,
+        return Outcome(
+            trial.values, trial.seed, int(epochs), test, validation, loss, float(seconds), status
         )
+
+
+def _row(outcome: Outcome) -> list[Any]:
+    texts = map(as_text, outcome.values.values())
+    return [*texts, *(getattr(outcome, column) for column in _COLUMNS)]
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()

@@ -6,60 +6,33 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .plan import Values
-from .values import as_text
+from .plan import Trial, Values
 
 DONE, DIVERGED = "done", "diverged"
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What a run came to.
+class Outcome(Trial):
+    """What a run came to."""
 
-    Attributes
-    ----------
-    values : dict
-        The options that the sweep varies.
-    seed : int
-    epochs : int
-        That were finished; iterations of an optimizer that sees all samples at once.
-    test_accuracy, validation_accuracy, train_loss : float or None
-        After the last epoch; None for a run that diverged or without held-out samples.
-    seconds : float
-        Of training, without evaluation and compilation.
-    status : {"done", "diverged"}
-    """
-
-    values: Values
-    seed: int
-    epochs: int
+    epochs: int  # that were finished; iterations of an optimizer that sees all samples at once
+    # after the last epoch; None for a run that diverged, or without held-out samples
     test_accuracy: float | None
     validation_accuracy: float | None
     train_loss: float | None
-    seconds: float
+    seconds: float  # of training, without evaluation and compilation
     status: str = DONE
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What the runs of one combination of values have come to so far, means over its seeds.
-
-    Attributes
-    ----------
-    values : dict
-    runs, diverged : int
-        Finished, and how many of those diverged, which are in no mean.
-    accuracy, deviation : float or None
-        Of what is ranked by; the standard deviation (n − 1) of two runs or more.
-    test_accuracy, train_loss : float or None
-    seconds : float
-    """
+    """What the runs of one combination of values have come to so far, means over its seeds."""
 
     values: Values
-    runs: int
-    diverged: int
-    accuracy: float | None
-    deviation: float | None
+    runs: int  # finished
+    diverged: int  # how many of those, which are in no mean
+    accuracy: float | None  # what is ranked by
+    deviation: float | None  # its standard deviation (n − 1), of two runs or more
     test_accuracy: float | None
     train_loss: float | None
     seconds: float
@@ -68,15 +41,11 @@ class Standing:
 def rank(outcomes: Sequence[Outcome], *, by: str = "test_accuracy") -> list[Standing]:
     """Order the combinations by mean accuracy, the best first; those with a run that diverged last.
 
-    Parameters
-    ----------
-    outcomes : sequence of Outcome
-    by : {"test_accuracy", "validation_accuracy"}
+    The accuracy is "test_accuracy" or "validation_accuracy".
     """
     groups: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
-        key = tuple(map(as_text, outcome.values.values()))
-        groups.setdefault(key, []).append(outcome)
+        groups.setdefault(outcome.key[:-1], []).append(outcome)
     standings = [_standing(group, by) for group in groups.values()]
     return sorted(standings, key=lambda s: (s.diverged > 0, -(s.accuracy or 0.0)))
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 from backends import Backend, select
 
@@ -18,20 +18,6 @@ from ..training.minimize import check
 from .values import KINDS, as_text
 
 Values = dict[str, Any]
-
-
-class Settings(NamedTuple):
-    """What one combination of values stands for.
-
-    Attributes
-    ----------
-    recipe : Recipe
-    limit : int or None
-        Number of training samples, None for all.
-    """
-
-    recipe: Recipe
-    limit: int | None
 
 
 @dataclass(frozen=True)
@@ -51,20 +37,13 @@ class Trial:
 class Plan:
     """What a sweep trains.
 
-    Attributes
-    ----------
-    recipe : Recipe
-    changes : dict
-        Options that win over the recipe's, in every run; also "limit", the number of training
-        samples, and "augment", what `read_augment` takes with + between, or "none".
-    grid : dict of tuple
-        Options and the values that they take.
-    seeds : tuple of int
+    Its options are the settings, "limit", the number of training samples, and "augment", what
+    `read_augment` takes with + between, or "none".
     """
 
     recipe: Recipe
-    changes: Values
-    grid: dict[str, tuple[Any, ...]]
+    changes: Values  # options that win over the recipe's, in every run
+    grid: dict[str, tuple[Any, ...]]  # options, and the values that they take
     seeds: tuple[int, ...] = (0,)
 
     def __len__(self) -> int:
@@ -76,13 +55,13 @@ class Plan:
             for values in product(*self.grid.values()):
                 yield Trial(dict(zip(self.grid, values, strict=True)), seed)
 
-    def settings(self, values: Values) -> Settings:
-        """Find what a combination of values stands for; ValueError if it stands for nothing."""
+    def settings(self, values: Values) -> tuple[Recipe, int | None]:
+        """Find what values stand for: a recipe, and a limit; ValueError if for nothing."""
         changes = self.changes | values
         limit, augment = changes.pop("limit", None), changes.pop("augment", None)
         if augment is not None:
             changes["augment"] = () if augment == "none" else tuple(augment.split("+"))
-        return Settings(changed(self.recipe, changes), limit)
+        return changed(self.recipe, changes), limit
 
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""

@@ -7,36 +7,32 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+from ..plain_text import value_text
 from ..recipes import Recipe
-from ..settings import DataSettings, NetworkSettings, TrainingSettings, settings_of, types_of
+from ..settings import settings_of, types_of
 
 MOST_RUNS = 100_000
 
-_OPTIONS = {
-    name: setting
-    for name, setting in settings_of(NetworkSettings, TrainingSettings, DataSettings).items()
-    if setting.is_option
-}
 # type of every option that a sweep may vary
-KINDS = {name: types_of(Recipe)[name] for name in _OPTIONS} | {"limit": int, "augment": str}
+KINDS = {
+    name: types_of(Recipe)[name] for name, known in settings_of(Recipe).items() if known.is_option
+} | {"limit": int, "augment": str}
+_RANGES = {int: "50:200:50", float: "0.1:0.9:0.1"}
+_WANTED = {
+    bool: "yes, no, or both as in yes,no",
+    str: "names with commas between them",
+    int: f"whole numbers above 0 such as 1,2,5 or {_RANGES[int]}",
+    float: f"numbers such as 0.1,0.3 or {_RANGES[float]}",
+    tuple[int, ...]: "widths such as 50,100,200, with - between those of one network as in 200-100",
+}
 _BETWEEN_NAMES = re.compile(r",(?!\s*[\d.])")  # elastic:34,4 has a comma inside
 
 
 def values_of(option: str, text: str) -> tuple[Any, ...]:
-    """Read the values that an option is to take.
+    """Read the values that an option, or "seed", is to take: each once, in the order given.
 
-    Parameters
-    ----------
-    option : str
-        One of `KINDS`, or "seed".
-    text : str
-        Values with commas between them; of numbers, start:stop:step stands for all from the one
-        to the other. The widths of one network are joined by -.
-
-    Returns
-    -------
-    tuple
-        Without repetitions, in the order given.
+    They have commas between them; of numbers, start:stop:step stands for all from the one to the
+    other. The widths of one network are joined by -.
 
     Raises
     ------
@@ -50,15 +46,17 @@ def values_of(option: str, text: str) -> tuple[Any, ...]:
     >>> values_of("hidden", "200-100,50,none")
     ((200, 100), (50,), ())
     """
-    kind = int if option == "seed" else KINDS[option]
-    values: list[Any] = []
+    kind, least = (int, 0) if option == "seed" else (KINDS[option], 1)
+    parts = _BETWEEN_NAMES.split(text) if option == "augment" else text.split(",")
     try:
-        for part in _BETWEEN_NAMES.split(text) if option == "augment" else text.split(","):
-            part = part.strip()
-            if ":" in part and kind is not str:
-                values += _range(option, kind, part)
-            else:
-                values.append(_value(option, kind, part))
+        texts: list[str] = []
+        for part in map(str.strip, parts):
+            is_range = ":" in part and kind not in (str, bool)
+            texts += _range(part, _RANGES.get(kind, _RANGES[int])) if is_range else [part]
+        values = [_value(kind, part, least) for part in texts]
+        if None in values:
+            wanted = _WANTED[kind] if least else _WANTED[kind].replace(" above 0", "")
+            raise ValueError(f"expected {wanted}")
     except ValueError as error:
         raise ValueError(f"--{option.replace('_', '-')} {text}: {error}") from error
     return tuple(dict.fromkeys(values))
@@ -66,46 +64,31 @@ def values_of(option: str, text: str) -> tuple[Any, ...]:
 
 def as_text(value: Any) -> str:
     """Write a value as `values_of` reads it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, tuple):
-        return "-".join(map(str, value)) or "none"
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return repr(value).removesuffix(".0") if isinstance(value, float) else value_text(value)
 
 
-def _value(option: str, kind: Any, text: str) -> Any:
-    wrong = ValueError(_wanted(option, kind))
-    if not text:
-        raise wrong
+def _value(kind: Any, text: str, least: int) -> Any:
+    """Read a value, a whole number being `least` or more; None if the text is none."""
     if kind is str:
-        return text
+        return text or None
     if kind is bool:
-        if text not in ("yes", "no"):
-            raise wrong
-        return text == "yes"
+        return {"yes": True, "no": False}.get(text)
     if kind is int:
-        if not text.isdecimal() or int(text) < (option != "seed"):
-            raise wrong
-        return int(text)
+        return int(text) if text.isdecimal() and int(text) >= least else None
     if kind is float:
         try:
             number = float(text)
         except ValueError:
-            raise wrong from None
-        if not math.isfinite(number):
-            raise wrong
-        return number
+            return None
+        return number if math.isfinite(number) else None
     widths = [] if text == "none" else text.split("-")
-    if not all(width.isdecimal() and int(width) for width in widths):
-        raise wrong
-    return tuple(map(int, widths))
+    known = all(width.isdecimal() and int(width) for width in widths)
+    return tuple(map(int, widths)) if known else None
 
 
-def _range(option: str, kind: Any, text: str) -> list[Any]:
-    if kind is bool:
-        raise ValueError(_wanted(option, kind))
+def _range(text: str, example: str) -> list[str]:
+    """Return all numbers of a range start:stop:step, both ends included."""
     parts = text.split(":")
-    example = _range_example(kind)
     if len(parts) != 3:
         raise ValueError(f"expected start:stop:step such as {example}")
     try:
@@ -120,22 +103,4 @@ def _range(option: str, kind: Any, text: str) -> list[Any]:
     if count > MOST_RUNS:
         raise ValueError(f"these are {count:,} values; expected {MOST_RUNS:,} at most")
     # decimals, so that the third of 0.1:0.9:0.1 is 0.3 and not 0.30000000000000004
-    numbers = [f"{(start + i * step).normalize():f}" for i in range(count)]
-    return [_value(option, kind, number) for number in numbers]
-
-
-def _wanted(option: str, kind: Any) -> str:
-    if kind is bool:
-        return "expected yes, no, or both as in yes,no"
-    if kind is str:
-        return "expected names with commas between them"
-    if kind is int:
-        least = "" if option == "seed" else " above 0"
-        return f"expected whole numbers{least} such as 1,2,5 or {_range_example(kind)}"
-    if kind is float:
-        return f"expected numbers such as 0.1,0.3 or {_range_example(kind)}"
-    return "expected widths such as 50,100,200, with - between those of one network as in 200-100"
-
-
-def _range_example(kind: Any) -> str:
-    return "0.1:0.9:0.1" if kind is float else "50:200:50"
+    return [f"{(start + i * step).normalize():f}" for i in range(count)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
-import warnings
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 
@@ -20,8 +21,8 @@ from ..data import Dataset, limited
 from ..network import MLP
 from ..recipes import Recipe, augmentation, augmented
 from ..training import Diverged, EpochReport, fit
-from ..training.minimize import NotFinite, minimize
-from .outcomes import DIVERGED, Outcome
+from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
+from .outcomes import DIVERGED, DONE, Outcome
 from .plan import Plan, Trial, new_network
 
 _PROBE_SECONDS = 0.15
@@ -32,31 +33,18 @@ _EVALUATION = 1 / 3  # what answering a sample takes, as a part of learning it
 
 @dataclass(frozen=True)
 class Workers:
-    """Who trains.
+    """Who trains."""
 
-    Attributes
-    ----------
-    jobs, threads : int
-        Runs at a time, and the threads of each.
-    cluster : str
-        The joblib backend that is to do it, where one has been made active, else nothing.
-    """
-
-    jobs: int
-    threads: int
-    cluster: str = ""
+    jobs: int  # runs at a time
+    threads: int  # of each run
+    cluster: str = ""  # the joblib backend that is to do it, where one has been made active
 
 
 def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
     """Divide the cores so that processes × threads is no more than there are.
 
-    Parameters
-    ----------
-    runs : int
-    device : str
-        A GPU takes one run after the other, in this process.
-    jobs : int, optional
-        As many runs at a time as wanted; else as there are cores.
+    There are `jobs` runs at a time, or as many as cores; a GPU takes one after the other, in this
+    process.
     """
     import joblib  # joblib and Numba take their time to import
     from joblib.parallel import get_active_backend
@@ -117,7 +105,7 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
         model.backend.synchronize()
         return (perf_counter() - started) / len(y)
     fastest, samples, seconds, spent = 0.0, 0, 0.0, 0.0
-    with _quietly():
+    with catch_warnings(action="ignore", category=RuntimeWarning):
         try:
             data, deformation = augmented(recipe, data, model.backend)
             training = fit(
@@ -147,28 +135,12 @@ def sweep(
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
 ) -> Generator[Outcome, None, None]:
-    """Train.
+    """Train some or all of ``plan.trials()``, yielding outcomes in the order in which runs end.
 
     The data are shared with the processes in memory. Inside ``with
     joblib.parallel_config(backend="dask"):`` (or "ray") the runs go to that cluster instead; its
-    machines need this package, and its settings say how many threads a worker may have.
-
-    Parameters
-    ----------
-    plan : Plan
-    trials : sequence of Trial
-        Some or all of ``plan.trials()``.
-    dataset : Dataset
-    workers : Workers
-    held_out : tuple of (x, y), optional
-        Training samples to measure accuracy on, too.
-    device : str
-        As `backends.select` takes it.
-
-    Yields
-    ------
-    Outcome
-        In the order in which runs end.
+    machines need this package, and its settings say how many threads a worker may have. On
+    `held_out`, samples and labels, accuracy is measured, too.
 
     Raises
     ------
@@ -178,7 +150,7 @@ def sweep(
     import joblib
 
     facts = replace(dataset, **{name: getattr(dataset, name)[:0] for name in _ARRAYS})
-    arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or (None, None))
+    arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or ())
     calls = (
         joblib.delayed(_train)(*plan.settings(trial.values), trial, device, facts, *arrays)
         for trial in trials
@@ -205,75 +177,46 @@ def _train(
     trial: Trial,
     device: str,
     facts: Dataset,
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    test_x: np.ndarray,
-    test_y: np.ndarray,
-    held_x: np.ndarray | None,
-    held_y: np.ndarray | None,
+    *arrays: np.ndarray,
 ) -> Outcome:
     """Train one, in whatever process; large arrays are arguments of their own to be shared."""
     backend = select(device)
-    data = limited(replace(facts, train_x=train_x, train_y=train_y), limit)
+    own: dict[str, Any] = dict(zip(_ARRAYS, arrays, strict=False))
+    data = replace(facts, **own)
+    held_out: dict[str, Any] = {
+        "test": (data.test_x, data.test_y),
+        "validation": arrays[len(_ARRAYS) :] or None,
+    }
+    data = limited(data, limit)
     model = new_network(recipe, trial.seed, data, backend)
     data, deformation = augmented(recipe, data, backend)
-    x, y = data.train_x, data.train_y
-    held_out: dict[str, Any] = {
-        "test": (test_x, test_y),
-        "validation": None if held_x is None else (held_x, held_y),
-    }
-    with _quietly():
-        if recipe.sees_all_samples:
-            return _minimized(recipe, model, x, y, trial, held_out)
-        done, seconds, last = 0, 0.0, None
+    samples = model, data.train_x, data.train_y
+    reports: list[EpochReport | IterationReport] = []
+    last: EpochReport | IterationReport | Minimum | None = None
+    # NumPy's warnings of overflow; fit itself ends a training that diverges
+    with catch_warnings(action="ignore", category=RuntimeWarning):
         try:
-            training = fit(
-                model, x, y, recipe, seed=trial.seed, deformation=deformation, **held_out
-            )
-            for report in training:
-                if isinstance(report, EpochReport):
-                    done, seconds, last = report.epoch, seconds + report.seconds, report
-        except Diverged:
-            return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
-    assert last is not None
-    return Outcome(
-        values=trial.values,
-        seed=trial.seed,
-        epochs=done,
-        test_accuracy=last.test_accuracy,
-        validation_accuracy=last.validation_accuracy,
-        train_loss=last.train_loss,
-        seconds=seconds,
-    )
-
-
-def _minimized(
-    recipe: Recipe, model: MLP, x: Any, y: Any, trial: Trial, held_out: dict[str, Any]
-) -> Outcome:
-    started = perf_counter()
-    try:
-        minimum = minimize(model, x, y, recipe.optimizer, recipe.max_iterations, **held_out)
-    except (NotFinite, ValueError) as error:  # ValueError: it was not finite to begin with
-        done = error.iteration - 1 if isinstance(error, NotFinite) else 0
-        seconds = perf_counter() - started
-        return Outcome(trial.values, trial.seed, done, None, None, None, seconds, DIVERGED)
-    return Outcome(
-        values=trial.values,
-        seed=trial.seed,
-        epochs=minimum.iterations,
-        test_accuracy=minimum.test_accuracy,
-        validation_accuracy=minimum.validation_accuracy,
-        train_loss=minimum.train_loss,
-        seconds=minimum.seconds,
-    )
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without NumPy's warnings of overflow; fit itself ends a training that diverges."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        yield
+            if recipe.sees_all_samples:
+                method, most = recipe.optimizer, recipe.max_iterations
+                last = minimize(*samples, method, most, reports.append, **held_out)
+            else:
+                training = fit(
+                    *samples, recipe, seed=trial.seed, deformation=deformation, **held_out
+                )
+                for report in training:
+                    if isinstance(report, EpochReport):
+                        reports.append(report)
+                last = reports[-1]
+        except (Diverged, NotFinite):
+            pass
+        except ValueError:
+            if not recipe.sees_all_samples:  # whose loss may not be finite to begin with
+                raise
+    numbers = ("test_accuracy", "validation_accuracy", "train_loss")
+    found: dict[str, Any] = {name: getattr(last, name, None) for name in numbers}
+    seconds = math.fsum(report.seconds for report in reports)
+    status = DIVERGED if last is None else DONE
+    return Outcome(trial.values, trial.seed, len(reports), **found, seconds=seconds, status=status)
 
 
 @contextmanager

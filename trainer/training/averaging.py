@@ -15,28 +15,19 @@ class Learned:
 
     Without averaging and normalisation the model's own weights learn. Otherwise copies of them do,
     with a gain for each unit of a normalised layer, and the model receives what follows from these:
-    their moving average, with the normalisation folded in.
-
-    Parameters
-    ----------
-    model : MLP
-    averaging : float
-        β of the moving average, 0 for none.
-    batch_norm : bool
-
-    Attributes
-    ----------
-    weights : list of device array
-        The model's, and the gains.
-    moments : list of Moments
-        Of each normalised layer.
+    their moving average, with the normalisation folded in, see `fold_normalization`. The average
+    is a ← βa + (1 - β)w after every update, with a smaller β for the first ones, (1 + t) / (10 + t)
+    of update t (Polyak and Juditsky 1992; the form is that of Tan and Le 2019, *EfficientNet*); a
+    β, `averaging`, of 0 means none. As batches are normalised from the start, a model that was
+    trained before forgets much.
     """
 
     def __init__(self, model: MLP, averaging: float, batch_norm: bool) -> None:
         xp = model.backend.xp
+        # of each normalised layer
         gains, self.moments = new_normalization(xp, model.spec) if batch_norm else ([], [])
         self._model, self._averaging = model, averaging
-        self.weights: list[Array] = model.weights
+        self.weights: list[Array] = model.weights  # that learn; with the gains if there are any
         if batch_norm or averaging:
             self.weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
         self.average: list[Array] = []

@@ -12,22 +12,9 @@ from .schedules import schedule
 class Course:
     """The epochs, batches and learning rates of a training on n samples.
 
-    Parameters
-    ----------
-    settings : TrainingSettings
-    n : int
-
-    Attributes
-    ----------
-    n : int
-    batch_size : int
-        At most n, and at least two unless one is asked for: batch size 1 is computed otherwise.
-    epochs : int
-
-    Raises
-    ------
-    ValueError
-        If there is no such schedule.
+    The last batch of an epoch may be smaller; drawn with replacement, an epoch is as many whole
+    batches as n samples fill: at batch size 1, 10,000 steps on 1,437 samples are six epochs of
+    1,437 draws and one of 1,378.
     """
 
     def __init__(self, settings: TrainingSettings, n: int) -> None:
@@ -35,8 +22,8 @@ class Course:
         self._settings = settings
         self._is_drawn = settings.sampling == "with-replacement"
         size = int(settings.batch_size)
+        # at least two unless one is asked for: batch size 1 is computed otherwise
         self.batch_size = size if self._is_drawn else min(size, max(2, n))
-        # whole batches, so that none is smaller at the end of an epoch
         self._draws = max(1, n // size) * size
         self._steps = None if settings.steps is None else int(settings.steps)
         self.epochs = int(settings.epochs)
@@ -60,13 +47,7 @@ class Course:
         return rng.integers(0, self.n, size=draws)
 
     def rates(self, first: int, updates: int) -> list[float]:
-        """Return the learning rates of so many updates, starting with number `first`.
-
-        Raises
-        ------
-        ValueError
-            If one is not a finite number, zero or more.
-        """
+        """Return the learning rates of so many updates, starting with number `first`."""
         if not callable(self._rate):
             return [self._rate] * updates
         rates = [float(self._rate(step)) for step in range(first, first + updates)]

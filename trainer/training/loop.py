@@ -9,10 +9,9 @@ samples, and saves and restores the state.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 from backends import Batches
@@ -27,6 +26,7 @@ from .averaging import Learned, move
 from .course import Course
 from .optimizers import OPTIMIZERS
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
+from .stopwatch import Stopwatch
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
 
@@ -68,49 +68,11 @@ def fit(
         Deform a training image anew every time it is learned. The seed determines how: alike on the
         same device, and not on another.
     **changes
-        Fields of `TrainingSettings`, which win over `settings`:
-
-        epochs : int, default 5
-        batch_size : int, default 1
-            1 is online training, every sample an update. A batch steps by the learning rate times
-            the mean gradient of its samples; the last batch of an epoch may be smaller.
-        learning_rate : float or callable, default 0.1
-            Constant, or ``learning_rate(step)`` for update 0, 1, 2, … of the whole training.
-        schedule, warmup : str, float
-            How a rate that is a number changes, see `trainer.training.schedules.schedule`.
-        optimizer : {"sgd", "nesterov", "adam", "adamw"}
-        momentum : float
-            μ of v ← μv - ηg; with 0 SGD is plain.
-        weight_decay : float
-            Of adamw: each step the weights, not the biases, lose learning rate × weight_decay of
-            themselves.
-        clip : float, optional
-            The largest norm that the gradients of a batch may have together.
-        averaging : float
-            β of the weights' moving average, a ← βa + (1 - β)w after every update, with a smaller
-            β for the first ones, (1 + t) / (10 + t) of update t (Polyak and Juditsky 1992; the
-            form is that of Tan and Le 2019, *EfficientNet*). At every yield the model's weights
-            are the average, and those that learn are others. Not at batch size 1.
-        dropout, input_dropout : float
-            Probability with which a hidden unit, or an input, is dropped while a sample is learned
-            (Srivastava et al. 2014); drawn on the device, afresh for every batch. The losses are
-            then those of the remaining network.
-        batch_norm : bool
-            Normalise the hidden layers' sums over each batch, see
-            `backends.regularization.BatchNormalization`. What answers, and is the model at every
-            yield, is a plain network again, with the running means and variances folded into its
-            weights, see `fold_normalization` there. The model needs biases; not at batch size 1,
-            nor for ``rashid``. As it normalises the sums from the start, a model that was trained
-            before forgets much.
-        shuffle : bool
-            Draw a new order every epoch; otherwise the samples keep their own.
-        sampling : {"epochs", "with-replacement"}
-            Either every sample once an epoch, or every sample of every batch drawn from all, so
-            that some come again before others have come. Then `shuffle` has no effect, and an epoch
-            is as many whole batches as n samples fill.
-        steps : int, optional
-            With "with-replacement": how many updates there are, in place of `epochs`. At batch size
-            1, 10,000 steps on 1,437 samples are six epochs of 1,437 draws and one of 1,378.
+        Fields of `TrainingSettings`, which win over `settings`; its documentation describes each.
+        The learning rate may also be a callable, ``learning_rate(step)``, for update 0, 1, 2, … of
+        the whole training. With `averaging` and `batch_norm` the model's weights are at every yield
+        those that answer, see `trainer.training.averaging.Learned`, and others learn. With dropout
+        the losses are those of the remaining network.
 
     Returns
     -------
@@ -182,7 +144,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, _length(train_x))
-        self._averaging = bool(settings.averaging)
         self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
@@ -202,14 +163,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
         self._losses: list[Array] = []  # of the running epoch's samples
         self._epoch_start: list[Array] = []  # the model's weights at the start of the epoch
-        self._clock = _Stopwatch(model.backend.synchronize)
-        self._evaluation_seconds = self._compile_seconds = 0.0
+        self._clock = Stopwatch(model.backend.synchronize)
         if state is not None:
             self._restore(state)
         self._reports = self._run(train_x, train_y, evaluated)
-
-    def __iter__(self) -> Training:
-        return self
 
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
@@ -238,14 +195,12 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         self._samples = done
                         self._learned.update_model()
                         self._is_whole = True
-                    seconds, took = clock.pause()
-                    self._set_blocks(took, size)
-                    if done < size:
-                        loss, speed = loss_sum / done, done / seconds
+                        self._set_blocks(clock.lap(), size)
+                        loss, seconds = loss_sum / done, clock.spent["seconds"]
                         yield BatchProgress(
-                            self._epoch, course.epochs, done, size, loss, seconds, speed
+                            self._epoch, course.epochs, done, size, loss, seconds, done / seconds
                         )
-                    clock.resume()
+                        clock.resume()
                 yield self._end_epoch(size, rates[-1], parts)
         except Diverged:
             for w, a in zip(self.model.weights, self._epoch_start, strict=True):
@@ -269,27 +224,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return self.course.n if order is None else len(order)
 
     def _learn(self, values: Array, labels: Array) -> tuple[Array, list[float]]:
-        """Learn the next samples.
-
-        Returns
-        -------
-        losses : array, shape (len(values),)
-        rates : list of float
-            The learning rate of each update.
-        """
+        """Learn the next samples; return the loss of each, and the learning rate of each update."""
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
-        batches = Batches(
-            values,
-            labels,
-            rates,
-            batch_size,
-            model.l2 / self.course.n,
-            self._regularization,
-            key=(self._noise_key, self._epoch, optimizer.steps),
-        )
-        if not self._averaging:
+        decay, key = model.l2 / self.course.n, (self._noise_key, self._epoch, optimizer.steps)
+        batches = Batches(values, labels, rates, batch_size, decay, self._regularization, key=key)
+        if not learned.average:
             return optimizer.learn(model.spec, learned.weights, batches), rates
         parts = []
         for batch in batches:
@@ -307,21 +248,18 @@ class Training(Iterator[BatchProgress | EpochReport]):
         # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size
         self._learned.update_model()
-        clock.pause()
-        started = perf_counter()
+        clock.lap()
         accuracy = {name: self.model.accuracy(*part) for name, part in parts.items()}
-        self._evaluation_seconds += perf_counter() - started
+        clock.lap("evaluation_seconds")
         report = EpochReport(
             epoch=self._epoch,
             train_loss=train_loss,
             test_accuracy=accuracy.get("test"),
-            seconds=clock.seconds,
-            evaluation_seconds=self._evaluation_seconds,
-            compile_seconds=self._compile_seconds,
-            samples_per_second=size / clock.seconds,
+            samples_per_second=size / clock.spent["seconds"],
             validation_accuracy=accuracy.get("validation"),
+            **clock.spent,
         )
-        clock.seconds = self._evaluation_seconds = self._compile_seconds = 0.0
+        clock.reset()
         self._order = self._rng.bit_generator.state
         self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
         self._is_whole = True
@@ -357,32 +295,25 @@ class Training(Iterator[BatchProgress | EpochReport]):
         clock, model, backend = self._clock, self.model, self.model.backend
         xp = backend.xp
         clock.resume()
-        x = model.samples(train_x, "train_x")
-        n = x.shape[0]
-        y = model.labels(train_y, n, "train_y")
-        if not n:
-            raise ValueError("train_x has no samples: expected at least one")
+        x, y = model.labelled(train_x, train_y, "train_")
         dtype = backend.asarray(x[:1, :]).dtype
-        for rows in model.chunks(n) if xp.isdtype(dtype, "real floating") else ():
+        for rows in model.chunks(x.shape[0]) if xp.isdtype(dtype, "real floating") else ():
             if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
                 raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
         feed = backend.feed(x, y, self._block)
         if self._deformation is not None:
             feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
-        clock.pause()
-        started = perf_counter()
+        clock.lap()
         parts = {
-            name: _labelled(model, name, part)
+            name: model.labelled(*part, f"{name} ")
             for name, part in evaluated.items()
             if part is not None
         }
-        self._evaluation_seconds += perf_counter() - started
-        started = perf_counter()
+        clock.lap("evaluation_seconds")
         self._compile(dtype)
         if isinstance(feed, DeformedFeed):
             feed.deformer(xp.zeros((1, x.shape[1]), dtype=dtype), (0,))
-            backend.synchronize()
-        self._compile_seconds += perf_counter() - started
+        clock.lap("compile_seconds")
         return feed, parts
 
     def _compile(self, dtype: Any) -> None:
@@ -392,8 +323,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         """
         backend, batch_size = self.model.backend, self.course.batch_size
         xp, spec = backend.xp, backend.warm_up_spec(self.model.spec, batch_size)
-        normalized = bool(self._learned.moments)
-        gains, moments = new_normalization(xp, spec) if normalized else ([], [])
+        gains, moments = new_normalization(xp, spec) if self._learned.moments else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
@@ -401,7 +331,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         alike = Regularization(self._regularization.dropped, moments)
         batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
         self._make_optimizer(weights).learn(spec, weights, batches)
-        if self._averaging:
+        if self._learned.average:
             move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):
             pass
@@ -424,28 +354,29 @@ class Training(Iterator[BatchProgress | EpochReport]):
         to_numpy = self.model.backend.to_numpy
         named = self._named()
         if self._samples:
-            named |= dict(zip(self._epoch_start_names(), self._epoch_start, strict=True))
             named["losses"] = self.model.backend.xp.concat(self._losses)
         return TrainingState(
             epoch=self._epoch,
             samples=self._samples,
             steps=self._optimizer.steps,
             order=dict(self._order),
-            seconds=self._clock.seconds,
-            evaluation_seconds=self._evaluation_seconds,
-            compile_seconds=self._compile_seconds,
             arrays={name: to_numpy(a) for name, a in named.items()},
+            **self._clock.spent,
         )
 
     def _restore(self, state: TrainingState) -> None:
         """Set model, optimiser and order to a state; raise ValueError if it does not fit."""
-        backend, dtype = self.model.backend, self.model.spec.dtype
-        named = self._named()
-        at_start = self._epoch_start_names() if state.samples else []
-        wanted = {name: tuple(a.shape) for name, a in named.items()}
+        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
+            raise ValueError("the state does not fit this training: it stands before its start")
+        self._epoch, self._samples = state.epoch, state.samples
+        self._optimizer.steps = state.steps
+        xp, backend, dtype = self.model.backend.xp, self.model.backend, self.model.spec.dtype
+        wanted = {}
         if state.samples:
-            wanted |= dict(zip(at_start, self.model.spec.shapes, strict=True))
+            self._epoch_start = [xp.empty_like(w) for w in self.model.weights]
             wanted["losses"] = (state.samples,)
+        named = self._named()
+        wanted |= {name: tuple(a.shape) for name, a in named.items()}
         found = {name: tuple(a.shape) for name, a in state.arrays.items()}
         if found != wanted:
             differ = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
@@ -453,68 +384,33 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 f"the state does not fit this training: {differ[0]} has shape"
                 f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
             )
-        if min(state.epoch, state.samples + 1, state.steps + 1) < 1:
-            raise ValueError("the state does not fit this training: it stands before its start")
         for name, a in named.items():  # one by one, so that no two copies of all are on the device
             a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
-            *self._epoch_start, losses = (
-                backend.asarray(state.arrays[name], dtype=dtype) for name in [*at_start, "losses"]
-            )
-            self._losses = [losses]
-        self._optimizer.steps = state.steps
+            self._losses = [backend.asarray(state.arrays["losses"], dtype=dtype)]
         try:
             self._rng.bit_generator.state = state.order
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the state's order is no generator's state ({error})") from error
         self._order = self._rng.bit_generator.state
-        self._epoch, self._samples = state.epoch, state.samples
-        self._clock.seconds += state.seconds
-        self._evaluation_seconds = state.evaluation_seconds
-        self._compile_seconds = state.compile_seconds
+        self._clock.spent = {kind: getattr(state, kind) for kind in self._clock.spent}
 
     def _named(self) -> dict[str, Array]:
-        """Return all arrays that learning changes, by name."""
+        """Return by name all arrays that learning changes, or goes back to, except the losses."""
         named = dict(zip(self.model.names, self.model.weights, strict=True))
-        for kind, arrays in self._optimizer.memory().items():
+        for kind, arrays in self._optimizer.memory.items():
             names = [f"{kind}.{name}" for name in self._learned.names()]
-            named |= dict(zip(names, arrays, strict=False))  # sgd without momentum has no arrays
-        return named | self._learned.named()
-
-    def _epoch_start_names(self) -> list[str]:
-        return [f"epoch_start.{name}" for name in self.model.names]
-
-
-class _Stopwatch:
-    """A clock of the device's work, which runs from the moment it is made."""
-
-    def __init__(self, synchronize: Callable[[], None]) -> None:
-        self._synchronize = synchronize
-        self.seconds = 0.0
-        self.resume()
-
-    def resume(self) -> None:
-        self._synchronize()  # not to count what the caller left running on the device
-        self._since = perf_counter()
-
-    def pause(self) -> tuple[float, float]:
-        """Return the seconds in all, and those since the last `resume`."""
-        self._synchronize()
-        took = perf_counter() - self._since
-        self.seconds += took
-        return self.seconds, took
+            named |= dict(zip(names, arrays, strict=True))
+        named |= self._learned.named()
+        if self._samples:
+            names = [f"epoch_start.{name}" for name in self.model.names]
+            named |= dict(zip(names, self._epoch_start, strict=True))
+        return named
 
 
 def _length(samples: Any) -> int:
     shape = getattr(samples, "shape", None)
     return len(samples) if shape is None else (*shape, 0)[0]
-
-
-def _labelled(model: MLP, name: str, part: tuple[Any, Any]) -> tuple[Array, Array]:
-    values = model.samples(part[0], f"{name} x")
-    if not values.shape[0]:
-        raise ValueError(f"{name} has no samples: expected some, or None")
-    return values, model.labels(part[1], values.shape[0], f"{name} y")
 
 
 def _finite(xp: Any, a: Array) -> bool:

@@ -8,24 +8,38 @@ in the model's dtype, in one pass.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 
 from ..network import MLP
+from .stopwatch import Stopwatch
 
 METHODS = {"cg": "CG", "tnc": "TNC", "l-bfgs": "L-BFGS-B"}  # their names in scipy.optimize
 # SciPy's own limits, lifted: iterations are counted here, alike for every method
 _UNLIMITED = {"CG": ["maxiter"], "TNC": ["maxfun"], "L-BFGS-B": ["maxiter", "maxfun"]}
 
 
-@dataclass(frozen=True)
-class IterationReport:
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """What a report and the result of all iterations have in common; see `IterationReport`."""
+
+    evaluations: int
+    train_loss: float
+    train_accuracy: float
+    test_accuracy: float | None
+    validation_accuracy: float | None
+    seconds: float
+    evaluation_seconds: float
+    compile_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class IterationReport(_Result):
     """The result of one iteration; the weights are those after it.
 
     Attributes
@@ -51,19 +65,11 @@ class IterationReport:
 
     iteration: int
     iterations: int
-    evaluations: int
-    train_loss: float
-    train_accuracy: float
-    test_accuracy: float | None
-    validation_accuracy: float | None
-    seconds: float
-    evaluation_seconds: float
-    compile_seconds: float
     samples_per_second: float
 
 
-@dataclass(frozen=True)
-class Minimum:
+@dataclass(frozen=True, kw_only=True)
+class Minimum(_Result):
     """The result of a minimisation.
 
     Attributes
@@ -80,29 +86,15 @@ class Minimum:
     """
 
     iterations: int
-    evaluations: int
-    train_loss: float
-    train_accuracy: float
-    test_accuracy: float | None
-    validation_accuracy: float | None
-    seconds: float
-    evaluation_seconds: float
-    compile_seconds: float
     message: str
     stopped: bool
 
 
 class NotFinite(ArithmeticError):
-    """The loss became NaN or infinite; the model holds the last good iteration's weights.
-
-    Attributes
-    ----------
-    iteration : int
-        Where, from 1.
-    """
+    """The loss became NaN or infinite; the model holds the last good iteration's weights."""
 
     def __init__(self, iteration: int) -> None:
-        self.iteration = iteration
+        self.iteration = iteration  # where, from 1
         super().__init__(
             f"the minimisation diverged in iteration {iteration}: the loss became NaN or infinite;"
             " try smaller initial weights or another l2"
@@ -175,73 +167,53 @@ def minimize(
         If the loss after an iteration is NaN or infinite.
     """
     check(model, method, max_iterations)
-    minimization = _Minimization(model, x, y, on_iteration, test, validation, stop)
-    return minimization.run(METHODS[method], int(max_iterations))
+    clock = Stopwatch(model.backend.synchronize)
+    parts = {"train": model.labelled(x, y)}
+    clock.lap()
+    for name, part in (("test", test), ("validation", validation)):
+        if part is not None:
+            parts[name] = model.labelled(*part, f"{name} ")
+    clock.lap("evaluation_seconds")
+    minimization = _Minimization(model, parts, clock, int(max_iterations), on_iteration, stop)
+    return minimization.run(METHODS[method])
 
 
 class _End(Exception):
     """Ends SciPy's loop from within; its arguments are the reason, and whether `stop` asked."""
 
 
-@dataclass
-class _Spent:
-    """Time and evaluations that a minimisation has used so far."""
-
-    seconds: float = 0.0
-    evaluation_seconds: float = 0.0
-    compile_seconds: float = 0.0
-    evaluations: int = 0
-
-
 class _Minimization:
-    """The samples of one call of `minimize`, on the device, and its progress."""
+    """One call of `minimize`: its samples, on the device, and its progress."""
 
     def __init__(
         self,
         model: MLP,
-        x: Any,
-        y: Any,
+        parts: dict[str, tuple[Any, Any]],
+        clock: Stopwatch,
+        max_iterations: int,
         on_iteration: Callable[[IterationReport], object] | None,
-        test: tuple[Any, Any] | None,
-        validation: tuple[Any, Any] | None,
         stop: Callable[[], bool] | None,
     ) -> None:
-        self._model = model
-        self._on_iteration = on_iteration
-        self._stop = stop
-        self._spent, self._reported = _Spent(), _Spent()
-        self._lap_started = perf_counter()
-        self._parts = {"train": self._held("", x, y)}
-        model.backend.synchronize()
-        self._spent.seconds += self._lap()
-        for name, part in (("test", test), ("validation", validation)):
-            if part is not None:
-                self._parts[name] = self._held(f"{name} ", *part)
-        self._iterations = 0
-        self._vector = np.concatenate([w.astype(np.float64).ravel() for w in model.get_weights()])
+        self._model, self._parts, self._clock = model, parts, clock
+        self._max_iterations, self._iterations, self._evaluations = max_iterations, 0, 0
+        self._on_iteration, self._stop = on_iteration, stop
+        self._vector = _joined(model.get_weights())
         self._loss = math.nan
         self._computed = self._vector, self._loss  # the last evaluation's, wherever it was
+        self._reported = dict.fromkeys(clock.spent, 0.0), 0
 
-    def _held(self, name: str, x: Any, y: Any) -> tuple[Any, Any]:
-        values = self._model.samples(x, f"{name}x")
-        if not values.shape[0]:
-            raise ValueError(f"{name}x has no samples: expected at least one")
-        return values, self._model.labels(y, values.shape[0], f"{name}y")
-
-    def _lap(self) -> float:
-        """Return the seconds since the last call."""
-        before, self._lap_started = self._lap_started, perf_counter()
-        return self._lap_started - before
-
-    def run(self, method: str, max_iterations: int) -> Minimum:
+    def run(self, method: str) -> Minimum:
         """Minimise by one of SciPy's methods."""
         from scipy.optimize import minimize as minimize_by
 
-        self._max_iterations = max_iterations
         x, y = self._parts["train"]
         self._model.loss_and_gradients(x[:1, :], y[:1])  # compiles what it needs
-        self._spent.compile_seconds += self._lap()
-        self._accuracies = self._evaluate()
+        self._clock.lap("compile_seconds")
+        self._evaluate()
+        options: dict[str, float] = dict.fromkeys(_UNLIMITED[method], 2**31 - 1)
+        if method == "TNC":
+            # the step at which differences of gradients make a product with the Hessian
+            options["accuracy"] = float(np.finfo(self._model.dtype).eps) ** 0.5
         try:
             with self._model.backend.numpy_between(self._model.spec):
                 result = minimize_by(
@@ -250,34 +222,16 @@ class _Minimization:
                     jac=True,
                     method=method,
                     callback=self._end_iteration,
-                    options=self._options(method),
+                    options=options,
                 )
             message, stopped = str(result.message), False
         except _End as end:
             message, stopped = end.args
         finally:
             self._set_weights(self._vector)
-        self._spent.seconds += self._lap()
-        return Minimum(
-            iterations=self._iterations,
-            evaluations=self._spent.evaluations,
-            train_loss=self._loss,
-            train_accuracy=self._accuracies["train"],
-            test_accuracy=self._accuracies.get("test"),
-            validation_accuracy=self._accuracies.get("validation"),
-            seconds=self._spent.seconds,
-            evaluation_seconds=self._spent.evaluation_seconds,
-            compile_seconds=self._spent.compile_seconds,
-            message=message,
-            stopped=stopped,
-        )
-
-    def _options(self, method: str) -> dict[str, float]:
-        options: dict[str, float] = dict.fromkeys(_UNLIMITED[method], 2**31 - 1)
-        if method == "TNC":
-            # the step at which differences of gradients make a product with the Hessian
-            options["accuracy"] = float(np.finfo(self._model.dtype).eps) ** 0.5
-        return options
+        self._clock.lap()
+        standing = self._standing(self._clock.spent)
+        return Minimum(iterations=self._iterations, message=message, stopped=stopped, **standing)
 
     def _set_weights(self, vector: np.ndarray) -> None:
         """Set the model's weights, in their own dtype, from the vector of all parameters."""
@@ -286,7 +240,7 @@ class _Minimization:
         self._model.set_weights([a.reshape(s) for a, s in zip(parts, shapes, strict=True)])
 
     def _loss_and_gradient(self, vector: np.ndarray) -> tuple[float, np.ndarray]:
-        first = not self._spent.evaluations
+        first = not self._evaluations
         if not first and self._stop is not None and self._stop():
             raise _End("stopped", True)
         self._set_weights(vector)
@@ -295,18 +249,24 @@ class _Minimization:
             if not math.isfinite(loss):
                 raise ValueError(f"the loss of the initial weights is {loss}: expected a number")
             self._loss = loss
-        self._spent.evaluations += 1
+        self._evaluations += 1
         self._computed = vector.copy(), loss
-        to_numpy = self._model.backend.to_numpy
-        return loss, np.concatenate([to_numpy(g).astype(np.float64).ravel() for g in gradients])
+        return loss, _joined(map(self._model.backend.to_numpy, gradients))
 
-    def _evaluate(self) -> dict[str, float]:
-        accuracies = {name: self._model.accuracy(*part) for name, part in self._parts.items()}
-        self._spent.evaluation_seconds += self._lap()
-        return accuracies
+    def _evaluate(self) -> None:
+        accuracy = {name: self._model.accuracy(*part) for name, part in self._parts.items()}
+        self._accuracies = {
+            f"{name}_accuracy": accuracy.get(name) for name in ("train", "test", "validation")
+        }
+        self._clock.lap("evaluation_seconds")
+
+    def _standing(self, spent: dict[str, float]) -> dict[str, Any]:
+        """Return the fields of `_Result`, with the seconds of one iteration or of all."""
+        found = {"evaluations": self._evaluations, "train_loss": self._loss}
+        return found | self._accuracies | spent
 
     def _end_iteration(self, vector: np.ndarray) -> None:
-        self._spent.seconds += self._lap()
+        self._clock.lap()
         self._set_weights(vector)
         computed, loss = self._computed
         if not np.array_equal(computed, vector):  # a line search may take a point before its last
@@ -315,28 +275,26 @@ class _Minimization:
             raise NotFinite(self._iterations + 1)
         self._iterations += 1
         self._vector, self._loss = vector.copy(), loss
-        self._accuracies = self._evaluate()
+        self._evaluate()
         if self._on_iteration is not None:
             self._on_iteration(self._report())
+        self._clock.resume()
         if self._iterations == self._max_iterations:
             raise _End("the iterations asked for are done", False)
-        self._lap()
 
     def _report(self) -> IterationReport:
-        before, now = self._reported, self._spent
-        self._reported = replace(now)
-        seconds = now.seconds - before.seconds
-        samples = (now.evaluations - before.evaluations) * self._parts["train"][0].shape[0]
+        before, evaluations = self._reported
+        self._reported = dict(self._clock.spent), self._evaluations
+        spent = {kind: now - before[kind] for kind, now in self._clock.spent.items()}
+        samples = (self._evaluations - evaluations) * self._parts["train"][1].shape[0]
         return IterationReport(
             iteration=self._iterations,
             iterations=self._max_iterations,
-            evaluations=now.evaluations,
-            train_loss=self._loss,
-            train_accuracy=self._accuracies["train"],
-            test_accuracy=self._accuracies.get("test"),
-            validation_accuracy=self._accuracies.get("validation"),
-            seconds=seconds,
-            evaluation_seconds=now.evaluation_seconds - before.evaluation_seconds,
-            compile_seconds=now.compile_seconds - before.compile_seconds,
-            samples_per_second=samples / max(seconds, 1e-9),  # 0 on a coarse clock
+            samples_per_second=samples / max(spent["seconds"], 1e-9),  # 0 on a coarse clock
+            **self._standing(spent),
         )
+
+
+def _joined(arrays: Iterable[np.ndarray]) -> np.ndarray:
+    """Return the vector of all parameters, or of their gradients."""
+    return np.concatenate([a.astype(np.float64).ravel() for a in arrays])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-NAMES = ("constant", "cosine", "one-cycle", "step:FACTOR/EPOCHS")
 # of Smith and Topin's one cycle: the fraction that rises, and the ratios that it starts and ends at
 _UP, _START, _END = 0.3, 25.0, 1e4
 
@@ -13,35 +12,21 @@ _UP, _START, _END = 0.3, 25.0, 1e4
 def schedule(
     name: str, rate: float, updates: int, updates_per_epoch: int, warmup: float = 0.0
 ) -> Callable[[int], float]:
-    """Return the learning rate of every update of a training, as a function of its number.
+    """Return the learning rate of every update of a training, as a function of its number from 0.
 
-    Parameters
-    ----------
-    name : str
-        - ``"constant"``;
-        - ``"cosine"``: η/2 (1 + cos πt/T), from the rate to 0 (Loshchilov and Hutter 2017, SGDR,
-          eq. 5, without restarts);
-        - ``"one-cycle"``: from 1/25 of the rate up to it in three tenths of the updates, then down
-          to 1/250,000 of it, both along a cosine (Smith and Topin 2018; the numbers of fast.ai);
-        - ``"step:FACTOR/EPOCHS"``: multiplied by the factor every so many epochs. With
-          ``"step:0.9914/1"`` Cireşan et al.'s (2010) 10⁻³ becomes their 10⁻⁶ in 800 epochs.
-    rate : float
-        The largest rate.
-    updates, updates_per_epoch : int
-        How many there will be.
-    warmup : float
-        The fraction of the updates, from 0 to below 1, in which the rate first rises evenly to its
-        value; the schedule follows (Goyal et al. 2017, section 2.2).
+    The name is that of its shape, whose largest rate is `rate`:
 
-    Returns
-    -------
-    callable
-        It takes the update's number, from 0.
+    - ``"constant"``;
+    - ``"cosine"``: η/2 (1 + cos πt/T), from the rate to 0 (Loshchilov and Hutter 2017, SGDR, eq. 5,
+      without restarts);
+    - ``"one-cycle"``: from 1/25 of the rate up to it in three tenths of the updates, then down to
+      1/250,000 of it, both along a cosine (Smith and Topin 2018; the numbers of fast.ai);
+    - ``"step:FACTOR/EPOCHS"``: multiplied by the factor every so many epochs. With
+      ``"step:0.9914/1"`` Cireşan et al.'s (2010) 10⁻³ becomes their 10⁻⁶ in 800 epochs.
 
-    Raises
-    ------
-    ValueError
-        If there is no such schedule, or warmup is out of range.
+    In the first fraction `warmup` of the updates, from 0 to below 1, the rate rises evenly to its
+    value; then the schedule begins (Goyal et al. 2017, section 2.2). Raise ValueError if there is
+    no such schedule, or warmup is out of range.
     """
     if not 0 <= warmup < 1:
         raise ValueError(f"warmup={warmup}: expected a fraction of the updates, from 0 to below 1")
@@ -84,7 +69,7 @@ def _steps(name: str) -> tuple[float, int]:
             return float(factor), int(epochs)
     except ValueError:
         pass
-    names = ", ".join(NAMES[:-1])
     raise ValueError(
-        f"schedule={name!r} is unknown: expected {names} or step:FACTOR/EPOCHS such as step:0.5/10"
+        f"schedule={name!r} is unknown: expected constant, cosine, one-cycle or step:FACTOR/EPOCHS"
+        " such as step:0.5/10"
     )
