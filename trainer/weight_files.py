@@ -22,8 +22,8 @@ import numpy as np
 
 from .array_files import (
     ArrayFileError,
+    FileError,
     check_lines,
-    one_line,
     parsing,
     read_mat,
     read_npy,
@@ -47,11 +47,8 @@ _NUMBERED = re.compile(
 _BIAS = re.compile(r"(.*[^a-z])?(b|bias|biases)(_?\d+)?", re.IGNORECASE)
 
 
-class WeightFileError(ValueError):
+class WeightFileError(FileError):
     """A weight file cannot be read; one line with the file, what was found and what was wanted."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class ForeignFileError(WeightFileError):
@@ -359,7 +356,7 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
         if suffix == ".npy":
             return [(file.stem, read_npy(file))]
         if suffix == ".npz":
-            return list(read_npz(file, _LARGEST).items())
+            return list(read_npz(file, limit=_LARGEST).items())
         if suffix == ".mat":
             arrays = read_mat(file, _LARGEST)
             return [(name, array) for name, array in arrays.items() if array is not None]
