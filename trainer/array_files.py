@@ -18,13 +18,8 @@ import numpy as np
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 # How numbers are stored, and what they are to MATLAB: a double may be stored as a byte.
-_STORED = dict(
-    zip(
-        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
-        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8"),
-        strict=True,
-    )
-)
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+_STORED |= {12: "i8", 13: "u8"}
 _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), start=6))
 _COMPLEX = 0x0800
 _LONGEST_MESSAGE = 2000
@@ -105,13 +100,7 @@ def parsing(path: Path, what: str) -> Iterator[None]:
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read a ``.npy`` file of numbers.
-
-    Raises
-    ------
-    ArrayFileError
-        Python objects, a header that promises another size than the file has, other damage.
-    """
+    """Read a ``.npy`` file of numbers, which holds as many as its header promises."""
     with parsing(path, "npy file"), path.open("rb") as file:
         return _npy(file, path.stat().st_size, str(path))
 
@@ -200,25 +189,10 @@ def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
 
 
 def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | None]:
-    """Read all variables of a MATLAB 5 file.
+    """Read all variables of a MATLAB 5 file, in its order; None for what is no real, full array.
 
-    SciPy's reader ends the whole process on some damaged files, hence one of our own.
-
-    Parameters
-    ----------
-    path : Path
-    limit : int, optional
-        Of the variables' bytes, unpacked; a file that has more of them is refused.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray or None
-        In the order of the file; None for what is no full, real, numeric array.
-
-    Raises
-    ------
-    ArrayFileError
-        Another format, or a damaged file.
+    A file of more bytes than the limit, unpacked, is refused. SciPy's reader ends the whole process
+    on some damaged files, hence one of our own.
     """
     content = path.read_bytes()
     if 0 in content[:4]:
