@@ -105,10 +105,6 @@ def check(
     seed : int or None
         Of both draws.
 
-    Returns
-    -------
-    GradientCheck
-
     Raises
     ------
     ValueError
@@ -194,14 +190,12 @@ def _draw(
         some = order[start : start + samples]
         near = _near_a_kink(model, x[some], step)
         for row, is_near in zip(some.tolist(), near.tolist(), strict=True):
-            if len(kept) == samples:
-                return x[kept], y[kept], redrawn
             if is_near:
                 redrawn += 1
             else:
                 kept.append(row)
-    if len(kept) == samples:
-        return x[kept], y[kept], redrawn
+            if len(kept) == samples:
+                return x[kept], y[kept], redrawn
     if not redrawn:
         raise ValueError(f"samples={samples}: there are only {len(x)}; take as many or fewer")
     raise ValueError(

@@ -215,8 +215,6 @@ def read_weights(
     WeightFileError
         No numbers, unreadable files, or shapes that make no such network or more than one.
     """
-    if not files:
-        raise WeightFileError("no files; expected weights")
     named = [part for file in files for part in _read_arrays(file, alone=len(files) == 1)]
     where = ", ".join(map(str, files))
     maps = {
@@ -301,8 +299,6 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
     suffix = file.suffix.lower()
     if not file.is_file():
         raise WeightFileError(f"{file}: no such file; expected weights, {_or(SUFFIXES)}")
-    if suffix not in SUFFIXES:
-        raise WeightFileError(f"{file}: a file of unknown kind; expected {_or(SUFFIXES)}")
     if not alone and suffix not in (".npy", ".csv"):
         raise WeightFileError(
             f"{file}: one such file holds all the weights; only .npy and .csv files come several"

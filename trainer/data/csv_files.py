@@ -88,17 +88,14 @@ class _Table:
         if not self.words:
             row = first_non_integer(labels)
             if row is not None:
-                self._refuse_label(row, f"{labels[row]:g}", "an integer wanted")
+                raise self._fault(row, 1, f"label {labels[row]:g}", "an integer wanted")
             return labels.astype(np.int64)
         places = labels.astype(np.intp)
         for place, word in enumerate(self.words):
             if not is_word(word):
-                self._refuse_label(int(np.argmax(places == place)), repr(word[:40]), WORD_WANTED)
+                row = int(np.argmax(places == place))
+                raise self._fault(row, 1, f"label {word[:40]!r}", WORD_WANTED)
         return np.array(self.words)[places]
-
-    def _refuse_label(self, row: int, found: str, wanted: str) -> None:
-        line = self._line(row)
-        raise DataError(f"{self.path}: line {line}, column 1: label {found} found, {wanted}")
 
     def features(self) -> np.ndarray:
         """Check the other columns and return them as uint8 or, if decimals occur, float32."""
@@ -115,10 +112,12 @@ class _Table:
     def _refuse(self, values: np.ndarray, bad: np.ndarray, wanted: str) -> None:
         if bad.any():
             row, feature = first_true(bad)
-            raise DataError(
-                f"{self.path}: line {self._line(row)}, column {feature + self.label_columns + 1}: "
-                f"{values[row, feature]:g} found, {wanted} wanted"
-            )
+            column = feature + self.label_columns + 1
+            raise self._fault(row, column, f"{values[row, feature]:g}", f"{wanted} wanted")
+
+    def _fault(self, row: int, column: int, found: str, wanted: str) -> DataError:
+        line, _ = next(islice(_lines(self.path, self.skip), row, None))
+        return DataError(f"{self.path}: line {line}, column {column}: {found} found, {wanted}")
 
     def _holds_decimals(self) -> bool:
         pattern = _DECIMAL_AFTER_LABEL if self.label_columns else _DECIMAL
@@ -128,9 +127,6 @@ class _Table:
         ):
             header = re.match(rb"(?:[^\r\n]*(?:\r\n|\r|\n)){%d}" % self.skip, content)
             return pattern.search(content, header.end() if header else 0) is not None
-
-    def _line(self, row: int) -> int:
-        return next(islice(_lines(self.path, self.skip), row, None))[0]
 
 
 def _read(path: Path, features: int | None = None) -> _Table:

@@ -35,10 +35,7 @@ def read_folder(folder: Path) -> Source:
     folders = [names["train"], names["test"]] if divided else [folder]
     parts, shapes = zip(*map(_read_classes, folders), strict=True)
     if shapes[0] != shapes[-1]:
-        (height, width), (test_height, test_width) = shapes
-        raise DataError(
-            f"{folder}: {width}×{height} pixels in train, {test_width}×{test_height} in test"
-        )
+        raise DataError(f"{folder}: {_size(shapes[0])} pixels in train, {_size(shapes[1])} in test")
     return Source(folder.name, "images", str(folder), *parts, image_shape=shapes[0])
 
 
@@ -54,17 +51,18 @@ def _read_classes(folder: Path) -> tuple[Samples, tuple[int, int]]:
             images.append(read_grey(path))
             labels.append(sub_folder.name)
             if images[-1].shape != images[0].shape:
-                (wanted_height, wanted_width), (height, width) = images[0].shape, images[-1].shape
-                raise DataError(
-                    f"{path}: {width}×{height} pixels found, {wanted_width}×{wanted_height} wanted "
-                    f"as in {first}"
-                )
+                found, wanted = _size(images[-1].shape), _size(images[0].shape)
+                raise DataError(f"{path}: {found} pixels found, {wanted} wanted as in {first}")
     if not images:
         raise DataError(f"{folder}: no sub-folder of images, one a class, is in it")
     order = np.random.default_rng(0).permutation(len(images))
     x = np.stack(images).reshape(len(images), -1)
     height, width = images[0].shape
     return (x[order], np.array(labels)[order]), (height, width)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"
 
 
 def _visible(folder: Path) -> list[Path]:

@@ -175,7 +175,9 @@ def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = N
         if name and path.is_dir():
             return _read_folder(path)
         if path.is_file():
-            return _read_file(path)
+            if path.suffix.lower() in _FILE_READERS:
+                return _FILE_READERS[path.suffix.lower()](path)
+            raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
     raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
 
 
@@ -199,13 +201,6 @@ def _read_folder(path: Path) -> Source:
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
         f"sub-folders of images; give {_CHOICE}"
     )
-
-
-def _read_file(path: Path) -> Source:
-    reader = _FILE_READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
-    return reader(path)
 
 
 def _hint(path: Path) -> str:

@@ -71,6 +71,8 @@ def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> So
         mirrors.sort(key=lambda mirror: mirror != answering)
     try:
         for name in missing:
+            if _is_whole(folder / name):  # by now, as another process wanted it too
+                continue
             folder.mkdir(parents=True, exist_ok=True)
             working = _fetch(folder / name, mirrors, on_progress, soon)
             # A dead mirror costs its timeout once, not once a file.
@@ -100,12 +102,12 @@ def _sha256(content: bytes | bytearray) -> str:
 
 def _fetch(file: Path, mirrors: list[str], on_progress: Progress | None, soon: bool) -> str:
     """Download one file into the cache, whole; return the mirror that worked."""
-    failures = []
+    failures = {}
     for mirror in mirrors:
         try:
             content = _download(mirror, file.name, on_progress)
         except (OSError, ValueError) as error:
-            failures.append(_failure(mirror, _brief(error)))
+            failures[mirror] = _brief(error)
             if soon and "timed out" in str(error):
                 break
         else:
@@ -139,7 +141,7 @@ def _first_to_answer(mirrors: list[str]) -> str:
         if failure is None:
             return mirror
         failures[mirror] = failure
-    raise _no_mnist(name, [_failure(mirror, why) for mirror, why in failures.items()])
+    raise _no_mnist(name, failures)
 
 
 def _parts(url: str) -> Iterator[bytes]:
@@ -183,10 +185,6 @@ def _download(mirror: str, name: str, on_progress: Progress | None) -> bytearray
     return content
 
 
-def _failure(mirror: str, why: str) -> str:
-    return f"{urlsplit(mirror).netloc} ({why})"
-
-
 def _brief(error: BaseException) -> str:
     text = str(error)
     response = getattr(error, "response", None)
@@ -204,5 +202,6 @@ def _brief(error: BaseException) -> str:
     return cause(error)[:120]
 
 
-def _no_mnist(name: str, failures: list[str]) -> DataError:
-    return DataError(f"MNIST cannot be downloaded: {name} from {'; '.join(failures)}; {_ELSEWHERE}")
+def _no_mnist(name: str, failures: dict[str, str]) -> DataError:
+    mirrors = "; ".join(f"{urlsplit(mirror).netloc} ({why})" for mirror, why in failures.items())
+    return DataError(f"MNIST cannot be downloaded: {name} from {mirrors}; {_ELSEWHERE}")
