@@ -110,13 +110,12 @@ def with_turned_copies(
     n, features = held.shape
     dtype = backend.asarray(held[:1, :]).dtype
     copies = xp.empty((n, 1 + len(angles), features), dtype=dtype)
-    turns = [_Turn(xp, dtype, image_shape, angle, background) for angle in angles]
     for start in range(0, n, backend.chunk_size):
         rows = slice(start, min(start + backend.chunk_size, n))
         images = backend.asarray(held[rows, :])
         copies[rows, 0, :] = images
-        for number, turn in enumerate(turns, 1):
-            copies[rows, number, :] = turn(images)
+        for number, angle in enumerate(angles, 1):
+            copies[rows, number, :] = rotate(backend, images, image_shape, angle, background)
     codes = xp.repeat(backend.asarray(labels), 1 + len(angles))
     return xp.reshape(copies, (-1, features)), codes
 
@@ -138,8 +137,44 @@ def rotate(
     The images (n, height * width) and what comes back have one dtype, integers are rounded. It
     turns counter-clockwise, with the first row at the top.
     """
-    held = backend.asarray(images)
-    return _Turn(backend.xp, held.dtype, image_shape, degrees, background)(held)
+    xp, images = backend.xp, backend.asarray(images)
+    dtype = images.dtype
+    real = dtype if xp.isdtype(dtype, "real floating") else xp.float32
+    height, width = image_shape
+    cosine, sine = _cos_sin(degrees)
+    y_middle, x_middle = (height - 1) / 2, (width - 1) / 2
+    y_offset = y_middle - (cosine * y_middle + sine * x_middle)
+    x_offset = x_middle - (-sine * y_middle + cosine * x_middle)
+    pixels = xp.arange(height * width)
+    row, column = (xp.astype(at, xp.float64) for at in (pixels // width, pixels % width))
+    y = y_offset + row * cosine + column * sine
+    x = x_offset - row * sine + column * cosine
+    inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
+    zero = xp.zeros_like(y)
+    y, x = xp.where(inside, y, zero), xp.where(inside, x, zero)
+    top, left = xp.floor(y), xp.floor(x)
+    low, right = y - top, x - left
+    bottom = xp.where(top < height - 1, top + 1, top)
+    far = xp.where(left < width - 1, left + 1, left)
+    outside = xp.astype(xp.where(inside, zero, zero + background), real)
+    turned = xp.zeros(images.shape, dtype=real) + outside
+    for i, j, share in (
+        (top, left, (1 - low) * (1 - right)),
+        (top, far, (1 - low) * right),
+        (bottom, left, low * (1 - right)),
+        (bottom, far, low * right),
+    ):
+        places = xp.astype(i * width + j, xp.int64)
+        shares = xp.astype(xp.where(inside, share, zero), real)
+        turned += xp.astype(xp.take(images, places, axis=1), real) * shares
+    return turned if real == dtype else xp.astype(xp.round(turned), dtype)
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    """Cosine and sine, exact at right angles, so that no pixel falls outside by rounding."""
+    if degrees % 90:
+        return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(degrees // 90) % 4]
 
 
 @dataclass(frozen=True)
@@ -317,55 +352,3 @@ class DeformedFeed:
             images = values[start - first : end - first, :]
             parts.append(deform(images, (*self.key, block), start - block * size))
         return deform.backend.xp.concat(parts), labels
-
-
-class _Turn:
-    """Where every pixel of a turned image comes from."""
-
-    def __init__(
-        self, xp: Any, dtype: Any, image_shape: tuple[int, int], degrees: float, background: float
-    ) -> None:
-        real = dtype if xp.isdtype(dtype, "real floating") else xp.float32
-        self._xp, self._dtype, self._real = xp, dtype, real
-        height, width = image_shape
-        cosine, sine = _cos_sin(degrees)
-        y_middle, x_middle = (height - 1) / 2, (width - 1) / 2
-        y_offset = y_middle - (cosine * y_middle + sine * x_middle)
-        x_offset = x_middle - (-sine * y_middle + cosine * x_middle)
-        pixels = xp.arange(height * width)
-        row, column = (xp.astype(at, xp.float64) for at in (pixels // width, pixels % width))
-        y = y_offset + row * cosine + column * sine
-        x = x_offset - row * sine + column * cosine
-        inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
-        zero = xp.zeros_like(y)
-        y, x = xp.where(inside, y, zero), xp.where(inside, x, zero)
-        top, left = xp.floor(y), xp.floor(x)
-        low, right = y - top, x - left
-        bottom = xp.where(top < height - 1, top + 1, top)
-        far = xp.where(left < width - 1, left + 1, left)
-        self._corners = [
-            (xp.astype(i * width + j, xp.int64), xp.astype(xp.where(inside, share, zero), real))
-            for i, j, share in (
-                (top, left, (1 - low) * (1 - right)),
-                (top, far, (1 - low) * right),
-                (bottom, left, low * (1 - right)),
-                (bottom, far, low * right),
-            )
-        ]
-        self._outside = xp.astype(xp.where(inside, zero, zero + background), real)
-
-    def __call__(self, images: Array) -> Array:
-        xp = self._xp
-        turned = xp.zeros(images.shape, dtype=self._real) + self._outside
-        for places, shares in self._corners:
-            turned += xp.astype(xp.take(images, places, axis=1), self._real) * shares
-        if self._real == self._dtype:
-            return turned
-        return xp.astype(xp.round(turned), self._dtype)
-
-
-def _cos_sin(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, exact at right angles, so that no pixel falls outside by rounding."""
-    if degrees % 90:
-        return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(degrees // 90) % 4]

@@ -156,7 +156,6 @@ class Weights:
 
     arrays: list[np.ndarray]  # W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …, of one float dtype
     bias: bool
-    found: str  # what the files held, in a line
     matlab: bool = False  # whether MATLAB wrote them; see `from_matlab`
     input_map: tuple[np.ndarray, np.ndarray] | None = None  # scale and shift, where it is there
 
@@ -246,7 +245,6 @@ def read_weights(
     return Weights(
         [np.ascontiguousarray(array, dtype) for array in arrays],
         bias,
-        found,
         matlab=files[0].suffix.lower() == ".mat",
         input_map=None if len(maps) < 2 else (maps["scale"], maps["shift"]),
     )
