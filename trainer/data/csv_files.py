@@ -7,10 +7,8 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -66,8 +64,6 @@ def read_unlabelled(path: Path, features: int) -> np.ndarray:
 
 def _read_labelled(path: Path) -> Samples:
     table = _read(path)
-    if table.values.shape[1] < 2:
-        raise DataError(f"{path}: one column found; a label and at least one feature are wanted")
     labels = table.labels()
     return table.features(), labels
 
@@ -132,10 +128,6 @@ class _Table:
 def _read(path: Path, features: int | None = None) -> _Table:
     """Read a file that is labelled or, if it has no more columns than features, is not."""
     words: dict[str, int] = {}
-
-    def place_of(word: str) -> int:
-        return words.setdefault(word.strip(), len(words))
-
     try:
         check_lines(path)
         skip, columns = _start(path)
@@ -145,13 +137,17 @@ def _read(path: Path, features: int | None = None) -> _Table:
                 f"{path}: {columns} columns found, {features} wanted "
                 f"(or {features + 1}, label first)"
             )
+        if columns == labels:
+            raise DataError(
+                f"{path}: one column found; a label and at least one feature are wanted"
+            )
         try:
             try:
                 values = _numbers(path, skip)
             except ValueError:
                 if not labels or all(_is_number(_cut(line)[0]) for _, line in _lines(path, skip)):
                     raise
-                values = _numbers(path, skip, {0: place_of})
+                values = _numbers(path, skip, words)
         except ValueError as error:
             _find_fault(path, skip, columns, labels)
             raise DataError(f"{path}: not readable as numbers: {cause(error)}") from error
@@ -160,26 +156,38 @@ def _read(path: Path, features: int | None = None) -> _Table:
     return _Table(path, skip, labels, list(words), values)
 
 
-def _numbers(path: Path, skip: int, converters: dict[Any, Any] | None = None) -> np.ndarray:
-    """Read all cells as integers or, where that fails, as floats."""
-    load = partial(
-        np.loadtxt,
-        str(path),  # of a file that it opens itself, NumPy reads by chunks, not by lines
-        delimiter=",",
-        comments=None,
-        converters=converters,
-        quotechar='"',
-        skiprows=skip,
-        ndmin=2,
-        encoding="utf-8-sig",
-    )
+def _numbers(path: Path, skip: int, words: dict[str, int] | None = None) -> np.ndarray:
+    """Read all cells as integers or, where that fails, as floats.
+
+    Into a dictionary of words go the first cells, in whose stead are read their places in it.
+    """
+
+    def load(dtype: type[np.generic]) -> np.ndarray:
+        # of a file that it opens itself, NumPy reads by chunks, not by lines
+        return np.loadtxt(
+            str(path) if words is None else _coded(path, skip, words),
+            dtype=dtype,
+            delimiter=",",
+            comments=None,
+            quotechar='"',
+            skiprows=skip if words is None else 0,
+            ndmin=2,
+            encoding="utf-8-sig",
+        )
+
     try:
         with warnings.catch_warnings():
             # Older NumPys only warn when they cut the decimals off for an integer dtype.
             warnings.simplefilter("error", DeprecationWarning)
-            return load(dtype=np.int32)
+            return load(np.int32)
     except ValueError:  # decimals; or a fault, which then shows here again
-        return load(dtype=np.float64)
+        return load(np.float64)
+
+
+def _coded(path: Path, skip: int, words: dict[str, int]) -> Iterator[str]:
+    for _, line in _lines(path, skip):
+        word, rest = _cut(line)
+        yield f"{words.setdefault(word, len(words))},{rest or ''}"
 
 
 def _cut(line: str) -> tuple[str, str | None]:
