@@ -17,7 +17,7 @@ from tests.test_cli import ESCAPE, in_a_terminal
 from trainer import MLP
 from trainer.cli import main
 from trainer.commands import gradcheck
-from trainer.gradients import TOLERANCE, _in_float64, _near_a_kink, check, conclude, random_samples
+from trainer.gradients import TOLERANCE, _near_a_kink, check, conclude, random_samples
 from trainer.recipes import RECIPES, build
 
 TRUE_LOSSES = ["squared_error", "binary_cross_entropy", "cross_entropy"]
@@ -169,7 +169,7 @@ def test_without_relu_no_sample_is_redrawn(backend, activation):
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("bias", [False, True])
 def test_no_step_carries_a_kept_sample_across_a_kink(cpu, bias, seed):
-    model = _in_float64(network(cpu, (4, 3, 2), seed, activation="relu", bias=bias))
+    model = network(cpu, (4, 3, 2), seed, activation="relu", bias=bias)
     x, step = samples(200, 3, 2, seed)[0], 0.01
 
     def signs():

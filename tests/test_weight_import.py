@@ -297,7 +297,7 @@ def test_safetensors_of_others_are_read():
     save_file(arrays, "torch.safetensors")
     assert main(["import-weights", "torch.safetensors", *DIGITS, "--out", "o"]) == 0
     read = MLP.load("o", backend=select("cpu")).get_weights()
-    assert same(Weights(read, True, ""), [W1.T, b1, W2.T, b2])
+    assert same(Weights(read, True), [W1.T, b1, W2.T, b2])
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_an_export_that_cannot_be_is_one_line(runs, format, out, words, capsys):
 
 
 def test_a_folder_of_tables_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    weights = Weights([np.ones((3, 2)), np.ones((2, 4))], False, "")
+    weights = Weights([np.ones((3, 2)), np.ones((2, 4))], False)
     written = []
 
     def full_disk(path, content):
@@ -345,7 +345,7 @@ def test_training_starts_with_given_weights(runs, capsys):
         assert main([*still, "--init-from", start, "--out", out]) == 0
         backend = select("cpu")
         before, after = (MLP.load(path, backend=backend) for path in (runs["pair"], out))
-        assert same(Weights(after.get_weights(), False, ""), before.get_weights())
+        assert same(Weights(after.get_weights(), False), before.get_weights())
         assert json.loads(Path(out, "config.json").read_text())["init_from"] == start
     assert main([*still, "--init-from", "pair", "--hidden", "20", "--out", "o"]) == 2
     assert "omit --hidden" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import mmap
 import warnings
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -18,13 +18,8 @@ import numpy as np
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 # How numbers are stored, and what they are to MATLAB: a double may be stored as a byte.
-_STORED = dict(
-    zip(
-        (1, 2, 3, 4, 5, 6, 7, 9, 12, 13),
-        ("i1", "u1", "i2", "u2", "i4", "u4", "f4", "f8", "i8", "u8"),
-        strict=True,
-    )
-)
+_STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
+_STORED |= {12: "i8", 13: "u8"}
 _CLASSES = dict(enumerate(("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), start=6))
 _COMPLEX = 0x0800
 _LONGEST_MESSAGE = 2000
@@ -43,11 +38,15 @@ def one_line(message: str) -> str:
     return "".join(letter if letter.isprintable() else "?" for letter in line)
 
 
-class ArrayFileError(ValueError):
-    """A file of arrays cannot be read; one line with the file and what is the matter."""
+class FileError(ValueError):
+    """A file cannot be read; the message is one line, fit to be shown as it is."""
 
     def __init__(self, message: str) -> None:
         super().__init__(one_line(message))
+
+
+class ArrayFileError(FileError):
+    """A file of arrays cannot be read; says which and what is the matter."""
 
 
 def unpacked_limit(packed: int) -> int:
@@ -85,87 +84,76 @@ def cause(error: BaseException) -> str:
 
 
 @contextmanager
-def parsing(path: Path, what: str, wrong: type[ValueError] = ArrayFileError) -> Iterator[None]:
-    """Turn whatever a foreign parser stumbles over into an error `wrong` that names the file."""
+def parsing(path: Path, what: str) -> Iterator[None]:
+    """Turn whatever a foreign parser stumbles over into an ArrayFileError that names the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what they do not refuse is read, or refused by us
             yield
-    except wrong:
+    except FileError:
         raise
-    except ArrayFileError as error:
-        raise wrong(str(error)) from error
     except Exception as error:  # zipfile, NumPy and Pillow raise nearly anything on damaged bytes
-        raise wrong(f"{path}: not a readable {what}: {cause(error)}") from error
+        raise ArrayFileError(f"{path}: not a readable {what}: {cause(error)}") from error
 
 
 # --- NumPy's --------------------------------------------------------------------------------
 
 
 def read_npy(path: Path) -> np.ndarray:
-    """Read a ``.npy`` file of numbers.
-
-    Raises
-    ------
-    ArrayFileError
-        Python objects, a header that promises another size than the file has, other damage.
-    """
+    """Read a ``.npy`` file of numbers, which holds as many as its header promises."""
     with parsing(path, "npy file"), path.open("rb") as file:
         return _npy(file, path.stat().st_size, str(path))
 
 
-def npz_members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
-    """Name the arrays of an npz archive, in its order."""
+def npz_names(path: Path) -> list[str]:
+    """Return the names of an npz archive's arrays, in its order."""
+    with parsing(path, "npz archive"), zipfile.ZipFile(path) as archive:
+        return list(_members(archive))
+
+
+def read_npz(
+    path: Path, names: Sequence[str] | None = None, limit: int | None = None
+) -> dict[str, np.ndarray]:
+    """Read arrays of an npz archive, all in its order if none are named; see `read_npy`.
+
+    More bytes than the limit, unpacked, are refused, as are more than the file can be trusted with.
+    """
+    packed = path.stat().st_size
+    arrays = {}
+    with parsing(path, "npz archive"), zipfile.ZipFile(path) as archive:
+        members = _members(archive)
+        if names is not None:
+            members = {name: members[name] for name in names}
+        size = sum(entry.file_size for entry in members.values())
+        if limit is not None and size > limit:
+            raise ArrayFileError(f"{path}: {size:,} bytes unpacked; at most {limit:,} are read")
+        if size > unpacked_limit(packed):
+            raise ArrayFileError(
+                f"{path}: {packed:,} bytes that unpack to {size:,}, over {_UNPACKED_TIMES} times as"
+                " many; if that is meant, save it uncompressed: np.savez(…)"
+            )
+        for name, entry in members.items():
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                # Python unpacks the others beyond what is asked of it.
+                raise ArrayFileError(
+                    f"{path}: {name} is packed by method {entry.compress_type}; stored or deflated,"
+                    " as np.savez and np.savez_compressed do it, is wanted"
+                )
+            if entry.flag_bits & 0x1:
+                raise ArrayFileError(
+                    f"{path}: {name} is encrypted; an archive without a password is wanted"
+                )
+            with archive.open(entry) as file:
+                arrays[name] = _npy(file, entry.file_size, f"{path}: {name}")
+    return arrays
+
+
+def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     return {
         entry.filename.removesuffix(".npy"): entry
         for entry in archive.infolist()
         if entry.filename.endswith(".npy")
     }
-
-
-def read_npz_members(
-    path: Path, archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo]
-) -> dict[str, np.ndarray]:
-    """Read arrays of an open npz archive; see `read_npy`."""
-    packed = path.stat().st_size
-    size = sum(entry.file_size for entry in members.values())
-    if size > unpacked_limit(packed):
-        raise ArrayFileError(
-            f"{path}: {packed:,} bytes that unpack to {size:,}, over {_UNPACKED_TIMES} times as"
-            " many; if that is meant, save it uncompressed: np.savez(…)"
-        )
-    arrays = {}
-    for name, entry in members.items():
-        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            # Python unpacks the others beyond what is asked of it.
-            raise ArrayFileError(
-                f"{path}: {name} is packed by method {entry.compress_type}; stored or deflated,"
-                " as np.savez and np.savez_compressed do it, is wanted"
-            )
-        if entry.flag_bits & 0x1:
-            raise ArrayFileError(
-                f"{path}: {name} is encrypted; an archive without a password is wanted"
-            )
-        with archive.open(entry) as file:
-            arrays[name] = _npy(file, entry.file_size, f"{path}: {name}")
-    return arrays
-
-
-def read_npz(path: Path, limit: int) -> dict[str, np.ndarray]:
-    """Read all arrays of an npz archive, in its order; see `read_npy`.
-
-    Parameters
-    ----------
-    path : Path
-    limit : int
-        Of bytes, unpacked; an archive that has more of them is refused.
-    """
-    with parsing(path, "npz archive"), zipfile.ZipFile(path) as archive:
-        members = npz_members(archive)
-        size = sum(entry.file_size for entry in members.values())
-        if size > limit:
-            raise ArrayFileError(f"{path}: {size:,} bytes unpacked; at most {limit:,} are read")
-        return read_npz_members(path, archive, members)
 
 
 def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
@@ -201,25 +189,10 @@ def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
 
 
 def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | None]:
-    """Read all variables of a MATLAB 5 file.
+    """Read all variables of a MATLAB 5 file, in its order; None for what is no real, full array.
 
-    SciPy's reader ends the whole process on some damaged files, hence one of our own.
-
-    Parameters
-    ----------
-    path : Path
-    limit : int, optional
-        Of the variables' bytes, unpacked; a file that has more of them is refused.
-
-    Returns
-    -------
-    dict of str to numpy.ndarray or None
-        In the order of the file; None for what is no full, real, numeric array.
-
-    Raises
-    ------
-    ArrayFileError
-        Another format, or a damaged file.
+    A file of more bytes than the limit, unpacked, is refused. SciPy's reader ends the whole process
+    on some damaged files, hence one of our own.
     """
     content = path.read_bytes()
     if 0 in content[:4]:

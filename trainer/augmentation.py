@@ -20,46 +20,23 @@ _LIMITS = {
     "shear": ("degrees", 80),
     "shift": ("pixels", 1000),
 }
-# what --augment takes for them
-_EXAMPLES = {
-    "elastic": "elastic:34,4",
-    "rotate": "rotate:15",
-    "scale": "scale:15",
-    "shear": "shear:10",
-    "shift": "shift:2",
+# of what --augment takes: the numbers it is given, and an example
+_KINDS = {
+    "copies": (("rotate",), "copies:10"),
+    "elastic": (("alpha", "sigma"), "elastic:34,4"),
+    "rotate": (("rotate",), "rotate:15"),
+    "scale": (("scale",), "scale:15"),
+    "shear": (("shear",), "shear:10"),
+    "shift": (("shift",), "shift:2"),
 }
 _PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
-def _degrees(text: str) -> float:
-    """Read ``copies:DEGREES``; the degrees are above 0 and at most 180."""
-    _, _, value = text.partition(":")
-    try:
-        degrees = float(value)
-    except ValueError:
-        degrees = math.nan
-    if not 0 < degrees <= 180:
-        raise ValueError(
-            f"--augment {text}: expected degrees above 0 and at most 180, such as copies:10"
-        )
-    return degrees
-
-
 def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
-    """Read what ``--augment`` was given.
+    """Read what ``--augment`` was given, for `with_turned_copies` and for `Deformation`.
 
-    Parameters
-    ----------
-    texts : sequence of str
-        ``copies:DEGREES``, any number of them, and once each ``elastic:ALPHA,SIGMA``,
-        ``rotate:DEGREES``, ``scale:PERCENT``, ``shear:DEGREES`` and ``shift:PIXELS``.
-
-    Returns
-    -------
-    copies : list of float
-        As `with_turned_copies` takes them.
-    settings : dict of str to float
-        As `Deformation` takes them.
+    It takes ``copies:DEGREES``, any number of them, and once each ``elastic:ALPHA,SIGMA``,
+    ``rotate:DEGREES``, ``scale:PERCENT``, ``shear:DEGREES`` and ``shift:PIXELS``.
 
     Raises
     ------
@@ -70,30 +47,29 @@ def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
     settings: dict[str, float] = {}
     for text in texts:
         kind, _, value = text.partition(":")
-        if kind == "copies":
-            copies.append(_degrees(text))
-            continue
-        if kind not in _EXAMPLES:
+        if kind not in _KINDS:
+            examples = ", ".join(example for _, example in _KINDS.values())
             raise ValueError(
-                f"--augment {text}: expected one of copies:10, {', '.join(_EXAMPLES.values())};"
+                f"--augment {text}: expected one of {examples};"
                 " for several, several times --augment"
             )
-        example = _EXAMPLES[kind]
-        names = ("alpha", "sigma") if kind == "elastic" else (kind,)
-        if names[0] in settings:
+        names, example = _KINDS[kind]
+        if kind != "copies" and names[0] in settings:
             raise ValueError(f"--augment {text}: expected {kind} once, such as {example}")
         try:
             numbers = dict(zip(names, map(float, value.split(",")), strict=True))
         except ValueError:
             numbers = dict.fromkeys(names, math.nan)
-        units, most = zip(*(_LIMITS[name] for name in names), strict=True)
-        if not all(0 < n <= top for n, top in zip(numbers.values(), most, strict=True)):
-            wanted = "α and σ in pixels," if kind == "elastic" else units[0]
+        if not all(0 < number <= _LIMITS[name][1] for name, number in numbers.items()):
+            wanted = "α and σ in pixels," if kind == "elastic" else _LIMITS[names[0]][0]
+            most = " and ".join(str(_LIMITS[name][1]) for name in names)
             raise ValueError(
-                f"--augment {text}: expected {wanted} above 0 and at most"
-                f" {' and '.join(map(str, most))}, such as {example}"
+                f"--augment {text}: expected {wanted} above 0 and at most {most}, such as {example}"
             )
-        settings |= numbers
+        if kind == "copies":
+            copies.append(numbers["rotate"])
+        else:
+            settings |= numbers
     return copies, settings
 
 
@@ -125,9 +101,8 @@ def with_turned_copies(
 
     Returns
     -------
-    values : device array, shape (n * (1 + 2 * len(degrees)), height * width)
+    values, labels : device arrays, of n * (1 + 2 * len(degrees)) rows
         In their dtype; integers are rounded.
-    labels : device array
     """
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]
@@ -135,13 +110,12 @@ def with_turned_copies(
     n, features = held.shape
     dtype = backend.asarray(held[:1, :]).dtype
     copies = xp.empty((n, 1 + len(angles), features), dtype=dtype)
-    turns = [_Turn(xp, dtype, image_shape, angle, background) for angle in angles]
     for start in range(0, n, backend.chunk_size):
         rows = slice(start, min(start + backend.chunk_size, n))
         images = backend.asarray(held[rows, :])
         copies[rows, 0, :] = images
-        for number, turn in enumerate(turns, 1):
-            copies[rows, number, :] = turn(images)
+        for number, angle in enumerate(angles, 1):
+            copies[rows, number, :] = rotate(backend, images, image_shape, angle, background)
     codes = xp.repeat(backend.asarray(labels), 1 + len(angles))
     return xp.reshape(copies, (-1, features)), codes
 
@@ -160,23 +134,47 @@ def rotate(
     from, or the background where that lies outside. Every image has the same four, hence four
     gathers with the weights beside them do it, on any device.
 
-    Parameters
-    ----------
-    backend : Backend
-    images : array, shape (n, height * width)
-    image_shape : tuple of int
-        (height, width).
-    degrees : float
-        Counter-clockwise, with the first row at the top.
-    background : float
-
-    Returns
-    -------
-    device array, shape (n, height * width)
-        In the images' dtype; integers are rounded.
+    The images (n, height * width) and what comes back have one dtype, integers are rounded. It
+    turns counter-clockwise, with the first row at the top.
     """
-    held = backend.asarray(images)
-    return _Turn(backend.xp, held.dtype, image_shape, degrees, background)(held)
+    xp, images = backend.xp, backend.asarray(images)
+    dtype = images.dtype
+    real = dtype if xp.isdtype(dtype, "real floating") else xp.float32
+    height, width = image_shape
+    cosine, sine = _cos_sin(degrees)
+    y_middle, x_middle = (height - 1) / 2, (width - 1) / 2
+    y_offset = y_middle - (cosine * y_middle + sine * x_middle)
+    x_offset = x_middle - (-sine * y_middle + cosine * x_middle)
+    pixels = xp.arange(height * width)
+    row, column = (xp.astype(at, xp.float64) for at in (pixels // width, pixels % width))
+    y = y_offset + row * cosine + column * sine
+    x = x_offset - row * sine + column * cosine
+    inside = (y >= 0) & (y <= height - 1) & (x >= 0) & (x <= width - 1)
+    zero = xp.zeros_like(y)
+    y, x = xp.where(inside, y, zero), xp.where(inside, x, zero)
+    top, left = xp.floor(y), xp.floor(x)
+    low, right = y - top, x - left
+    bottom = xp.where(top < height - 1, top + 1, top)
+    far = xp.where(left < width - 1, left + 1, left)
+    outside = xp.astype(xp.where(inside, zero, zero + background), real)
+    turned = xp.zeros(images.shape, dtype=real) + outside
+    for i, j, share in (
+        (top, left, (1 - low) * (1 - right)),
+        (top, far, (1 - low) * right),
+        (bottom, left, low * (1 - right)),
+        (bottom, far, low * right),
+    ):
+        places = xp.astype(i * width + j, xp.int64)
+        shares = xp.astype(xp.where(inside, share, zero), real)
+        turned += xp.astype(xp.take(images, places, axis=1), real) * shares
+    return turned if real == dtype else xp.astype(xp.round(turned), dtype)
+
+
+def _cos_sin(degrees: float) -> tuple[float, float]:
+    """Cosine and sine, exact at right angles, so that no pixel falls outside by rounding."""
+    if degrees % 90:
+        return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(degrees // 90) % 4]
 
 
 @dataclass(frozen=True)
@@ -244,18 +242,8 @@ class Deformation:
 class Deformer:
     """Deforms images on a device; whatever it draws follows from a key.
 
-    Parameters
-    ----------
-    backend : Backend
-    deformation : Deformation
-    dtype : dtype of `backend.xp`
-        Of the images; float64 ones are deformed in float64, all others in float32.
-
-    Attributes
-    ----------
-    backend : Backend
-    size : int
-        Images whose randomness is drawn at once.
+    Images of the dtype float64 are deformed in float64, all others in float32. Randomness is drawn
+    for `size` images at once.
     """
 
     def __init__(self, backend: Backend, deformation: Deformation, dtype: Any) -> None:
@@ -275,16 +263,7 @@ class Deformer:
     def __call__(self, values: Array, key: tuple[int, ...], first: int = 0) -> Array:
         """Deform images, the first of which is number `first` of the `size` that the key is for.
 
-        Parameters
-        ----------
-        values : array, shape (n, height * width)
-        key : tuple of int
-        first : int
-
-        Returns
-        -------
-        array, shape (n, height * width)
-            In their dtype; integers are rounded.
+        They are (n, height * width) and keep their dtype; integers are rounded.
         """
         xp = self.backend.xp
         if self._drawn is None or self._drawn[0] != key:
@@ -339,22 +318,7 @@ def _gaussian(n: int, sigma: float, factor: float) -> list[list[float]]:
 def deformed_examples(
     backend: Backend, deformation: Deformation, values: Any, count: int, seed: int = 0
 ) -> Array:
-    """Show what a deformation does.
-
-    Parameters
-    ----------
-    backend : Backend
-    deformation : Deformation
-    values : array, shape (n, height * width)
-        Host or device array.
-    count : int
-    seed : int
-
-    Returns
-    -------
-    device array, shape (n, 1 + count, height * width)
-        Each image as it is, and then deformed in so many ways.
-    """
+    """Return each image as it is, and then deformed in `count` ways: (n, 1 + count, features)."""
     xp, images = backend.xp, backend.asarray(values)
     feed = Resident(xp, images, xp.arange(images.shape[0]))
     deformer = Deformer(backend, deformation, images.dtype)
@@ -367,14 +331,7 @@ class DeformedFeed:
     """The samples of a feed, deformed.
 
     What a sample becomes follows from the key and the sample's place in the epoch, however it is
-    asked for.
-
-    Parameters
-    ----------
-    feed : Feed
-    deformer : Deformer
-    key : tuple of int
-        Another one every epoch, set before it starts.
+    asked for. Every epoch has another key, set before it starts.
     """
 
     def __init__(self, feed: Feed, deformer: Deformer, key: tuple[int, ...] = ()) -> None:
@@ -395,61 +352,3 @@ class DeformedFeed:
             images = values[start - first : end - first, :]
             parts.append(deform(images, (*self.key, block), start - block * size))
         return deform.backend.xp.concat(parts), labels
-
-
-class _Turn:
-    """Where every pixel of a turned image comes from."""
-
-    def __init__(
-        self, xp: Any, dtype: Any, image_shape: tuple[int, int], degrees: float, background: float
-    ) -> None:
-        self._xp, self._dtype = xp, dtype
-        self._real = dtype if xp.isdtype(dtype, "real floating") else xp.float32
-        height, width = image_shape
-        cosine, sine = _cos_sin(degrees)
-        y_middle, x_middle = (height - 1) / 2, (width - 1) / 2
-        y_offset = y_middle - (cosine * y_middle + sine * x_middle)
-        x_offset = x_middle - (-sine * y_middle + cosine * x_middle)
-        places: list[list[int]] = [[], [], [], []]
-        shares: list[list[float]] = [[], [], [], []]
-        outside = []
-        for row in range(height):
-            for column in range(width):
-                y = y_offset + row * cosine + column * sine
-                x = x_offset - row * sine + column * cosine
-                inside = 0 <= y <= height - 1 and 0 <= x <= width - 1
-                outside.append(0.0 if inside else background)
-                top, left = (math.floor(y), math.floor(x)) if inside else (0, 0)
-                low, right = y - top, x - left
-                bottom, far = min(top + 1, height - 1), min(left + 1, width - 1)
-                for k, (i, j, share) in enumerate(
-                    (
-                        (top, left, (1 - low) * (1 - right)),
-                        (top, far, (1 - low) * right),
-                        (bottom, left, low * (1 - right)),
-                        (bottom, far, low * right),
-                    )
-                ):
-                    places[k].append(i * width + j)
-                    shares[k].append(share if inside else 0.0)
-        self._corners = [
-            (xp.asarray(where), xp.asarray(share, dtype=self._real))
-            for where, share in zip(places, shares, strict=True)
-        ]
-        self._outside = xp.asarray(outside, dtype=self._real)
-
-    def __call__(self, images: Array) -> Array:
-        xp = self._xp
-        turned = xp.zeros(images.shape, dtype=self._real) + self._outside
-        for places, shares in self._corners:
-            turned += xp.astype(xp.take(images, places, axis=1), self._real) * shares
-        if self._real == self._dtype:
-            return turned
-        return xp.astype(xp.round(turned), self._dtype)
-
-
-def _cos_sin(degrees: float) -> tuple[float, float]:
-    """Cosine and sine, exact at right angles, so that no pixel falls outside by rounding."""
-    if degrees % 90:
-        return math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
-    return ((1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0))[int(degrees // 90) % 4]

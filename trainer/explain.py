@@ -28,45 +28,24 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 class LayerTrace:
     """One sample in one layer l: a_(l-1) → z_l → a_l, the error that came back, the update.
 
-    Attributes
-    ----------
-    number : int
-        From 1; the last is the output layer.
-    function : str
-        The name of its activation or of its output function, such as "sigmoid" or "softmax".
-    inputs : array, shape (fan_in,)
-        a_(l-1), for the first layer the scaled inputs x.
-    sums : array, shape (fan_out,)
-        z_l = a_(l-1) W_l + b_l.
-    outputs : array, shape (fan_out,)
-        a_l = f(z_l).
-    errors : array, shape (fan_out,)
-        In the output layer t - o. In a hidden layer what the next layer hands back along its
-        weights: by Rashid's rule its raw errors, e_l = e_(l+1) W_(l+1)ᵀ, by every true gradient
-        its deltas, e_l = -δ_(l+1) W_(l+1)ᵀ.
-    deltas : array, shape (fan_out,)
-        δ_l as the backend has it, what the update takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden
-        layer δ_l = -e_l ∘ f'(z_l).
-    W, W_after : array, shape (fan_in, fan_out)
-        Before and after the one update; rows are inputs, columns units.
-    b, b_after : array, shape (fan_out,), or None
-        Likewise, None without biases.
-    curve : array, shape (2, points)
-        The function itself, z and f(z), over a range that holds this sample's sums; for softmax
-        e^z over this sample's Σe^z.
+    The errors are t - o in the output layer. In a hidden layer they are what the next layer hands
+    back along its weights: by Rashid's rule its raw errors, e_l = e_(l+1) W_(l+1)ᵀ, by every true
+    gradient its deltas, e_l = -δ_(l+1) W_(l+1)ᵀ. The deltas δ_l are the backend's, what the update
+    takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden layer δ_l = -e_l ∘ f'(z_l).
     """
 
-    number: int
-    function: str
-    inputs: np.ndarray
-    sums: np.ndarray
-    outputs: np.ndarray
-    errors: np.ndarray
-    deltas: np.ndarray
-    W: np.ndarray
-    W_after: np.ndarray
-    b: np.ndarray | None
+    number: int  # from 1; the last is the output layer
+    function: str  # the name of its activation or of its output function
+    inputs: np.ndarray  # (fan_in,): a_(l-1), for the first layer the scaled inputs x
+    sums: np.ndarray  # (fan_out,): z_l = a_(l-1) W_l + b_l
+    outputs: np.ndarray  # (fan_out,): a_l = f(z_l)
+    errors: np.ndarray  # (fan_out,)
+    deltas: np.ndarray  # (fan_out,)
+    W: np.ndarray  # (fan_in, fan_out)
+    W_after: np.ndarray  # likewise, after the one update
+    b: np.ndarray | None  # (fan_out,), None without biases
     b_after: np.ndarray | None
+    # (2, points): z and f(z) around this sample's sums; for softmax e^z over this sample's Σe^z
     curve: np.ndarray
 
     @property
@@ -98,41 +77,21 @@ class LayerTrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """One sample's way through a network and back, and one update by it.
+    """One sample's way through a network and back, and one update by it."""
 
-    Attributes
-    ----------
-    values, inputs : array, shape (fan_in,)
-        The sample as it stands in the data, and x = values * scale + shift.
-    label : int
-        The class's code.
-    targets, outputs, outputs_after : array, shape (classes,)
-        Wanted, answered, and what would be answered after the update.
-    layers : tuple of LayerTrace
-        From the first to the last.
-    loss_name : str
-    splits_raw_errors : bool
-        Whether this is Rashid's rule; see `LayerTrace.errors`.
-    loss, loss_after : float
-        Of this sample, before and after the update, without the l2 penalty.
-    learning_rate : float
-    penalty : float
-        λ/m, by which the update also shrinks the weights.
-    """
-
-    values: np.ndarray
-    inputs: np.ndarray
-    label: int
-    targets: np.ndarray
-    outputs: np.ndarray
-    outputs_after: np.ndarray
+    values: np.ndarray  # (fan_in,): the sample as it stands in the data
+    inputs: np.ndarray  # (fan_in,): x = values * scale + shift
+    label: int  # the class's code
+    targets: np.ndarray  # (classes,): wanted,
+    outputs: np.ndarray  # answered,
+    outputs_after: np.ndarray  # and what would be answered after the update
     layers: tuple[LayerTrace, ...]
     loss_name: str
-    splits_raw_errors: bool
-    loss: float
+    splits_raw_errors: bool  # whether this is Rashid's rule; see `LayerTrace`
+    loss: float  # of this sample, without the l2 penalty
     loss_after: float
     learning_rate: float
-    penalty: float
+    penalty: float  # λ/m, by which the update also shrinks the weights
 
     def error_formula(self, number: int) -> str:
         """Return what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
@@ -162,22 +121,8 @@ def trace(
     The formulas stand in `backends/base.py`; the walk is that of Rashid, *Make Your Own Neural
     Network* (2016), part 1.
 
-    Parameters
-    ----------
-    model : MLP
-        Left as it is.
-    values : array, shape (fan_in,)
-        One sample, unscaled.
-    label : int
-        Its class's code, from 0.
-    learning_rate : float
-        η of the update.
-    training_samples : int
-        m of the l2 penalty λ/(2m) ΣW².
-
-    Returns
-    -------
-    Trace
+    The label is the class's code, and the number of training samples the m of the l2 penalty
+    λ/(2m) ΣW².
 
     Raises
     ------
@@ -212,38 +157,39 @@ def trace(
         for answer in ((logits, outputs), (logits_after, outputs_after))
     )
 
-    def host(a: Array | None) -> Any:
-        return None if a is None else backend.to_numpy(a)
+    def vectors(arrays: Sequence[Array]) -> list[np.ndarray]:
+        return [backend.to_numpy(a)[0] for a in arrays]
 
-    activations = [x, *hidden, outputs]
-    traced = []
-    for i, ((W, b), (W_after, b_after)) in enumerate(
-        zip(layers, spec.layers(weights), strict=True)
-    ):
-        traced.append(
-            LayerTrace(
-                number=i + 1,
-                function=spec.activation if i < len(hidden) else spec.output,
-                inputs=host(activations[i])[0],
-                sums=host(sums[i])[0],
-                outputs=host(activations[i + 1])[0],
-                errors=host(errors[i])[0],
-                deltas=host(deltas[i])[0],
-                W=host(W),
-                W_after=host(W_after),
-                b=host(b),
-                b_after=host(b_after),
-                curve=_curve(model, host(sums[i])[0], is_output=i == len(hidden)),
-            )
+    activations, sums, errors, deltas = map(vectors, ([x, *hidden, outputs], sums, errors, deltas))
+    before, after = (
+        [(backend.to_numpy(W), None if b is None else backend.to_numpy(b)) for W, b in held]
+        for held in (layers, spec.layers(weights))
+    )
+    traced = tuple(
+        LayerTrace(
+            number=i + 1,
+            function=spec.activation if i < len(hidden) else spec.output,
+            inputs=activations[i],
+            sums=sums[i],
+            outputs=activations[i + 1],
+            errors=errors[i],
+            deltas=deltas[i],
+            W=W,
+            W_after=W_after,
+            b=b,
+            b_after=b_after,
+            curve=_curve(model, sums[i], is_output=i == len(hidden)),
         )
+        for i, ((W, b), (W_after, b_after)) in enumerate(zip(before, after, strict=True))
+    )
     return Trace(
         values=values.reshape(-1),
-        inputs=host(x)[0],
+        inputs=activations[0],
         label=int(code[0]),
-        targets=host(targets)[0],
-        outputs=host(outputs)[0],
-        outputs_after=host(outputs_after)[0],
-        layers=tuple(traced),
+        targets=backend.to_numpy(targets)[0],
+        outputs=activations[-1],
+        outputs_after=backend.to_numpy(outputs_after)[0],
+        layers=traced,
         loss_name=spec.loss,
         splits_raw_errors=loss.splits_raw_errors,
         loss=float(losses[0]),
@@ -278,21 +224,11 @@ def _curve(model: MLP, sums: np.ndarray, *, is_output: bool) -> np.ndarray:
 def untrained(model: MLP) -> MLP:
     """Make the same network with fresh weights, drawn by its own initialiser and seed.
 
-    Raises
-    ------
-    ValueError
-        If the network has no seed, so that nobody knows what it began with.
+    Without a seed nobody knows what it began with: ValueError.
     """
     if model.seed is None:
         raise ValueError("seed=None: these initial weights were drawn once and are gone")
-    settings = model.settings()
-    return MLP(
-        settings.pop("sizes"),
-        backend=model.backend,
-        scale=model.spec.scale,
-        shift=model.spec.shift,
-        **settings,
-    )
+    return MLP(**model.settings(), **model.input_map(), backend=model.backend)
 
 
 # --- backwards ----------------------------------------------------------------------------
@@ -300,31 +236,16 @@ def untrained(model: MLP) -> MLP:
 
 @dataclass(frozen=True, eq=False)
 class Backquery:
-    """Labels run backwards through a network, a row a label.
+    """Labels run backwards through a network, a row a label."""
 
-    Attributes
-    ----------
-    labels : array of int, shape (n,)
-        The classes' codes.
-    targets : array, shape (n, classes)
-        0.99 at the label, 0.01 elsewhere.
-    hidden : tuple of arrays, each of shape (n, units)
-        The rescaled outputs of every hidden layer, from the first to the last.
-    inputs : array, shape (n, fan_in)
-        The rescaled inputs.
-    values : array, shape (n, fan_in)
-        The inputs with the network's input map undone, on the scale of the data and, where they
-        were to, within its range; NaN for a feature of scale 0.
-    outputs : array, shape (n, classes)
-        What the network answers to these values, asked forwards.
-    """
-
-    labels: np.ndarray
-    targets: np.ndarray
-    hidden: tuple[np.ndarray, ...]
-    inputs: np.ndarray
+    labels: np.ndarray  # (n,): the classes' codes
+    targets: np.ndarray  # (n, classes): 0.99 at the label, 0.01 elsewhere
+    hidden: tuple[np.ndarray, ...]  # each (n, units): rescaled outputs, from the first layer on
+    inputs: np.ndarray  # (n, fan_in): the rescaled inputs
+    # (n, fan_in): the inputs with the network's input map undone, on the scale of the data and,
+    # where they were to, within its range; NaN for a feature of scale 0
     values: np.ndarray
-    outputs: np.ndarray
+    outputs: np.ndarray  # (n, classes): what the network answers to these values, asked forwards
 
 
 def backquery(
@@ -366,15 +287,10 @@ def backquery(
     Parameters
     ----------
     model : MLP
-        Of any depth.
     labels : sequence of int, optional
         Codes of classes, from 0; all of them if not given.
     value_range : tuple of float, optional
         Smallest and largest value that the data can have, to which the values are limited.
-
-    Returns
-    -------
-    Backquery
 
     Raises
     ------
@@ -438,18 +354,10 @@ def backquery(
 
 @dataclass(frozen=True, eq=False)
 class IncomingWeights:
-    """What units of the first layer look at.
+    """What units of the first layer look at."""
 
-    Attributes
-    ----------
-    units : array of int, shape (n,)
-        Their numbers, from 0.
-    weights : array, shape (n, fan_in)
-        A unit's incoming weights a row, without its bias.
-    """
-
-    units: np.ndarray
-    weights: np.ndarray
+    units: np.ndarray  # (n,): their numbers, from 0
+    weights: np.ndarray  # (n, fan_in): a unit's incoming weights a row, without its bias
 
     @property
     def norms(self) -> np.ndarray:
@@ -469,10 +377,7 @@ class IncomingWeights:
 def incoming_weights(model: MLP, units: Sequence[int] | None = None) -> IncomingWeights:
     """Take the weights that come into units of the first layer; into all if none are named.
 
-    Raises
-    ------
-    ValueError
-        If there is no such unit.
+    What is no unit of it is a ValueError.
     """
     count = model.sizes[1]
     chosen = np.arange(count) if units is None else np.asarray(units, dtype=np.int64)

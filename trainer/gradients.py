@@ -26,59 +26,30 @@ _CLASSES = 10
 
 @dataclass(frozen=True)
 class ArrayCheck:
-    """One array of weights.
+    """One array of weights, and how many of its numbers were varied."""
 
-    Attributes
-    ----------
-    name : str
-        W1, b1, W2, …
-    layer : int
-        From 1.
-    shape : tuple of int
-    checked : int
-        How many of its numbers were varied.
-    difference : float
-        ‖a - n‖ / max(‖a‖, ‖n‖) of the analytic gradient a and the central differences n.
-    is_gradient : bool
-        Whether that is below `TOLERANCE`.
-    expected : bool
-        Whether it should be.
-    """
-
-    name: str
-    layer: int
+    name: str  # W1, b1, W2, …
+    layer: int  # from 1
     shape: tuple[int, ...]
     checked: int
-    difference: float
-    is_gradient: bool
-    expected: bool
+    difference: float  # ‖a - n‖ / max(‖a‖, ‖n‖), analytic gradient a and central differences n
+    is_gradient: bool  # whether that is below `TOLERANCE`
+    expected: bool  # whether it should be
 
 
 @dataclass(frozen=True)
 class GradientCheck:
-    """Every array of a network.
+    """Every array of a network, in the order of `MLP.get_weights`.
 
-    Attributes
-    ----------
-    loss : str
-    arrays : list of ArrayCheck
-        In the order of `MLP.get_weights`.
-    samples : int
-        How many the loss was the mean of.
-    redrawn : int
-        How many were passed over, because a step could have crossed a kink of relu.
-    step : float
-        Of the central differences.
-    as_expected : bool
-        Whether each array is what it should be: a gradient, but for the hidden layers' with
-        ``rashid``, whose rule is none there.
+    All is as expected if each array is what it should be: a gradient, but for the hidden layers'
+    with ``rashid``, whose rule is none there.
     """
 
     loss: str
     arrays: list[ArrayCheck]
-    samples: int
-    redrawn: int
-    step: float
+    samples: int  # how many the loss was the mean of
+    redrawn: int  # how many were passed over, because a step could have crossed a kink of relu
+    step: float  # of the central differences
     as_expected: bool
 
 
@@ -134,10 +105,6 @@ def check(
     seed : int or None
         Of both draws.
 
-    Returns
-    -------
-    GradientCheck
-
     Raises
     ------
     ValueError
@@ -149,7 +116,8 @@ def check(
             raise ValueError(f"{name}={value}: expected a whole number, one or more")
     if not 0 < step < 1:
         raise ValueError(f"step={step}: expected a number between 0 and 1, such as {STEP:g}")
-    model = _in_float64(model)
+    settings = model.settings() | {"dtype": "float64"}
+    model = MLP.of(model.arrays(), settings, backend=model.backend)
     rng = np.random.default_rng(seed)
     x, y, redrawn = _draw(model, np.asarray(x), np.asarray(y), samples, step, rng)
     held = model.samples(x), model.labels(y, len(y))
@@ -211,20 +179,6 @@ def conclude(result: GradientCheck) -> str:
     )
 
 
-def _in_float64(model: MLP) -> MLP:
-    settings = model.settings() | {"dtype": "float64"}
-    to_numpy = model.backend.to_numpy
-    copy = MLP(
-        settings.pop("sizes"),
-        backend=model.backend,
-        scale=to_numpy(model.spec.scale),
-        shift=to_numpy(model.spec.shift),
-        **settings,
-    )
-    copy.set_weights(model.get_weights())
-    return copy
-
-
 def _draw(
     model: MLP, x: np.ndarray, y: np.ndarray, samples: int, step: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, int]:
@@ -236,14 +190,12 @@ def _draw(
         some = order[start : start + samples]
         near = _near_a_kink(model, x[some], step)
         for row, is_near in zip(some.tolist(), near.tolist(), strict=True):
-            if len(kept) == samples:
-                return x[kept], y[kept], redrawn
             if is_near:
                 redrawn += 1
             else:
                 kept.append(row)
-    if len(kept) == samples:
-        return x[kept], y[kept], redrawn
+            if len(kept) == samples:
+                return x[kept], y[kept], redrawn
     if not redrawn:
         raise ValueError(f"samples={samples}: there are only {len(x)}; take as many or fewer")
     raise ValueError(

@@ -41,27 +41,26 @@ def initial_weights(sizes: Sequence[int], init: str, rng: Any) -> list[Any]:
     """
     kind, colon, argument = str(init).partition(":")
     radius = _positive(argument) if kind == "uniform" else None
-    if (kind == "uniform") != (radius is not None) or (colon and kind != "uniform"):
-        raise ValueError(_unknown(init))
+    if radius is None and (colon or kind not in NAMES):
+        names = ", ".join(NAMES[:-1])
+        raise ValueError(
+            f"init={init!r} is unknown: expected {names} or uniform:R with 0 < R ≤ {_LARGEST:g}"
+        )
     matrices = []
     for layer, (fan_in, fan_out) in enumerate(pairwise(sizes)):
         shape = (fan_in, fan_out)
-        if kind == "hidden":
-            fan = fan_in if layer == len(sizes) - 2 else fan_out
-            matrices.append(rng.normal(0.0, fan**-0.5, shape))
-        elif kind == "fan_in":
-            matrices.append(rng.normal(0.0, fan_in**-0.5, shape))
-        elif kind == "glorot":
-            limit = (6 / (fan_in + fan_out)) ** 0.5
-            matrices.append(rng.uniform(-limit, limit, shape))
-        elif kind == "he":
-            matrices.append(rng.normal(0.0, (2 / fan_in) ** 0.5, shape))
+        deviations = {
+            "hidden": (fan_in if layer == len(sizes) - 2 else fan_out) ** -0.5,
+            "fan_in": fan_in**-0.5,
+            "he": (2 / fan_in) ** 0.5,
+        }
+        if kind in deviations:
+            matrices.append(rng.normal(0.0, deviations[kind], shape))
         elif kind == "orthogonal":
             matrices.append(_orthogonal(rng.normal(size=(max(shape), min(shape))), shape))
-        elif radius is not None:
-            matrices.append(rng.uniform(-radius, radius, shape))
         else:
-            raise ValueError(_unknown(init))
+            limit = (6 / (fan_in + fan_out)) ** 0.5 if radius is None else radius
+            matrices.append(rng.uniform(-limit, limit, shape))
     return matrices
 
 
@@ -83,8 +82,3 @@ def _positive(text: str) -> float | None:
     except ValueError:
         return None
     return number if 0 < number <= _LARGEST else None
-
-
-def _unknown(init: str) -> str:
-    names = ", ".join(NAMES[:-1])
-    return f"init={init!r} is unknown: expected {names} or uniform:R with 0 < R ≤ {_LARGEST:g}"

@@ -22,23 +22,12 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Answers against the truth.
+    """Answers against the truth."""
 
-    Attributes
-    ----------
-    accuracy : float
-        Fraction of right answers.
-    confusion : array of int, shape (k, k)
-        ``confusion[true, answered]`` counts samples.
-    classes : list of ClassScore
-    averages : list of ClassScore
-        Over the classes that occur or were answered: plain, and weighted by support.
-    """
-
-    accuracy: float
-    confusion: np.ndarray
+    accuracy: float  # the fraction of right answers
+    confusion: np.ndarray  # (k, k): `confusion[true, answered]` counts samples
     classes: list[ClassScore]
-    averages: list[ClassScore]
+    averages: list[ClassScore]  # of the classes there are: plain, and weighted by support
 
 
 @dataclass(frozen=True)
@@ -54,22 +43,9 @@ class Mistake:
 def surest_mistakes(
     labels: np.ndarray, outputs: np.ndarray, classes: Sequence[int | str], most: int
 ) -> list[Mistake]:
-    """List the wrong answers that a network was surest of.
+    """List the wrong answers that a network was surest of, surest first, the first of equal ones.
 
-    Parameters
-    ----------
-    labels : array of int, shape (n,)
-        Codes in 0…k-1.
-    outputs : array, shape (n, k)
-    classes : sequence
-        What the codes stand for.
-    most : int
-        How many at most.
-
-    Returns
-    -------
-    list of Mistake
-        Surest first; of equal ones the first first.
+    Labels are codes (n,) in 0…k-1, which stand for the k classes; outputs are (n, k).
     """
     answers = outputs.argmax(axis=1)
     confidence = outputs.max(axis=1)

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -22,8 +22,8 @@ import numpy as np
 
 from .array_files import (
     ArrayFileError,
+    FileError,
     check_lines,
-    one_line,
     parsing,
     read_mat,
     read_npy,
@@ -47,11 +47,8 @@ _NUMBERED = re.compile(
 _BIAS = re.compile(r"(.*[^a-z])?(b|bias|biases)(_?\d+)?", re.IGNORECASE)
 
 
-class WeightFileError(ValueError):
+class WeightFileError(FileError):
     """A weight file cannot be read; one line with the file, what was found and what was wanted."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class ForeignFileError(WeightFileError):
@@ -70,14 +67,8 @@ def write_safetensors(
 ) -> None:
     """Write one safetensors file, whole or not at all, with a checksum over all of it.
 
-    Parameters
-    ----------
-    path : str or Path
-    arrays : dict of str to numpy.ndarray
-    settings : dict
-        The network's, fit for JSON.
-    state : dict, optional
-        Likewise, of the training: then it is a checkpoint, and still a network's file.
+    Its settings are the network's; with a state of the training it is a checkpoint, and still a
+    network's file. Both must be fit for JSON.
     """
     from safetensors.numpy import save
 
@@ -102,13 +93,7 @@ def _in_one_order(content: bytes) -> bytearray:
 
 
 def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Read the arrays and settings that `write_safetensors` wrote.
-
-    Raises
-    ------
-    WeightFileError
-        If the file is missing, damaged or not one of this program's.
-    """
+    """Read the arrays and settings that `write_safetensors` wrote, else WeightFileError."""
     arrays, settings, _ = _read_ours(Path(path))
     return arrays, settings
 
@@ -116,13 +101,7 @@ def read_safetensors(path: str | Path) -> tuple[dict[str, np.ndarray], dict[str,
 def read_checkpoint(
     path: str | Path,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], dict[str, Any]]:
-    """Read the arrays, settings and state that `write_safetensors` wrote.
-
-    Raises
-    ------
-    WeightFileError
-        If the file is missing, damaged or no checkpoint.
-    """
+    """Read the arrays, settings and state that `write_safetensors` wrote, else WeightFileError."""
     arrays, settings, state = _read_ours(Path(path))
     if not isinstance(state, dict):
         raise WeightFileError(f"{path}: weights alone; expected a checkpoint that `train` wrote")
@@ -173,43 +152,28 @@ def _sum_entry(digits: str) -> bytes:
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """Arrays in the order and orientation of `MLP.get_weights`.
+    """Arrays in the order and orientation of `MLP.get_weights`."""
 
-    Attributes
-    ----------
-    arrays : list of numpy.ndarray
-        W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …, all float32 or all float64.
-    bias : bool
-    found : str
-        What the files held, in a line.
-    matlab : bool
-        Whether they come from MATLAB, which stores an image column by column and may count the
-        digit 0 as class 10; see `from_matlab`.
-    input_map : tuple of numpy.ndarray or None
-        Scale and shift, where the file has them.
-    """
-
-    arrays: list[np.ndarray]
+    arrays: list[np.ndarray]  # W1 (fan_in, fan_out)[, b1 (fan_out,)], W2, …, of one float dtype
     bias: bool
-    found: str
-    matlab: bool = False
-    input_map: tuple[np.ndarray, np.ndarray] | None = None
+    matlab: bool = False  # whether MATLAB wrote them; see `from_matlab`
+    input_map: tuple[np.ndarray, np.ndarray] | None = None  # scale and shift, where it is there
+
+    @property
+    def layers(self) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """W and b of every layer, b None without biases."""
+        if not self.bias:
+            return [(W, None) for W in self.arrays]
+        return list(zip(self.arrays[::2], self.arrays[1::2], strict=True))
 
     @property
     def sizes(self) -> list[int]:
         """Units of every layer, inputs first."""
-        matrices = self.arrays[:: 2 if self.bias else 1]
-        return [matrices[0].shape[0], *(W.shape[1] for W in matrices)]
+        return [self.arrays[0].shape[0], *(W.shape[1] for W, _ in self.layers)]
 
 
 def weight_files(path: Path) -> list[Path]:
-    """Name the files of weights that a path stands for: itself, or those of a folder.
-
-    Raises
-    ------
-    WeightFileError
-        If there are none, or of several kinds.
-    """
+    """Name the files of weights that a path stands for: itself, or a folder's, of one kind."""
     if path.is_file() and path.suffix.lower() in SUFFIXES:
         return [path]
     if path.is_dir():
@@ -238,29 +202,19 @@ def read_weights(
     files : sequence of Path
         ``.npy`` or ``.csv``, one an array, in either order; or one ``.npz``, ``.mat`` or
         ``.safetensors``. Arrays whose names are numbered (W1, b1, Theta2) are taken in that order.
-    inputs : int
-        The network's inputs.
-    outputs : collection of int
-        How many outputs it may have.
+    inputs, outputs : int, collection of int
+        The network's inputs, and how many outputs it may have.
     transposed : bool, optional
         True for matrices (units, inputs of the layer), as the lessons and MATLAB store them, False
         for (inputs, units); found out by the shapes, and wanted only where both would fit. A
         first column (row) of biases is found out likewise.
-
-    Returns
-    -------
-    Weights
 
     Raises
     ------
     WeightFileError
         No numbers, unreadable files, or shapes that make no such network or more than one.
     """
-    if not files:
-        raise WeightFileError("no files; expected weights")
-    named: list[tuple[str, np.ndarray]] = []
-    for file in files:
-        named += _read_arrays(file, alone=len(files) == 1)
+    named = [part for file in files for part in _read_arrays(file, alone=len(files) == 1)]
     where = ", ".join(map(str, files))
     maps = {
         name: _as_numbers(array, f"{where}: {name}") for name, array in named if name in _INPUT_MAP
@@ -291,7 +245,6 @@ def read_weights(
     return Weights(
         [np.ascontiguousarray(array, dtype) for array in arrays],
         bias,
-        found,
         matlab=files[0].suffix.lower() == ".mat",
         input_map=None if len(maps) < 2 else (maps["scale"], maps["shift"]),
     )
@@ -324,10 +277,7 @@ def _ways(
 
 
 def _is_network(
-    layers: Sequence[np.ndarray],
-    biases: Sequence[np.ndarray],
-    inputs: int,
-    outputs: Sequence[int],
+    layers: list[np.ndarray], biases: list[np.ndarray], inputs: int, outputs: Sequence[int]
 ) -> bool:
     return (
         bool(layers)
@@ -347,8 +297,6 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
     suffix = file.suffix.lower()
     if not file.is_file():
         raise WeightFileError(f"{file}: no such file; expected weights, {_or(SUFFIXES)}")
-    if suffix not in SUFFIXES:
-        raise WeightFileError(f"{file}: a file of unknown kind; expected {_or(SUFFIXES)}")
     if not alone and suffix not in (".npy", ".csv"):
         raise WeightFileError(
             f"{file}: one such file holds all the weights; only .npy and .csv files come several"
@@ -359,7 +307,7 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
         if suffix == ".npy":
             return [(file.stem, read_npy(file))]
         if suffix == ".npz":
-            return list(read_npz(file, _LARGEST).items())
+            return list(read_npz(file, limit=_LARGEST).items())
         if suffix == ".mat":
             arrays = read_mat(file, _LARGEST)
             return [(name, array) for name, array in arrays.items() if array is not None]
@@ -379,10 +327,7 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
 def _selected(
     named: list[tuple[str, np.ndarray]],
 ) -> tuple[list[tuple[str, np.ndarray]], bool]:
-    """Take the arrays that are numbered from 0 or 1 on, and in that order; without such, all.
-
-    The second value tells which.
-    """
+    """Return the arrays that are numbered from 0 or 1 on, in order, and True; else all, False."""
 
     def number(part: tuple[str, np.ndarray]) -> int:
         match = _NUMBERED.fullmatch(part[0])
@@ -417,40 +362,24 @@ def _or(things: Sequence[Any]) -> str:
 
 
 def from_matlab(
-    weights: Weights, image_shape: tuple[int, int] | None, classes: Sequence[int | str]
+    weights: Weights,
+    image_shape: tuple[int, int] | None,
+    classes: Sequence[int | str],
+    *,
+    undo: bool = False,
 ) -> Weights:
-    """Convert weights of MATLAB's into our order of inputs and outputs.
+    """Convert weights of MATLAB's into our order of inputs and outputs, or ours into MATLAB's.
 
     MATLAB stores an image column by column, and Ng's course calls the digit 0 class 10, its last.
     """
     arrays = list(weights.arrays)
     if image_shape is not None:
-        height, width = image_shape
-        rows_first = np.arange(height * width).reshape(width, height).T.reshape(-1)
-        arrays[0] = arrays[0][rows_first]
-    if _are_digits(classes):
-        last = slice(-2, None) if weights.bias else slice(-1, None)
-        arrays[last] = [np.roll(array, 1, axis=-1) for array in arrays[last]]
-    return replace(weights, arrays=arrays, matlab=False)
-
-
-def to_matlab(
-    weights: Weights, image_shape: tuple[int, int] | None, classes: Sequence[int | str]
-) -> Weights:
-    """Undo `from_matlab`."""
-    arrays = list(weights.arrays)
-    if image_shape is not None:
-        height, width = image_shape
-        columns_first = np.arange(height * width).reshape(height, width).T.reshape(-1)
-        arrays[0] = arrays[0][columns_first]
-    if _are_digits(classes):
-        last = slice(-2, None) if weights.bias else slice(-1, None)
-        arrays[last] = [np.roll(array, -1, axis=-1) for array in arrays[last]]
-    return replace(weights, arrays=arrays, matlab=True)
-
-
-def _are_digits(classes: Sequence[int | str]) -> bool:
-    return list(classes) == list(range(10))
+        rows, columns = image_shape if undo else image_shape[::-1]
+        arrays[0] = arrays[0][np.arange(rows * columns).reshape(rows, columns).T.reshape(-1)]
+    if list(classes) == list(range(10)):
+        last = slice(-2 if weights.bias else -1, None)
+        arrays[last] = [np.roll(array, -1 if undo else 1, axis=-1) for array in arrays[last]]
+    return replace(weights, arrays=arrays, matlab=undo)
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -478,75 +407,64 @@ def write_weights(
     out : Path
         The file; for ``npy-pair`` and ``csv`` the folder, new or empty.
 
-    Returns
-    -------
-    list of Path
-        What was written.
-
     Raises
     ------
     WeightFileError
         If the network does not go into this format, or `out` cannot be taken.
     """
-    matrices = weights.arrays[:: 2 if weights.bias else 1]
-    biases = weights.arrays[1::2] if weights.bias else []
-    layers = range(1, len(matrices) + 1)
-    if format == "npy-pair" and (len(matrices) != 2 or biases):
-        what = f"{len(matrices)} matrices{' and biases' if biases else ''}"
-        raise WeightFileError(
-            f"--format npy-pair: two matrices without biases are a pair; this network has {what}:"
-            " take --format npz"
+    layers = list(enumerate(weights.layers, 1))
+    if format == "npy-pair":
+        if len(layers) != 2 or weights.bias:
+            what = f"{len(layers)} matrices{' and biases' if weights.bias else ''}"
+            raise WeightFileError(
+                "--format npy-pair: two matrices without biases are a pair; this network has"
+                f" {what}: take --format npz"
+            )
+        pair = zip(PAIR, reversed(weights.arrays), strict=True)
+        return _write_folder(
+            out, {name: _bytes_of(np.save, np.ascontiguousarray(W.T)) for name, W in pair}
         )
-    named: dict[str, Any] = {f"W{layer}": W for layer, W in zip(layers, matrices, strict=True)}
-    named |= {f"b{layer}": b for layer, b in zip(layers, biases, strict=False)}
-    if format == "npz":
-        named |= dict(zip(_INPUT_MAP, weights.input_map or (), strict=False))
-        content = io.BytesIO()
-        np.savez(content, **named)
-        return _write_file(out, ".npz", content.getvalue())
     if format == "mat":
         from scipy.io import savemat
 
-        theirs = to_matlab(weights, image_shape, classes)
         thetas = {}
-        for layer in layers:
-            W = theirs.arrays[(layer - 1) * (2 if weights.bias else 1)]
-            b = theirs.arrays[2 * layer - 1] if weights.bias else np.zeros(W.shape[1], W.dtype)
-            thetas[f"Theta{layer}"] = np.vstack([b, W]).T
-        content = io.BytesIO()
-        savemat(content, thetas)
-        return _write_file(out, ".mat", content.getvalue())
+        theirs = from_matlab(weights, image_shape, classes, undo=True)
+        for layer, (W, b) in enumerate(theirs.layers, 1):
+            first = np.zeros(W.shape[1], W.dtype) if b is None else b
+            thetas[f"Theta{layer}"] = np.vstack([first, W]).T
+        return _write_file(out, ".mat", _bytes_of(savemat, thetas))
+    named = {f"W{layer}": W for layer, (W, _) in layers}
+    named |= {f"b{layer}": b for layer, (_, b) in layers if b is not None}
+    if format == "npz":
+        named |= dict(zip(_INPUT_MAP, weights.input_map or (), strict=False))
+        return _write_file(out, ".npz", _bytes_of(np.savez, **named))
     files = {}
-    if format == "npy-pair":
-        for name, W in zip(PAIR, reversed(matrices), strict=True):
-            content = io.BytesIO()
-            np.save(content, np.ascontiguousarray(W.T))
-            files[name] = content.getvalue()
-    else:
-        for name, array in named.items():
-            # so many digits that the very same number is read again
-            digits = "%.9g" if array.dtype == np.float32 else "%.17g"
-            text = io.StringIO()
-            np.savetxt(text, np.atleast_2d(array), fmt=digits, delimiter=",")
-            files[f"{name}.csv"] = text.getvalue().encode()
+    for name, array in named.items():
+        # so many digits that the very same number is read again
+        digits = "%.9g" if array.dtype == np.float32 else "%.17g"
+        table = np.atleast_2d(array)
+        files[f"{name}.csv"] = _bytes_of(np.savetxt, table, fmt=digits, delimiter=",")
     return _write_folder(out, files)
+
+
+def _bytes_of(save: Callable[..., None], *things: Any, **named: Any) -> bytes:
+    content = io.BytesIO()
+    save(content, *things, **named)
+    return content.getvalue()
 
 
 def contents(weights: Weights, format: str) -> str:
     """Return in a line what `write_weights` writes."""
-    sizes = weights.sizes
-    shapes = list(pairwise(sizes))
+    shapes = list(enumerate(pairwise(weights.sizes), 1))
     if format == "npy-pair":
         pair = zip(PAIR, reversed(shapes), strict=False)
-        return ", ".join(f"{name} ({units}, {inputs})" for name, (inputs, units) in pair)
+        return ", ".join(f"{name} ({units}, {inputs})" for name, (_, (inputs, units)) in pair)
     if format == "mat":
-        thetas = [
-            f"Theta{i} ({units}, 1 + {inputs})" for i, (inputs, units) in enumerate(shapes, 1)
-        ]
+        thetas = [f"Theta{i} ({units}, 1 + {inputs})" for i, (inputs, units) in shapes]
         return f"{', '.join(thetas)}; images column by column, the digit 0 as class 10"
     layers = [
         f"W{i} ({inputs}, {units})" + (f", b{i} ({units})" if weights.bias else "")
-        for i, (inputs, units) in enumerate(shapes, 1)
+        for i, (inputs, units) in shapes
     ]
     return ", ".join([*layers, *(_INPUT_MAP if format == "npz" else ())])
 

@@ -206,7 +206,7 @@ def test_a_tampered_cache_is_mended(serve, tmp_path):
 def test_names_that_never_resolve_are_given_up(serve, tmp_path, monkeypatch):
     serve("good")
     released = threading.Event()
-    monkeypatch.setattr(mnist, "_get", lambda url, sink: released.wait(20))
+    monkeypatch.setattr(mnist, "_parts", lambda url: iter([released.wait(20)]))
     started = time.monotonic()
     data = load("auto")
     released.set()

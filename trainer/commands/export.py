@@ -43,7 +43,7 @@ def run(
     trained = TrainedRun(path, "cpu")
     model = trained.model
     scale, shift = (trained.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
-    weights = Weights(model.get_weights(), model.spec.bias, "", input_map=(scale, shift))
+    weights = Weights(model.get_weights(), model.spec.bias, input_map=(scale, shift))
     out = Path(_DEFAULTS[format]) if out is None else out.expanduser()
     files = write_weights(
         weights, format, out, image_shape=trained.image_shape, classes=trained.classes

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 import sys
 import zlib
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import KW_ONLY, dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from .. import array_files
-from ..array_files import one_line
+from ..array_files import ArrayFileError, FileError, cause
 
 Samples = tuple[np.ndarray, np.ndarray]
 Label = int | str
@@ -22,11 +23,8 @@ _LONGEST_LABEL = 64  # NumPy takes as much room for every label as for the longe
 WORD_WANTED = f"a whole number or 1 to {_LONGEST_LABEL} printable letters are wanted"
 
 
-class DataError(ValueError):
+class DataError(FileError):
     """Data that cannot be had or used; the message is one line, fit to be shown as it is."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
 
 
 class Scale(NamedTuple):
@@ -88,13 +86,18 @@ class Dataset:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a reader found: one or two parts, labels (int64 or text) not yet coded."""
+    """What a reader found: one or two parts, labels (int64 or text) not yet coded.
+
+    A reader takes the path of a file or folder and returns one of these, or raises an error that
+    names the file, the place in it, what was found there and what was wanted.
+    """
 
     name: str
     kind: str
     source: str
     train: Samples
     test: Samples | None = None
+    _: KW_ONLY
     image_shape: tuple[int, int] | None = None
     pixel_range: tuple[float, float] = (0.0, 255.0)
     note: str = ""
@@ -105,30 +108,30 @@ class Source:
         return self.train if self.test is None else self.test
 
 
-parsing = partial(array_files.parsing, wrong=DataError)
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what a reader stumbles over into a DataError that names the file."""
+    try:
+        yield
+    except ArrayFileError as error:
+        raise DataError(str(error)) from error
+    except (OSError, MemoryError) as error:
+        raise DataError(f"{getattr(error, 'filename', None) or path}: {cause(error)}") from error
+
+
+def check_names(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
+    """Raise a DataError for the first array that is wanted and was not found in a file."""
+    for name in wanted:
+        if name not in found:
+            there = ", ".join(found) or "nothing"
+            raise DataError(f"{path}: no array {name}; {there} found, {', '.join(wanted)} wanted")
 
 
 def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, int] | None]:
     """Check an array of samples and flatten each.
 
-    Parameters
-    ----------
-    array : numpy.ndarray
-        (n, features), (n, h, w) or (n, h, w, 1) of any integer or float dtype.
-    where : str
-        File and array, for messages.
-
-    Returns
-    -------
-    features : numpy.ndarray
-        (n, features), uint8 or float32, C-contiguous.
-    image_shape : tuple of int or None
-        (h, w) where the array has it.
-
-    Raises
-    ------
-    DataError
-        Wrong dimensions or dtype, no samples, integers outside 0…255, non-finite values.
+    It may be (n, features), (n, h, w) or (n, h, w, 1), of integers 0…255 or finite floats; it
+    becomes (n, features), uint8 or float32 and C-contiguous, beside (h, w) where it has that.
     """
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
@@ -164,26 +167,9 @@ def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, i
 
 
 def as_labels(array: np.ndarray, samples: int, where: str) -> np.ndarray:
-    """Check an array of labels, one a sample.
+    """Check an array of labels, one a sample, and return them as (n,) int64 or text.
 
-    Parameters
-    ----------
-    array : numpy.ndarray
-        (n,), (n, 1) or (1, n), integers in any real dtype, or text.
-    samples : int
-        How many are wanted.
-    where : str
-        File and array, for messages.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n,) int64 or text.
-
-    Raises
-    ------
-    DataError
-        Wrong dimensions, a count that disagrees, labels that are neither integers nor text.
+    It may be (n,), (n, 1) or (1, n), of integers in any real dtype, or text.
     """
     if array.ndim != 1 and not (array.ndim == 2 and 1 in array.shape):
         raise DataError(f"{where} has shape {array.shape}; one label a sample is wanted")
@@ -242,27 +228,7 @@ def named_classes(labels: np.ndarray) -> bool:
 
 
 def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> np.ndarray:
-    """Replace each label by its place among the classes.
-
-    Parameters
-    ----------
-    labels : numpy.ndarray
-        (n,) int64 or text.
-    classes : tuple of int or str
-        The known labels.
-    where : str
-        Where the labels come from, for the message.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n,) int64.
-
-    Raises
-    ------
-    DataError
-        A label that is not among the classes.
-    """
+    """Replace each label, an int64 or text, by its place among the classes."""
     if any(isinstance(label, str) for label in classes):
         labels = labels.astype(str)
     elif labels.dtype.kind == "U" and not named_classes(labels):
@@ -271,7 +237,7 @@ def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> n
     found, inverse = np.unique(labels, return_inverse=True)
     for label in found.tolist():
         if label not in codes:
-            known = ", ".join(str(known) for known in classes)
+            known = ", ".join(map(str, classes))
             raise DataError(f"{where}: label {label!r} is none of the classes {known}")
     return np.array([codes[label] for label in found.tolist()], dtype=np.int64)[inverse]
 
@@ -279,63 +245,44 @@ def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> n
 def build(first: Source, other: Source | None = None) -> Dataset:
     """Make the data set of one source, or of one to train on and another to test on.
 
-    Parameters
-    ----------
-    first : Source
-        Trains; without a test part and without `other` it is split 80/20, with a fixed seed.
-    other : Source, optional
-        Tests: with its test part if it has one, else with all of it.
-
-    Returns
-    -------
-    Dataset
-
-    Raises
-    ------
-    DataError
-        Too few samples to split, or features, values or labels that do not go together.
+    Without a test part and without another source the first is split 80/20, with a fixed seed; of
+    another the test part tests if it has one, else all of it.
     """
     where = f"{first.source} (test)" if other is None else other.source
-    if other is not None:
-        (train_x, train_y), (test_x, test_y) = first.train, other.evaluation_part
-    elif first.test is not None:
-        (train_x, train_y), (test_x, test_y) = first.train, first.test
-    else:
-        (train_x, train_y), (test_x, test_y) = split(first.train, first.source)
+    train, test = first.train, first.test if other is None else other.evaluation_part
+    if test is None:
+        train, test = split(first.train, first.source)
+    (train_x, train_y), (test_x, test_y) = train, test
 
     if train_x.shape[1] != test_x.shape[1]:
         raise DataError(
             f"{first.source} has {train_x.shape[1]} features a sample, "
             f"but {where} has {test_x.shape[1]}"
         )
-    image_shape = first.image_shape
-    if other is not None and other.image_shape is not None:
-        image_shape = image_shape or other.image_shape
-        if image_shape != other.image_shape:
-            raise DataError(
-                f"{first.source} has images of shape {image_shape}, "
-                f"but {where} of {other.image_shape}"
-            )
+    shapes = [source.image_shape for source in (first, other or first) if source.image_shape]
+    if shapes and shapes[0] != shapes[-1]:
+        raise DataError(
+            f"{first.source} has images of shape {shapes[0]}, but {where} of {shapes[1]}"
+        )
     if train_x.dtype == np.uint8:
         value_range = first.pixel_range
     else:
         value_range = (float(train_x.min()), float(train_x.max()))
     test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
 
-    if named_classes(train_y) or named_classes(test_y):
-        for labels, origin in ((train_y, first.source), (test_y, where)):
-            if labels.dtype.kind != "U":
-                raise DataError(
-                    f"{origin} has integer labels, the other part names: "
-                    f"{first.source} and {where} do not go together"
-                )
-        classes = tuple(sorted({*train_y.tolist(), *test_y.tolist()}))
-    else:
-        labels = np.concatenate([train_y.astype(np.int64), test_y.astype(np.int64)])
-        classes = tuple(np.unique(labels).tolist())
+    named = named_classes(train_y) or named_classes(test_y)
+    for labels, origin in ((train_y, first.source), (test_y, where)):
+        if named and labels.dtype.kind != "U":
+            raise DataError(
+                f"{origin} has integer labels, the other part names: "
+                f"{first.source} and {where} do not go together"
+            )
+    kind = np.str_ if named else np.int64
+    labels = np.concatenate([train_y.astype(kind), test_y.astype(kind)])
+    classes = tuple(np.unique(labels).tolist())
 
     note = first.note
-    if other is None and first.test is None and first.kind != "digits":
+    if other is None and first.test is None:
         note = f"{first.source} has no test part: a fifth of it tests and does not train"
     return Dataset(
         name=first.name,
@@ -343,7 +290,7 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         train_y=code_labels(train_y, classes, first.source),
         test_x=np.ascontiguousarray(test_x),
         test_y=code_labels(test_y, classes, where),
-        image_shape=image_shape or square(train_x.shape[1]),
+        image_shape=shapes[0] if shapes else square(train_x.shape[1]),
         classes=classes,
         value_range=value_range,
         kind=first.kind,
@@ -360,26 +307,9 @@ def square(features: int) -> tuple[int, int] | None:
 
 
 def split(samples: Samples, where: str, tests: int | None = None) -> tuple[Samples, Samples]:
-    """Split samples with a fixed seed, the classes in proportion where they suffice.
+    """Split samples, shuffled with a fixed seed, the classes in proportion where they suffice.
 
-    Parameters
-    ----------
-    samples : tuple of numpy.ndarray
-        x (n, features) and y (n,).
-    where : str
-        Where they come from, for the message.
-    tests : int, optional
-        How many go to the second part; a fifth of them if not given.
-
-    Returns
-    -------
-    train, test : tuple of numpy.ndarray
-        Shuffled.
-
-    Raises
-    ------
-    DataError
-        Fewer than two samples.
+    The second part gets so many tests, or a fifth if their number is not given.
     """
     from sklearn.model_selection import train_test_split
 
@@ -436,19 +366,8 @@ def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:
 def on_scale(x: np.ndarray, scale: Scale, trained: str, where: str) -> np.ndarray:
     """Return values in the training values' dtype, if they are on the same scale.
 
-    Parameters
-    ----------
-    x : numpy.ndarray
-        (n, features), uint8 or float32.
-    scale : Scale
-        The training values'.
-    trained, where : str
-        Where the training values and these come from, for the message.
-
-    Raises
-    ------
-    DataError
-        They are not, as 0…1 is not where 0…255 was trained on.
+    They are not, as 0…1 is not where 0…255 was trained on: DataError. What was trained on and
+    where these values come from is said there.
     """
     if scale.dtype == str(x.dtype) == "float32":
         return x

@@ -17,16 +17,9 @@ _INNER = slice(4, 24)
 def cut(source: Source) -> Source:
     """Cut MNIST's images to their central 20×20, and keep 500 of each class to train on.
 
-    Parameters
-    ----------
-    source : Source
-
-    Returns
-    -------
-    Source
-        Of each class the first 500 training images, in their order, and all test images. MNIST's
-        digits were drawn into 20×20 pixels before they were centred in 28×28. What holds no
-        images of 28×28, such as the exercise's own file, is returned as it is.
+    Of each class they are the first 500, in their order; all test images are kept. MNIST's digits
+    were drawn into 20×20 pixels before they were centred in 28×28. What holds no images of 28×28,
+    such as the exercise's own file, is returned as it is.
     """
     if (source.image_shape or square(source.train[0].shape[1])) != _WHOLE:
         return source

@@ -27,20 +27,7 @@ def is_idx_folder(folder: Path) -> bool:
 def read_folder(folder: Path, only: Collection[str] | None = None) -> Source:
     """Read a folder with MNIST's file names; one pair alone, training or test, is all there is.
 
-    Parameters
-    ----------
-    folder : Path
-    only : collection of str, optional
-        The names of the files to read, whatever else is there.
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    DataError
-        A missing half of a pair, a bad file, counts or shapes that disagree.
+    With the names of some files only these are read, whatever else is there.
     """
     files: dict[tuple[str, str], Path] = {}
     # In reverse, so that of a file and its .gz the file itself is taken.
@@ -66,58 +53,17 @@ def read_folder(folder: Path, only: Collection[str] | None = None) -> Source:
         raise DataError(
             f"{folder}: training images have shape {shapes[0]}, test images {shapes[1]}"
         )
-    return Source(
-        name=folder.name,
-        kind="idx",
-        source=str(folder),
-        train=parts[0],
-        test=parts[1] if len(parts) == 2 else None,
-        image_shape=shapes[0],
-    )
+    return Source(folder.name, "idx", str(folder), *parts, image_shape=shapes[0])
 
 
 def read_images(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
-    """Read an IDX image file.
-
-    Parameters
-    ----------
-    path : Path
-        Magic 0x00000803, gzipped or not.
-
-    Returns
-    -------
-    x : numpy.ndarray
-        (n, rows·columns) uint8.
-    shape : tuple of int
-        (rows, columns).
-
-    Raises
-    ------
-    DataError
-        Anything but a whole and honest file.
-    """
+    """Read images, (n, rows·columns) uint8, and their shape (rows, columns)."""
     content, (count, rows, columns) = _read(path, 0x00000803)
     return content.reshape(count, rows * columns), (rows, columns)
 
 
 def read_labels(path: Path) -> np.ndarray:
-    """Read an IDX label file.
-
-    Parameters
-    ----------
-    path : Path
-        Magic 0x00000801, gzipped or not.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n,) int64.
-
-    Raises
-    ------
-    DataError
-        Anything but a whole and honest file.
-    """
+    """Read labels, (n,) int64."""
     return _read(path, 0x00000801)[0].astype(np.int64)
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .dataset import DataError, Samples, Source, parsing
+from ..array_files import parsing
+from .dataset import DataError, Samples, Source, reading
 
 _MOST_PIXELS = 64_000_000
 _DEFLATED = 8 * 1032  # pixels of a bit each that a byte of zlib's can at most stand for
@@ -23,72 +24,45 @@ _MARGINLESS = 20  # pixels a side up to which digits fill their frame
 
 
 def read_folder(folder: Path) -> Source:
-    """Read a folder with one sub-folder of equally large images a class.
+    """Read a folder with one sub-folder of equally large images a class, or train and test of such.
 
-    Parameters
-    ----------
-    folder : Path
-        Or one whose two sub-folders ``train`` and ``test`` are such folders. Hidden files and
-        folders are skipped, as are files beside the sub-folders.
-
-    Returns
-    -------
-    Source
-        Labels are the sub-folders' names. The order is shuffled with a fixed seed: class by class,
-        a network trained in file order would forget all but the last.
-
-    Raises
-    ------
-    DataError
-        An unreadable image, one of another size than the first, a sub-folder without images.
+    Hidden files and folders are skipped, as are files beside the sub-folders, whose names are the
+    labels. The order is shuffled with a fixed seed: class by class, a network trained in file
+    order would forget all but the last.
     """
-    parts = {entry.name.lower(): entry for entry in _visible(folder) if entry.is_dir()}
-    divided = set(parts) == {"train", "test"}
-    train, shape = _read_classes(parts["train"] if divided else folder)
-    test = None
-    if divided:
-        test, test_shape = _read_classes(parts["test"])
-        if test_shape != shape:
-            raise DataError(
-                f"{folder}: {shape[1]}×{shape[0]} pixels in train, "
-                f"{test_shape[1]}×{test_shape[0]} in test"
-            )
-    return Source(
-        name=folder.name,
-        kind="images",
-        source=str(folder),
-        train=train,
-        test=test,
-        image_shape=shape,
-    )
+    names = {entry.name.lower(): entry for entry in _visible(folder) if entry.is_dir()}
+    divided = set(names) == {"train", "test"}
+    folders = [names["train"], names["test"]] if divided else [folder]
+    parts, shapes = zip(*map(_read_classes, folders), strict=True)
+    if shapes[0] != shapes[-1]:
+        raise DataError(f"{folder}: {_size(shapes[0])} pixels in train, {_size(shapes[1])} in test")
+    return Source(folder.name, "images", str(folder), *parts, image_shape=shapes[0])
 
 
 def _read_classes(folder: Path) -> tuple[Samples, tuple[int, int]]:
-    rows, labels = [], []
-    first: Path | None = None
-    shape = (0, 0)
-    for sub_folder in _visible(folder):
-        if not sub_folder.is_dir():
-            continue
+    images: list[np.ndarray] = []
+    labels, first = [], None
+    for sub_folder in filter(Path.is_dir, _visible(folder)):
         paths = _visible(sub_folder)
         if not paths:
             raise DataError(f"{sub_folder}: a class without a single image")
         for path in paths:
-            image = read_grey(path)
-            height, width = image.shape
-            if first is None:
-                first, shape = path, (height, width)
-            if (height, width) != shape:
-                raise DataError(
-                    f"{path}: {width}×{height} pixels found, {shape[1]}×{shape[0]} wanted "
-                    f"as in {first}"
-                )
-            rows.append(image.ravel())
+            first = first or path
+            images.append(read_grey(path))
             labels.append(sub_folder.name)
-    if not rows:
+            if images[-1].shape != images[0].shape:
+                found, wanted = _size(images[-1].shape), _size(images[0].shape)
+                raise DataError(f"{path}: {found} pixels found, {wanted} wanted as in {first}")
+    if not images:
         raise DataError(f"{folder}: no sub-folder of images, one a class, is in it")
-    order = np.random.default_rng(0).permutation(len(rows))
-    return (np.stack(rows)[order], np.array(labels)[order]), shape
+    order = np.random.default_rng(0).permutation(len(images))
+    x = np.stack(images).reshape(len(images), -1)
+    height, width = images[0].shape
+    return (x[order], np.array(labels)[order]), (height, width)
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return f"{shape[1]}×{shape[0]}"
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -119,7 +93,7 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: there is no such image file")
-    with parsing(path, "image"):
+    with reading(path), parsing(path, "image"):
         # An icon's frame may be larger than the icon says.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with (

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from ..array_files import cause
 from . import csv_files, digits, exercise, idx, images, mat, mnist, npz
 from .dataset import (
     DataError,
@@ -21,6 +20,7 @@ from .dataset import (
     build,
     code_labels,
     on_scale,
+    reading,
 )
 
 _NAMES = ("mnist", "digits", exercise.NAME, "auto")
@@ -131,7 +131,7 @@ def load_unlabelled(
         Bad data, another number of features, or another scale.
     """
     file = _absolute(path)
-    try:
+    with reading(file):
         suffix = file.suffix.lower() if file.is_file() and os.fspath(path) not in _NAMES else None
         if suffix == ".csv":
             x = csv_files.read_unlabelled(file, features)
@@ -139,8 +139,6 @@ def load_unlabelled(
             x, _ = idx.read_images(file)
         else:
             x, _ = _read(path).evaluation_part
-    except (OSError, MemoryError) as error:
-        raise DataError(f"{file}: {cause(error)}") from error
     return _fitting(x, features, scale, os.fspath(path))
 
 
@@ -167,7 +165,7 @@ def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = N
         name = f"{_CUT}mnist"
     if name.startswith(_CUT):
         return exercise.cut(_read(name.removeprefix(_CUT), on_progress))
-    try:
+    with reading(path):
         if name == "mnist":
             return mnist.read_mnist(on_progress)
         if name == "digits":
@@ -177,15 +175,15 @@ def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = N
         if name and path.is_dir():
             return _read_folder(path)
         if path.is_file():
-            return _read_file(path)
-        raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
-    except (OSError, MemoryError) as error:
-        raise DataError(f"{getattr(error, 'filename', None) or path}: {cause(error)}") from error
+            if path.suffix.lower() in _FILE_READERS:
+                return _FILE_READERS[path.suffix.lower()](path)
+            raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
+    raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
 
 
 def _read_auto(on_progress: mnist.Progress | None) -> Source:
     try:
-        return mnist.read_mnist_soon(on_progress)
+        return mnist.read_mnist(on_progress, soon=True)
     except (DataError, OSError) as error:
         why = str(error).split("; give a folder")[0]
         return replace(digits.read_digits(), note=f"{why}; using the 8×8 digits instead")
@@ -203,13 +201,6 @@ def _read_folder(path: Path) -> Source:
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
         f"sub-folders of images; give {_CHOICE}"
     )
-
-
-def _read_file(path: Path) -> Source:
-    reader = _FILE_READERS.get(path.suffix.lower())
-    if reader is None:
-        raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
-    return reader(path)
 
 
 def _hint(path: Path) -> str:

@@ -5,34 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..array_files import read_mat
-from .dataset import DataError, Source, as_features, as_labels, parsing, square
+from .dataset import DataError, Source, as_features, as_labels, check_names, square
 
 
 def read_file(path: Path) -> Source:
     """Read ``X`` and ``y``; square images are turned from column-major to row-major.
 
     Labels that run 1…10 are MATLAB's way to count digits: 10 becomes 0.
-
-    Parameters
-    ----------
-    path : Path
-
-    Returns
-    -------
-    Source
-        Without a test part.
-
-    Raises
-    ------
-    DataError
-        Another format, missing arrays, or arrays that do not fit.
     """
-    with parsing(path, "MATLAB 5 file"):
-        arrays = read_mat(path)
-    for name in ("X", "y"):
-        if name not in arrays:
-            found = ", ".join(arrays) or "nothing"
-            raise DataError(f"{path}: no array {name}; {found} found, X, y wanted")
+    arrays = read_mat(path)
+    check_names(path, list(arrays), ["X", "y"])
     full = {name: array for name, array in arrays.items() if array is not None and array.ndim == 2}
     for name in ("X", "y"):
         if name not in full:
@@ -44,4 +26,4 @@ def read_file(path: Path) -> Source:
         y %= 10
     if shape := square(x.shape[1]):
         x = x.reshape(-1, *shape).transpose(0, 2, 1).reshape(len(x), -1)
-    return Source(name=path.stem, kind="mat", source=str(path), train=(x, y), image_shape=shape)
+    return Source(path.stem, "mat", str(path), (x, y), image_shape=shape)

@@ -8,10 +8,8 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from ..array_files import cause
@@ -51,48 +49,40 @@ _REPORT_SECONDS = 0.1
 _ELSEWHERE = "give a folder that holds its four files (--data PATH), or --data digits"
 
 
-def read_mnist(on_progress: Progress | None = None) -> Source:
+def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> Source:
     """Read MNIST from the cache, downloading what is not there or not whole.
 
     Parameters
     ----------
     on_progress : callable, optional
         Called with the file's name, the bytes that came and the bytes to come in all.
-
-    Returns
-    -------
-    Source
+    soon : bool
+        Ask first which mirror answers, and give up when no byte comes within `TIMEOUT`.
 
     Raises
     ------
     DataError
         No mirror gave the files; says why for each.
     """
-    return _read(list(MIRRORS), on_progress)
-
-
-def read_mnist_soon(on_progress: Progress | None = None) -> Source:
-    """Read MNIST as `read_mnist` does, but give up when no byte comes within `TIMEOUT`.
-
-    Parameters
-    ----------
-    on_progress : callable, optional
-        As for `read_mnist`.
-
-    Returns
-    -------
-    Source
-
-    Raises
-    ------
-    DataError
-        It is not cached, and no mirror answers or gives the files.
-    """
-    mirrors = list(MIRRORS)
-    if not _is_cached():
+    folder, mirrors = _folder(), list(MIRRORS)
+    missing = [name for name in FILES if not _is_whole(folder / name)]
+    if missing and soon:
         answering = _first_to_answer(mirrors)
         mirrors.sort(key=lambda mirror: mirror != answering)
-    return _read(mirrors, on_progress, patient=False)
+    try:
+        for name in missing:
+            if _is_whole(folder / name):  # by now, as another process wanted it too
+                continue
+            folder.mkdir(parents=True, exist_ok=True)
+            working = _fetch(folder / name, mirrors, on_progress, soon)
+            # A dead mirror costs its timeout once, not once a file.
+            mirrors.sort(key=lambda mirror: mirror != working)
+    except OSError as error:
+        raise DataError(
+            f"MNIST cannot be kept in {folder}: {cause(error)}; make room there or name another"
+            f" folder in TRAINER_CACHE; {_ELSEWHERE}"
+        ) from error
+    return replace(idx.read_folder(folder, only=FILES), name="mnist", kind="mnist", source="mnist")
 
 
 def _folder() -> Path:
@@ -100,10 +90,6 @@ def _folder() -> Path:
 
     root = os.environ.get("TRAINER_CACHE") or pooch.os_cache("xptrainer")
     return Path(os.path.expanduser(root)) / "mnist"
-
-
-def _is_cached() -> bool:
-    return all(_is_whole(_folder() / name) for name in FILES)
 
 
 def _is_whole(file: Path) -> bool:
@@ -114,42 +100,21 @@ def _sha256(content: bytes | bytearray) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read(mirrors: list[str], on_progress: Progress | None, *, patient: bool = True) -> Source:
-    folder = _folder()
-    for name in FILES:
-        working = _fetch(name, folder, mirrors, on_progress, patient)
-        # A dead mirror costs its timeout once, not once a file.
-        mirrors.sort(key=lambda mirror: mirror != working)
-    return replace(idx.read_folder(folder, only=FILES), name="mnist", kind="mnist", source="mnist")
-
-
-def _fetch(
-    name: str, folder: Path, mirrors: list[str], on_progress: Progress | None, patient: bool
-) -> str:
-    """Download one file into the cache, whole; return the mirror that worked.
-
-    Without patience the first silence of `TIMEOUT` seconds is the last.
-    """
-    if _is_whole(folder / name):
-        return mirrors[0]
-    with _keeping(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    failures = []
+def _fetch(file: Path, mirrors: list[str], on_progress: Progress | None, soon: bool) -> str:
+    """Download one file into the cache, whole; return the mirror that worked."""
+    failures = {}
     for mirror in mirrors:
-        content = _Content(name, on_progress)
         try:
-            _get(mirror + name, content)
-            content.check()
+            content = _download(mirror, file.name, on_progress)
         except (OSError, ValueError) as error:
-            failures.append(_failure(mirror, _brief(error)))
-            if not patient and "timed out" in str(error):
+            failures[mirror] = _brief(error)
+            if soon and "timed out" in str(error):
                 break
         else:
             # Nothing is on the disk before all of it has come and is right.
-            with _keeping(folder):
-                write_whole(folder / name, bytes(content.data))
+            write_whole(file, content)
             return mirror
-    raise _no_mnist(name, failures)
+    raise _no_mnist(file.name, failures)
 
 
 def _first_to_answer(mirrors: list[str]) -> str:
@@ -159,10 +124,7 @@ def _first_to_answer(mirrors: list[str]) -> str:
 
     def probe(mirror: str) -> None:
         try:
-            _get(mirror + name, _FirstByte())
-            answers.put((mirror, "an empty answer"))
-        except _FirstByteCame:
-            answers.put((mirror, None))
+            answers.put((mirror, None if next(_parts(mirror + name), b"") else "an empty answer"))
         except Exception as error:  # in a thread of its own, where nobody else would see it
             answers.put((mirror, _brief(error)))
 
@@ -179,11 +141,11 @@ def _first_to_answer(mirrors: list[str]) -> str:
         if failure is None:
             return mirror
         failures[mirror] = failure
-    raise _no_mnist(name, [_failure(mirror, why) for mirror, why in failures.items()])
+    raise _no_mnist(name, failures)
 
 
-def _get(url: str, sink: Any) -> None:
-    """Write what a URL answers to the sink, each part as soon as it comes."""
+def _parts(url: str) -> Iterator[bytes]:
+    """Yield what a URL answers, each part as soon as it comes."""
     import requests
     import urllib3
 
@@ -192,25 +154,35 @@ def _get(url: str, sink: Any) -> None:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers=identity) as response:
             response.raise_for_status()
             while part := response.raw.read1(_CHUNK):
-                sink.write(part)
+                yield part
     except urllib3.exceptions.HTTPError as error:
         raise OSError(str(error)) from error
 
 
-@contextmanager
-def _keeping(folder: Path) -> Iterator[None]:
-    """Turn an error of the cache into one that names its folder and another choice."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"MNIST cannot be kept in {folder}: {cause(error)}; make room there or name another"
-            f" folder in TRAINER_CACHE; {_ELSEWHERE}"
-        ) from error
-
-
-def _failure(mirror: str, why: str) -> str:
-    return f"{urlsplit(mirror).netloc} ({why})"
+def _download(mirror: str, name: str, on_progress: Progress | None) -> bytearray:
+    """Return a file, reporting how much has come; ValueError where that cannot be it."""
+    size, sha256 = FILES[name]
+    content = bytearray()
+    started = reported = time.monotonic()
+    for part in _parts(mirror + name):
+        content += part
+        done, now = len(content), time.monotonic()
+        if content[:64].lstrip().startswith(b"<"):
+            raise ValueError("a web page in place of the file; a network that wants a login?")
+        if done > size:
+            raise ValueError(f"more than the {size} bytes that the file has")
+        seconds = now - started
+        if seconds > _TRIAL and done < min(size, _SLOWEST * seconds):
+            raise ValueError(f"too slow: {done:,} bytes in {seconds:.0f} s")
+        due = done == size or now - reported >= _REPORT_SECONDS
+        if due and on_progress is not None:
+            reported = now
+            on_progress(name, done, size)
+    if len(content) < size:
+        raise ValueError(f"only {len(content):,} of {size:,} bytes came")
+    if _sha256(content) != sha256:
+        raise ValueError("its bytes have the wrong SHA-256")
+    return content
 
 
 def _brief(error: BaseException) -> str:
@@ -230,46 +202,6 @@ def _brief(error: BaseException) -> str:
     return cause(error)[:120]
 
 
-def _no_mnist(name: str, failures: list[str]) -> DataError:
-    return DataError(f"MNIST cannot be downloaded: {name} from {'; '.join(failures)}; {_ELSEWHERE}")
-
-
-class _Content:
-    """Collects a file and reports how much has come; raises ValueError where it cannot be it."""
-
-    def __init__(self, name: str, on_progress: Progress | None) -> None:
-        self.data = bytearray()
-        self._name, self._on_progress = name, on_progress
-        self._size, self._sha256 = FILES[name]
-        self._started = self._reported = time.monotonic()
-
-    def write(self, part: bytes) -> None:
-        self.data += part
-        done, now = len(self.data), time.monotonic()
-        if self.data[:64].lstrip().startswith(b"<"):
-            raise ValueError("a web page in place of the file; a network that wants a login?")
-        if done > self._size:
-            raise ValueError(f"more than the {self._size} bytes that the file has")
-        seconds = now - self._started
-        if seconds > _TRIAL and done < min(self._size, _SLOWEST * seconds):
-            raise ValueError(f"too slow: {done:,} bytes in {seconds:.0f} s")
-        due = done == self._size or now - self._reported >= _REPORT_SECONDS
-        if due and self._on_progress is not None:
-            self._reported = now
-            self._on_progress(self._name, done, self._size)
-
-    def check(self) -> None:
-        """Raise ValueError unless it is the file."""
-        if len(self.data) < self._size:
-            raise ValueError(f"only {len(self.data):,} of {self._size:,} bytes came")
-        if _sha256(self.data) != self._sha256:
-            raise ValueError("its bytes have the wrong SHA-256")
-
-
-class _FirstByteCame(Exception):
-    pass
-
-
-class _FirstByte:
-    def write(self, chunk: bytes) -> None:
-        raise _FirstByteCame
+def _no_mnist(name: str, failures: dict[str, str]) -> DataError:
+    mirrors = "; ".join(f"{urlsplit(mirror).netloc} ({why})" for mirror, why in failures.items())
+    return DataError(f"MNIST cannot be downloaded: {name} from {mirrors}; {_ELSEWHERE}")

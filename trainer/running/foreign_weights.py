@@ -46,13 +46,7 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
 
 
 def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
-    """Return a recipe by name, or None if none is named and the file says as much itself.
-
-    Raises
-    ------
-    UsageError
-        If there is no such recipe, or one is needed.
-    """
+    """Return a recipe by name; None if none is named and the file says as much itself."""
     if name is None:
         if len(files) == 1 and _is_ours(files[0]):
             return None
@@ -79,14 +73,10 @@ def network_of(
 
     Parameters
     ----------
-    files : sequence of Path
+    files, transposed : sequence of Path, bool, optional
         As `read_weights` takes them.
     recipe : Recipe or None
         Says all that the files do not; None for a file that `train` wrote.
-    dataset : Dataset
-    backend : Backend
-    transposed : bool, optional
-        As `read_weights` takes it.
     dtype : {"float32", "float64"}, optional
         The files' own if not given.
     seed : int
@@ -96,11 +86,8 @@ def network_of(
 
     Returns
     -------
-    model : MLP
-    recipe : Recipe
-        With the network's own settings.
-    dataset : Dataset
-        With all the network's classes.
+    model, recipe, dataset : MLP, Recipe, Dataset
+        With the network's own settings, and with all its classes.
 
     Raises
     ------
