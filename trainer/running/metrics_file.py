@@ -15,12 +15,12 @@ from ..files import append, read_plain, synchronize, write_whole
 
 FILE = "metrics.jsonl"
 COPY = ".metrics.jsonl"
-MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 
+_MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
 _PARTS = ("test", "validation", "train")
-# what reading a line that is no epoch raises
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+# what reading a file of JSON raises that is damaged or another's
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,7 @@ class Tally:
     def of(cls, state: dict[str, Any]) -> Tally:
         """Read the tally of a checkpoint's state; those of older versions hold all epochs.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError, AttributeError
-            If it is none.
+        Raise one of `UNREADABLE` if it is none.
         """
         if "history" in state:
             tally = cls()
@@ -101,24 +98,13 @@ class Tally:
 
 
 class MetricsFile:
-    """A run's metrics.jsonl, to which lines are only added, and a copy of it beside it.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+    """A run's metrics.jsonl, to which lines are only added, and a copy of it beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.copy = folder / FILE, folder / COPY
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all epochs; a last line that was not written whole is omitted.
-
-        Raises
-        ------
-        OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError
-            If it is not there, or damaged.
-        """
+        """Read all epochs but a last one that is not whole; `UNREADABLE` if that cannot be."""
         return list(_epochs(read_plain(self.path).splitlines(keepends=True)))
 
     def add(self, metrics: dict[str, Any]) -> None:
@@ -134,42 +120,42 @@ class MetricsFile:
         if self.copy.exists():
             synchronize(self.copy)
 
-    def restore(self, state: dict[str, Any] | None) -> tuple[Tally, str]:
-        """Restore both files to what they held at a checkpoint; without one, remove them.
-
-        Parameters
-        ----------
-        state : dict or None
-            The checkpoint's.
+    def restore(
+        self, tally: Tally, history: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[Tally, str]:
+        """Restore both files to the epochs of a tally, which may be known from a `history`.
 
         Returns
         -------
         tally : Tally
-            The checkpoint's, of the lines that there are now.
+            Of the lines that there are now.
         fault : str
-            What was wrong with metrics.jsonl, or empty; later lines than the checkpoint's are not.
+            What was wrong with metrics.jsonl, or empty; later lines than the tally's are not.
         """
         files = self.path, self.copy
-        tally = Tally() if state is None else Tally.of(state)
-        if state is None or not tally.epochs:
-            for file in files:
-                file.unlink(missing_ok=True)
+        if not tally.epochs:
+            for path in files:
+                path.unlink(missing_ok=True)
             return Tally(), ""
-        found = [_starts_with(file, tally) for file in files]
-        if "history" in state:
-            whole = b"".join(map(_line, state["history"]))
+        found = [_starts_with(path, tally) for path in files]
+        if history is not None:
+            whole = b"".join(map(_line, history))
         elif any(found):
-            with files[found.index(True)].open("rb") as lines:
-                whole = lines.read(tally.size)
+            with files[found.index(True)].open("rb") as file:
+                whole = file.read(tally.size)
         else:
-            whole = self._left(tally.epochs)
+            lines: list[bytes] = []  # the first ones that can be read
+            with suppress(*UNREADABLE):
+                read = read_plain(self.path).splitlines(keepends=True)[: tally.epochs]
+                lines.extend(map(_line, _epochs(read)))
+            whole = b"".join(lines)
             tally = replace(tally, size=len(whole), crc32=zlib.crc32(whole))
-        for file, is_whole in zip(files, found, strict=True):
+        for path, is_whole in zip(files, found, strict=True):
             if not is_whole:
-                write_whole(file, whole)
-            elif file.stat().st_size > tally.size:
-                os.truncate(file, tally.size)
-        if not any(found) and "history" not in state:
+                write_whole(path, whole)
+            elif path.stat().st_size > tally.size:
+                os.truncate(path, tally.size)
+        if not any(found) and history is None:
             left = whole.count(b"\n")
             return tally, (
                 f"was damaged, and so was its copy: the numbers of {left:,} of {tally.epochs:,}"
@@ -177,13 +163,10 @@ class MetricsFile:
             )
         return tally, "" if found[0] else "was damaged: mended"
 
-    def _left(self, epochs: int) -> bytes:
-        """Return the first lines of metrics.jsonl that can be read, at most so many epochs."""
-        lines: list[bytes] = []
-        with suppress(*_UNREADABLE):
-            read = read_plain(self.path).splitlines(keepends=True)[:epochs]
-            lines.extend(map(_line, _epochs(read)))
-        return b"".join(lines)
+
+def fault(error: BaseException) -> str:
+    """Return in words what is wrong with a file whose reading raised this."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _line(metrics: dict[str, Any]) -> bytes:
@@ -216,17 +199,15 @@ def _starts_with(file: Path, tally: Tally) -> bool:
 
 
 def check_epoch(epoch: Any) -> None:
-    """Raise KeyError, TypeError, ValueError or AttributeError unless this is an epoch's metrics."""
-    accuracies = [epoch.get(f"{part}_accuracy") for part in _PARTS]
-    if not isinstance(epoch["epoch"], int) or not all(
-        isinstance(number, int | float)
-        for number in (epoch["train_loss"], *accuracies)
-        if number is not None
-    ):
+    """Raise one of `UNREADABLE` unless this is an epoch's metrics."""
+    numbers = [epoch["train_loss"], *(epoch.get(f"{part}_accuracy") for part in _PARTS)]
+    if not all(isinstance(number, int | float | None) for number in numbers):
         raise TypeError("no numbers")
+    if not isinstance(epoch["epoch"], int):
+        raise TypeError("no number of an epoch")
 
 
 def check_seconds(*numbers: Any) -> None:
     """Raise TypeError or ValueError unless so many seconds can have passed."""
-    if not all(0 <= number < MOST_SECONDS for number in numbers):
+    if not all(0 <= number < _MOST_SECONDS for number in numbers):
         raise ValueError("it has seconds that cannot be")

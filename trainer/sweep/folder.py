@@ -13,6 +13,7 @@ from typing import Any
 
 from ..files import append, read_plain, write_whole
 from ..recipes import recorded
+from ..running.metrics_file import UNREADABLE, fault
 from ..running.run_folder import Run, RunError, claim
 from .outcomes import DIVERGED, DONE, Outcome
 from .plan import Plan, Trial
@@ -29,8 +30,6 @@ _COLUMNS = (
     "seconds",
     "status",
 )
-# what a config that is none makes of its reader
-_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 class SweepFolder:
@@ -118,9 +117,8 @@ class SweepFolder:
                 f"--resume {path}: no sweep is there; expected a folder that `sweep` wrote, such"
                 " as sweeps/s1"
             ) from error
-        except _UNREADABLE as error:
-            cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise RunError(f"{file}: not a sweep's config ({cause})") from error
+        except UNREADABLE as error:
+            raise RunError(f"{file}: not a sweep's config ({fault(error)})") from error
         run = Run(path, config, claim(path))
         folder = cls(path, config, plan, run.close)
         try:
