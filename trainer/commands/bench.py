@@ -14,19 +14,8 @@ from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, select
 
-from .. import __version__, display
-from ..benchmarking import (
-    BATCH_SIZES,
-    HIDDEN,
-    LEAST_ROUNDS,
-    MOST_ROUNDS,
-    RECIPE,
-    DevicesDisagree,
-    Measurement,
-    benchmark,
-    check,
-    conclude,
-)
+from .. import __version__, benchmarking, display
+from ..benchmarking import LEAST_ROUNDS, MOST_ROUNDS, RECIPE, DevicesDisagree, Measurement
 from ..data import Dataset, load
 from ..files import write_whole
 from ..running.usage import UsageError
@@ -40,8 +29,8 @@ def run(
     *,
     device: str = "all",
     data: str = "auto",
-    hidden: str = ",".join(map(str, HIDDEN)),
-    batch_size: str = ",".join(map(str, BATCH_SIZES)),
+    hidden: str = ",".join(map(str, benchmarking.HIDDEN)),
+    batch_size: str = ",".join(map(str, benchmarking.BATCH_SIZES)),
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 60.0,
     out: Path = Path("bench.png"),
     as_json: Annotated[Flag, Parameter("--json")] = False,
@@ -98,10 +87,9 @@ def run(
         medians: dict[tuple[str, int, int], Measurement] = {}
         difference, interrupted = None, False
         try:
-            difference = check(backends, dataset, batch_sizes=batch_sizes, hidden=widths)
-            for m in benchmark(
-                backends, dataset, batch_sizes=batch_sizes, hidden=widths, seconds=seconds
-            ):
+            tried = {"batch_sizes": batch_sizes, "hidden": widths}
+            difference = benchmarking.check(backends, dataset, **tried)
+            for m in benchmarking.benchmark(backends, dataset, **tried, seconds=seconds):
                 medians[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)
         except (DevicesDisagree, Diverged) as error:
@@ -112,7 +100,7 @@ def run(
             interrupted = True
         measurements = list(medians.values())
         rounds = min((m.rounds for m in measurements), default=0)
-        sentence = conclude(measurements, missing)
+        sentence = benchmarking.conclude(measurements, missing)
         figure = rounds >= LEAST_ROUNDS
         if figure:
             _draw(out, measurements, sentence, machine, dataset)

@@ -48,28 +48,29 @@ def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list
     exit code after such an end.
     """
     code: list[int] = []
-
-    def tell(why: str, *, is_settled: bool = True) -> None:
-        recorder.rescue(is_settled=is_settled)
-        display.error(f"{why}. {recorder.stopped_in(where())}")
-
+    is_settled = True
     try:
         yield code
+        return
     except KeyboardInterrupt:  # a second Ctrl-C, amid anything
         code.append(130)
-        tell("stopped at once by a second Ctrl-C", is_settled=False)
+        is_settled, why = False, "stopped at once by a second Ctrl-C"
     except OSError as error:
         code.append(1)
+        why = f"{error.filename or 'stdout'}: {error.strerror or error}"
         if error.filename is None:
             display.abandon_stdout()
-        tell(f"{error.filename or 'stdout'}: {error.strerror or error}")
     except MemoryError as error:
         code.append(1)
-        tell(f"this does not fit into memory ({memory_shortage(error)})")
+        why = f"this does not fit into memory ({memory_shortage(error)})"
     except Exception as error:
         failure = device_failure(error)
         if failure is None:
-            tell("the program failed")
+            recorder.rescue(is_settled=True)
+            display.error(f"the program failed. {recorder.stopped_in(where())}")
             raise
         code.append(1)
-        tell(failure, is_settled=False)
+        is_settled, why = False, failure
+    # outside, where what the error held of memory is free again
+    recorder.rescue(is_settled=is_settled)
+    display.error(f"{why}. {recorder.stopped_in(where())}")

@@ -13,7 +13,7 @@ from ..running.foreign_weights import describe_input_map, files_of, open_weights
 from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
-from .options import Device, Json, RunOut, TestData
+from .options import Device, Json, RunOut
 from .words import network_words
 
 
@@ -21,7 +21,7 @@ def run(
     *paths: Annotated[Path, Parameter("FILES")],
     recipe: str | None = None,
     data: str | None = None,
-    test_data: TestData = None,
+    test_data: str | None = None,
     transposed: Annotated[bool | None, Parameter(show_default=False)] = None,
     out: RunOut = None,
     device: Device = "auto",
@@ -43,6 +43,8 @@ def run(
         What the units compute and how inputs are scaled, see the command recipes.
     data
         What the weights are for, as train takes it. [default: the recipe's]
+    test_data
+        Test on this instead of a part of --data; same kinds.
     transposed
         Whether a row is a unit, as in the lessons. Found out, where shapes tell.
     """

@@ -63,9 +63,6 @@ LabelledData = Annotated[
     str | None,
     Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
 ]
-TestData = Annotated[
-    str | None, Parameter(help="Test on this instead of a part of --data; same kinds.")
-]
 RunOut = Annotated[
     Path | None,
     Parameter(help="The run's folder, new or empty. [default: the next free name under runs/]"),

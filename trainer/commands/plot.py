@@ -76,9 +76,7 @@ def _labels(runs: Sequence[Run]) -> list[str]:
         implied = [{} if recipe is None else recipe.settings() for recipe in recipes]
         pairs = list(zip(settings, implied, strict=True))
         differing = [k for k in differing if any(own.get(k) != by.get(k) for own, by in pairs)]
-    labels = [
-        ", ".join(setting_words(name, part.get(name)) for name in differing) for part in settings
-    ]
+    labels = [", ".join(setting_words(k, part.get(k)) for k in differing) for part in settings]
     folders = [folder.path.resolve().name for folder in runs]
     if len(set(folders)) < len(runs):
         folders = [str(folder.path) for folder in runs]

@@ -17,7 +17,7 @@ from cyclopts import Group, Parameter
 
 from backends import Backend, BackendUnavailable
 
-from .. import __version__, display
+from .. import __version__, display, sweep
 from ..data import Dataset, hold_out
 from ..data.dataset import Samples
 from ..files import write_whole
@@ -26,20 +26,7 @@ from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.starting import data_of
 from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
-from ..sweep import (
-    FIGURE,
-    MOST_RUNS,
-    Plan,
-    Standing,
-    SweepFolder,
-    Workers,
-    as_text,
-    divide_cores,
-    estimate,
-    rank,
-    sweep,
-    values_of,
-)
+from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
 from .figure_files import open_windows
 from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
 from .words import count, device_words, samples_words
@@ -156,7 +143,7 @@ def _values(options: dict[str, str], seeds: int | None) -> dict[str, tuple[Any, 
             )
         options = options | {"seed": f"0:{seeds - 1}:1"}
     with usage_errors(say=str):
-        return {name: values_of(name, text) for name, text in options.items()}
+        return {name: sweep.values_of(name, text) for name, text in options.items()}
 
 
 def _plan(recipe: Recipe, values: dict[str, tuple[Any, ...]], dataset: Dataset) -> Plan:
@@ -166,10 +153,10 @@ def _plan(recipe: Recipe, values: dict[str, tuple[Any, ...]], dataset: Dataset) 
         grid={k: v for k, v in values.items() if len(v) > 1 and k != "seed"},
         seeds=values.get("seed", (0,)),
     )
-    if len(plan) > MOST_RUNS:
+    if len(plan) > sweep.MOST_RUNS:
         raise UsageError(
-            f"{_product(plan)} = {len(plan):,} runs; expected {MOST_RUNS:,} at most: give fewer"
-            " values, or sweep the options one after the other"
+            f"{_product(plan)} = {len(plan):,} runs; expected {sweep.MOST_RUNS:,} at most: give"
+            " fewer values, or sweep the options one after the other"
         )
     with usage_errors():
         plan.check(dataset)
@@ -188,29 +175,19 @@ def _sweep(
     plan, path = folder.plan, folder.path
     by = "validation_accuracy" if held_out else "test_accuracy"
     trials = folder.left()
-    workers = divide_cores(len(trials), device=backend.name, jobs=jobs)
+    workers = sweep.divide_cores(len(trials), device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
+    about = {"sweep_folder": str(path), "runs": len(plan), "ranked_by": by}
     interrupted, broken = False, ""
     try:
         view.preparing()
-        seconds = estimate(plan, trials, dataset, backend)
+        seconds = sweep.estimate(plan, trials, dataset, backend)
         facts = _facts(folder, backend, workers, len(trials), seconds)
         if backend.name != "cpu" and not workers.cluster:
             view.note(f"{backend.name} takes one run after the other")
-        view.start(
-            facts,
-            folder.config
-            | {
-                "sweep_folder": str(path),
-                "runs": len(plan),
-                "finished": len(folder.outcomes),
-                "jobs": workers.jobs,
-                "threads": workers.threads,
-                "estimated_seconds": seconds,
-                "ranked_by": by,
-            },
-        )
-        outcomes = sweep(
+        event = folder.config | about | {"finished": len(folder.outcomes), "jobs": workers.jobs}
+        view.start(facts, event | {"threads": workers.threads, "estimated_seconds": seconds})
+        outcomes = sweep.sweep(
             plan, trials, dataset, workers=workers, held_out=held_out, device=backend.name
         )
         with _hushed(), closing(outcomes):
@@ -219,7 +196,7 @@ def _sweep(
                 folder.add(outcome)
                 view.outcome(outcome)
                 if (started := perf_counter()) > shown:
-                    view.standings(rank(folder.outcomes, by=by))
+                    view.standings(sweep.rank(folder.outcomes, by=by))
                     now = perf_counter()  # ranking many runs takes its time
                     shown = now + max(_SHOWN_SECONDS, 10 * (now - started))
     except KeyboardInterrupt:
@@ -237,19 +214,16 @@ def _sweep(
             f" go on: {resume}"
         )
         raise
-    standings = rank(folder.outcomes, by=by)
+    standings = sweep.rank(folder.outcomes, by=by)
     if standings:
         view.standings(standings)
     images = [_draw(folder, standings, dataset, by)] if standings else []
-    result = {
-        "sweep_folder": str(path),
-        "runs": len(plan),
+    result = about | {
         "finished": len(folder.outcomes),
         "interrupted": interrupted,
-        "ranked_by": by,
         "standings": standings,
         "table": str(folder.table),
-        "figure": str(path / FIGURE) if images else None,
+        "figure": str(path / sweep.FIGURE) if images else None,
     }
     if broken:
         view.failed(broken, result)
@@ -262,7 +236,7 @@ def _sweep(
     lines.append(_ranking(by, len(dataset.test_y)))
     lines.append(f"runs:    {folder.table}")
     if images:
-        lines.append(f"figure:  {path / FIGURE}")
+        lines.append(f"figure:  {path / sweep.FIGURE}")
     if interrupted:
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
@@ -349,7 +323,7 @@ def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, 
         accuracy="held-out accuracy" if by == "validation_accuracy" else "test accuracy",
         caption=", ".join(parts),
     )
-    write_whole(folder.path / FIGURE, image)
+    write_whole(folder.path / sweep.FIGURE, image)
     return image
 
 

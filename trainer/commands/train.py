@@ -30,18 +30,7 @@ from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
-from .options import (
-    COUNT,
-    RESULT,
-    WHAT,
-    WHOLE,
-    Flag,
-    JsonEvents,
-    RunOut,
-    TestData,
-    given,
-    one_value,
-)
+from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, RunOut, given, one_value
 from .plot import draw_curves
 from .words import device_words, network_words, samples_words, setting_words
 
@@ -65,6 +54,8 @@ class _Wanted:
         ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a whole number or
         a word), a folder with a train and a test CSV, an .npz, a .mat, or a folder with one
         sub-folder of images a class. [default: auto]
+    test_data
+        Test on this instead of a part of --data; same kinds.
     recipe
         Named settings, see the command recipes. [default: digits for the 8×8 digits, else rashid]
     limit
@@ -86,7 +77,7 @@ class _Wanted:
     """
 
     data: Annotated[str | None, WHAT] = None
-    test_data: Annotated[TestData, WHAT] = None
+    test_data: Annotated[str | None, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
     limit: Annotated[int | None, COUNT, WHAT] = None
     validation: Annotated[int | None, WHOLE, WHAT] = None

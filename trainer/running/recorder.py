@@ -125,11 +125,7 @@ class Recorder:
         self._is_current = True
 
     def _contents(self, *, ended: bool = False) -> _Contents:
-        state: dict[str, Any] = {
-            "config": self.folder.config,
-            "tally": asdict(self.tally),
-            "ended": ended,
-        }
+        state = {"config": self.folder.config, "tally": asdict(self.tally), "ended": ended}
         model, epochs = self._model, self.tally.epochs
         if self._training is None:
             return (epochs, 0), model.arrays(), state

@@ -84,6 +84,7 @@ class Run:
         self, path: Path, config: dict[str, Any], release: Callable[[], None] = lambda: None
     ) -> None:
         self.path = path
+        self.model_file = path / MODEL_FILE  # the last epoch's weights
         self.config = config
         self.checkpoints = Checkpoints(path / FOLDER)
         self.metrics_file = MetricsFile(path)
@@ -170,11 +171,6 @@ class Run:
         except UNREADABLE as error:
             raise RunError(f"{file}: not a run's config ({fault(error)})") from error
         return cls(path, config)
-
-    @property
-    def model_file(self) -> Path:
-        """Return the path of the last epoch's weights."""
-        return self.path / MODEL_FILE
 
     def figure_file(self, name: str) -> Path:
         """Return the path for a figure, having made the folder of figures."""

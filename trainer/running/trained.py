@@ -35,6 +35,8 @@ class TrainedRun:
         None of weights.
     config, data : dict
         What the run's `config.json` says, or would say of weights; and what it says of the data.
+    scale : Scale
+        Of the values that it was trained on.
     """
 
     def __init__(
@@ -44,21 +46,31 @@ class TrainedRun:
         self.run: Run | None = None
         self._dataset: Dataset | None = None
         self._recipe: Recipe | None = None
+        folder, weights = path, path / MODEL_FILE
         around = run_around(path) if path.exists() else None
         if around is not None and path.is_file() and path.suffix == ".safetensors":
-            self._open(around, path, device, recipe)
+            folder, weights = around, path
         elif around is not None and path.name == FOLDER:
             names = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
             raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
-        elif are_weights(path):
+        if weights != path and are_weights(path):
             self.model, self._recipe, self._dataset = open_weights(
                 files_of([path]), recipe, device, data, few_classes=True
             )
             self.config = config_of(self._recipe, self._dataset, None, 0, 0, self.model)
+        elif recipe is not None:
+            raise UsageError(
+                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
+                " to; a run has a recipe of its own, so omit --recipe"
+            )
         else:
-            self._open(path, path / MODEL_FILE, device, recipe)
+            self.run = Run.open(folder)
+            self.config = self.run.config
+            self.model = MLP.load(weights, backend=choose(device))
+        self.features = self.model.sizes[0]
         self.backend = self.model.backend
         self.data: dict[str, Any] = self.config["data"]
+        self.scale = Scale(self.data["dtype"], *self.data["value_range"])
         self.classes = tuple(self.data["classes"])
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
@@ -69,26 +81,6 @@ class TrainedRun:
                 f"{self.model.sizes[-1]} outputs; config.json speaks of {pixels} and "
                 f"{len(self.classes)}: they are not of one run"
             )
-
-    def _open(self, run: Path, weights: Path, device: str, recipe: str | None) -> None:
-        if recipe is not None:
-            raise UsageError(
-                f"--recipe {recipe}: {self.path} is no file or folder of weights that it could"
-                " belong to; a run has a recipe of its own, so omit --recipe"
-            )
-        self.run = Run.open(run)
-        self.config = self.run.config
-        self.model = MLP.load(weights, backend=choose(device))
-
-    @property
-    def features(self) -> int:
-        """Return the number of the network's inputs."""
-        return self.model.sizes[0]
-
-    @property
-    def scale(self) -> Scale:
-        """Return the scale of the values that it was trained on."""
-        return Scale(self.data["dtype"], *self.data["value_range"])
 
     def labelled(self, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
         """Load the test part, or other labelled samples: values, class codes, description.
