@@ -60,8 +60,7 @@ _COMMANDS = [
 ]
 app.default(train.run)
 for _name in _COMMANDS:
-    _module = import_module(f"trainer.commands.{_name.replace('-', '_')}")
-    app.command(_module.run, name=_name)
+    app.command(import_module(f"trainer.commands.{_name.replace('-', '_')}").run, name=_name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

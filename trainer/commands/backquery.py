@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -48,7 +47,11 @@ def run(
     """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     classes = [str(label) for label in trained.classes]
-    codes = _codes(label, classes, path)
+    if unknown := [name for name in label if name not in classes]:
+        raise UsageError(
+            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
+        )
+    codes = [classes.index(name) for name in dict.fromkeys(label)] or list(range(len(classes)))
     which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', name)}" for name in dict.fromkeys(label))
     png = figure_file(trained, out, f"backquery{which[:80]}.png")
     _, low, high = trained.scale
@@ -56,9 +59,8 @@ def run(
         result = backquery(trained.model, codes, value_range=(low, high))
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
-        display.backquery(
-            f"{path} run backwards, {trained.backend.name}", result, pictures, classes
-        )
+        title = f"{path} run backwards, {trained.backend.name}"
+        display.backquery(title, result, pictures, classes)
     from .. import figures  # matplotlib takes its time to import
 
     image = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
@@ -67,15 +69,6 @@ def run(
     fields = about | {"labels": _fields(result, trained)} if as_json else None
     tell_figure(image, fields=fields, show=show, figure=png)
     return 0
-
-
-def _codes(labels: Sequence[str], classes: Sequence[str], path: Path) -> list[int]:
-    unknown = [label for label in labels if label not in classes]
-    if unknown:
-        raise UsageError(
-            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
-        )
-    return [classes.index(label) for label in dict.fromkeys(labels)] or list(range(len(classes)))
 
 
 def _picture(trained: TrainedRun, values: np.ndarray) -> np.ndarray | None:

@@ -21,7 +21,7 @@ from ..files import write_whole
 from ..running.usage import UsageError
 from ..training import Diverged
 from .figure_files import png_file
-from .options import Flag, counts
+from .options import Flag, numbers
 from .words import count, numpy_words
 
 
@@ -61,8 +61,9 @@ def run(
     as_json
         One JSON object an event on stdout, nothing else; the figure is drawn too.
     """
-    widths = counts("--hidden", hidden, "200 or 50,200,800")
-    batch_sizes = counts("--batch-size", batch_size, "128 or 1,32,128")
+    expected = "whole numbers above 0 and below 10⁹ such as"
+    widths = sorted(set(numbers("--hidden", hidden, f"{expected} 200 or 50,200,800")))
+    batch_sizes = sorted(set(numbers("--batch-size", batch_size, f"{expected} 128 or 1,32,128")))
     with closing(display.choose_view(as_json=as_json)) as view:
         out = png_file(out, "bench.png")  # checked now, not after a minute of measuring
         backends, missing = _backends(device, view)
@@ -138,20 +139,16 @@ def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]
     try:
         names = [f"gpu:{gpu['index']}" for gpu in describe_gpus()]
     except BackendUnavailable as error:
-        names, missing = [], _cause(error)
+        names, missing = [], str(error).partition(";")[0]
     for name in names:
         try:
             backends.append(select(name))
         except BackendUnavailable as error:
-            missing = _cause(error)
+            missing = str(error).partition(";")[0]
     if missing:
         kind = "no GPU is" if len(backends) == 1 else "not every GPU is"
         view.note(f"{kind} measured: {missing} (see: python -m trainer devices)")
     return backends, missing
-
-
-def _cause(error: BackendUnavailable) -> str:
-    return str(error).split(";")[0]
 
 
 def _batch_sizes(wanted: Sequence[int], dataset: Dataset, view: display.QuietView) -> list[int]:

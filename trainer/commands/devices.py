@@ -41,14 +41,12 @@ def _conflicts() -> list[str]:
     it.
     """
     installed = packages_distributions()
-    found: dict[str, list[str]] = {}
-    for package in _PACKAGES:
-        for distribution in dict.fromkeys(installed.get(package, [])):
-            if distribution.lower() != _DISTRIBUTION:
-                found.setdefault(distribution, []).append(package)
+    held = {package: installed.get(package, []) for package in _PACKAGES}
+    others = {name for names in held.values() for name in names if name.lower() != _DISTRIBUTION}
     return [
-        f"the distribution {name} also installs {' and '.join(packages)}, so that one of the two"
-        " may overwrite the other's files; install xptrainer into a virtual environment of its"
+        f"the distribution {name} also installs"
+        f" {' and '.join(package for package in held if name in held[package])}, so that one of the"
+        " two may overwrite the other's files; install xptrainer into a virtual environment of its"
         " own: python -m venv .venv"
-        for name, packages in sorted(found.items())
+        for name in sorted(others)
     ]

@@ -47,12 +47,8 @@ def run(
     )
     if as_json:
         display.json_line({"run": str(path), "files": [str(file) for file in files]})
-        return 0
-    display.facts(
-        {
-            "written": ", ".join(map(str, files)),
-            "arrays": contents(weights, format),
-            "inputs": describe_input_map(model),
-        }
-    )
+    else:
+        written = ", ".join(map(str, files))
+        arrays, inputs = contents(weights, format), describe_input_map(model)
+        display.facts({"written": written, "arrays": arrays, "inputs": inputs})
     return 0

@@ -60,6 +60,7 @@ def run(
             model = with_fresh_weights(model)
         except ValueError as error:
             raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
+        title += ", fresh weights"
     trained.outputs(x[index : index + 1])  # says so where there is no number to show
     result = trace(
         model,
@@ -69,8 +70,6 @@ def run(
         training_samples=max(1, int(trained.data.get("train_samples") or 1)),
     )
     classes = [str(label) for label in trained.classes]
-    if untrained:
-        title += ", fresh weights"
     if not as_json:
         facts = _facts(trained, result, untrained)
         display.trace(title, facts, result, trained.picture(result.values), classes)

@@ -69,18 +69,11 @@ RunOut = Annotated[
 ]
 
 
-# --- options made of the settings -------------------------------------------------------------
-
-
 def one_value(network: Parameter, training: Parameter | None, omit: Sequence[str] = ()) -> type:
     """Make a class whose fields are options for the settings, each None where it is not given.
 
-    Parameters
-    ----------
-    network, training : Parameter
-        In which group the help lists the settings of each; without, a training has no options.
-    omit : sequence of str
-        Settings that are no option there.
+    The help lists the network's and the training's in these groups; without a group, a training has
+    no options, nor have the settings to `omit`.
     """
 
     def option(setting: Setting, kind: Any) -> tuple[Any, Parameter]:
@@ -136,36 +129,18 @@ def given(options: Any) -> dict[str, Any]:
     """Return those options of such a class that were given, as the settings' values."""
     values = {name: value for name, value in vars(options).items() if value is not None}
     if "hidden" in values:
-        values["hidden"] = widths(values["hidden"])
+        expected = "widths below 10⁹ such as 200 or 200,100, or none"
+        hidden = values["hidden"]
+        values["hidden"] = () if hidden == "none" else tuple(numbers("--hidden", hidden, expected))
     if "augment" in values:
         values["augment"] = () if values["augment"] == ["none"] else tuple(values["augment"])
     return values
 
 
-def counts(option: str, text: str, example: str) -> list[int]:
-    """Read whole numbers with commas between them; each once, the smallest first."""
-    numbers = _numbers(text)
-    if numbers is None:
-        raise UsageError(
-            f"{option} {text}: expected whole numbers above 0 and below 10⁹ such as {example}"
-        )
-    return sorted(set(numbers))
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Read the widths of the hidden layers: 200 or 200,100, or none."""
-    numbers = [] if text == "none" else _numbers(text)
-    if numbers is None:
-        raise UsageError(
-            f"--hidden {text}: expected widths below 10⁹ such as 200 or 200,100, or none"
-        )
-    return tuple(numbers)
-
-
-def _numbers(text: str) -> list[int] | None:
-    """Read numbers with commas between them, None if one is not above 0 and below 10⁹."""
+def numbers(option: str, text: str, expected: str) -> list[int]:
+    """Read numbers above 0 and below 10⁹ with commas between them; else say what is expected."""
     parts = [part.strip() for part in text.split(",")]
     # of numbers below 10⁹ NumPy can say at least how much memory their arrays would want
-    if all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
-        return list(map(int, parts))
-    return None
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text}: expected {expected}")
+    return list(map(int, parts))

@@ -233,8 +233,11 @@ def _sweep(
         lines = [f"stopped by Ctrl-C after {len(folder.outcomes):,} of {count(len(plan), 'run')}"]
     else:
         lines = [_best(standings[0], plan, by)]
-    lines.append(_ranking(by, len(dataset.test_y)))
-    lines.append(f"runs:    {folder.table}")
+    ranking = "training samples that were held out; the test set chose nothing"
+    if not held_out:
+        ranking = f"the {len(dataset.test_y):,} test samples, as the book does; --validation N"
+        ranking += " ranks by held-out training samples"
+    lines += [f"ranked by {ranking}", f"runs:    {folder.table}"]
     if images:
         lines.append(f"figure:  {path / sweep.FIGURE}")
     if interrupted:
@@ -276,15 +279,6 @@ def _best(best: Standing, plan: Plan, by: str) -> str:
     if by == "validation_accuracy":
         text += f"; {display.percent(best.test_accuracy or 0)} of the test samples"
     return text
-
-
-def _ranking(by: str, test_samples: int) -> str:
-    if by == "validation_accuracy":
-        return "ranked by training samples that were held out; the test set chose nothing"
-    return (
-        f"ranked by the {test_samples:,} test samples, as the book does; --validation N ranks by"
-        " held-out training samples"
-    )
 
 
 def _train_command(folder: SweepFolder, best: Standing) -> str:
@@ -353,10 +347,8 @@ def _facts(
         way = f"{workers.jobs} at a time with {threads} each, about {_about(seconds)}"
     done = f", {len(folder.outcomes):,} of them done before" if folder.outcomes else ""
     product = f"{_product(plan)} = " if len(plan.grid) + (len(plan.seeds) > 1) > 1 else ""
-    return facts | {
-        "runs": f"{product}{len(plan):,}{done}, {way}",
-        "folder": str(folder.path),
-    }
+    runs = f"{product}{len(plan):,}{done}, {way}"
+    return facts | {"runs": runs, "folder": str(folder.path)}
 
 
 def _product(plan: Plan) -> str:

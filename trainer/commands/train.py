@@ -156,7 +156,7 @@ def run(
         every = Interval.of(str(interval))
         folder.config["checkpoint_every"] = interval
         folder.write_config()
-        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint)
+        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint is not None)
         if checkpoint is None and "init_from" in asked:
             recorder.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(job, folder)

@@ -49,17 +49,16 @@ def run(
             " are no image, so its weights cannot be drawn as images; expected a run on images."
             f" Their histograms: python -m trainer inspect {shlex.quote(str(path))}"
         )
-    count = trained.model.sizes[1]
-    chosen = None if units is None else _chosen(units, count)
+    sizes = trained.model.sizes
+    chosen = None if units is None else _chosen(units, sizes[1])
     png = figure_file(trained, out, "weights.png")
     result = incoming_weights(trained.model, chosen)
     if not as_json:
-        is_hidden = len(trained.model.sizes) > 2
-        kind = "hidden units" if is_hidden else "outputs, as it has no hidden layer"
+        kind = "hidden units" if len(sizes) > 2 else "outputs, as it has no hidden layer"
         height, width = trained.image_shape
         title = (
             f"{path}: the {height}×{width} weights into {len(result.units):,} of the first layer's"
-            f" {count:,} {kind}"
+            f" {sizes[1]:,} {kind}"
         )
         pictures = [trained.picture(unit, (-1, 1)) for unit in result.scaled]
         display.incoming_weights(title, result, pictures)
@@ -67,7 +66,7 @@ def run(
 
     image = figures.incoming_weights(result, image_shape=trained.image_shape)
     write_figure(png, image)
-    fields = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": count}
+    fields = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": sizes[1]}
     fields["units"] = [
         {
             "unit": int(unit),

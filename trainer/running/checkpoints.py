@@ -42,12 +42,8 @@ class Checkpoints:
         The last three are kept. Later ones, which remain where a run was resumed from an earlier
         checkpoint, are removed. If it cannot be written, those that were there still are.
 
-        Parameters
-        ----------
-        at : tuple of int
-            Epochs that have ended, and samples learned in the next.
-        *content : dict
-            As `write` takes it.
+        `at` is how many epochs have ended, and how many samples were learned in the next; the
+        content is as `write` takes it.
         """
         epochs, samples = at
         name = f"epoch{epochs:05d}{f'+{samples:09d}' if samples else ''}.safetensors"

@@ -85,21 +85,10 @@ def network_of(
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights into a recipe's network for a data set.
 
-    Parameters
-    ----------
-    files, transposed
-        As `read_weights` takes them.
-    recipe : Recipe or None
-        Says all that the files do not; None for a file that `train` wrote.
-    dtype : {"float32", "float64"}, optional
-        The files' own if not given.
-    few_classes : bool
-        Whether a network of ten digits may come with data that lacks some.
-
-    Returns
-    -------
-    tuple of MLP, Recipe and Dataset
-        The recipe with the network's own settings, the data with all its classes.
+    The recipe says all that the files do not; it is None for a file that `train` wrote. The dtype
+    is the files' own if not given. With `few_classes`, a network of ten digits may come with data
+    that lacks some. Return also the recipe with the network's own settings, and the data with all
+    its classes.
     """
     inputs, classes = dataset.train_x.shape[1], dataset.classes
     outputs = {len(classes)}
@@ -110,10 +99,8 @@ def network_of(
         network = model.settings()
         fields = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
         settings = {name: network[name] for name in fields}
-        inputs_kind = "standardised" if model.spec.scale.ndim else "scaled"
-        recipe = replace(
-            RECIPES["rashid"], hidden=model.sizes[1:-1], inputs=inputs_kind, **settings
-        )
+        settings["inputs"] = "standardised" if model.spec.scale.ndim else "scaled"
+        recipe = replace(RECIPES["rashid"], hidden=model.sizes[1:-1], **settings)
         if model.sizes[0] != inputs or model.sizes[-1] not in outputs:
             raise UsageError(
                 f"{files[0]}: a network of {model.sizes[0]} inputs and {model.sizes[-1]} outputs;"

@@ -18,34 +18,22 @@ COPY = ".metrics.jsonl"
 
 _MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
-_PARTS = ("test", "validation", "train")
+_ACCURACIES = ("test_accuracy", "validation_accuracy", "train_accuracy")
 # what reading a file of JSON raises that is damaged or another's
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """A summary of a run's epochs so far, which does not grow with their number.
+    """A summary of a run's epochs so far, which does not grow with their number."""
 
-    Attributes
-    ----------
-    epochs : int
-        How many have ended.
-    seconds, other_seconds : float
-        Spent on training, and on evaluation and compilation.
-    last, best : dict or None
-        The metrics of the last epoch, and of the first that is best by held-out samples.
-    size, crc32 : int
-        Bytes and checksum of the lines in metrics.jsonl.
-    """
-
-    epochs: int = 0
-    seconds: float = 0.0
-    other_seconds: float = 0.0
-    last: dict[str, Any] | None = None
-    best: dict[str, Any] | None = None
-    size: int = 0
-    crc32: int = 0
+    epochs: int = 0  # how many have ended
+    seconds: float = 0.0  # spent on training
+    other_seconds: float = 0.0  # on evaluation and compilation
+    last: dict[str, Any] | None = None  # the metrics of the last epoch
+    best: dict[str, Any] | None = None  # of the first that is best by held-out samples
+    size: int = 0  # bytes of the lines in metrics.jsonl
+    crc32: int = 0  # their checksum
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Tally:
@@ -125,43 +113,34 @@ class MetricsFile:
     ) -> tuple[Tally, str]:
         """Restore both files to the epochs of a tally, which may be known from a `history`.
 
-        Returns
-        -------
-        tally : Tally
-            Of the lines that there are now.
-        fault : str
-            What was wrong with metrics.jsonl, or empty; later lines than the tally's are not.
+        Return the tally of the lines that there are now, and what was wrong with metrics.jsonl, or
+        an empty text; lines that are later than the tally's are not wrong.
         """
         files = self.path, self.copy
         if not tally.epochs:
             for path in files:
                 path.unlink(missing_ok=True)
             return Tally(), ""
-        found = [_starts_with(path, tally) for path in files]
-        if history is not None:
+        found = [_counted(path, tally) for path in files]
+        whole = found[1] if found[0] is None else found[0]
+        damage = "was damaged: mended" if found[0] is None else ""
+        if whole is None and history is not None:
             whole = b"".join(map(_line, history))
-        elif any(found):
-            with files[found.index(True)].open("rb") as file:
-                whole = file.read(tally.size)
-        else:
+        elif whole is None:
             lines: list[bytes] = []  # the first ones that can be read
             with suppress(*UNREADABLE):
                 read = read_plain(self.path).splitlines(keepends=True)[: tally.epochs]
                 lines.extend(map(_line, _epochs(read)))
             whole = b"".join(lines)
             tally = replace(tally, size=len(whole), crc32=zlib.crc32(whole))
-        for path, is_whole in zip(files, found, strict=True):
-            if not is_whole:
+            damage = f"was damaged, and so was its copy: the numbers of {len(lines):,} of"
+            damage += f" {tally.epochs:,} epochs are left"
+        for path, content in zip(files, found, strict=True):
+            if content is None:
                 write_whole(path, whole)
             elif path.stat().st_size > tally.size:
                 os.truncate(path, tally.size)
-        if not any(found) and history is None:
-            left = whole.count(b"\n")
-            return tally, (
-                f"was damaged, and so was its copy: the numbers of {left:,} of {tally.epochs:,}"
-                " epochs are left"
-            )
-        return tally, "" if found[0] else "was damaged: mended"
+        return tally, damage
 
 
 def fault(error: BaseException) -> str:
@@ -186,21 +165,21 @@ def _epochs(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         yield metrics
 
 
-def _starts_with(file: Path, tally: Tally) -> bool:
-    """Return whether a file starts with the lines that a tally counts."""
-    crc32, left = 0, tally.size
+def _counted(file: Path, tally: Tally) -> bytes | None:
+    """Return the lines that a tally counts, None if the file does not start with them."""
     try:
+        if file.stat().st_size < tally.size:  # which a damaged tally may have huge
+            return None
         with file.open("rb") as lines:
-            while left and (part := lines.read(min(left, 1 << 20))):
-                crc32, left = zlib.crc32(part, crc32), left - len(part)
+            start = lines.read(tally.size)
     except OSError:
-        return False
-    return not left and crc32 == tally.crc32
+        return None
+    return start if (len(start), zlib.crc32(start)) == (tally.size, tally.crc32) else None
 
 
 def check_epoch(epoch: Any) -> None:
     """Raise one of `UNREADABLE` unless this is an epoch's metrics."""
-    numbers = [epoch["train_loss"], *(epoch.get(f"{part}_accuracy") for part in _PARTS)]
+    numbers = [epoch["train_loss"], *map(epoch.get, _ACCURACIES)]
     if not all(isinstance(number, int | float | None) for number in numbers):
         raise TypeError("no numbers")
     if not isinstance(epoch["epoch"], int):

@@ -47,41 +47,27 @@ class Interval:
         return cls(math.inf, float(match[1]) * _SECONDS[match[2]])
 
 
+@dataclass(eq=False)
 class Recorder:
-    """Writes the weights of a training, a line for each epoch, and its checkpoints.
+    """Writes the weights of a training, a line for each epoch, and its checkpoints."""
 
-    Parameters
-    ----------
-    training : Training or None
-        None for a full-batch training, of which only the weights are kept.
-    tally : Tally
-        Of the epochs that have ended.
-    resumed_from : Checkpoint, optional
-        Where a resumed run continues.
-    """
+    folder: Run
+    model: MLP
+    every: Interval
+    training: Training | None  # None for a full-batch training, of which only weights are kept
+    tally: Tally  # of the epochs that have ended
+    is_resumed: bool = False  # so that the newest checkpoint is up to date
 
-    def __init__(
-        self,
-        folder: Run,
-        model: MLP,
-        every: Interval,
-        training: Training | None,
-        tally: Tally,
-        resumed_from: Checkpoint | None = None,
-    ) -> None:
-        self.folder = folder
-        self.tally = tally
-        self._model, self._every, self._training = model, every, training
-        self._written = perf_counter()
-        inside = 0 if resumed_from is None or training is None else training.state().samples
-        self._at = None if resumed_from is None else (tally.epochs, inside)
-        self._is_current = resumed_from is not None  # whether the newest checkpoint is up to date
+    def __post_init__(self) -> None:
+        self._is_current, self._written = self.is_resumed, perf_counter()
+        inside = 0 if self.training is None else self.training.state().samples
+        self._at = (self.tally.epochs, inside) if self.is_resumed else None
         self._epoch_end: _Contents | None = None
 
     def progress(self) -> None:
         """Write a checkpoint inside an epoch if one is due."""
         self._is_current = False
-        if perf_counter() - self._written >= self._every.seconds:
+        if perf_counter() - self._written >= self.every.seconds:
             self.checkpoint()
 
     def epoch(self, metrics: dict[str, Any]) -> None:
@@ -91,19 +77,19 @@ class Recorder:
         self.folder.metrics_file.add_to_copy(metrics)
         self.tally = self.tally.after(metrics)
         self._epoch_end = self._contents()
-        self._model.save(self.folder.model_file)
+        self.model.save(self.folder.model_file)
         self.folder.metrics_file.add(metrics)
         if self.tally.best_accuracy > before:
             _, arrays, state = self._epoch_end
-            self.folder.checkpoints.write(BEST, arrays, self._model.settings(), state)
+            self.folder.checkpoints.write(BEST, arrays, self.model.settings(), state)
         written_epochs = 0 if self._at is None else self._at[0]
-        due = self.tally.epochs - written_epochs >= self._every.epochs
-        if due or perf_counter() - self._written >= self._every.seconds:
+        due = self.tally.epochs - written_epochs >= self.every.epochs
+        if due or perf_counter() - self._written >= self.every.seconds:
             self._write(self._epoch_end)
 
     def take_best(self) -> None:
         """Set the run's weights to those of the best epoch."""
-        model = self._model
+        model = self.model
         arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
         model.set_weights([arrays[name] for name in model.names])
         model.save(self.folder.model_file)
@@ -120,16 +106,16 @@ class Recorder:
     def _write(self, contents: _Contents) -> None:
         at, arrays, state = contents
         self.folder.metrics_file.synchronize_copy()
-        self.folder.checkpoints.save(at, arrays, self._model.settings(), state)
+        self.folder.checkpoints.save(at, arrays, self.model.settings(), state)
         self._at, self._written = at, perf_counter()
         self._is_current = True
 
     def _contents(self, *, ended: bool = False) -> _Contents:
         state = {"config": self.folder.config, "tally": asdict(self.tally), "ended": ended}
-        model, epochs = self._model, self.tally.epochs
-        if self._training is None:
+        model, epochs = self.model, self.tally.epochs
+        if self.training is None:
             return (epochs, 0), model.arrays(), state
-        training = self._training.state()
+        training = self.training.state()
         if training.epoch != epochs + 1:
             raise RuntimeError("an epoch has ended whose numbers are not written")
         facts = dict(vars(training))
@@ -143,7 +129,7 @@ class Recorder:
         Unless the training is settled, so that it can be asked where it stands, and where it stands
         inside an update, that is the end of its last epoch.
         """
-        ended_in_order = is_settled and self._training is not None
+        ended_in_order = is_settled and self.training is not None
         for take in [self._contents] * ended_in_order + [lambda: self._epoch_end]:
             with suppress(Exception, KeyboardInterrupt):
                 contents = take()

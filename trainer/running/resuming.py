@@ -6,6 +6,7 @@ import math
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,30 +29,17 @@ _MAY_CHANGE = ("epochs", "max_iterations")
 
 
 class ResumedRun:
-    """A run's folder, opened to continue its training.
+    """A run's folder, opened by `Run.resume` to continue its training.
 
-    Parameters
-    ----------
-    folder : Run
-        As `Run.resume` opens it.
-    given : dict
-        Options that were typed again, by name. `epochs` and `max_iterations` may change, to no less
-        than has been done; RunError if another is not what it was.
-
-    Attributes
-    ----------
-    config : dict
-        What the folder's is, with the epochs that are wanted now.
-    checkpoint : Checkpoint or None
-        The newest that is whole, or None.
-    notes : list of str
-        Lines on what was found damaged.
+    Of the options that are `given` again, by name, `epochs` and `max_iterations` may change, to no
+    less than has been done; RunError if another is not what it was.
     """
 
     def __init__(self, folder: Run, given: dict[str, Any]) -> None:
-        self.folder, self.config, self.tally = folder, folder.config, Tally()
-        self.checkpoint, faults = folder.checkpoints.newest()
-        self.notes = [f"passed over: {fault}" for fault in faults]
+        self.folder, self.tally = folder, Tally()
+        self.config = folder.config  # with the epochs that are wanted now
+        self.checkpoint, faults = folder.checkpoints.newest()  # that is whole, or None
+        self.notes = [f"passed over: {fault}" for fault in faults]  # what was found damaged
         if folder.was_mended and self.checkpoint is not None:
             self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
         try:
@@ -137,11 +125,10 @@ class ResumedRun:
 
     def _left_metrics_of_all(self) -> bool:
         settings = self.config["settings"]
-        try:
-            done = len(self.folder.metrics())
-        except RunError:
-            return False
-        return done >= (settings["epochs"] or settings["max_iterations"] or math.inf)
+        wanted = settings["epochs"] or settings["max_iterations"] or math.inf
+        with suppress(RunError):
+            return len(self.folder.metrics()) >= wanted
+        return False
 
     @property
     def is_finished(self) -> bool:
@@ -196,8 +183,8 @@ class ResumedRun:
         ]
         if self.recipe.steps is None and not self.recipe.rate_changes and not stopped_early:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
-        event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
-        return lines, event | {"finished_before": True}
+        event = {"run": str(path), "epochs": done, "interrupted": False, "finished_before": True}
+        return lines, event | {"test_accuracy": accuracy}
 
 
 def same_data(

@@ -145,11 +145,8 @@ class Run:
 
     def write_config(self) -> None:
         """Write config.json, with this process's number in it."""
-        self.config["process"] = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": time.strftime("%Y-%m-%d %H:%M:%S"),
-        }
+        pid, since = os.getpid(), time.strftime("%Y-%m-%d %H:%M:%S")
+        self.config["process"] = {"pid": pid, "host": socket.gethostname(), "since": since}
         content = json.dumps(self.config, indent=2) + "\n"
         write_whole(self.path / "config.json", content.encode())
 

@@ -21,29 +21,15 @@ from .usage import UsageError, choose
 class TrainedRun:
     """A run's network on a device, and what it was trained on.
 
-    Parameters
-    ----------
-    path : Path
-        The run's folder, or one of its checkpoints; or, with a recipe, weights of another program
-        in a file or a folder.
-    recipe, data : str, optional
-        Of weights: the recipe's name, and what they are for, as `load` takes it.
-
-    Attributes
-    ----------
-    run : Run or None
-        None of weights.
-    config, data : dict
-        What the run's `config.json` says, or would say of weights; and what it says of the data.
-    scale : Scale
-        Of the values that it was trained on.
+    The path is the run's folder, or one of its checkpoints; or, with the name of a recipe, a file
+    or a folder of another program's weights, and then `data` is what they are for.
     """
 
     def __init__(
         self, path: Path, device: str, *, recipe: str | None = None, data: str | None = None
     ) -> None:
         self.path = path
-        self.run: Run | None = None
+        self.run: Run | None = None  # None of weights
         self._dataset: Dataset | None = None
         self._recipe: Recipe | None = None
         folder, weights = path, path / MODEL_FILE
