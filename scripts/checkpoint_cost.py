@@ -52,7 +52,7 @@ save = Recorder._write
 Recorder._write = counted
 timed(Recorder, "checkpoint", "checkpoint")
 timed(Recorder, "epoch", "epoch")
-timed(train, "_train_by_batches", "all")
+timed(train, "_train", "all")
 code = main(sys.argv[1:])
 spent["all"] += spent["checkpoint"]
 print(json.dumps(spent | {"count": count}))

@@ -608,7 +608,7 @@ def test_bench_times_nothing_where_devices_disagree(monkeypatch, capsys):
     def disagree(*args, **options):
         raise bench.DevicesDisagree("a and b disagree")
 
-    monkeypatch.setattr(bench, "check", disagree)
+    monkeypatch.setattr(bench.benchmarking, "check", disagree)
     assert main([*BENCH, "0.2", *SMALL]) == 1
     captured = capsys.readouterr()
     assert captured.err == "error: a and b disagree\n"
@@ -625,8 +625,8 @@ def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, ca
                 raise KeyboardInterrupt
             yield m
 
-    bench_until_the_end = bench.benchmark
-    monkeypatch.setattr(bench, "benchmark", interrupted)
+    bench_until_the_end = bench.benchmarking.benchmark
+    monkeypatch.setattr(bench.benchmarking, "benchmark", interrupted)
     assert main([*BENCH, "100", *SMALL]) == 130
     end = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (end["event"], end["interrupted"], end["rounds"]) == ("end", True, rounds)

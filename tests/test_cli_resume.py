@@ -504,11 +504,11 @@ def test_another_machine_is_noted(monkeypatch, begun, capsys):
 
 
 def test_one_process_at_a_time(begun, capsys):
-    lock = claim(Path("o"))
+    release = claim(Path("o"))
     here = f"o: process {os.getpid()} on "
     assert here in refused(capsys, "--resume", "o")
     assert here in refused(capsys, *SMALL, "--out", "o")
-    lock.release()
+    release()
     assert main(["train", "--resume", "o", "--quiet"]) == 0
 
 

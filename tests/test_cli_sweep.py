@@ -327,7 +327,7 @@ def test_a_worker_that_the_system_ends_is_one_line_with_the_way_on(monkeypatch, 
         yield from ()
         raise command.BrokenExecutor("a worker died")
 
-    monkeypatch.setattr(command, "sweep", broken)
+    monkeypatch.setattr(command.sweep, "sweep", broken)
     assert main([*FAST, *SMALL, *GRID, "--jobs", "4"]) == 1
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -339,7 +339,7 @@ def test_a_mistake_of_the_programs_is_not_hidden_and_the_way_on_is_said(monkeypa
         yield from ()
         raise RuntimeError("a mistake of the program's")
 
-    monkeypatch.setattr(command, "sweep", mistaken)
+    monkeypatch.setattr(command.sweep, "sweep", mistaken)
     with pytest.raises(RuntimeError, match="a mistake of"):
         main([*FAST, *SMALL, *GRID])
     error = capsys.readouterr().err
@@ -420,7 +420,7 @@ def test_a_large_grid_says_its_count_and_its_time_and_begins(monkeypatch, capsys
         raise KeyboardInterrupt
         yield
 
-    monkeypatch.setattr(command, "sweep", stop)
+    monkeypatch.setattr(command.sweep, "sweep", stop)
     grid = ["--learning-rate", "0.001:1:0.001", "--seeds", "10"]
     assert main([*FAST, *grid, "--json"]) == 130
     start, end = events(capsys)

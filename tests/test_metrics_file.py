@@ -71,8 +71,7 @@ def test_reading_omits_what_was_not_written_whole(file):
 
 @pytest.mark.parametrize("epochs", [0, 1, 3, 4])
 def test_it_ends_where_a_checkpoint_stands(file, epochs):
-    state = state_of(epochs) if epochs else None
-    assert file.restore(state) == (tally_of(epochs), "")
+    assert file.restore(tally_of(epochs)) == (tally_of(epochs), "")
     assert file.path.exists() == file.copy.exists() == bool(epochs)
     if epochs:
         assert file.read() == EPOCHS[:epochs]
@@ -101,7 +100,7 @@ def test_either_mends_the_other(folder, tmp_path_factory, name, junk, at, epochs
     else:
         whole = damaged.read_bytes()
         damaged.write_bytes(whole[:at] + junk)
-    tally, fault = file.restore(state_of(epochs))
+    tally, fault = file.restore(tally_of(epochs))
     assert tally == tally_of(epochs)
     assert fault in ("", "was damaged: mended")
     assert file.read() == EPOCHS[:epochs]
@@ -113,10 +112,10 @@ def test_with_both_damaged_what_is_left_is_kept(file, left):
     lines = file.path.read_bytes().splitlines(keepends=True)
     file.path.write_bytes(b"".join(lines[:left]) + b"?\n" + lines[3])
     file.copy.unlink()
-    tally, fault = file.restore(state_of(3))
+    tally, fault = file.restore(tally_of(3))
     assert f"the numbers of {left} of 3 epochs are left" in fault
     assert (tally.epochs, tally.last, tally.best) == (3, EPOCHS[2], EPOCHS[1])
     file.add_to_copy(EPOCHS[3])
     file.add(EPOCHS[3])
     assert file.read() == [*EPOCHS[:left], EPOCHS[3]]
-    assert file.restore({"tally": vars(tally.after(EPOCHS[3]))})[1] == ""
+    assert file.restore(tally.after(EPOCHS[3]))[1] == ""

@@ -6,6 +6,7 @@ import difflib
 import io
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
@@ -14,22 +15,7 @@ from cyclopts.exceptions import UnusedCliTokensError
 from backends import BackendUnavailable, memory_shortage
 
 from . import __version__, display
-from .commands import (
-    backquery,
-    bench,
-    devices,
-    evaluate,
-    export,
-    gradcheck,
-    import_weights,
-    inspect,
-    plot,
-    predict,
-    recipes,
-    sweep,
-    train,
-    weights,
-)
+from .commands import train
 from .data import DataError
 from .running.run_folder import RunError
 from .running.usage import UsageError
@@ -56,25 +42,25 @@ Start here:
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(json_list=False),  # a run may be named [1]
 )
-_COMMANDS = {
-    "train": train,
-    "evaluate": evaluate,
-    "plot": plot,
-    "import-weights": import_weights,
-    "export": export,
-    "predict": predict,
-    "inspect": inspect,
-    "backquery": backquery,
-    "weights": weights,
-    "bench": bench,
-    "sweep": sweep,
-    "gradcheck": gradcheck,
-    "recipes": recipes,
-    "devices": devices,
-}
+_COMMANDS = [
+    "train",
+    "evaluate",
+    "plot",
+    "import-weights",
+    "export",
+    "predict",
+    "inspect",
+    "backquery",
+    "weights",
+    "bench",
+    "sweep",
+    "gradcheck",
+    "recipes",
+    "devices",
+]
 app.default(train.run)
-for _name, _module in _COMMANDS.items():
-    app.command(_module.run, name=_name)
+for _name in _COMMANDS:
+    app.command(import_module(f"trainer.commands.{_name.replace('-', '_')}").run, name=_name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,17 +106,16 @@ def _explain(error: CycloptsError) -> str:
     command = " ".join(["python -m trainer", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         given = error.unused_tokens[0]
-        names = list(_COMMANDS)
-        near = difflib.get_close_matches(given, names, n=1)
+        near = difflib.get_close_matches(given, _COMMANDS, n=1)
         if error.command_chain:
             hint = "options begin with --."
-        elif given in names:
+        elif given in _COMMANDS:
             hint = f"the command comes first: {command} {given} …."
         elif near:
             hint = f"did you mean {near[0]}?"
         elif Path(given).exists():
             hint = f"to train on it: {command} --data {given}."
         else:
-            hint = f"the commands are {', '.join(names)}."
+            hint = f"the commands are {', '.join(_COMMANDS)}."
         return f'"{given}" is not expected here: {hint} See: {command} --help'
     return f"{' '.join(str(error).split())} See: {command} --help"

@@ -4,29 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 
 from .. import display
 from ..explain import Backquery, backquery
 from ..running.trained import TrainedRun
-from ..running.usage import UsageError
-from .options import (
-    FLAG,
-    Device,
-    Json,
-    RunOrWeights,
-    Show,
-    WeightsData,
-    WeightsRecipe,
-    figure,
-    figure_file,
-    write_figure,
-)
+from ..running.usage import UsageError, usage_errors
+from .figure_files import figure, figure_file, tell_figure, write_figure
+from .options import NO_NEGATIVE, Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too
@@ -34,11 +22,7 @@ def run(
     path: RunOrWeights,
     /,
     *,
-    label: Annotated[
-        tuple[str, ...],
-        FLAG,
-        Parameter(help="Only this class; again for another. [default: all of them]"),
-    ] = (),
+    label: Annotated[tuple[str, ...], NO_NEGATIVE] = (),
     data: WeightsData = None,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("backquery.png")] = None,
@@ -55,42 +39,36 @@ def run(
     python -m trainer backquery runs/r1
 
     python -m trainer backquery runs/r1 --label 3 --label 8
+
+    Parameters
+    ----------
+    label
+        Only this class; again for another. [default: all of them]
     """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     classes = [str(label) for label in trained.classes]
-    codes = _codes(label, classes, path)
-    png = figure_file(trained, out, _name(label))
+    if unknown := [name for name in label if name not in classes]:
+        raise UsageError(
+            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
+        )
+    codes = [classes.index(name) for name in dict.fromkeys(label)] or list(range(len(classes)))
+    which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', name)}" for name in dict.fromkeys(label))
+    png = figure_file(trained, out, f"backquery{which[:80]}.png")
     _, low, high = trained.scale
-    try:
+    with usage_errors(say=str):  # an activation without an inverse
         result = backquery(trained.model, codes, value_range=(low, high))
-    except ValueError as error:  # an activation without an inverse
-        raise UsageError(str(error)) from error
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
-        display.backquery(
-            f"{path} run backwards, {trained.backend.name}", result, pictures, classes
-        )
+        title = f"{path} run backwards, {trained.backend.name}"
+        display.backquery(title, result, pictures, classes)
     from .. import figures  # matplotlib takes its time to import
 
     image = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
     write_figure(png, image)
-    if as_json:
-        fields = {"run": str(path), "image_shape": trained.image_shape}
-        display.json_line(fields | {"labels": _fields(result, trained), "figure": str(png)})
-    else:
-        display.line(f"figure: {png}")
-    if show and (refusal := figures.show([image])):
-        display.note(refusal)
+    about = {"run": str(path), "image_shape": trained.image_shape}
+    fields = about | {"labels": _fields(result, trained)} if as_json else None
+    tell_figure(image, fields=fields, show=show, figure=png)
     return 0
-
-
-def _codes(labels: Sequence[str], classes: Sequence[str], path: Path) -> list[int]:
-    unknown = [label for label in labels if label not in classes]
-    if unknown:
-        raise UsageError(
-            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
-        )
-    return [classes.index(label) for label in dict.fromkeys(labels)] or list(range(len(classes)))
 
 
 def _picture(trained: TrainedRun, values: np.ndarray) -> np.ndarray | None:
@@ -100,11 +78,6 @@ def _picture(trained: TrainedRun, values: np.ndarray) -> np.ndarray | None:
         return None
     low, high = float(known.min()), float(known.max())
     return trained.picture(np.where(np.isfinite(values), values, low), (low, high))
-
-
-def _name(labels: Sequence[str]) -> str:
-    which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', label)}" for label in dict.fromkeys(labels))
-    return f"backquery{which[:80]}.png"
 
 
 def _fields(result: Backquery, trained: TrainedRun) -> list[dict[str, object]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -13,60 +14,27 @@ from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, select
 
-from .. import __version__, display
-from ..benchmarking import (
-    BATCH_SIZES,
-    HIDDEN,
-    LEAST_ROUNDS,
-    MOST_ROUNDS,
-    RECIPE,
-    DevicesDisagree,
-    Measurement,
-    benchmark,
-    check,
-    conclude,
-)
+from .. import __version__, benchmarking, display
+from ..benchmarking import LEAST_ROUNDS, MOST_ROUNDS, RECIPE, DevicesDisagree, Measurement
 from ..data import Dataset, load
 from ..files import write_whole
 from ..plain_text import listed
 from ..running.usage import UsageError
 from ..training import Diverged
-from .options import FLAG, counts
+from .figure_files import png_file
+from .options import Flag, numbers
+from .words import count, numpy_words
 
 
 def run(
     *,
-    device: Annotated[
-        str,
-        Parameter(help="all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers."),
-    ] = "all",
-    data: Annotated[
-        str, Parameter(help="auto (MNIST, else digits), or what else train takes.")
-    ] = "auto",
-    hidden: Annotated[
-        str, Parameter(help="Hidden units; each is a network of its own with one hidden layer.")
-    ] = ",".join(map(str, HIDDEN)),
-    batch_size: Annotated[
-        str, Parameter(help="Batch sizes, up to the number of training samples.")
-    ] = ",".join(map(str, BATCH_SIZES)),
-    seconds: Annotated[
-        float,
-        Parameter(
-            help="Begin no round that would end later, but make three at least and nine at most.",
-            validator=Number(gt=0),
-        ),
-    ] = 60.0,
-    out: Annotated[
-        Path, Parameter(help="The figure, a PNG image; replaced if it is there.")
-    ] = Path("bench.png"),
-    as_json: Annotated[
-        bool,
-        FLAG,
-        Parameter(
-            name="--json",
-            help="One JSON object an event on stdout, nothing else; the figure is drawn too.",
-        ),
-    ] = False,
+    device: str = "all",
+    data: str = "auto",
+    hidden: str = ",".join(map(str, benchmarking.HIDDEN)),
+    batch_size: str = ",".join(map(str, benchmarking.BATCH_SIZES)),
+    seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 60.0,
+    out: Path = Path("bench.png"),
+    as_json: Annotated[Flag, Parameter("--json")] = False,
 ) -> int:
     """Measure which device pays from which batch size on, on this machine.
 
@@ -76,21 +44,39 @@ def run(
     what has been measured.
 
     To look quickly: python -m trainer bench --hidden 200 --seconds 10
+
+    Parameters
+    ----------
+    device
+        all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers.
+    data
+        auto (MNIST, else digits), or what else train takes.
+    hidden
+        Hidden units; each is a network of its own with one hidden layer.
+    batch_size
+        Batch sizes, up to the number of training samples.
+    seconds
+        Begin no round that would end later, but make three at least and nine at most.
+    out
+        The figure, a PNG image; replaced if it is there.
+    as_json
+        One JSON object an event on stdout, nothing else; the figure is drawn too.
     """
-    widths = counts("--hidden", hidden, "200 or 50,200,800")
-    batch_sizes = counts("--batch-size", batch_size, "128 or 1,32,128")
-    view = display.choose_view(as_json=as_json)
-    try:
-        out = out.expanduser()
-        _check_out(out)
+    expected = "whole numbers above 0 and below 10⁹ such as"
+    widths = sorted(set(numbers("--hidden", hidden, f"{expected} 200 or 50,200,800")))
+    batch_sizes = sorted(set(numbers("--batch-size", batch_size, f"{expected} 128 or 1,32,128")))
+    with closing(display.choose_view(as_json=as_json)) as view:
+        out = png_file(out, "bench.png")  # checked now, not after a minute of measuring
         backends, missing = _backends(device, view)
         dataset = load(data, on_progress=view.downloading)
         if dataset.note:
             view.note(dataset.note)
         batch_sizes = _batch_sizes(batch_sizes, dataset, view)
         machine = _machine(backends)
+        cases = count(len(backends) * len(widths) * len(batch_sizes), "case")
+        time = f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds, about {seconds:g} s at most"
         view.start(
-            machine | _facts(dataset, widths, batch_sizes, len(backends), seconds),
+            machine | _facts(dataset, widths, batch_sizes) | {"time": time},
             {
                 "version": __version__,
                 "machine": machine,
@@ -100,14 +86,13 @@ def run(
                 "batch_sizes": list(batch_sizes),
             },
         )
-        cases: dict[tuple[str, int, int], Measurement] = {}
+        medians: dict[tuple[str, int, int], Measurement] = {}
         difference, interrupted = None, False
         try:
-            difference = check(backends, dataset, batch_sizes=batch_sizes, hidden=widths)
-            for m in benchmark(
-                backends, dataset, batch_sizes=batch_sizes, hidden=widths, seconds=seconds
-            ):
-                cases[m.device, m.hidden, m.batch_size] = m
+            tried = {"batch_sizes": batch_sizes, "hidden": widths}
+            difference = benchmarking.check(backends, dataset, **tried)
+            for m in benchmarking.benchmark(backends, dataset, **tried, seconds=seconds):
+                medians[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)
         except (DevicesDisagree, Diverged) as error:
             view.failed(str(error), {})
@@ -115,15 +100,15 @@ def run(
             return 1
         except KeyboardInterrupt:
             interrupted = True
-        measurements = list(cases.values())
+        measurements = list(medians.values())
         rounds = min((m.rounds for m in measurements), default=0)
-        sentence = conclude(measurements, missing)
+        sentence = benchmarking.conclude(measurements, missing)
         figure = rounds >= LEAST_ROUNDS
         if figure:
             _draw(out, measurements, sentence, machine, dataset)
         lines = [sentence]
         if interrupted:
-            lines.append(f"stopped by Ctrl-C after {_count(rounds, 'round')}")
+            lines.append(f"stopped by Ctrl-C after {count(rounds, 'round')}")
         if difference is not None:
             lines.append(f"checked before: all weights agree to {difference:.0e} in float64")
         if measurements:
@@ -142,17 +127,6 @@ def run(
             },
         )
         return 130 if interrupted else 0
-    finally:
-        view.close()
-
-
-def _check_out(out: Path) -> None:
-    """Now, not after a minute of measuring."""
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as bench.png")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise UsageError(f"--out {out}: {what}; expected a file's name in a folder that exists")
 
 
 def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]:
@@ -166,20 +140,16 @@ def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]
     try:
         names = [f"gpu:{gpu['index']}" for gpu in describe_gpus()]
     except BackendUnavailable as error:
-        names, missing = [], _cause(error)
+        names, missing = [], str(error).partition(";")[0]
     for name in names:
         try:
             backends.append(select(name))
         except BackendUnavailable as error:
-            missing = _cause(error)
+            missing = str(error).partition(";")[0]
     if missing:
         kind = "no GPU is" if len(backends) == 1 else "not every GPU is"
         view.note(f"{kind} measured: {missing} (see: python -m trainer devices)")
     return backends, missing
-
-
-def _cause(error: BackendUnavailable) -> str:
-    return str(error).split(";")[0]
 
 
 def _batch_sizes(wanted: Sequence[int], dataset: Dataset, view: display.QuietView) -> list[int]:
@@ -200,8 +170,8 @@ def _machine(backends: Sequence[Backend]) -> dict[str, str]:
         if backend.name == "cpu":
             cpu = describe_cpu()
             lines["cpu"] = (
-                f"{cpu['name']}, {_count(cpu['cores'], 'core')}, NumPy {cpu['numpy']} with"
-                f" {', '.join(cpu['blas']) or 'a BLAS unknown to it'}, Numba {version('numba')}"
+                f"{cpu['name']}, {count(cpu['cores'], 'core')}, {numpy_words(cpu)},"
+                f" Numba {version('numba')}"
             )
         else:
             gpu = next(gpu for gpu in describe_gpus() if backend.name == f"gpu:{gpu['index']}")
@@ -209,22 +179,14 @@ def _machine(backends: Sequence[Backend]) -> dict[str, str]:
     return lines
 
 
-def _facts(
-    dataset: Dataset,
-    hidden: Sequence[int],
-    batch_sizes: Sequence[int],
-    devices: int,
-    seconds: float,
-) -> dict[str, str]:
+def _facts(dataset: Dataset, hidden: list[int], batch_sizes: list[int]) -> dict[str, str]:
     samples, features = dataset.train_x.shape
-    cases = _count(devices * len(hidden) * len(batch_sizes), "case")
     widths, sizes = listed(hidden, " or "), listed(batch_sizes, " or ")
     return {
         "data": f"{dataset.name}: {samples:,} training samples",
         "network": f"{features} → {widths} → {len(dataset.classes)}, {RECIPE.activation},"
         f" {RECIPE.dtype}, recipe {RECIPE.name}",
         "batches": f"of {sizes}",
-        "time": f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds, about {seconds:g} s at most",
     }
 
 
@@ -235,7 +197,7 @@ def _legend(measurements: Sequence[Measurement], rounds: int, dataset: Dataset) 
     if any(m.scaled for m in measurements):
         samples += "; ~ is scaled up from runs on fewer"
     lines = [
-        f"medians of {_count(rounds, 'interleaved round')}; spread: slowest and fastest run",
+        f"medians of {count(rounds, 'interleaved round')}; spread: slowest and fastest run",
         f"epoch s:  {samples}",
         f"% matmul: of float32 matrix products, {', '.join(rates.values())}",
     ]
@@ -262,7 +224,3 @@ def _draw(
     ]
     image = figures.benchmark(measurements, title=sentence, caption="\n".join(caption))
     write_whole(out, image)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

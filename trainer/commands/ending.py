@@ -12,15 +12,9 @@ from backends import device_failure, memory_shortage
 from .. import display
 from ..running.recorder import Recorder
 
-STOPS = {
-    number: name
-    for number, name in (
-        (signal.SIGINT, "Ctrl-C"),
-        (signal.SIGTERM, "SIGTERM"),
-        (getattr(signal, "SIGHUP", None), "SIGHUP (the terminal closed)"),
-    )
-    if number is not None
-}
+STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+if hasattr(signal, "SIGHUP"):
+    STOPS[signal.SIGHUP] = "SIGHUP (the terminal closed)"
 
 
 @contextmanager
@@ -50,31 +44,21 @@ def interruptible() -> Iterator[Callable[[], int]]:
 def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list[int]]:
     """End a training in one line where its disk, output, memory or device fails.
 
-    Parameters
-    ----------
-    recorder : Recorder
-    where : callable
-        Says how far it has come: "epoch 3 of 5".
-
-    Yields
-    ------
-    list of int
-        Empty, or the exit code after such an end.
+    `where` says how far it has come: "epoch 3 of 5". Yields a list, which is empty or holds the
+    exit code after such an end.
     """
     code: list[int] = []
     is_settled = True
     try:
         yield code
+        return
     except KeyboardInterrupt:  # a second Ctrl-C, amid anything
         code.append(130)
-        is_settled = False
-        why = "stopped at once by a second Ctrl-C"
+        is_settled, why = False, "stopped at once by a second Ctrl-C"
     except OSError as error:
         code.append(1)
-        if error.filename is not None:
-            why = f"{error.filename}: {error.strerror}"
-        else:
-            why = f"stdout: {error.strerror or error}"
+        why = f"{error.filename or 'stdout'}: {error.strerror or error}"
+        if error.filename is None:
             display.abandon_stdout()
     except MemoryError as error:
         code.append(1)
@@ -86,8 +70,7 @@ def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list
             display.error(f"the program failed. {recorder.stopped_in(where())}")
             raise
         code.append(1)
-        is_settled = False
-        why = failure
-    if code:
-        recorder.rescue(is_settled=is_settled)
-        display.error(f"{why}. {recorder.stopped_in(where())}")
+        is_settled, why = False, failure
+    # outside, where what the error held of memory is free again
+    recorder.rescue(is_settled=is_settled)
+    display.error(f"{why}. {recorder.stopped_in(where())}")

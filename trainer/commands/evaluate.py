@@ -14,31 +14,31 @@ from ..files import write_whole
 from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .options import FLAG, Device, Json, LabelledData, RunsOrWeights, Show, WeightsRecipe
+from .figure_files import open_windows
+from .options import Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
 _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest
 
 
 def run(
-    *paths: RunsOrWeights,
+    *paths: Annotated[RunOrWeights, Parameter("RUNS")],
     data: LabelledData = None,
     recipe: WeightsRecipe = None,
     device: Device = "auto",
-    figures: Annotated[
-        bool,
-        FLAG,
-        Parameter(
-            help="Draw the confusion matrix and the mistakes, the surest of many, into the run's"
-            " folder, under figures/."
-        ),
-    ] = False,
+    figures: Flag = False,
     show: Show = False,
     as_json: Json = False,
 ) -> int:
     """Test a run: accuracy, confusion matrix, precision, recall and F1.
 
     Several runs answer together: their outputs are averaged, a committee (Cireşan et al. 2010).
+
+    Parameters
+    ----------
+    figures
+        Draw the confusion matrix and the mistakes, the surest of many, into the run's folder, under
+        figures/.
     """
     if not paths:
         raise UsageError(
@@ -64,8 +64,8 @@ def run(
     outputs = np.mean(each, axis=0)
     result = evaluate(y, outputs.argmax(axis=1), trained.classes)
     alone = [float(np.mean(part.argmax(axis=1) == y)) for part in each]
-    wrong = len(y) - int(np.trace(result.confusion))
-    most = wrong if wrong <= _ALL else _SUREST
+    right = int(np.trace(result.confusion))
+    most = _ALL if len(y) - right <= _ALL else _SUREST
     worst = surest_mistakes(y, outputs, trained.classes, most)
     names = " + ".join(map(str, paths))
     if not as_json:
@@ -82,7 +82,8 @@ def run(
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
             fields["each"] = alone
-        display.json_line(fields | _fields(result, worst) | {"figures": written})
+        fields |= vars(result) | {"right": right, "surest_mistakes": worst, "figures": written}
+        display.json_line(fields)
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
@@ -90,29 +91,21 @@ def run(
         cause = "they are no images" if worst else "there are none"
         display.note(f"no picture of the mistakes: {cause}")
     if show:
-        from ..figures import show as open_windows
-
-        if refusal := open_windows(list(images.values())):
-            display.note(refusal)
+        open_windows(list(images.values()))
     return 0
 
 
 def _check_alike(first: TrainedRun, other: TrainedRun, data: str | None) -> None:
     """Raise UsageError unless both runs answer the same question."""
-
-    def asked(trained: TrainedRun) -> dict[str, Any]:
-        recorded = trained.data
-        question: dict[str, Any] = {"classes": trained.classes, "inputs": trained.features}
-        if data is None:
-            question |= {name: recorded[name] for name in ("source", "test_source", "test_samples")}
-        return question
-
-    ours, theirs = asked(first), asked(other)
-    for name, value in ours.items():
-        if theirs[name] != value:
+    asked = [{"classes": run.classes, "inputs": run.features} for run in (first, other)]
+    if data is None:
+        asked = [run.data | question for run, question in zip((first, other), asked, strict=True)]
+    for name in ("classes", "inputs", "source", "test_source", "test_samples"):
+        ours, theirs = (question.get(name) for question in asked)
+        if ours != theirs:
             raise UsageError(
                 f"{first.path} and {other.path} cannot answer together: {name.replace('_', ' ')}"
-                f" {value} and {theirs[name]}; test them one by one, or on the same --data"
+                f" {ours} and {theirs}; test them one by one, or on the same --data"
             )
 
 
@@ -141,14 +134,3 @@ def _keep(trained: TrainedRun, images: dict[str, bytes]) -> list[str]:
         else:
             file.unlink(missing_ok=True)
     return written
-
-
-def _fields(result: Evaluation, worst: Sequence[Mistake]) -> dict[str, Any]:
-    return {
-        "accuracy": result.accuracy,
-        "right": int(np.trace(result.confusion)),
-        "confusion": result.confusion,
-        "classes": result.classes,
-        "averages": result.averages,
-        "surest_mistakes": worst,
-    }

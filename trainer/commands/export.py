@@ -17,32 +17,29 @@ _DEFAULTS = {"npz": "weights.npz", "mat": "weights.mat", "npy-pair": "weights", 
 
 
 def run(
-    path: Annotated[
-        Path, Parameter(name="RUN", help="A folder that train wrote, such as runs/r1.")
-    ],
+    path: Annotated[Path, Parameter("RUN")],
     /,
     *,
-    format: Annotated[
-        str,
-        Parameter(
-            choices=FORMATS,
-            help="npz: W1, b1, …; npy-pair: the lesson's weights.npy and weights02.npy; mat:"
-            " Theta1, Theta2, …; csv: a file a matrix.",
-        ),
-    ] = "npz",
-    out: Annotated[
-        Path | None,
-        Parameter(
-            help="The file, replaced if it is there; for npy-pair and csv a folder, new or empty."
-            " [default: weights.npz, weights.mat or weights]"
-        ),
-    ] = None,
+    format: Annotated[str, Parameter(choices=FORMATS)] = "npz",
+    out: Path | None = None,
     as_json: Json = False,
 ) -> int:
-    """Write a run's weights into files that other programs read."""
+    """Write a run's weights into files that other programs read.
+
+    Parameters
+    ----------
+    path
+        A folder that train wrote, such as runs/r1.
+    format
+        npz: W1, b1, …; npy-pair: the lesson's weights.npy and weights02.npy; mat: Theta1, Theta2,
+        …; csv: a file a matrix.
+    out
+        The file, replaced if it is there; for npy-pair and csv a folder, new or empty. [default:
+        weights.npz, weights.mat or weights]
+    """
     trained = TrainedRun(path, "cpu")
     model = trained.model
-    scale, shift = (trained.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
+    scale, shift = model.input_map().values()
     weights = Weights(model.get_weights(), model.spec.bias, input_map=(scale, shift))
     out = Path(_DEFAULTS[format]) if out is None else out.expanduser()
     files = write_weights(
@@ -50,12 +47,8 @@ def run(
     )
     if as_json:
         display.json_line({"run": str(path), "files": [str(file) for file in files]})
-        return 0
-    display.facts(
-        {
-            "written": ", ".join(map(str, files)),
-            "arrays": contents(weights, format),
-            "inputs": describe_input_map(model),
-        }
-    )
+    else:
+        written = ", ".join(map(str, files))
+        arrays, inputs = contents(weights, format), describe_input_map(model)
+        display.facts({"written": written, "arrays": arrays, "inputs": inputs})
     return 0

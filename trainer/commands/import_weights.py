@@ -9,42 +9,20 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .. import display
-from ..data import load
-from ..recipes import source_for
-from ..running.foreign_weights import describe_input_map, files_of, network_of, recipe_of
+from ..running.foreign_weights import describe_input_map, files_of, open_weights
 from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
-from ..running.usage import UsageError, choose
-from .options import Device, Json, RunOut, TestData
+from ..running.usage import UsageError
+from .options import Device, Json, RunOut
+from .words import network_words
 
 
 def run(
-    *paths: Annotated[
-        Path,
-        Parameter(
-            name="FILES",
-            help="Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat"
-            " or .safetensors file; or a folder of one of these.",
-        ),
-    ],
-    recipe: Annotated[
-        str | None,
-        Parameter(
-            help="What the units compute and how inputs are scaled, see the command recipes."
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        Parameter(help="What the weights are for, as train takes it. [default: the recipe's]"),
-    ] = None,
-    test_data: TestData = None,
-    transposed: Annotated[
-        bool | None,
-        Parameter(
-            show_default=False,
-            help="Whether a row is a unit, as in the lessons. Found out, where shapes tell.",
-        ),
-    ] = None,
+    *paths: Annotated[Path, Parameter("FILES")],
+    recipe: str | None = None,
+    data: str | None = None,
+    test_data: str | None = None,
+    transposed: Annotated[bool | None, Parameter(show_default=False)] = None,
     out: RunOut = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -55,25 +33,33 @@ def run(
     round it is stored is found out by the shapes. Nothing is ever unpickled.
 
     python -m trainer import-weights wih.npy who.npy --recipe book --data mnist
+
+    Parameters
+    ----------
+    paths
+        Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat or
+        .safetensors file; or a folder of one of these.
+    recipe
+        What the units compute and how inputs are scaled, see the command recipes.
+    data
+        What the weights are for, as train takes it. [default: the recipe's]
+    test_data
+        Test on this instead of a part of --data; same kinds.
+    transposed
+        Whether a row is a unit, as in the lessons. Found out, where shapes tell.
     """
     if not paths:
         raise UsageError(
             "import-weights: no file is named; type for instance: python -m trainer import-weights"
             " wih.npy who.npy --recipe book"
         )
-    if out is not None:
-        out = out.expanduser()
-        check_free(out)
+    out = check_free(out)
     files = files_of([path.expanduser() for path in paths])
-    chosen = recipe_of(recipe, files)
-    backend = choose(device)
-    wanted = data or ("auto" if chosen is None else chosen.data)
-    dataset = load(source_for(chosen, wanted), test_data and source_for(chosen, test_data))
+    model, chosen, dataset = open_weights(
+        files, recipe, device, data, test_data, transposed=transposed
+    )
     if dataset.note:
         display.note(dataset.note)
-    model, chosen, dataset = network_of(
-        files, chosen, dataset, backend=backend, transposed=transposed
-    )
     config = config_of(chosen, dataset, None, 0, model.seed or 0, model)
     sources = [str(file.absolute()) for file in files]
     folder = Run.start(out, config | {"weights_of": sources})
@@ -82,12 +68,10 @@ def run(
     if as_json:
         display.json_line({"run": str(folder.path), "files": sources, "network": model.settings()})
     else:
-        settings = model.settings()
         display.facts(
             {
                 "weights": ", ".join(map(str, files)),
-                "network": f"{' → '.join(map(str, model.sizes))}, {settings['activation']},"
-                f" {'with' if settings['bias'] else 'no'} bias, {settings['dtype']}",
+                "network": f"{network_words(model)}, {model.dtype}",
                 "recipe": chosen.name,
                 "inputs": f"{describe_input_map(model)}, as {dataset.name} has them",
                 "run": str(folder.path),

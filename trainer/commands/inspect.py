@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from cyclopts import Parameter
 
 from .. import display
 from ..explain import LayerTrace, Trace, trace
@@ -16,19 +15,9 @@ from ..running.run_folder import RunError
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
-from .options import (
-    FLAG,
-    INDEX,
-    Device,
-    Json,
-    LabelledData,
-    RunOrWeights,
-    Show,
-    WeightsRecipe,
-    figure,
-    figure_file,
-    write_figure,
-)
+from .figure_files import figure, figure_file, tell_figure, write_figure
+from .options import INDEX, Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
+from .words import network_words, sample_words
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
@@ -37,9 +26,7 @@ def run(
     /,
     *,
     index: Annotated[int, INDEX] = 0,
-    untrained: Annotated[
-        bool, FLAG, Parameter(help="Take fresh weights, drawn by the run's own init and seed.")
-    ] = False,
+    untrained: Flag = False,
     data: LabelledData = None,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("inspect-N.png")] = None,
@@ -56,19 +43,24 @@ def run(
     python -m trainer inspect runs/r1 --index 7
 
     python -m trainer inspect runs/r1 --index 7 --untrained
+
+    Parameters
+    ----------
+    untrained
+        Take fresh weights, drawn by the run's own init and seed.
     """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     rate = _learning_rate(trained)
     png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
     x, y, source = trained.labelled(data)
-    if not 0 <= index < len(x):
-        raise UsageError(f"--index {index}: expected 0 to {len(x) - 1}, the {len(x):,} {source}")
+    title = f"{path}, {sample_words(index, len(x), source)}"
     model = trained.model
     if untrained:
         try:
             model = with_fresh_weights(model)
         except ValueError as error:
             raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
+        title += ", fresh weights"
     trained.outputs(x[index : index + 1])  # says so where there is no number to show
     result = trace(
         model,
@@ -78,9 +70,6 @@ def run(
         training_samples=max(1, int(trained.data.get("train_samples") or 1)),
     )
     classes = [str(label) for label in trained.classes]
-    title = f"{path}, sample {index} of the {len(x):,} {source}"
-    if untrained:
-        title += ", fresh weights"
     if not as_json:
         facts = _facts(trained, result, untrained)
         display.trace(title, facts, result, trained.picture(result.values), classes)
@@ -96,25 +85,17 @@ def run(
     pdf = png.with_suffix(".pdf")
     write_figure(png, image)
     write_figure(pdf, pages)
-    if as_json:
-        fields = {"run": str(path), "sample": index, "source": source, "untrained": untrained}
-        files = {"figure": str(png), "pages": str(pdf)}
-        display.json_line(fields | _fields(result, trained.classes) | files)
-    else:
-        display.line(f"figure: {png}")
-        display.line(f"pages:  {pdf}")
-    if show and (refusal := figures.show([image])):
-        display.note(refusal)
+    about = {"run": str(path), "sample": index, "source": source, "untrained": untrained}
+    fields = about | _fields(result, trained.classes) if as_json else None
+    tell_figure(image, fields=fields, show=show, figure=png, pages=pdf)
     return 0
 
 
 def _learning_rate(trained: TrainedRun) -> float:
     try:
         settings = trained.config["settings"]
-        if (
-            settings.get("optimizer") in FULL_BATCH_METHODS
-        ):  # they know no rate; the lessons' will do
-            return RECIPES["rashid"].learning_rate
+        if settings.get("optimizer") in FULL_BATCH_METHODS:
+            return RECIPES["rashid"].learning_rate  # they know no rate; the lessons' will do
         return float(settings["learning_rate"])
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(
@@ -141,30 +122,18 @@ def _facts(trained: TrainedRun, result: Trace, fresh: bool) -> dict[str, str]:
     if differs:
         update += f" (the training: {', '.join(differs)})"
     return {
-        "network": f"{' → '.join(map(str, model.sizes))}, {model.spec.activation}, "
-        f"{'with' if model.spec.bias else 'no'} bias, loss {model.spec.loss}, {model.dtype}, "
-        f"{trained.backend.name}",
+        "network": f"{network_words(model)}, loss {model.spec.loss}, {model.dtype},"
+        f" {trained.backend.name}",
         "weights": weights,
         "update": update,
     }
 
 
 def _fields(result: Trace, classes: tuple[int | str, ...]) -> dict[str, Any]:
-    return {
+    return vars(result) | {
         "label": classes[result.label],
         "answer": classes[result.answer],
         "answer_after": classes[result.answer_after],
-        "loss_name": result.loss_name,
-        "splits_raw_errors": result.splits_raw_errors,
-        "learning_rate": result.learning_rate,
-        "penalty": result.penalty,
-        "loss": result.loss,
-        "loss_after": result.loss_after,
-        "values": result.values,
-        "inputs": result.inputs,
-        "targets": result.targets,
-        "outputs": result.outputs,
-        "outputs_after": result.outputs_after,
         "layers": [_layer(layer) for layer in result.layers],
     }
 
@@ -172,22 +141,14 @@ def _fields(result: Trace, classes: tuple[int | str, ...]) -> dict[str, Any]:
 def _layer(layer: LayerTrace) -> dict[str, Any]:
     """Every vector whole, matrices by their figures."""
     counts, edges = np.histogram(layer.W, bins=60)
-    biases = {}
-    if layer.b is not None and layer.b_after is not None:
-        biases = {"b": layer.b, "b_after": layer.b_after}
-    return {
-        "layer": layer.number,
-        "function": layer.function,
-        "inputs": layer.inputs,
-        "sums": layer.sums,
-        "outputs": layer.outputs,
-        "errors": layer.errors,
-        "deltas": layer.deltas,
+    fields = {name: value for name, value in vars(layer).items() if value is not None}
+    del fields["curve"]
+    return {"layer": fields.pop("number"), **fields} | {
         "W": _matrix(layer.W),
         "W_after": _matrix(layer.W_after),
         "W_change": _matrix(layer.W_change),
         "W_histogram": {"edges": edges, "counts": counts},
-    } | biases
+    }
 
 
 def _matrix(W: np.ndarray) -> dict[str, Any]:

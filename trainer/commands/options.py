@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,17 +10,12 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
-from ..files import write_whole
-from ..running.trained import TrainedRun
+from ..recipes import Recipe
 from ..running.usage import UsageError
-from ..settings import (
-    Setting,
-    settings_of,
-    types_of,
-)
+from ..settings import NetworkSettings, Setting, settings_of, types_of
 
-WHAT = Group("What to train on", sort_key=1)
-RESULT = Group("The result", sort_key=4)
+WHAT = Parameter(group=Group("What to train on", sort_key=1))
+RESULT = Parameter(group=Group("The result", sort_key=4))
 
 
 def _whole(type_: Any, tokens: Sequence[Any]) -> int:
@@ -31,30 +25,32 @@ def _whole(type_: Any, tokens: Sequence[Any]) -> int:
     return int(tokens[0].value)
 
 
-WHOLE = Parameter(converter=_whole)
-FLAG = Parameter(negative="", show_default=False)
+WHOLE = Parameter(converter=_whole, validator=Number(gte=0))  # from 0, or from 1
+COUNT = Parameter(converter=_whole, validator=Number(gte=1))
+INDEX = Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data.")
 
-Count = Annotated[int | None, WHOLE, Parameter(validator=Number(gte=1))]
+NO_NEGATIVE = Parameter(negative="", show_default=False)
+Flag = Annotated[bool, NO_NEGATIVE]
 Device = Annotated[
     str,
     Parameter(
         help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
     ),
 ]
-Json = Annotated[
-    bool, FLAG, Parameter(name="--json", help="One JSON object on stdout, nothing else.")
-]
+Json = Annotated[Flag, Parameter(name="--json", help="One JSON object on stdout, nothing else.")]
 JsonEvents = Annotated[
-    bool, FLAG, Parameter(name="--json", help="Write one JSON object per event, nothing else.")
+    Flag, Parameter(name="--json", help="Write one JSON object per event, nothing else.")
 ]
-Show = Annotated[bool, FLAG, Parameter(help="Open a window, where there is one.")]
-_RUN_OR_WEIGHTS = Parameter(
-    help="A folder that train wrote, such as runs/r1, or one of its checkpoints, such as"
-    " runs/r1/checkpoints/best.safetensors; or with --recipe weights of another program's, see"
-    " import-weights."
-)
-RunOrWeights = Annotated[Path, _RUN_OR_WEIGHTS, Parameter(name="RUN")]
-RunsOrWeights = Annotated[Path, _RUN_OR_WEIGHTS, Parameter(name="RUNS")]
+Show = Annotated[Flag, Parameter(help="Open a window, where there is one.")]
+RunOrWeights = Annotated[
+    Path,
+    Parameter(
+        "RUN",
+        help="A folder that train wrote, such as runs/r1, or one of its checkpoints, such as"
+        " runs/r1/checkpoints/best.safetensors; or with --recipe weights of another program's, see"
+        " import-weights.",
+    ),
+]
 WeightsRecipe = Annotated[
     str | None,
     Parameter(help="What weights that are no run belong to, see the command recipes."),
@@ -67,98 +63,24 @@ LabelledData = Annotated[
     str | None,
     Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
 ]
-TestData = Annotated[
-    str | None, Parameter(help="Test on this instead of a part of --data; same kinds.")
-]
-INDEX = Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data.")
-Index = Annotated[int | None, INDEX]
 RunOut = Annotated[
     Path | None,
     Parameter(help="The run's folder, new or empty. [default: the next free name under runs/]"),
 ]
 
 
-def figure(name: str) -> Parameter:
-    """Return the option for where a run's figure goes."""
-    return Parameter(
-        help="The figure, a PNG image; replaced if it is there. [default: "
-        f"{name} in the run's folder, under figures/]"
-    )
+def one_value(network: Parameter, training: Parameter | None, omit: Sequence[str] = ()) -> type:
+    """Make a class whose fields are options for the settings, each None where it is not given.
 
-
-def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:
-    """Find where a PNG image goes: to `out`, else into the run's folder of figures.
-
-    Raises
-    ------
-    UsageError
-        If nothing can be written there; now, not after the work.
-    """
-    hint = f"name another place with --out {name}"
-    if out is None and trained.run is None:  # weights have no folder of their own
-        out = Path(name)
-    if out is None:
-        folder = trained.path / "figures"
-        if folder.exists():
-            return _checked(folder / name, "", hint)
-        _checked(folder, "", hint)
-        return folder / name
-    out = out.expanduser()
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {name}")
-    return _checked(out, "--out ", "expected a file's name in a folder that you may write to")
-
-
-def _checked(file: Path, option: str, hint: str) -> Path:
-    cause = ""
-    if file.is_dir():
-        cause = "it is a folder"
-    elif not file.parent.is_dir():
-        is_file = file.parent.exists()
-        cause = f"{file.parent} is a file" if is_file else f"there is no folder {file.parent}"
-    elif not os.access(file.parent, os.W_OK):
-        cause = f"the folder {file.parent} may not be written to"
-    if cause:
-        raise UsageError(f"{option}{file}: {cause}; {hint}")
-    return file
-
-
-def write_figure(file: Path, content: bytes) -> None:
-    """Write a figure whole or not at all; the run's folder of figures is made.
-
-    Raises
-    ------
-    UsageError
-        If it cannot be written.
-    """
-    try:
-        file.parent.mkdir(exist_ok=True)
-        write_whole(file, content)
-    except OSError as error:
-        raise UsageError(
-            f"{file}: {error.strerror or error}; name another place with --out {file.name}"
-        ) from error
-
-
-# --- options made of the settings -------------------------------------------------------------
-
-
-def one_value(groups: dict[type, Group], omit: Sequence[str] = ()) -> type:
-    """Make a class whose fields are options for some settings, each None where it is not given.
-
-    Parameters
-    ----------
-    groups : dict of type to Group
-        Classes of `trainer.settings`, and where the help lists their fields.
-    omit : sequence of str
-        Settings that are no option there.
+    The help lists the network's and the training's in these groups; without a group, a training has
+    no options, nor have the settings to `omit`.
     """
 
-    def option(name: str, setting: Setting, kind: Any) -> tuple[Any, Parameter]:
+    def option(setting: Setting, kind: Any) -> tuple[Any, Parameter]:
         if kind == tuple[int, ...]:
-            return str, Parameter()
+            return str, Parameter(help=setting.help)
         if kind == tuple[str, ...]:
-            return list[str], Parameter(negative="")
+            return list[str], Parameter(help=setting.help, negative="")
         more: dict[str, Any] = {"choices": tuple(setting.choices)} if setting.choices else {}
         if kind is int:
             more["converter"] = _whole
@@ -168,82 +90,57 @@ def one_value(groups: dict[type, Group], omit: Sequence[str] = ()) -> type:
             # far limits are checked, and explained, with the others of the library
             high = {"lt": limits.high} if limits.high <= 1 else {}
             more["validator"] = Number(**low, **high)
-        return kind, Parameter(**more)
+        return kind, Parameter(help=setting.help, **more)
 
-    return _options("Options", groups, omit, option, lambda name, setting, kind: setting.help)
+    return _options(network, training, option, omit)
 
 
-def values_to_try(groups: dict[type, Group]) -> type:
-    """Make a class whose fields are options for the values of some settings that a sweep tries."""
+def values_to_try(network: Parameter, training: Parameter) -> type:
+    """Make a class whose fields are options for the values of the settings that a sweep tries."""
 
-    def text(name: str, setting: Setting, kind: Any) -> tuple[Any, Parameter]:
-        return str, Parameter()
-
-    def help_(name: str, setting: Setting, kind: Any) -> str:
+    def option(setting: Setting, kind: Any) -> tuple[Any, Parameter]:
         if kind is bool:
-            return "yes, no, or both: yes,no."
+            return str, Parameter(help="yes, no, or both: yes,no.")
         if setting.choices:
-            return f"Some of {', '.join(setting.choices)}."
-        return setting.tried if setting.tried.endswith(".") else f"{setting.tried}, …"
+            return str, Parameter(help=f"Some of {', '.join(setting.choices)}.")
+        more = "" if setting.tried.endswith(".") else ", …"
+        return str, Parameter(help=f"{setting.tried}{more}")
 
-    return _options("ValuesToTry", groups, (), text, help_)
+    return _options(network, training, option)
 
 
 def _options(
-    class_name: str, groups: dict[type, Group], omit: Sequence[str], option: Any, help_: Any
+    network: Parameter, training: Parameter | None, option: Any, omit: Sequence[str] = ()
 ) -> type:
     fields: list[Any] = []
-    for cls, group in groups.items():
-        kinds = types_of(cls)
-        for name, setting in settings_of(cls).items():
-            if not setting.is_option or name in omit:
-                continue
-            kind, parameter = option(name, setting, kinds[name])
-            described = Parameter(group=group, help=help_(name, setting, kinds[name]))
-            fields.append((name, Annotated[kind | None, parameter, described], None))
-    return dataclasses.make_dataclass(
-        class_name, fields, frozen=True, kw_only=True, namespace={"__module__": __name__}
+    kinds = types_of(Recipe)
+    for name, setting in settings_of(Recipe).items():
+        group = network if name in settings_of(NetworkSettings) else training
+        if group is not None and setting.is_option and name not in omit:
+            kind, parameter = option(setting, kinds[name])
+            fields.append((name, Annotated[kind | None, parameter, group], None))
+    made = dataclasses.make_dataclass(
+        "Options", fields, frozen=True, kw_only=True, namespace={"__module__": __name__}
     )
+    return Parameter(name="*")(made)  # its fields are options of their own
 
 
 def given(options: Any) -> dict[str, Any]:
-    """Return those options of such a class that were given, as the settings' values.
-
-    Raises
-    ------
-    UsageError
-        If --hidden is no widths.
-    """
+    """Return those options of such a class that were given, as the settings' values."""
     values = {name: value for name, value in vars(options).items() if value is not None}
     if "hidden" in values:
-        values["hidden"] = widths(values["hidden"])
+        expected = "widths below 10⁹ such as 200 or 200,100, or none"
+        hidden = values["hidden"]
+        values["hidden"] = () if hidden == "none" else tuple(numbers("--hidden", hidden, expected))
     if "augment" in values:
         values["augment"] = () if values["augment"] == ["none"] else tuple(values["augment"])
     return values
 
 
-def counts(option: str, text: str, example: str) -> list[int]:
-    """Read whole numbers with commas between them; each once, the smallest first."""
+def numbers(option: str, text: str, expected: str) -> list[int]:
+    """Read numbers above 0 and below 10⁹ with commas between them; else say what is expected."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(map(_is_count, parts)):
-        raise UsageError(
-            f"{option} {text}: expected whole numbers above 0 and below 10⁹ such as {example}"
-        )
-    return sorted(set(map(int, parts)))
-
-
-def widths(text: str) -> tuple[int, ...]:
-    """Read the widths of the hidden layers: 200 or 200,100, or none."""
-    if text == "none":
-        return ()
-    parts = [part.strip() for part in text.split(",")]
-    if not all(map(_is_count, parts)):
-        raise UsageError(
-            f"--hidden {text}: expected widths below 10⁹ such as 200 or 200,100, or none"
-        )
-    return tuple(map(int, parts))
-
-
-def _is_count(text: str) -> bool:
     # of numbers below 10⁹ NumPy can say at least how much memory their arrays would want
-    return text.isdecimal() and len(text) < 10 and int(text) > 0
+    if not all(part.isdecimal() and len(part) < 10 and int(part) > 0 for part in parts):
+        raise UsageError(f"{option} {text}: expected {expected}")
+    return list(map(int, parts))

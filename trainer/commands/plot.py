@@ -14,26 +14,27 @@ from ..files import write_whole
 from ..recipes import RECIPES
 from ..running.run_folder import Run
 from ..running.usage import UsageError
+from .figure_files import png_file, tell_figure
 from .options import Json, Show
+from .words import setting_words
 
 CURVES = "curves.png"
 
 
 def run(
-    *paths: Annotated[
-        Path, Parameter(name="RUNS", help="One or several folders that train wrote.")
-    ],
-    out: Annotated[
-        Path | None,
-        Parameter(
-            help="The figure, a PNG image; replaced if it is there. [default: figures/curves.png in"
-            " the folder of a single run, else curves.png]"
-        ),
-    ] = None,
+    *paths: Annotated[Path, Parameter("RUNS", help="One or several folders that train wrote.")],
+    out: Path | None = None,
     show: Show = False,
     as_json: Json = False,
 ) -> int:
-    """Draw loss and accuracy by epoch, of several runs over each other."""
+    """Draw loss and accuracy by epoch, of several runs over each other.
+
+    Parameters
+    ----------
+    out
+        The figure, a PNG image; replaced if it is there. [default: figures/curves.png in the folder
+        of a single run, else curves.png]
+    """
     if not paths:
         raise UsageError("plot: no run is named; type for instance: python -m trainer plot runs/r1")
     from .. import figures  # matplotlib takes its time to import
@@ -42,24 +43,17 @@ def run(
     metrics = [folder.metrics() for folder in runs]
     if out is None:
         out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
-    out = out.expanduser()
-    _check_out(out)
+    out = png_file(out, CURVES)
     labels = _labels(runs)
     image = figures.curves(list(zip(labels, metrics, strict=True)))
     write_whole(out, image)
-    if as_json:
-        fields = [
-            {"run": str(folder.path), "label": label, "epochs": lines}
-            for folder, label, lines in zip(runs, labels, metrics, strict=True)
-        ]
-        display.json_line({"runs": fields, "figure": str(out)})
-    else:
-        names = [str(folder.path) for folder in runs]
-        display.curves(list(zip(names, labels, metrics, strict=True)))
+    names = [str(folder.path) for folder in runs]
+    shown = list(zip(names, labels, metrics, strict=True))
+    fields = {"runs": [{"run": run, "label": label, "epochs": m} for run, label, m in shown]}
+    if not as_json:
+        display.curves(shown)
         display.line()
-        display.line(f"figure: {out}")
-    if show and (refusal := figures.show([image])):
-        display.note(refusal)
+    tell_figure(image, fields=fields if as_json else None, show=show, figure=out)
     return 0
 
 
@@ -72,28 +66,17 @@ def draw_curves(folder: Run) -> Path:
     return file
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {CURVES}")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise UsageError(f"--out {out}: {what}; expected a file's name in a folder that exists")
-
-
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Name each run by what it does not share with all others, else by its folder."""
     settings = [_settings(run.config) for run in runs]
     names = dict.fromkeys(name for part in settings for name in part)
-    differing = [
-        name for name in names if len({json.dumps(part.get(name)) for part in settings}) > 1
-    ]
+    differing = [k for k in names if len({json.dumps(part.get(k)) for part in settings}) > 1]
     if "recipe" in differing:  # what goes with the recipe goes without saying
-        differing = [
-            name
-            for name in differing
-            if any(part.get(name) != _of_recipe(part).get(name) for part in settings)
-        ]
-    labels = [", ".join(_words(name, part.get(name)) for name in differing) for part in settings]
+        recipes = [RECIPES.get(part["recipe"]) for part in settings]
+        implied = [{} if recipe is None else recipe.settings() for recipe in recipes]
+        pairs = list(zip(settings, implied, strict=True))
+        differing = [k for k in differing if any(own.get(k) != by.get(k) for own, by in pairs)]
+    labels = [", ".join(setting_words(k, part.get(k)) for k in differing) for part in settings]
     folders = [folder.path.resolve().name for folder in runs]
     if len(set(folders)) < len(runs):
         folders = [str(folder.path) for folder in runs]
@@ -116,19 +99,3 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         "validation": data.get("validation_samples"),
         "device": device["name"] if isinstance(device, dict) else None,
     }
-
-
-def _of_recipe(settings: dict[str, Any]) -> dict[str, Any]:
-    recipe = RECIPES.get(settings["recipe"])
-    return {} if recipe is None else recipe.settings()
-
-
-def _words(name: str, value: Any) -> str:
-    name = name.replace("_", " ")
-    if value is True:
-        return name
-    if value in (None, False, []):
-        return f"no {name}"
-    if isinstance(value, list):
-        return f"{name} {','.join(map(str, value))}"
-    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"

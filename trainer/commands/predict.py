@@ -8,38 +8,38 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-from cyclopts import Parameter
 
 from .. import display
-from ..data import DataError, load_labelled, load_unlabelled, prepare_digit, read_grey
+from ..data import DataError, prepare_digit, read_grey
 from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .options import Device, Index, RunOrWeights, WeightsRecipe
+from .options import INDEX, Device, RunOrWeights, WeightsRecipe
+from .words import sample_words
 
 
 def run(
     path: RunOrWeights,
     /,
-    *images: Annotated[
-        Path,
-        Parameter(
-            help="Pictures of digits, any size and kind, dark on light or light on dark; they are"
-            " cut out, scaled and centred as MNIST's were."
-        ),
-    ],
-    index: Index = None,
-    data: Annotated[
-        str | None,
-        Parameter(help="Samples with or without labels: a CSV, an IDX file, or what train takes."),
-    ] = None,
-    out: Annotated[
-        Path | None, Parameter(help="Write the answers to all of --data into this CSV file.")
-    ] = None,
+    *images: Path,
+    index: Annotated[int | None, INDEX] = None,
+    data: str | None = None,
+    out: Path | None = None,
     recipe: WeightsRecipe = None,
     device: Device = "auto",
 ) -> int:
-    """Show what a run answers, to a test sample, to your own pictures or to a whole file."""
+    """Show what a run answers, to a test sample, to your own pictures or to a whole file.
+
+    Parameters
+    ----------
+    images
+        Pictures of digits, any size and kind, dark on light or light on dark; they are cut out,
+        scaled and centred as MNIST's were.
+    data
+        Samples with or without labels: a CSV, an IDX file, or what train takes.
+    out
+        Write the answers to all of --data into this CSV file.
+    """
     if images and (data is not None or index is not None or out is not None):
         raise UsageError("image files go without --data, --index and --out")
     if out is not None and (data is None or index is not None):
@@ -47,8 +47,6 @@ def run(
     if data is not None and out is None and index is None:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
     trained = TrainedRun(path, device, recipe=recipe, data=data)
-    if data is not None:
-        data = trained.source(data)
     if images:
         return _show_images(trained, images)
     if out is not None and data is not None:
@@ -60,19 +58,15 @@ def run(
 
 def _show_sample(trained: TrainedRun, data: str | None, index: int) -> None:
     labels: np.ndarray | None
-    if data is None:
-        x, labels, name = trained.test_part()
-        source = f"test samples of {name}"
-    else:
-        source = f"samples of {data}"
-        try:
-            x, labels = load_labelled(data, trained.classes, trained.features, trained.scale)
-        except DataError:
-            x, labels = load_unlabelled(data, trained.features, trained.scale), None
-    if not 0 <= index < len(x):
-        raise UsageError(f"--index {index}: expected 0 to {len(x) - 1}, the {len(x):,} {source}")
+    try:
+        x, labels, source = trained.labelled(data)
+    except DataError:
+        if data is None:
+            raise
+        x, labels, source = trained.unlabelled(data), None, f"samples of {data}"
+    title = sample_words(index, len(x), source)
     truth = None if labels is None else str(trained.classes[labels[index]])
-    _show(trained, f"sample {index} of the {len(x):,} {source}", x[index], truth)
+    _show(trained, title, x[index], truth)
 
 
 def _show_images(trained: TrainedRun, images: tuple[Path, ...]) -> int:
@@ -112,7 +106,7 @@ def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None
 
 
 def _write(trained: TrainedRun, data: str, out: Path) -> None:
-    outputs = trained.outputs(load_unlabelled(data, trained.features, trained.scale))
+    outputs = trained.outputs(trained.unlabelled(data))
     answers = outputs.argmax(axis=1)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -8,114 +8,51 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import BrokenExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
-from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable
 
-from .. import __version__, display
-from ..data import Dataset, hold_out, load
+from .. import __version__, display, sweep
+from ..data import Dataset, hold_out
+from ..data.dataset import Samples
 from ..files import write_whole
-from ..recipes import RECIPES, default_recipe, source_for
+from ..recipes import Recipe, default_recipe
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
-from ..running.usage import UsageError, choose, in_options, recipe_named
-from ..settings import DataSettings, NetworkSettings, TrainingSettings
-from ..sweep import (
-    FIGURE,
-    MOST_RUNS,
-    Plan,
-    Standing,
-    SweepFolder,
-    Workers,
-    as_text,
-    divide_cores,
-    estimate,
-    rank,
-    sweep,
-    values_of,
-)
-from .options import FLAG, RESULT, WHAT, WHOLE, Count, JsonEvents, values_to_try
+from ..running.starting import data_of
+from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
+from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
+from .figure_files import open_windows
+from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
+from .words import count, device_words, samples_words
 
 _SHOWN_SECONDS = 0.1
-_NETWORK = Group("The network, all of them values to try", sort_key=2)
-_TRAINING = Group("The training, likewise", sort_key=3)
-_ValuesToTry: Any = values_to_try(
-    {NetworkSettings: _NETWORK, TrainingSettings: _TRAINING, DataSettings: _TRAINING}
-)
+_NETWORK = Parameter(group=Group("The network, all of them values to try", sort_key=2))
+_TRAINING = Parameter(group=Group("The training, likewise", sort_key=3))
+_ValuesToTry: Any = values_to_try(_NETWORK, _TRAINING)
 
 
 def run(
     *,
-    device: Annotated[
-        str | None,
-        Parameter(
-            group=WHAT,
-            help="auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None, Parameter(group=WHAT, help="What train takes. [default: auto]")
-    ] = None,
-    test_data: Annotated[str | None, Parameter(group=WHAT, help="Likewise, to test on.")] = None,
-    recipe: Annotated[
-        str | None, Parameter(group=WHAT, help="What is trained where no option says otherwise.")
-    ] = None,
-    limit: Annotated[
-        str | None, Parameter(group=WHAT, help="Only the first N training samples: 100,1000.")
-    ] = None,
-    validation: Annotated[
-        int,
-        WHOLE,
-        Parameter(
-            group=WHAT,
-            help="Hold N training samples out (before --limit) and rank by them; else the test"
-            " samples rank.",
-            validator=Number(gte=0),
-        ),
-    ] = 0,
-    tried: Annotated[_ValuesToTry, Parameter(name="*")] = _ValuesToTry(),  # noqa: B008
-    seeds: Annotated[
-        Count,
-        Parameter(
-            group=_TRAINING,
-            help="Train everything with seeds 0 to N−1; means and deviations are over them.",
-        ),
-    ] = None,
-    seed: Annotated[
-        str | None, Parameter(group=_TRAINING, help="Or with these: 7,8,9. [default: 0]")
-    ] = None,
-    jobs: Annotated[
-        Count,
-        Parameter(
-            group=RESULT,
-            help="Runs at a time, each in a process with its share of the cores. [default: one a"
-            " core]",
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        Parameter(
-            group=RESULT,
-            help="The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png,"
-            " config.json. [default: the next free name under sweeps/]",
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        Parameter(
-            group=RESULT, help="Go on with the sweep in this folder; it needs no other option."
-        ),
-    ] = None,
-    show: Annotated[
-        bool, FLAG, Parameter(group=RESULT, help="Open the figure in a window.")
-    ] = False,
-    as_json: Annotated[JsonEvents, Parameter(group=RESULT)] = False,
+    device: Annotated[str | None, WHAT] = None,
+    data: Annotated[str | None, WHAT] = None,
+    test_data: Annotated[str | None, WHAT] = None,
+    recipe: Annotated[str | None, WHAT] = None,
+    limit: Annotated[str | None, WHAT] = None,
+    validation: Annotated[int, WHOLE, WHAT] = 0,
+    tried: _ValuesToTry = _ValuesToTry(),  # noqa: B008
+    seeds: Annotated[int | None, COUNT, _TRAINING] = None,
+    seed: Annotated[str | None, _TRAINING] = None,
+    jobs: Annotated[int | None, COUNT, RESULT] = None,
+    out: Annotated[Path | None, RESULT] = None,
+    resume: Annotated[Path | None, RESULT] = None,
+    show: Annotated[Flag, RESULT] = False,
+    as_json: Annotated[JsonEvents, RESULT] = False,
 ) -> int:
     """Train a recipe with every combination of some options, side by side, and rank them.
 
@@ -124,58 +61,76 @@ def run(
     options with several values are a grid. Ctrl-C ends it; --resume goes on.
 
     The book's curve: python -m trainer sweep --recipe book --learning-rate 0.1:0.9:0.1 --epochs 1
+
+    Parameters
+    ----------
+    device
+        auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]
+    data
+        What train takes. [default: auto]
+    test_data
+        Likewise, to test on.
+    recipe
+        What is trained where no option says otherwise.
+    limit
+        Only the first N training samples: 100,1000.
+    validation
+        Hold N training samples out (before --limit) and rank by them; else the test samples rank.
+    seeds
+        Train everything with seeds 0 to N−1; means and deviations are over them.
+    seed
+        Or with these: 7,8,9. [default: 0]
+    jobs
+        Runs at a time, each in a process with its share of the cores. [default: one a core]
+    out
+        The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png, config.json.
+        [default: the next free name under sweeps/]
+    resume
+        Go on with the sweep in this folder; it needs no other option.
+    show
+        Open the figure in a window.
     """
-    texts = {"limit": limit, **vars(tried), "seed": seed}
-    options = {name: text for name, text in texts.items() if text is not None}
+    options = _given(limit=limit, **vars(tried), seed=seed)
     view = display.choose_view(as_json=as_json)
-    folder: SweepFolder | None = None
-    try:
+    with ExitStack() as cleanup:
+        cleanup.callback(view.close)
         if resume is not None:
-            given = {
-                "data": data,
-                "test_data": test_data,
-                "recipe": recipe,
-                **options,
-                "seeds": seeds,
-                "validation": validation or None,
-                "out": out,
-            }
-            _check_alone(resume, [name for name, value in given.items() if value is not None])
+            what = _given(data=data, test_data=test_data, recipe=recipe)
+            how = _given(seeds=seeds, validation=validation or None, out=out)
+            if given := what | options | how:
+                names = ", ".join(map(typed, given))
+                raise UsageError(
+                    f"--resume {resume}: what is trained is written there; expected no {names}."
+                    f" Type: python -m trainer sweep --resume {shlex.quote(str(resume))}"
+                )
             folder = SweepFolder.open(resume.expanduser())
+            cleanup.callback(folder.close)
             backend = choose(device or folder.config["device"]["name"])
             dataset = same_data(folder.path, folder.config["data"], view.downloading)
             validation = folder.config["data"]["validation_samples"]
+            part, held_out = hold_out(dataset, validation)
         else:
             values = _values(options, seeds)
-            if out is not None:
-                out = out.expanduser()
-                check_free(out, under="sweeps")
+            out = check_free(out, under="sweeps")
             wanted = recipe_named(recipe)
             backend = choose(device or "auto")
-            dataset = load(
-                source_for(wanted, data or "auto"),
-                test_data and source_for(wanted, test_data),
-                on_progress=view.downloading,
-            )
-            plan = _plan(recipe, values, dataset)
-            hold_out(dataset, validation)  # whether they can be, before there is a folder
-            folder = SweepFolder.start(out, plan, _config(dataset, validation, backend))
+            dataset = load_for(wanted, data, test_data, view.downloading)
+            plan = _plan(wanted or default_recipe(dataset), values, dataset)
+            part, held_out = hold_out(dataset, validation)
+            config = {
+                "version": __version__,
+                "data": data_of(part, validation) | {"crc32": dataset.fingerprint()},
+                "device": {"name": backend.name, "device_name": backend.device_name},
+            }
+            folder = SweepFolder.start(out, plan, config)
+            cleanup.callback(folder.close)
         if dataset.note:
             view.note(dataset.note)
-        return _sweep(view, folder, dataset, validation, backend, jobs, show)
-    finally:
-        if folder is not None:
-            folder.close()
-        view.close()
+        return _sweep(view, folder, part, held_out, backend, jobs, show)
 
 
-def _check_alone(resume: Path, given: Sequence[str]) -> None:
-    if given:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise UsageError(
-            f"--resume {resume}: what is trained is written there; expected no {names}. Type:"
-            f" python -m trainer sweep --resume {shlex.quote(str(resume))}"
-        )
+def _given(**options: Any) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def _values(options: dict[str, str], seeds: int | None) -> dict[str, tuple[Any, ...]]:
@@ -187,28 +142,24 @@ def _values(options: dict[str, str], seeds: int | None) -> dict[str, tuple[Any, 
                 " --seed 0,1,2"
             )
         options = options | {"seed": f"0:{seeds - 1}:1"}
-    try:
-        return {name: values_of(name, text) for name, text in options.items()}
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    with usage_errors(say=str):
+        return {name: sweep.values_of(name, text) for name, text in options.items()}
 
 
-def _plan(recipe: str | None, values: dict[str, tuple[Any, ...]], dataset: Dataset) -> Plan:
+def _plan(recipe: Recipe, values: dict[str, tuple[Any, ...]], dataset: Dataset) -> Plan:
     plan = Plan(
-        recipe=RECIPES[recipe] if recipe else default_recipe(dataset),
+        recipe=recipe,
         changes={k: v[0] for k, v in values.items() if len(v) == 1 and k != "seed"},
         grid={k: v for k, v in values.items() if len(v) > 1 and k != "seed"},
         seeds=values.get("seed", (0,)),
     )
-    if len(plan) > MOST_RUNS:
+    if len(plan) > sweep.MOST_RUNS:
         raise UsageError(
-            f"{_product(plan)} = {len(plan):,} runs; expected {MOST_RUNS:,} at most: give fewer"
-            " values, or sweep the options one after the other"
+            f"{_product(plan)} = {len(plan):,} runs; expected {sweep.MOST_RUNS:,} at most: give"
+            " fewer values, or sweep the options one after the other"
         )
-    try:
+    with usage_errors():
         plan.check(dataset)
-    except ValueError as error:
-        raise UsageError(in_options(str(error))) from error
     return plan
 
 
@@ -216,38 +167,27 @@ def _sweep(
     view: display.QuietView,
     folder: SweepFolder,
     dataset: Dataset,
-    validation: int,
+    held_out: Samples | None,
     backend: Backend,
     jobs: int | None,
     show: bool,
 ) -> int:
     plan, path = folder.plan, folder.path
-    dataset, held_out = hold_out(dataset, validation)
     by = "validation_accuracy" if held_out else "test_accuracy"
     trials = folder.left()
-    workers = divide_cores(len(trials), device=backend.name, jobs=jobs)
+    workers = sweep.divide_cores(len(trials), device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
+    about = {"sweep_folder": str(path), "runs": len(plan), "ranked_by": by}
     interrupted, broken = False, ""
     try:
         view.preparing()
-        seconds = estimate(plan, trials, dataset, backend)
-        facts = _facts(folder, dataset, backend, workers, len(trials), seconds)
+        seconds = sweep.estimate(plan, trials, dataset, backend)
+        facts = _facts(folder, backend, workers, len(trials), seconds)
         if backend.name != "cpu" and not workers.cluster:
             view.note(f"{backend.name} takes one run after the other")
-        view.start(
-            facts,
-            folder.config
-            | {
-                "sweep_folder": str(path),
-                "runs": len(plan),
-                "finished": len(folder.outcomes),
-                "jobs": workers.jobs,
-                "threads": workers.threads,
-                "estimated_seconds": seconds,
-                "ranked_by": by,
-            },
-        )
-        outcomes = sweep(
+        event = folder.config | about | {"finished": len(folder.outcomes), "jobs": workers.jobs}
+        view.start(facts, event | {"threads": workers.threads, "estimated_seconds": seconds})
+        outcomes = sweep.sweep(
             plan, trials, dataset, workers=workers, held_out=held_out, device=backend.name
         )
         with _hushed(), closing(outcomes):
@@ -256,7 +196,7 @@ def _sweep(
                 folder.add(outcome)
                 view.outcome(outcome)
                 if (started := perf_counter()) > shown:
-                    view.standings(rank(folder.outcomes, by=by))
+                    view.standings(sweep.rank(folder.outcomes, by=by))
                     now = perf_counter()  # ranking many runs takes its time
                     shown = now + max(_SHOWN_SECONDS, 10 * (now - started))
     except KeyboardInterrupt:
@@ -270,47 +210,43 @@ def _sweep(
         raise  # a line of their own says what is wrong
     except Exception:
         display.error(
-            f"the program failed after {len(folder.outcomes):,} of {_count(len(plan), 'run')};"
+            f"the program failed after {len(folder.outcomes):,} of {count(len(plan), 'run')};"
             f" go on: {resume}"
         )
         raise
-    standings = rank(folder.outcomes, by=by)
+    standings = sweep.rank(folder.outcomes, by=by)
     if standings:
         view.standings(standings)
     images = [_draw(folder, standings, dataset, by)] if standings else []
-    result = {
-        "sweep_folder": str(path),
-        "runs": len(plan),
+    result = about | {
         "finished": len(folder.outcomes),
         "interrupted": interrupted,
-        "ranked_by": by,
         "standings": standings,
         "table": str(folder.table),
-        "figure": str(path / FIGURE) if images else None,
+        "figure": str(path / sweep.FIGURE) if images else None,
     }
     if broken:
         view.failed(broken, result)
         display.error(broken)
         return 1
     if interrupted:
-        lines = [f"stopped by Ctrl-C after {len(folder.outcomes):,} of {_count(len(plan), 'run')}"]
+        lines = [f"stopped by Ctrl-C after {len(folder.outcomes):,} of {count(len(plan), 'run')}"]
     else:
         lines = [_best(standings[0], plan, by)]
-    lines.append(_ranking(by, len(dataset.test_y)))
-    lines.append(f"runs:    {folder.table}")
+    ranking = "training samples that were held out; the test set chose nothing"
+    if not held_out:
+        ranking = f"the {len(dataset.test_y):,} test samples, as the book does; --validation N"
+        ranking += " ranks by held-out training samples"
+    lines += [f"ranked by {ranking}", f"runs:    {folder.table}"]
     if images:
-        lines.append(f"figure:  {path / FIGURE}")
+        lines.append(f"figure:  {path / sweep.FIGURE}")
     if interrupted:
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
         lines.append(f"train:   {_train_command(folder, standings[0])}")
     view.end(lines, result)
     if show and images:
-        from .. import figures
-
-        refusal = figures.show(images)
-        if refusal:
-            display.note(refusal)
+        open_windows(images)
     return 130 if interrupted else 0
 
 
@@ -334,24 +270,15 @@ def _hushed() -> Iterator[None]:
 def _best(best: Standing, plan: Plan, by: str) -> str:
     if best.accuracy is None:
         return "every run diverged; try lower learning rates"
-    options = " ".join(f"--{k.replace('_', '-')} {as_text(v)}" for k, v in best.values.items())
+    options = " ".join(f"{typed(name)} {as_text(v)}" for name, v in best.values.items())
     where = f"best: {options}" if options else "all runs"
     spread = "" if best.deviation is None else f" ± {100 * best.deviation:.2f}"
-    seeds = f", {_count(best.runs, 'seed')}" if len(plan.seeds) > 1 else ""
+    seeds = f", {count(best.runs, 'seed')}" if len(plan.seeds) > 1 else ""
     samples = "held-out samples" if by == "validation_accuracy" else "test samples"
     text = f"{where}, {100 * best.accuracy:.2f}{spread} % of the {samples} right{seeds}"
     if by == "validation_accuracy":
         text += f"; {display.percent(best.test_accuracy or 0)} of the test samples"
     return text
-
-
-def _ranking(by: str, test_samples: int) -> str:
-    if by == "validation_accuracy":
-        return "ranked by training samples that were held out; the test set chose nothing"
-    return (
-        f"ranked by the {test_samples:,} test samples, as the book does; --validation N ranks by"
-        " held-out training samples"
-    )
 
 
 def _train_command(folder: SweepFolder, best: Standing) -> str:
@@ -362,15 +289,14 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
         words += ["--test-data", data["test_source"]]
     words += ["--recipe", folder.plan.recipe.name]
     for name, value in (folder.plan.changes | best.values).items():
-        option = name.replace("_", "-")
         if isinstance(value, bool):
-            words.append(f"--{option}" if value else f"--no-{option}")
+            words.append(typed(name if value else f"no_{name}"))
         elif name == "augment":
-            words += [word for part in value.split("+") for word in (f"--{option}", part)]
+            words += [word for part in value.split("+") for word in (typed(name), part)]
         elif isinstance(value, tuple):
-            words += [f"--{option}", ",".join(map(str, value)) or "none"]
+            words += [typed(name), ",".join(map(str, value)) or "none"]
         else:
-            words += [f"--{option}", as_text(value)]
+            words += [typed(name), as_text(value)]
     if data["validation_samples"]:
         words += ["--validation", str(data["validation_samples"])]
     if folder.plan.seeds[0]:
@@ -391,47 +317,18 @@ def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, 
         accuracy="held-out accuracy" if by == "validation_accuracy" else "test accuracy",
         caption=", ".join(parts),
     )
-    write_whole(folder.path / FIGURE, image)
+    write_whole(folder.path / sweep.FIGURE, image)
     return image
 
 
-def _config(dataset: Dataset, validation: int, backend: Backend) -> dict[str, Any]:
-    return {
-        "version": __version__,
-        "data": {
-            "name": dataset.name,
-            "kind": dataset.kind,
-            "source": dataset.source,
-            "test_source": dataset.test_source,
-            "train_samples": len(dataset.train_y) - validation,
-            "test_samples": len(dataset.test_y),
-            "validation_samples": validation,
-            "crc32": dataset.fingerprint(),
-        },
-        "device": {"name": backend.name, "device_name": backend.device_name},
-    }
-
-
 def _facts(
-    folder: SweepFolder,
-    dataset: Dataset,
-    backend: Backend,
-    workers: Workers,
-    left: int,
-    seconds: float,
+    folder: SweepFolder, backend: Backend, workers: Workers, left: int, seconds: float
 ) -> dict[str, str]:
-    plan, data = folder.plan, folder.config["data"]
-    held_out = data["validation_samples"]
-    parts = [
-        f"{data['name']}: {len(dataset.train_y):,} training",
-        f"{held_out:,} held-out" if held_out else "",
-        f"{data['test_samples']:,} test samples",
-    ]
+    plan = folder.plan
     changes = [f"{k.replace('_', ' ')} {as_text(v)}" for k, v in plan.changes.items()]
-    reason = f" ({backend.reason})" if backend.reason else ""
     facts = {
-        "device": f"{backend.name}: {backend.device_name}{reason}",
-        "data": ", ".join(part for part in parts if part),
+        "device": device_words(backend),
+        "data": samples_words(folder.config["data"]),
         "recipe": ", ".join([plan.recipe.name, *changes]),
     }
     varied = [f"{k.replace('_', ' ')} {_shortened(v)}" for k, v in plan.grid.items()]
@@ -439,21 +336,19 @@ def _facts(
         varied.append(f"seed {_shortened(plan.seeds)}")
     if varied:
         facts["varied"] = "; ".join(varied)
-    if workers.cluster:
-        way = f"on {_count(workers.jobs, 'core')} of the {workers.cluster} cluster"
-        time = ""
-    else:
-        threads = f"with {_count(workers.threads, 'thread')} each"
-        way = f"{workers.jobs} at a time {threads}" if workers.jobs > 1 else "one after the other"
-        time = f", about {_about(seconds)}"
-    done = f", {len(folder.outcomes):,} of them done before" if folder.outcomes else ""
     if not left:
-        way, time = "nothing is left to do", ""
+        way = "nothing is left to do"
+    elif workers.cluster:
+        way = f"on {count(workers.jobs, 'core')} of the {workers.cluster} cluster"
+    elif workers.jobs == 1:
+        way = f"one after the other, about {_about(seconds)}"
+    else:
+        threads = count(workers.threads, "thread")
+        way = f"{workers.jobs} at a time with {threads} each, about {_about(seconds)}"
+    done = f", {len(folder.outcomes):,} of them done before" if folder.outcomes else ""
     product = f"{_product(plan)} = " if len(plan.grid) + (len(plan.seeds) > 1) > 1 else ""
-    return facts | {
-        "runs": f"{product}{len(plan):,}{done}, {way}{time}",
-        "folder": str(folder.path),
-    }
+    runs = f"{product}{len(plan):,}{done}, {way}"
+    return facts | {"runs": runs, "folder": str(folder.path)}
 
 
 def _product(plan: Plan) -> str:
@@ -478,7 +373,3 @@ def _about(seconds: float) -> str:
     if seconds < 7200:
         return f"{math.ceil(seconds / 60)} min"
     return f"{math.ceil(seconds / 3600)} hours"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'s' * (number != 1)}"

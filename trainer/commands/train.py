@@ -4,176 +4,125 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import Group, Parameter
-from cyclopts.validators import Number
 
-from backends import MATMULS, Backend
+from backends import MATMULS
 
 from .. import display
 from ..augmentation import Deformation, deformed_examples
-from ..data import Dataset
 from ..files import write_whole
 from ..metrics import evaluate
-from ..network import MLP
-from ..recipes import Recipe, augmentation
+from ..recipes import augmentation
 from ..running.metrics_file import Tally
-from ..running.recorder import DEFAULT_INTERVAL, Interval, Recorder, best_line, position
+from ..running.recorder import Interval, Recorder, best_line, position, resume_command
 from ..running.resuming import ResumedRun
 from ..running.run_folder import Run, check_free
 from ..running.starting import Job, describe, new_training, resumed_training
 from ..running.usage import UsageError
-from ..settings import (
-    FULL_BATCH_METHODS,
-    DataSettings,
-    NetworkSettings,
-    TrainingSettings,
-    settings_of,
-)
+from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
-from .options import (
-    FLAG,
-    RESULT,
-    WHAT,
-    WHOLE,
-    Count,
-    JsonEvents,
-    RunOut,
-    TestData,
-    given,
-    one_value,
-)
+from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, RunOut, given, one_value
 from .plot import draw_curves
+from .words import device_words, network_words, samples_words, setting_words
 
+_INTERVAL = "30s"  # of checkpoints, where nothing else is asked for
 _DEFORMED = "deformed.png"
 _EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
-_NETWORK = Group("The network (an option given wins over the recipe)", sort_key=2)
-_TRAINING = Group("The training (likewise)", sort_key=3)
-_Options: Any = one_value(
-    {NetworkSettings: _NETWORK, TrainingSettings: _TRAINING, DataSettings: _TRAINING}
-)
+_NETWORK = Parameter(group=Group("The network (an option given wins over the recipe)", sort_key=2))
+_TRAINING = Parameter(group=Group("The training (likewise)", sort_key=3))
+_Options: Any = one_value(_NETWORK, _TRAINING)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class _Wanted:
+    """What is trained, besides the settings; a resumed run knows it.
+
+    Parameters
+    ----------
+    data
+        auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to 20×20;
+        ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a whole number or
+        a word), a folder with a train and a test CSV, an .npz, a .mat, or a folder with one
+        sub-folder of images a class. [default: auto]
+    test_data
+        Test on this instead of a part of --data; same kinds.
+    recipe
+        Named settings, see the command recipes. [default: digits for the 8×8 digits, else rashid]
+    limit
+        Only the first N training samples.
+    validation
+        Hold N training samples out (before --limit), report accuracy on them too, and keep the
+        checkpoint that is best by it.
+    matmul
+        What a GPU rounds the factors of float32 matrix products to, in batches and answers; sums
+        are float32. [default: float32]
+    patience
+        End when accuracy on the held-out samples (--validation) has not risen for N epochs, and
+        keep the best epoch's weights.
+    init_from
+        Start with the weights of a run or of a file, see import-weights; they decide the hidden
+        layers and biases.
+    seed
+        Seed of the weights and the order, the same on every device. [default: 0]
+    """
+
+    data: Annotated[str | None, WHAT] = None
+    test_data: Annotated[str | None, WHAT] = None
+    recipe: Annotated[str | None, WHAT] = None
+    limit: Annotated[int | None, COUNT, WHAT] = None
+    validation: Annotated[int | None, WHOLE, WHAT] = None
+    matmul: Annotated[str | None, Parameter(choices=MATMULS), _NETWORK] = None
+    patience: Annotated[int | None, COUNT, _TRAINING] = None
+    init_from: Annotated[Path | None, _TRAINING] = None
+    seed: Annotated[int | None, WHOLE, _TRAINING] = None
 
 
 def run(
     *,
-    device: Annotated[
-        str | None,
-        Parameter(
-            group=WHAT,
-            help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
-            " [default: auto, or the resumed run's]",
-        ),
-    ] = None,
-    data: Annotated[
-        str | None,
-        Parameter(
-            group=WHAT,
-            help="auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to"
-            " 20×20; ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a"
-            " whole number or a word), a folder with a train and a test CSV, an .npz, a .mat, or a"
-            " folder with one sub-folder of images a class. [default: auto]",
-        ),
-    ] = None,
-    test_data: Annotated[TestData, Parameter(group=WHAT)] = None,
-    recipe: Annotated[
-        str | None,
-        Parameter(
-            group=WHAT,
-            help="Named settings, see the command recipes. [default: digits for the 8×8 digits,"
-            " else rashid]",
-        ),
-    ] = None,
-    limit: Annotated[
-        Count, Parameter(group=WHAT, help="Only the first N training samples.")
-    ] = None,
-    validation: Annotated[
-        int | None,
-        WHOLE,
-        Parameter(
-            group=WHAT,
-            help="Hold N training samples out (before --limit), report accuracy on them too, and"
-            " keep the checkpoint that is best by it.",
-            validator=Number(gte=0),
-        ),
-    ] = None,
-    options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008
-    matmul: Annotated[
-        str | None,
-        Parameter(
-            choices=MATMULS,
-            group=_NETWORK,
-            help="What a GPU rounds the factors of float32 matrix products to, in batches and"
-            " answers; sums are float32. [default: float32]",
-        ),
-    ] = None,
-    patience: Annotated[
-        Count,
-        Parameter(
-            group=_TRAINING,
-            help="End when accuracy on the held-out samples (--validation) has not risen for N"
-            " epochs, and keep the best epoch's weights.",
-        ),
-    ] = None,
-    init_from: Annotated[
-        Path | None,
-        Parameter(
-            group=_TRAINING,
-            help="Start with the weights of a run or of a file, see import-weights; they decide"
-            " the hidden layers and biases.",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None,
-        WHOLE,
-        Parameter(
-            group=_TRAINING,
-            help="Seed of the weights and the order, the same on every device. [default: 0]",
-            validator=Number(gte=0),
-        ),
-    ] = None,
-    resume: Annotated[
-        Path | None,
-        Parameter(
-            group=RESULT,
-            help="Continue the run in this folder from its newest whole checkpoint, with the same"
-            " bits in the end as without a stop. No other option is needed; --epochs may be more"
-            " or fewer than before, unless a --schedule depends on them.",
-        ),
-    ] = None,
-    checkpoint_every: Annotated[
-        str | None,
-        Parameter(
-            group=RESULT,
-            help="Write all that --resume needs every so many epochs (3), or every so often (30s,"
-            " 5m, 1h), besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last"
-            f" three are kept. [default: {DEFAULT_INTERVAL}, or the resumed run's]",
-        ),
-    ] = None,
-    out: Annotated[RunOut, Parameter(group=RESULT)] = None,
-    figures: Annotated[
-        bool,
-        FLAG,
-        Parameter(
-            group=RESULT,
-            help="Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and"
-            " images as --augment deforms them, figures/deformed.png.",
-        ),
-    ] = False,
-    as_json: Annotated[JsonEvents, Parameter(group=RESULT)] = False,
-    quiet: Annotated[bool, FLAG, Parameter(group=RESULT, help="Nothing but errors.")] = False,
+    device: Annotated[str | None, WHAT] = None,
+    options: _Options = _Options(),  # noqa: B008
+    wanted: _Wanted = _Wanted(),
+    resume: Annotated[Path | None, RESULT] = None,
+    checkpoint_every: Annotated[str | None, RESULT] = None,
+    out: Annotated[RunOut, RESULT] = None,
+    figures: Annotated[Flag, RESULT] = False,
+    as_json: Annotated[JsonEvents, RESULT] = False,
+    quiet: Annotated[Flag, RESULT] = False,
 ) -> int:
-    """Train a network and keep it in a run folder (the default command)."""
+    """Train a network and keep it in a run folder (the default command).
+
+    Parameters
+    ----------
+    device
+        auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU. [default:
+        auto, or the resumed run's]
+    resume
+        Continue the run in this folder from its newest whole checkpoint, with the same bits in the
+        end as without a stop. No other option is needed; --epochs may be more or fewer than before,
+        unless a --schedule depends on them.
+    checkpoint_every
+        Write all that --resume needs every so many epochs (3), or every so often (30s, 5m, 1h),
+        besides at the end and when Ctrl-C, SIGTERM or SIGHUP ends it; the last three are kept.
+        [default: 30s, or the resumed run's]
+    figures
+        Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and images as
+        --augment deforms them, figures/deformed.png.
+    quiet
+        Nothing but errors.
+    """
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
-    changes = given(options)
+    asked, changes = given(wanted), given(options)
     view = display.choose_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
@@ -182,71 +131,38 @@ def run(
         if resume is not None:
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; omit --out")
-            typed = {
-                "data": data,
-                "test_data": test_data,
-                "recipe": recipe,
-                **changes,
-                "seed": seed,
-                "limit": limit,
-                "validation": validation,
-                "matmul": matmul,
-                "patience": patience,
-                "init_from": init_from and str(init_from),
-            }
-            typed = {name: value for name, value in typed.items() if value is not None}
-            resumed = ResumedRun(resume.expanduser(), typed)
-            cleanup.callback(resumed.folder.close)
+            folder = Run.resume(resume.expanduser())
+            cleanup.callback(folder.close)
+            resumed = ResumedRun(folder, changes | asked)
             for line in resumed.notes:
                 view.note(line)
             if resumed.is_finished:
                 lines, result = resumed.finished()
                 if figures:
-                    drawn = draw_curves(resumed.folder)
-                    lines.append(f"figure: {drawn}")
-                    result["figure"] = str(drawn)
+                    _add_curves(folder, lines, result)
                 view.end(lines, result)
                 return 0
             job = resumed_training(view, resumed, device)
-            folder, checkpoint = resumed.folder, resumed.checkpoint
             folder.config["device"] = describe(job.model.backend)
             for line in resumed.restore_metrics():
                 view.note(line)
-            tally = resumed.tally
+            checkpoint, tally = resumed.checkpoint, resumed.tally
         else:
-            if out is not None:
-                out = out.expanduser()
-                check_free(out)
-            job, config = new_training(
-                view,
-                device=device or "auto",
-                matmul=matmul or "float32",
-                data=data or "auto",
-                test_data=test_data,
-                recipe=recipe,
-                changes=changes,
-                seed=seed or 0,
-                limit=limit,
-                validation=validation or 0,
-                patience=patience,
-                init_from=init_from,
-            )
+            out = check_free(out)
+            job, config = new_training(view, device or "auto", asked, changes)
             folder, checkpoint, tally = Run.start(out, config), None, Tally()
             cleanup.callback(folder.close)
-        recorded = folder.config.get("checkpoint_every", DEFAULT_INTERVAL)
-        every = Interval.of(str(recorded) if checkpoint_every is None else checkpoint_every)
-        folder.config["checkpoint_every"] = checkpoint_every or recorded
+        interval = checkpoint_every or folder.config.get("checkpoint_every", _INTERVAL)
+        every = Interval.of(str(interval))
+        folder.config["checkpoint_every"] = interval
         folder.write_config()
-        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint)
-        if init_from is not None and checkpoint is None:
+        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint is not None)
+        if checkpoint is None and "init_from" in asked:
             recorder.checkpoint()  # whose weights may be gone when the run is to go on
-        facts = _facts(folder.config, job.model, folder.path)
-        augmented = _augmented(*augmentation(job.recipe, job.data), job.turning_seconds)
-        if augmented:
-            facts["augment"] = augmented
+        facts = _facts(job, folder)
         event = folder.config | {"run": str(folder.path)}
         if job.deformation is not None and figures:
-            drawn = _draw_deformed(folder, job.deformation, job.data, job.model.backend)
+            drawn = _draw_deformed(folder, job, job.deformation)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
@@ -261,9 +177,7 @@ def run(
                 f"{job.model.spec.activation} has no kernel on {job.model.backend.name}: it is"
                 " computed by plain array operations, which is slower"
             )
-        if job.training is None:
-            return _train_by_all_samples(view, recorder, job, figures)
-        return _train_by_batches(view, recorder, job, job.training, figures)
+        return _train(view, recorder, job, figures)
 
 
 def _leave(view: display.QuietView) -> None:
@@ -271,250 +185,195 @@ def _leave(view: display.QuietView) -> None:
         view.close()
 
 
-def _train_by_batches(
-    view: display.QuietView, recorder: Recorder, job: Job, training: Training, figures: bool
-) -> int:
-    model, path = job.model, recorder.folder.path
-    epochs = training.course.epochs
-    patience = recorder.folder.config["patience"]
+def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool) -> int:
+    """Train, show and record it; of a full-batch training, an iteration is its epoch."""
+    folder, model, training = recorder.folder, job.model, job.training
+    unit, total = "iteration", job.recipe.max_iterations
+    if training is not None:
+        unit, total = "epoch", training.course.epochs
+    before = recorder.tally.epochs
 
     def where() -> str:
-        return f"epoch {min(recorder.tally.epochs + 1, epochs)} of {epochs}"
+        return f"{unit} {min(recorder.tally.epochs + 1, total)} of {total}"
 
-    stop, stopped_early = 0, False
+    patience = folder.config["patience"]
+    stop, ended_early, minimum = 0, False, None
     with (
         interruptible() as stopped,
         warnings.catch_warnings(),
         failures_told(recorder, where) as failed,
     ):
-        # NumPy's warnings of overflow; fit itself ends a training that diverges
+        # NumPy's warnings of overflow; what trains ends itself where it diverges
         warnings.simplefilter("ignore", RuntimeWarning)
         try:
-            for report in training:
-                if isinstance(report, EpochReport):
-                    recorder.epoch(_metrics(report))
-                    view.epoch(report)
-                    if patience is not None and _is_over(recorder.tally, patience):
-                        stopped_early = True
-                        break
-                else:
-                    recorder.progress()
-                    view.progress(report)
-                if stopped() and recorder.tally.epochs < epochs:
-                    stop = stopped()
-                    break
-        except Diverged as error:
-            model.save(recorder.folder.model_file)
-            view.failed(str(error), {"run": str(path), "epoch": error.epoch})
+            if training is None:
+                minimum = _minimize(view, recorder, job, stopped)
+                stop = stopped() if minimum.stopped else 0
+                ended_early = not stop
+            else:
+                stop, ended_early = _learn(view, recorder, training, stopped)
+        except (Diverged, NotFinite) as error:
+            model.save(folder.model_file)
             done = recorder.tally.epochs
-            kept = f"those after epoch {done}" if done else "the initial ones"
-            display.error(f"{error}. The weights in {path} are {kept}")
+            view.failed(str(error), {"run": str(folder.path), "epoch": done + 1})
+            kept = f"those after {unit} {done}" if done else "the initial ones"
+            display.error(f"{error}. The weights in {folder.path} are {kept}")
             return 1
-        if stop:
-            model.save(recorder.folder.model_file)
-        recorder.checkpoint(ended=stopped_early)
+        if stop or minimum is not None:
+            model.save(folder.model_file)
+        recorder.checkpoint(ended=ended_early)
         if patience is not None and not stop:
             recorder.take_best()
     if failed:
         return 128 + stopped() if stopped() else failed[0]
-    tally = recorder.tally
-    taken = tally.best if patience is not None and not stop else tally.last
-    drawn = draw_curves(recorder.folder) if figures and tally.epochs else None
-    accuracy = None if taken is None else taken["test_accuracy"]
-    result = {
-        "run": str(path),
-        "epochs": tally.epochs,
-        "interrupted": bool(stop),
-        "test_accuracy": accuracy,
-        "seconds": tally.seconds,
-    }
+    if minimum is not None and not stop:
+        to_numpy = model.backend.to_numpy
+        answers = to_numpy(model.predict(job.data.train_x))
+        labels = to_numpy(model.backend.asarray(job.data.train_y))
+        view.training_report(evaluate(labels, answers, job.data.classes))
+    path, tally = shlex.quote(str(folder.path)), recorder.tally
+    taken = (tally.best if patience is not None and not stop else tally.last) or {}
+    result = {"run": str(folder.path), "epochs": tally.epochs, "interrupted": bool(stop)}
+    if minimum is None:
+        result |= {"test_accuracy": taken.get("test_accuracy"), "seconds": tally.seconds}
+    else:
+        result |= {k: v for k, v in vars(minimum).items() if k not in ("iterations", "stopped")}
     if stop:
+        kept = "so far" if minimum is None else f"after iteration {tally.epochs}"
         lines = [
             f"stopped by {STOPS[stop]} in {where()}",
-            f"the weights so far are in {path}",
-            f"go on:     {recorder.go_on}",
-            f"try them:  python -m trainer evaluate {shlex.quote(str(path))}",
-            *best_line(path, tally),
+            f"the weights {kept} are in {folder.path}",
+            f"go on:     {resume_command(folder.path)}",
+            f"try them:  python -m trainer evaluate {path}",
         ]
     else:
-        lines = [
-            f"{display.percent(accuracy or 0)} of {len(job.data.test_y):,} test samples right",
-            f"{tally.epochs} epoch{'s' * (tally.epochs > 1)} in"
-            f" {display.three_digits(tally.seconds)} s of training,"
-            f" {tally.seconds + tally.other_seconds:.2f} s in all",
-            f"run:  {path}",
-            f"next: python -m trainer predict {shlex.quote(str(path))} --index 0",
-            f"      python -m trainer evaluate {shlex.quote(str(path))}",
-            *best_line(path, tally),
+        if minimum is None:
+            lines = _epochs_lines(tally, taken, patience, len(job.data.test_y))
+        else:
+            lines = _minimum_lines(minimum, job, before)
+        lines += [
+            f"run:  {folder.path}",
+            f"next: python -m trainer predict {path} --index 0",
+            f"      python -m trainer evaluate {path}",
         ]
-        if patience is not None:
-            best = 0 if taken is None else taken["epoch"]
-            lines.insert(1, f"kept: the weights of epoch {best}, the best by the held-out samples")
-    if drawn is not None:
-        lines.append(f"figure: {drawn}")
-        result["figure"] = str(drawn)
+    lines += best_line(folder.path, tally)
+    if figures and tally.epochs:
+        _add_curves(folder, lines, result)
     with failures_told(recorder, where) as failed:
         view.end(lines, result)
     return 128 + stop if stop else sum(failed)
 
 
-def _train_by_all_samples(
-    view: display.QuietView, recorder: Recorder, job: Job, figures: bool
-) -> int:
-    """Minimise, show and record it; an iteration is what elsewhere is an epoch."""
-    folder, model, recipe, data = recorder.folder, job.model, job.recipe, job.data
-    before = recorder.tally.epochs
+def _learn(
+    view: display.QuietView, recorder: Recorder, training: Training, stopped: Callable[[], int]
+) -> tuple[int, bool]:
+    """Train by batches; return the signal that stopped it or 0, and whether patience ended it."""
+    patience = recorder.folder.config["patience"]
+    for report in training:
+        if isinstance(report, EpochReport):
+            recorder.epoch(_metrics(report))
+            view.epoch(report)
+            best = recorder.tally.best
+            if patience and best is not None and recorder.tally.epochs - best["epoch"] >= patience:
+                return 0, True
+        else:
+            recorder.progress()
+            view.progress(report)
+        if stopped() and recorder.tally.epochs < training.course.epochs:
+            return stopped(), False
+    return 0, False
+
+
+def _minimize(
+    view: display.QuietView, recorder: Recorder, job: Job, stopped: Callable[[], int]
+) -> Minimum:
+    """Train by all samples at once, for the iterations that are left."""
+    before, data, most = recorder.tally.epochs, job.data, job.recipe.max_iterations
 
     def keep(report: IterationReport) -> None:
-        report = replace(
-            report, iteration=before + report.iteration, iterations=recipe.max_iterations
-        )
-        recorder.epoch(_iteration_metrics(report))
+        report = replace(report, iteration=before + report.iteration, iterations=most)
+        recorder.epoch(_metrics(report))
         view.iteration(report)
 
-    def where() -> str:
-        return f"iteration {recorder.tally.epochs + 1} of {recipe.max_iterations}"
-
-    with (
-        interruptible() as stopped,
-        warnings.catch_warnings(),
-        failures_told(recorder, where) as failed,
-    ):
-        # NumPy's warnings of overflow; minimize itself ends a training that diverges
-        warnings.simplefilter("ignore", RuntimeWarning)
-        try:
-            minimum = minimize(
-                model,
-                data.train_x,
-                data.train_y,
-                recipe.optimizer,
-                recipe.max_iterations - before,
-                keep,
-                test=(data.test_x, data.test_y),
-                validation=job.held_out,
-                stop=lambda: bool(stopped()),
-            )
-        except NotFinite as error:
-            model.save(folder.model_file)
-            view.failed(str(error), {"run": str(folder.path), "epoch": error.iteration})
-            done = recorder.tally.epochs
-            kept = f"those after iteration {done}" if done else "the initial ones"
-            display.error(f"{error}. The weights in {folder.path} are {kept}")
-            return 1
-        model.save(folder.model_file)
-        recorder.checkpoint(ended=not minimum.stopped)
-    if failed:
-        return 128 + stopped() if stopped() else failed[0]
-    if not minimum.stopped:
-        to_numpy = model.backend.to_numpy
-        answers = to_numpy(model.predict(data.train_x))
-        labels = to_numpy(model.backend.asarray(data.train_y))
-        view.training_report(evaluate(labels, answers, data.classes))
-    done = recorder.tally.epochs
-    result = _minimum_result(folder, minimum) | {"epochs": done}
-    if minimum.stopped:
-        lines = [
-            f"stopped by {STOPS[stopped()]} in {where()}",
-            f"the weights after iteration {done} are in {folder.path}",
-            f"go on:     {recorder.go_on}",
-            f"try them:  python -m trainer evaluate {shlex.quote(str(folder.path))}",
-        ]
-    else:
-        lines = _minimum_lines(folder, minimum, recipe, before, len(data.train_y), len(data.test_y))
-    lines += best_line(folder.path, recorder.tally)
-    if figures and done:
-        drawn = draw_curves(folder)
-        lines.append(f"figure: {drawn}")
-        result["figure"] = str(drawn)
-    with failures_told(recorder, where) as failed:
-        view.end(lines, result)
-    return 128 + stopped() if minimum.stopped else sum(failed)
+    return minimize(
+        job.model,
+        data.train_x,
+        data.train_y,
+        job.recipe.optimizer,
+        most - before,
+        keep,
+        test=(data.test_x, data.test_y),
+        validation=job.held_out,
+        stop=lambda: bool(stopped()),
+    )
 
 
-def _iteration_metrics(report: IterationReport) -> dict[str, Any]:
-    fields = asdict(report)
-    del fields["iterations"]
-    return {
-        "epoch": fields.pop("iteration"),
-        "epoch_seconds": fields.pop("seconds"),
-        **fields,
-    }
+def _metrics(report: EpochReport | IterationReport) -> dict[str, Any]:
+    """Return the line that a report has in metrics.jsonl."""
+    names = {"iteration": "epoch", "seconds": "epoch_seconds"}
+    return {names.get(k, k): value for k, value in vars(report).items() if k != "iterations"}
 
 
-def _minimum_result(folder: Run, minimum: Minimum) -> dict[str, Any]:
-    fields = asdict(minimum)
-    return {
-        "run": str(folder.path),
-        "epochs": fields.pop("iterations"),
-        "interrupted": fields.pop("stopped"),
-        **fields,
-    }
+def _add_curves(folder: Run, lines: list[str], result: dict[str, Any]) -> None:
+    result["figure"] = str(draw_curves(folder))
+    lines.append(f"figure: {result['figure']}")
 
 
-def _minimum_lines(
-    folder: Run,
-    minimum: Minimum,
-    recipe: Recipe,
-    before: int,
-    train_samples: int,
-    test_samples: int,
+def _epochs_lines(
+    tally: Tally, taken: dict[str, Any], patience: int | None, test_samples: int
 ) -> list[str]:
+    accuracy = display.percent(taken.get("test_accuracy") or 0)
+    kept = f"kept: the weights of epoch {taken.get('epoch', 0)}, the best by the held-out samples"
+    return [
+        f"{accuracy} of {test_samples:,} test samples right",
+        *([kept] if patience is not None else []),
+        f"{tally.epochs} epoch{'s' * (tally.epochs > 1)} in"
+        f" {display.three_digits(tally.seconds)} s of training,"
+        f" {tally.seconds + tally.other_seconds:.2f} s in all",
+    ]
+
+
+def _minimum_lines(minimum: Minimum, job: Job, before: int) -> list[str]:
     more = f" after the {before} before" if before else ""
     total = minimum.seconds + minimum.evaluation_seconds + minimum.compile_seconds
-    lines = [
-        f"{display.percent(minimum.train_accuracy)} of {train_samples:,} training samples right,"
-        f" {display.percent(minimum.test_accuracy or 0)} of {test_samples:,} test samples",
-        f"{minimum.iterations} iterations of {recipe.optimizer}{more},"
+    ended_itself = before + minimum.iterations < job.recipe.max_iterations
+    return [
+        f"{display.percent(minimum.train_accuracy)} of {len(job.data.train_y):,} training samples"
+        f" right, {display.percent(minimum.test_accuracy or 0)} of {len(job.data.test_y):,} test"
+        " samples",
+        f"{minimum.iterations} iterations of {job.recipe.optimizer}{more},"
         f" {minimum.evaluations} evaluations of loss and gradient",
         f"{display.three_digits(minimum.seconds)} s of training, {total:.2f} s in all",
-        f"run:  {folder.path}",
-        f"next: python -m trainer predict {shlex.quote(str(folder.path))} --index 0",
-        f"      python -m trainer evaluate {shlex.quote(str(folder.path))}",
+        *([f"it ended itself: {minimum.message}"] if ended_itself else []),
     ]
-    if before + minimum.iterations < recipe.max_iterations:
-        lines.insert(3, f"it ended itself: {minimum.message}")
-    return lines
 
 
-def _is_over(tally: Tally, patience: int) -> bool:
-    """Whether so many epochs have brought no better one."""
-    return tally.best is not None and tally.epochs - tally.best["epoch"] >= patience
-
-
-def _metrics(report: EpochReport) -> dict[str, Any]:
-    fields = asdict(report)
-    fields["epoch_seconds"] = fields.pop("seconds")
-    return fields
-
-
-def _facts(config: dict[str, Any], model: MLP, path: Path) -> dict[str, str]:
+def _facts(job: Job, folder: Run) -> dict[str, str]:
     """What is trained on what, a line each."""
+    config, model = folder.config, job.model
     data, network, settings = config["data"], config["network"], config["settings"]
-    backend = model.backend
-    reason = f" ({backend.reason})" if backend.reason else ""
-    matmul = f", {backend.matmul} products" if backend.matmul != "float32" else ""
-    held_out = data["validation_samples"]
+    matmul = model.backend.matmul
+    products = f", {matmul} products" if matmul != "float32" else ""
     classes = data["classes"]
     parts = [
-        f"{data['name']}: {data['train_samples']:,} training",
-        f"{held_out:,} held-out" if held_out else "",
-        f"{data['test_samples']:,} test samples",
+        samples_words(data),
         f"{'×'.join(map(str, data['image_shape']))} pixels" if data["image_shape"] else "",
         f"{len(classes)} classes" if len(classes) > 1 else f"one class only, {classes[0]}",
     ]
     smoothing = settings.get("label_smoothing")  # runs of older versions do not have it
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""
-    return {
-        "device": f"{backend.name}: {backend.device_name}{reason}",
-        "data": ", ".join(part for part in parts if part),
-        "network": f"{' → '.join(map(str, model.sizes))}, {network['activation']}, "
-        f"{'with' if network['bias'] else 'no'} bias, {model.weight_count:,} weights, "
-        f"{network['dtype']}{matmul}",
+    facts = {
+        "device": device_words(model.backend),
+        "data": ", ".join(filter(None, parts)),
+        "network": f"{network_words(model)}, {model.weight_count:,} weights, {model.dtype}"
+        f"{products}",
         "recipe": f"{config['recipe']}: loss {network['loss']}{smoothed}{l2}, {_steps(settings)}, "
         f"seed {config['seed']}",
-        "run": str(path),
+        "run": str(folder.path),
     }
+    augmented = _augmented(*augmentation(job.recipe, job.data), job.turning_seconds)
+    return facts | ({"augment": augmented} if augmented else {})
 
 
 # what a line says of the steps in words of its own
@@ -529,18 +388,12 @@ def _steps(settings: dict[str, Any]) -> str:
     for name, setting in settings_of(TrainingSettings).items():
         value = settings.get(name)  # which older versions lack
         if name not in _SAID + _SAID_OF_ORDER and value not in (None, setting.default):
-            more += f" {_in_words(name.replace('_', ' '), value)}"
+            more += f" {setting_words(name, value)}"
     schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
     return (
         f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
         f"batch {settings['batch_size']}, {_order(settings)}"
     )
-
-
-def _in_words(name: str, value: Any) -> str:
-    if isinstance(value, bool):
-        return name if value else f"no {name}"
-    return f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
 
 
 def _order(settings: dict[str, Any]) -> str:
@@ -560,26 +413,23 @@ def _augmented(degrees: Sequence[float], settings: dict[str, float], seconds: fl
             f" {display.three_digits(seconds)} s"
         )
     ways = {
-        "rotate": "rotated by up to {:g}°",
-        "scale": "scaled by up to {:g} %",
-        "shear": "sheared by up to {:g}°",
-        "shift": "shifted by up to {:g} pixels",
+        "alpha": "elastically with α {alpha:g} and σ {sigma:g}",
+        "rotate": "rotated by up to {rotate:g}°",
+        "scale": "scaled by up to {scale:g} %",
+        "shear": "sheared by up to {shear:g}°",
+        "shift": "shifted by up to {shift:g} pixels",
     }
-    parts = [words.format(settings[name]) for name, words in ways.items() if name in settings]
-    if "alpha" in settings:
-        elastic = f"elastically with α {settings['alpha']:g} and σ {settings['sigma']:g}"
-        parts.insert(0, elastic)
+    parts = [words.format(**settings) for name, words in ways.items() if name in settings]
     if parts:
         said.append(f"deformed anew each epoch: {', '.join(parts)}")
     return "; ".join(said)
 
 
-def _draw_deformed(
-    folder: Run, deformation: Deformation, dataset: Dataset, backend: Backend
-) -> Path:
+def _draw_deformed(folder: Run, job: Job, deformation: Deformation) -> Path:
     """Draw an image of each class and what becomes of it into a run's folder of figures."""
     from .. import figures  # matplotlib takes its time to import
 
+    backend, dataset = job.model.backend, job.data
     labels = backend.to_numpy(backend.asarray(dataset.train_y))
     codes, first = np.unique(labels, return_index=True)
     codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]

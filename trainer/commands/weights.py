@@ -7,23 +7,12 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import Parameter
-
 from .. import display
 from ..explain import incoming_weights
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .options import (
-    Device,
-    Json,
-    RunOrWeights,
-    Show,
-    WeightsData,
-    WeightsRecipe,
-    figure,
-    figure_file,
-    write_figure,
-)
+from .figure_files import figure, figure_file, tell_figure, write_figure
+from .options import Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe
 
 _UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
@@ -32,10 +21,7 @@ def run(
     path: RunOrWeights,
     /,
     *,
-    units: Annotated[
-        str | None,
-        Parameter(help="Only these units of the first layer: 0,5,10-19. [default: all of them]"),
-    ] = None,
+    units: str | None = None,
     data: WeightsData = None,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("weights.png")] = None,
@@ -50,6 +36,11 @@ def run(
     python -m trainer weights runs/r1
 
     python -m trainer weights runs/r1 --units 0,5,10-19
+
+    Parameters
+    ----------
+    units
+        Only these units of the first layer: 0,5,10-19. [default: all of them]
     """
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     if trained.image_shape is None:
@@ -58,35 +49,34 @@ def run(
             " are no image, so its weights cannot be drawn as images; expected a run on images."
             f" Their histograms: python -m trainer inspect {shlex.quote(str(path))}"
         )
-    count = trained.model.sizes[1]
-    chosen = None if units is None else _chosen(units, count)
+    sizes = trained.model.sizes
+    chosen = None if units is None else _chosen(units, sizes[1])
     png = figure_file(trained, out, "weights.png")
     result = incoming_weights(trained.model, chosen)
     if not as_json:
-        title = f"{path}: {_what(trained, len(result.units))}"
+        kind = "hidden units" if len(sizes) > 2 else "outputs, as it has no hidden layer"
+        height, width = trained.image_shape
+        title = (
+            f"{path}: the {height}×{width} weights into {len(result.units):,} of the first layer's"
+            f" {sizes[1]:,} {kind}"
+        )
         pictures = [trained.picture(unit, (-1, 1)) for unit in result.scaled]
         display.incoming_weights(title, result, pictures)
     from .. import figures  # matplotlib takes its time to import
 
     image = figures.incoming_weights(result, image_shape=trained.image_shape)
     write_figure(png, image)
-    if as_json:
-        rows = zip(result.units, result.norms, result.weights, strict=True)
-        fields = [
-            {
-                "unit": int(unit),
-                "norm": float(norm),
-                "smallest": float(weights.min()),
-                "largest": float(weights.max()),
-            }
-            for unit, norm, weights in rows
-        ]
-        facts = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": count}
-        display.json_line(facts | {"units": fields, "figure": str(png)})
-    else:
-        display.line(f"figure: {png}")
-    if show and (refusal := figures.show([image])):
-        display.note(refusal)
+    fields = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": sizes[1]}
+    fields["units"] = [
+        {
+            "unit": int(unit),
+            "norm": float(norm),
+            "smallest": float(weights.min()),
+            "largest": float(weights.max()),
+        }
+        for unit, norm, weights in zip(result.units, result.norms, result.weights, strict=True)
+    ]
+    tell_figure(image, fields=fields if as_json else None, show=show, figure=png)
     return 0
 
 
@@ -106,10 +96,3 @@ def _chosen(text: str, count: int) -> list[int]:
             )
         units |= dict.fromkeys(range(first, last + 1))
     return list(units)
-
-
-def _what(trained: TrainedRun, drawn: int) -> str:
-    sizes = trained.model.sizes
-    kind = "hidden units" if len(sizes) > 2 else "outputs, as it has no hidden layer"
-    height, width = trained.image_shape or (0, 0)
-    return f"the {height}×{width} weights into {drawn:,} of the first layer's {sizes[1]:,} {kind}"

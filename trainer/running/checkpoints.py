@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import remove_leftovers
 from ..weight_files import WeightFileError, read_checkpoint, write_safetensors
 
 FOLDER = "checkpoints"  # in a run folder
@@ -19,17 +18,10 @@ _NAME = re.compile(r"epoch(\d{1,9})(?:\+(\d{1,12}))?\.safetensors", re.ASCII)
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a checkpoint holds.
+    """What a checkpoint holds: the network's weights and input map, and a training's state.
 
-    Attributes
-    ----------
-    path : Path
-    arrays : dict of str to numpy.ndarray
-        The network's weights and input map, and the arrays of the training's state.
-    network : dict
-        What `MLP.settings` returns.
-    state : dict
-        Everything else, fit for JSON.
+    The state's arrays are among the `arrays`, everything else of it, fit for JSON, is `state`;
+    `network` is what `MLP.settings` returns.
     """
 
     path: Path
@@ -39,59 +31,34 @@ class Checkpoint:
 
 
 class Checkpoints:
-    """The folder of a run's checkpoints, which the first checkpoint makes.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+    """The folder of a run's checkpoints, which the first checkpoint makes."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def save(
-        self,
-        epochs: int,
-        samples: int,
-        arrays: dict[str, Any],
-        network: dict[str, Any],
-        state: dict[str, Any],
-    ) -> Path:
+    def save(self, at: tuple[int, int], *content: dict[str, Any]) -> None:
         """Write a checkpoint whole, then remove those that are no longer wanted.
 
         The last three are kept. Later ones, which remain where a run was resumed from an earlier
-        checkpoint, are removed.
+        checkpoint, are removed. If it cannot be written, those that were there still are.
 
-        Parameters
-        ----------
-        epochs, samples : int
-            Epochs that have ended, and samples learned in the next.
-        arrays, network, state : dict
-            As in `Checkpoint`.
-
-        Raises
-        ------
-        OSError
-            If it cannot be written; the checkpoints that were there still are.
+        `at` is how many epochs have ended, and how many samples were learned in the next; the
+        content is as `write` takes it.
         """
-        inside = f"+{samples:09d}" if samples else ""
-        path = self.folder / f"epoch{epochs:05d}{inside}.safetensors"
-        self._write(path, arrays, network, state)
+        epochs, samples = at
+        name = f"epoch{epochs:05d}{f'+{samples:09d}' if samples else ''}.safetensors"
+        self.write(name, *content)
         there = self._in_order()
-        here = there.index(path)
+        here = there.index(self.folder / name)
         for other in [*there[: max(0, here + 1 - _KEPT)], *there[here + 1 :]]:
             other.unlink(missing_ok=True)
-        return path
 
-    def save_best(
-        self, arrays: dict[str, Any], network: dict[str, Any], state: dict[str, Any]
+    def write(
+        self, name: str, arrays: dict[str, Any], network: dict[str, Any], state: dict[str, Any]
     ) -> None:
-        """Write a checkpoint as the best so far; parameters and errors as in `save`."""
-        self._write(self.folder / BEST, arrays, network, state)
-
-    def _write(self, path: Path, *content: Any) -> None:
+        """Write what a `Checkpoint` holds into a file of the folder."""
         self.folder.mkdir(exist_ok=True)
-        write_safetensors(path, *content)
+        write_safetensors(self.folder / name, arrays, network, state)
 
     def newest(self) -> tuple[Checkpoint | None, list[str]]:
         """Read the newest checkpoint that is whole, or None, and list the faults of newer ones.
@@ -106,11 +73,6 @@ class Checkpoints:
             except WeightFileError as error:
                 faults.append(str(error))
         return None, faults
-
-    def clean(self) -> None:
-        """Remove the unfinished files of a process that was killed while it wrote."""
-        if self.folder.is_dir():
-            remove_leftovers(self.folder)
 
     def _in_order(self) -> list[Path]:
         found = []

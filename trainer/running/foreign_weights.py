@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from ..weight_files import (
     read_weights,
     weight_files,
 )
-from .usage import UsageError, in_options, recipe_named
+from .usage import UsageError, choose, load_for, recipe_named, usage_errors
 
 
 def are_weights(path: Path) -> bool:
@@ -36,26 +37,39 @@ def are_weights(path: Path) -> bool:
 
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Return the files that paths stand for: runs, weight files or folders of them."""
-    files: list[Path] = []
-    for path in paths:
-        if (path / "config.json").exists():
-            files.append(path / MODEL_FILE)
-        else:
-            files += weight_files(path)
-    return files
+    found = (
+        [path / MODEL_FILE] if (path / "config.json").exists() else weight_files(path)
+        for path in paths
+    )
+    return list(chain.from_iterable(found))
 
 
-def recipe_of(name: str | None, files: Sequence[Path]) -> Recipe | None:
-    """Return a recipe by name; None if none is named and the file says as much itself."""
-    if name is None:
-        if len(files) == 1 and _is_ours(files[0]):
-            return None
+def open_weights(
+    files: Sequence[Path],
+    recipe_name: str | None,
+    device: str,
+    data: str | None,
+    test_data: str | None = None,
+    *,
+    transposed: bool | None = None,
+    few_classes: bool = False,
+) -> tuple[MLP, Recipe, Dataset]:
+    """Load weights, as `network_of` does, with the data that was named or that is their recipe's.
+
+    They need the name of a recipe, except a file that says as much itself.
+    """
+    recipe = recipe_named(recipe_name)
+    if recipe is None and not (len(files) == 1 and _is_ours(files[0])):
         raise UsageError(
             f"{', '.join(map(str, files))}: weights alone do not say what their units compute and"
             " how the inputs were scaled; add a recipe that does, such as --recipe book (see:"
             " python -m trainer recipes)"
         )
-    return recipe_named(name)
+    backend = choose(device)
+    dataset = load_for(recipe, data or (None if recipe is None else recipe.data), test_data)
+    return network_of(
+        files, recipe, dataset, backend=backend, transposed=transposed, few_classes=few_classes
+    )
 
 
 def network_of(
@@ -71,28 +85,10 @@ def network_of(
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights into a recipe's network for a data set.
 
-    Parameters
-    ----------
-    files, transposed : sequence of Path, bool, optional
-        As `read_weights` takes them.
-    recipe : Recipe or None
-        Says all that the files do not; None for a file that `train` wrote.
-    dtype : {"float32", "float64"}, optional
-        The files' own if not given.
-    seed : int
-        Seed of what the network still draws.
-    few_classes : bool
-        Whether a network of ten digits may come with data that lacks some.
-
-    Returns
-    -------
-    model, recipe, dataset : MLP, Recipe, Dataset
-        With the network's own settings, and with all its classes.
-
-    Raises
-    ------
-    WeightFileError, UsageError
-        If the files cannot be read, or do not go with the data.
+    The recipe says all that the files do not; it is None for a file that `train` wrote. The dtype
+    is the files' own if not given. With `few_classes`, a network of ten digits may come with data
+    that lacks some. Return also the recipe with the network's own settings, and the data with all
+    its classes.
     """
     inputs, classes = dataset.train_x.shape[1], dataset.classes
     outputs = {len(classes)}
@@ -102,10 +98,8 @@ def network_of(
         model = MLP.load(files[0], backend=backend)
         network = model.settings()
         settings = {name: network[name] for name in OF_MLP}
-        inputs_kind = "standardised" if model.spec.scale.ndim else "scaled"
-        recipe = replace(
-            RECIPES["rashid"], hidden=model.sizes[1:-1], inputs=inputs_kind, **settings
-        )
+        settings["inputs"] = "standardised" if model.spec.scale.ndim else "scaled"
+        recipe = replace(RECIPES["rashid"], hidden=model.sizes[1:-1], **settings)
         if model.sizes[0] != inputs or model.sizes[-1] not in outputs:
             raise UsageError(
                 f"{files[0]}: a network of {model.sizes[0]} inputs and {model.sizes[-1]} outputs;"
@@ -126,17 +120,15 @@ def network_of(
             bias=weights.bias,
             dtype=dtype or str(weights.arrays[0].dtype),
         )
-        try:
+        with usage_errors():
             model = build(recipe, dataset, backend=backend, seed=seed, saved_map=weights.input_map)
-        except ValueError as error:
-            raise UsageError(in_options(str(error))) from error
         model.set_weights(weights.arrays)
     return model, recipe, _with_all(dataset, model.sizes[-1])
 
 
 def describe_input_map(model: MLP) -> str:
     """Return in words how a network scales a value before its weights see it."""
-    scale, shift = (model.backend.to_numpy(a) for a in (model.spec.scale, model.spec.shift))
+    scale, shift = model.input_map().values()
     if scale.ndim or shift.ndim:
         return "value × scale + shift, a pair for each input"
     return f"value × {float(scale):.6g} + {float(shift):.6g}"

@@ -15,46 +15,31 @@ from ..files import append, read_plain, synchronize, write_whole
 
 FILE = "metrics.jsonl"
 COPY = ".metrics.jsonl"
-MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 
+_MOST_SECONDS = 1e10  # three centuries: no training can have taken longer
 _SECONDS = ("epoch_seconds", "evaluation_seconds", "compile_seconds")
-_PARTS = ("test", "validation", "train")
-# what reading a line that is no epoch raises
-_UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
+_ACCURACIES = ("test_accuracy", "validation_accuracy", "train_accuracy")
+# what reading a file of JSON raises that is damaged or another's
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
 class Tally:
-    """A summary of a run's epochs so far, which does not grow with their number.
+    """A summary of a run's epochs so far, which does not grow with their number."""
 
-    Attributes
-    ----------
-    epochs : int
-        How many have ended.
-    seconds, other_seconds : float
-        Spent on training, and on evaluation and compilation.
-    last, best : dict or None
-        The metrics of the last epoch, and of the first that is best by held-out samples.
-    size, crc32 : int
-        Bytes and checksum of the lines in metrics.jsonl.
-    """
-
-    epochs: int = 0
-    seconds: float = 0.0
-    other_seconds: float = 0.0
-    last: dict[str, Any] | None = None
-    best: dict[str, Any] | None = None
-    size: int = 0
-    crc32: int = 0
+    epochs: int = 0  # how many have ended
+    seconds: float = 0.0  # spent on training
+    other_seconds: float = 0.0  # on evaluation and compilation
+    last: dict[str, Any] | None = None  # the metrics of the last epoch
+    best: dict[str, Any] | None = None  # of the first that is best by held-out samples
+    size: int = 0  # bytes of the lines in metrics.jsonl
+    crc32: int = 0  # their checksum
 
     @classmethod
     def of(cls, state: dict[str, Any]) -> Tally:
         """Read the tally of a checkpoint's state; those of older versions hold all epochs.
 
-        Raises
-        ------
-        KeyError, TypeError, ValueError, AttributeError
-            If it is none.
+        Raise one of `UNREADABLE` if it is none.
         """
         if "history" in state:
             tally = cls()
@@ -101,24 +86,13 @@ class Tally:
 
 
 class MetricsFile:
-    """A run's metrics.jsonl, to which lines are only added, and a copy of it beside it.
-
-    Parameters
-    ----------
-    folder : Path
-    """
+    """A run's metrics.jsonl, to which lines are only added, and a copy of it beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.path, self.copy = folder / FILE, folder / COPY
 
     def read(self) -> list[dict[str, Any]]:
-        """Read all epochs; a last line that was not written whole is omitted.
-
-        Raises
-        ------
-        OSError, KeyError, ValueError, TypeError, AttributeError, RecursionError
-            If it is not there, or damaged.
-        """
+        """Read all epochs but a last one that is not whole; `UNREADABLE` if that cannot be."""
         return list(_epochs(read_plain(self.path).splitlines(keepends=True)))
 
     def add(self, metrics: dict[str, Any]) -> None:
@@ -134,56 +108,44 @@ class MetricsFile:
         if self.copy.exists():
             synchronize(self.copy)
 
-    def restore(self, state: dict[str, Any] | None) -> tuple[Tally, str]:
-        """Restore both files to what they held at a checkpoint; without one, remove them.
+    def restore(
+        self, tally: Tally, history: Sequence[dict[str, Any]] | None = None
+    ) -> tuple[Tally, str]:
+        """Restore both files to the epochs of a tally, which may be known from a `history`.
 
-        Parameters
-        ----------
-        state : dict or None
-            The checkpoint's.
-
-        Returns
-        -------
-        tally : Tally
-            The checkpoint's, of the lines that there are now.
-        fault : str
-            What was wrong with metrics.jsonl, or empty; later lines than the checkpoint's are not.
+        Return the tally of the lines that there are now, and what was wrong with metrics.jsonl, or
+        an empty text; lines that are later than the tally's are not wrong.
         """
         files = self.path, self.copy
-        tally = Tally() if state is None else Tally.of(state)
-        if state is None or not tally.epochs:
-            for file in files:
-                file.unlink(missing_ok=True)
+        if not tally.epochs:
+            for path in files:
+                path.unlink(missing_ok=True)
             return Tally(), ""
-        found = [_starts_with(file, tally) for file in files]
-        if "history" in state:
-            whole = b"".join(map(_line, state["history"]))
-        elif any(found):
-            with files[found.index(True)].open("rb") as lines:
-                whole = lines.read(tally.size)
-        else:
-            whole = self._left(tally.epochs)
+        found = [_counted(path, tally) for path in files]
+        whole = found[1] if found[0] is None else found[0]
+        damage = "was damaged: mended" if found[0] is None else ""
+        if whole is None and history is not None:
+            whole = b"".join(map(_line, history))
+        elif whole is None:
+            lines: list[bytes] = []  # the first ones that can be read
+            with suppress(*UNREADABLE):
+                read = read_plain(self.path).splitlines(keepends=True)[: tally.epochs]
+                lines.extend(map(_line, _epochs(read)))
+            whole = b"".join(lines)
             tally = replace(tally, size=len(whole), crc32=zlib.crc32(whole))
-        for file, is_whole in zip(files, found, strict=True):
-            if not is_whole:
-                write_whole(file, whole)
-            elif file.stat().st_size > tally.size:
-                os.truncate(file, tally.size)
-        if not any(found) and "history" not in state:
-            left = whole.count(b"\n")
-            return tally, (
-                f"was damaged, and so was its copy: the numbers of {left:,} of {tally.epochs:,}"
-                " epochs are left"
-            )
-        return tally, "" if found[0] else "was damaged: mended"
+            damage = f"was damaged, and so was its copy: the numbers of {len(lines):,} of"
+            damage += f" {tally.epochs:,} epochs are left"
+        for path, content in zip(files, found, strict=True):
+            if content is None:
+                write_whole(path, whole)
+            elif path.stat().st_size > tally.size:
+                os.truncate(path, tally.size)
+        return tally, damage
 
-    def _left(self, epochs: int) -> bytes:
-        """Return the first lines of metrics.jsonl that can be read, at most so many epochs."""
-        lines: list[bytes] = []
-        with suppress(*_UNREADABLE):
-            read = read_plain(self.path).splitlines(keepends=True)[:epochs]
-            lines.extend(map(_line, _epochs(read)))
-        return b"".join(lines)
+
+def fault(error: BaseException) -> str:
+    """Return in words what is wrong with a file whose reading raised this."""
+    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
 
 
 def _line(metrics: dict[str, Any]) -> bytes:
@@ -203,30 +165,28 @@ def _epochs(lines: Sequence[bytes]) -> Iterator[dict[str, Any]]:
         yield metrics
 
 
-def _starts_with(file: Path, tally: Tally) -> bool:
-    """Return whether a file starts with the lines that a tally counts."""
-    crc32, left = 0, tally.size
+def _counted(file: Path, tally: Tally) -> bytes | None:
+    """Return the lines that a tally counts, None if the file does not start with them."""
     try:
+        if file.stat().st_size < tally.size:  # which a damaged tally may have huge
+            return None
         with file.open("rb") as lines:
-            while left and (part := lines.read(min(left, 1 << 20))):
-                crc32, left = zlib.crc32(part, crc32), left - len(part)
+            start = lines.read(tally.size)
     except OSError:
-        return False
-    return not left and crc32 == tally.crc32
+        return None
+    return start if (len(start), zlib.crc32(start)) == (tally.size, tally.crc32) else None
 
 
 def check_epoch(epoch: Any) -> None:
-    """Raise KeyError, TypeError, ValueError or AttributeError unless this is an epoch's metrics."""
-    accuracies = [epoch.get(f"{part}_accuracy") for part in _PARTS]
-    if not isinstance(epoch["epoch"], int) or not all(
-        isinstance(number, int | float)
-        for number in (epoch["train_loss"], *accuracies)
-        if number is not None
-    ):
+    """Raise one of `UNREADABLE` unless this is an epoch's metrics."""
+    numbers = [epoch["train_loss"], *map(epoch.get, _ACCURACIES)]
+    if not all(isinstance(number, int | float | None) for number in numbers):
         raise TypeError("no numbers")
+    if not isinstance(epoch["epoch"], int):
+        raise TypeError("no number of an epoch")
 
 
 def check_seconds(*numbers: Any) -> None:
     """Raise TypeError or ValueError unless so many seconds can have passed."""
-    if not all(0 <= number < MOST_SECONDS for number in numbers):
+    if not all(0 <= number < _MOST_SECONDS for number in numbers):
         raise ValueError("it has seconds that cannot be")

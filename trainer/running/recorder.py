@@ -20,10 +20,9 @@ from .metrics_file import Tally, check_seconds
 from .run_folder import Run
 from .usage import UsageError
 
-DEFAULT_INTERVAL = "30s"
 _INTERVAL = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)|([1-9]\d*)", re.ASCII)
-# samples learned in the running epoch, arrays, and the rest, fit for JSON
-_Contents = tuple[int, dict[str, Any], dict[str, Any]]
+# epochs that have ended and samples learned in the next, arrays, and the rest, fit for JSON
+_Contents = tuple[tuple[int, int], dict[str, Any], dict[str, Any]]
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -48,44 +47,27 @@ class Interval:
         return cls(math.inf, float(match[1]) * _SECONDS[match[2]])
 
 
+@dataclass(eq=False)
 class Recorder:
-    """Writes the weights of a training, a line for each epoch, and its checkpoints.
+    """Writes the weights of a training, a line for each epoch, and its checkpoints."""
 
-    Parameters
-    ----------
-    folder : Run
-    model : MLP
-    every : Interval
-    training : Training or None
-        None for a full-batch training, of which only the weights are kept.
-    tally : Tally
-        Of the epochs that have ended.
-    resumed_from : Checkpoint, optional
-        Where a resumed run continues.
-    """
+    folder: Run
+    model: MLP
+    every: Interval
+    training: Training | None  # None for a full-batch training, of which only weights are kept
+    tally: Tally  # of the epochs that have ended
+    is_resumed: bool = False  # so that the newest checkpoint is up to date
 
-    def __init__(
-        self,
-        folder: Run,
-        model: MLP,
-        every: Interval,
-        training: Training | None,
-        tally: Tally,
-        resumed_from: Checkpoint | None = None,
-    ) -> None:
-        self.folder = folder
-        self.tally = tally
-        self._model, self._every, self._training = model, every, training
-        self._written_epochs, self._written = tally.epochs, perf_counter()
-        inside = 0 if resumed_from is None or training is None else training.state().samples
-        self._at = None if resumed_from is None else (tally.epochs, inside)
-        self._is_current = resumed_from is not None  # whether the newest checkpoint is up to date
+    def __post_init__(self) -> None:
+        self._is_current, self._written = self.is_resumed, perf_counter()
+        inside = 0 if self.training is None else self.training.state().samples
+        self._at = (self.tally.epochs, inside) if self.is_resumed else None
         self._epoch_end: _Contents | None = None
 
     def progress(self) -> None:
         """Write a checkpoint inside an epoch if one is due."""
         self._is_current = False
-        if perf_counter() - self._written >= self._every.seconds:
+        if perf_counter() - self._written >= self.every.seconds:
             self.checkpoint()
 
     def epoch(self, metrics: dict[str, Any]) -> None:
@@ -95,18 +77,19 @@ class Recorder:
         self.folder.metrics_file.add_to_copy(metrics)
         self.tally = self.tally.after(metrics)
         self._epoch_end = self._contents()
-        self._model.save(self.folder.model_file)
+        self.model.save(self.folder.model_file)
         self.folder.metrics_file.add(metrics)
         if self.tally.best_accuracy > before:
             _, arrays, state = self._epoch_end
-            self.folder.checkpoints.save_best(arrays, self._model.settings(), state)
-        due = self.tally.epochs - self._written_epochs >= self._every.epochs
-        if due or perf_counter() - self._written >= self._every.seconds:
+            self.folder.checkpoints.write(BEST, arrays, self.model.settings(), state)
+        written_epochs = 0 if self._at is None else self._at[0]
+        due = self.tally.epochs - written_epochs >= self.every.epochs
+        if due or perf_counter() - self._written >= self.every.seconds:
             self._write(self._epoch_end)
 
     def take_best(self) -> None:
         """Set the run's weights to those of the best epoch."""
-        model = self._model
+        model = self.model
         arrays, _, _ = read_checkpoint(self.folder.checkpoints.folder / BEST)
         model.set_weights([arrays[name] for name in model.names])
         model.save(self.folder.model_file)
@@ -121,66 +104,48 @@ class Recorder:
         self._write(self._contents(ended=ended))
 
     def _write(self, contents: _Contents) -> None:
-        _, arrays, state = contents
-        epochs, samples = _at(contents)
+        at, arrays, state = contents
         self.folder.metrics_file.synchronize_copy()
-        self.folder.checkpoints.save(epochs, samples, arrays, self._model.settings(), state)
-        self._at = epochs, samples
-        self._written_epochs, self._written = epochs, perf_counter()
+        self.folder.checkpoints.save(at, arrays, self.model.settings(), state)
+        self._at, self._written = at, perf_counter()
         self._is_current = True
 
     def _contents(self, *, ended: bool = False) -> _Contents:
-        state: dict[str, Any] = {
-            "config": self.folder.config,
-            "tally": asdict(self.tally),
-            "ended": ended,
-        }
-        model = self._model
-        if self._training is None:
-            return 0, model.arrays(), state
-        training = self._training.state()
-        if training.epoch != self.tally.epochs + 1:
+        state = {"config": self.folder.config, "tally": asdict(self.tally), "ended": ended}
+        model, epochs = self.model, self.tally.epochs
+        if self.training is None:
+            return (epochs, 0), model.arrays(), state
+        training = self.training.state()
+        if training.epoch != epochs + 1:
             raise RuntimeError("an epoch has ended whose numbers are not written")
         facts = dict(vars(training))
         arrays = facts.pop("arrays")
-        return training.samples, arrays | model.input_map(), state | {"training": facts}
+        at = epochs, training.samples
+        return at, arrays | model.input_map(), state | {"training": facts}
 
     def rescue(self, *, is_settled: bool) -> None:
         """Write the checkpoint that an unexpected end leaves possible, if any.
 
-        Parameters
-        ----------
-        is_settled : bool
-            Whether the training can be asked where it stands; else, and where it stands inside an
-            update, the end of its last epoch is written.
+        Unless the training is settled, so that it can be asked where it stands, and where it stands
+        inside an update, that is the end of its last epoch.
         """
-        ended_in_order = is_settled and self._training is not None
+        ended_in_order = is_settled and self.training is not None
         for take in [self._contents] * ended_in_order + [lambda: self._epoch_end]:
             with suppress(Exception, KeyboardInterrupt):
                 contents = take()
                 # writing an older state would remove the checkpoints after it
-                if contents is not None and (self._at is None or _at(contents) > self._at):
+                if contents is not None and (self._at is None or contents[0] > self._at):
                     self._write(contents)
                 return
 
-    @property
-    def go_on(self) -> str:
-        """Return the command that resumes the run."""
-        return resume_command(self.folder.path)
-
     def stopped_in(self, where: str) -> str:
         """Return where the training stopped and how to continue it."""
+        go_on = resume_command(self.folder.path)
         if self._at is None:
-            kept = f"it has no checkpoint yet and begins again with: {self.go_on}"
+            kept = f"it has no checkpoint yet and begins again with: {go_on}"
         else:
-            kept = f"go on after {position(*self._at)}: {self.go_on}"
+            kept = f"go on after {position(*self._at)}: {go_on}"
         return f"The training stopped in {where}; {kept}"
-
-
-def _at(contents: _Contents) -> tuple[int, int]:
-    """Return the epochs that have ended, and the samples learned in the next."""
-    samples, _, state = contents
-    return state["tally"]["epochs"], samples
 
 
 def position(epochs: int, samples: int) -> str:
@@ -205,29 +170,14 @@ def resume_command(path: Path) -> str:
 
 
 def training_state(checkpoint: Checkpoint) -> TrainingState:
-    """Return the state of the training that a checkpoint holds.
-
-    Raises
-    ------
-    ValueError
-        If something is missing or of another kind.
-    """
-    arrays = {k: v for k, v in checkpoint.arrays.items() if k not in ("scale", "shift")}
+    """Return the state of the training that a checkpoint holds; ValueError if it is damaged."""
     try:
         facts = checkpoint.state["training"]
-        spent = [
-            float(facts[name]) for name in ("seconds", "evaluation_seconds", "compile_seconds")
-        ]
-        check_seconds(*spent)
-        return TrainingState(
-            epoch=int(facts["epoch"]),
-            samples=int(facts["samples"]),
-            steps=int(facts["steps"]),
-            order=dict(facts["order"]),
-            seconds=spent[0],
-            evaluation_seconds=spent[1],
-            compile_seconds=spent[2],
-            arrays=arrays,
-        )
+        counts: dict[str, Any] = {name: int(facts[name]) for name in ("epoch", "samples", "steps")}
+        spent = ("seconds", "evaluation_seconds", "compile_seconds")
+        seconds: dict[str, Any] = {name: float(facts[name]) for name in spent}
+        check_seconds(*seconds.values())
+        arrays = {k: v for k, v in checkpoint.arrays.items() if k not in ("scale", "shift")}
+        return TrainingState(**counts, **seconds, order=dict(facts["order"]), arrays=arrays)
     except (KeyError, TypeError, OverflowError) as error:
         raise ValueError(f"its state lacks or misstates {error}") from error

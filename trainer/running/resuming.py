@@ -6,6 +6,8 @@ import math
 import os
 import shlex
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,102 +23,59 @@ from .checkpoints import BEST
 from .metrics_file import FILE, Tally
 from .recorder import best_line, resume_command, training_state
 from .run_folder import Run, RunError, versions
+from .usage import typed
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 
 
 class ResumedRun:
-    """A run's folder, opened to continue its training.
+    """A run's folder, opened by `Run.resume` to continue its training.
 
-    Parameters
-    ----------
-    path : Path
-    given : dict
-        Options that were typed again, by name. `epochs` and `max_iterations` may change, to no less
-        than has been done; all others must be what they were.
-
-    Attributes
-    ----------
-    folder : Run
-    checkpoint : Checkpoint or None
-        The newest that is whole, or None.
-    notes : list of str
-        Lines on what was found damaged.
-    recipe : Recipe
-    tally : Tally
-        Of the epochs that have ended.
-
-    Raises
-    ------
-    RunError
-        If there is no such run, another process trains it, or something disagrees.
-    OSError
-        If the folder cannot be written.
+    Of the options that are `given` again, by name, `epochs` and `max_iterations` may change, to no
+    less than has been done; RunError if another is not what it was.
     """
 
-    def __init__(self, path: Path, given: dict[str, Any]) -> None:
-        self.folder = Run.resume(path)
+    def __init__(self, folder: Run, given: dict[str, Any]) -> None:
+        self.folder, self.tally = folder, Tally()
+        self.config = folder.config  # with the epochs that are wanted now
+        self.checkpoint, faults = folder.checkpoints.newest()  # that is whole, or None
+        self.notes = [f"passed over: {fault}" for fault in faults]  # what was found damaged
+        if folder.was_mended and self.checkpoint is not None:
+            self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
         try:
-            self.checkpoint, faults = self.folder.checkpoints.newest()
-            self.notes = [f"passed over: {fault}" for fault in faults]
-            if self.folder.was_mended and self.checkpoint is not None:
-                self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
-            self._check_best()
-            try:
-                self._check(given)
-                self.recipe = recorded(self.config["recipe"], self.config["settings"])
-            except KeyError as error:
-                if "weights_of" in self.config:
-                    raise RunError(
-                        f"{path}: its weights were imported, not trained here; python -m trainer"
-                        f" --init-from {path} starts a training with them"
-                    ) from error
-                raise RunError(
-                    f"{path}: there is no training to go on with, {error} is missing; expected a"
-                    " run that `train` wrote"
-                ) from error
-            except (TypeError, ValueError, AttributeError) as error:
-                if isinstance(error, RunError):
-                    raise
-                raise RunError(f"{path}: its training cannot be read ({error})") from error
-        except BaseException:
-            self.folder.close()
+            self._check(given)
+            self.recipe = recorded(self.config["recipe"], self.config["settings"])
+        except RunError:
             raise
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """Return the content of `config.json`, with the epochs that are wanted now."""
-        return self.folder.config
-
-    def _check_best(self) -> None:
-        best = self.folder.checkpoints.folder / BEST
-        if self.checkpoint is None or not best.is_file():
-            return
-        try:
-            read_checkpoint(best)
-        except WeightFileError as error:
-            self.notes.append(f"passed over: {error}; the best from here on is kept")
-            state = self.checkpoint.state
-            if "history" in state:  # of an older version
-                state["best"] = None
-            else:
-                state["tally"]["best"] = None
+        except KeyError as error:
+            why = f"there is no training to go on with, {error} is missing; expected a run that"
+            why += " `train` wrote"
+            if "weights_of" in self.config:
+                why = "its weights were imported, not trained here; python -m trainer --init-from"
+                why += f" {folder.path} starts a training with them"
+            raise RunError(f"{folder.path}: {why}") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise RunError(f"{folder.path}: its training cannot be read ({error})") from error
 
     def _check(self, given: dict[str, Any]) -> None:
         path, now = self.folder.path, _facts(self.config)
-        self.tally = Tally()
         least = 0
         rates_follow = now["schedule"] not in (None, "constant") or bool(now["warmup"])
         if self.checkpoint is not None:
             state = self.checkpoint.state
             self.tally = Tally.of(state)
+            best = self.folder.checkpoints.folder / BEST
+            try:
+                if best.is_file():
+                    read_checkpoint(best)
+            except WeightFileError as error:
+                self.notes.append(f"passed over: {error}; the best from here on is kept")
+                self.tally = replace(self.tally, best=None)
             if not isinstance(state["ended"], bool):
                 raise TypeError("whether it has ended")
-            inside = (
-                now["optimizer"] not in FULL_BATCH_METHODS
-                and training_state(self.checkpoint).samples > 0
-            )
-            least = self.tally.epochs + inside
+            least = self.tally.epochs
+            if now["optimizer"] not in FULL_BATCH_METHODS:
+                least += training_state(self.checkpoint).samples > 0
             then = _facts(state["config"])
             differ = [
                 f"{name} is {_text(now[name])} there and {_text(then[name])} in it"
@@ -146,19 +105,18 @@ class ResumedRun:
             was = now[name] if name in now else settings_of(Recipe)[name].default
             if name in _MAY_CHANGE and value != was and rates_follow:
                 raise RunError(
-                    f"{path}: --{name} was {was}, not {value}, and its learning rates have followed"
-                    f" from that (schedule {now['schedule']}); omit it, or start a new run"
+                    f"{path}: {typed(name)} was {was}, not {value}, and its learning rates have"
+                    f" followed from that (schedule {now['schedule']}); omit it, or start a new run"
                 )
             if name in _MAY_CHANGE and isinstance(was, int):
                 if value < least:
                     raise RunError(
-                        f"{path}: --{name.replace('_', '-')} {value}: {least:,} have started or"
-                        f" ended; expected {least:,} or more"
+                        f"{path}: {typed(name)} {value}: {least:,} have started or ended;"
+                        f" expected {least:,} or more"
                     )
                 self.config["settings"][name] = value
             elif not _is_same(name, value, was):
-                option = f"--{name.replace('_', '-')}"
-                differ.append(f"{option} was {_text(was)}, not {_text(value)}")
+                differ.append(f"{typed(name)} was {_text(was)}, not {_text(value)}")
         if differ:
             raise RunError(
                 f"{path} was started with other options: {', '.join(differ)}; omit"
@@ -167,11 +125,10 @@ class ResumedRun:
 
     def _left_metrics_of_all(self) -> bool:
         settings = self.config["settings"]
-        try:
-            done = len(self.folder.metrics())
-        except RunError:
-            return False
-        return done >= (settings["epochs"] or settings["max_iterations"] or math.inf)
+        wanted = settings["epochs"] or settings["max_iterations"] or math.inf
+        with suppress(RunError):
+            return len(self.folder.metrics()) >= wanted
+        return False
 
     @property
     def is_finished(self) -> bool:
@@ -190,8 +147,9 @@ class ResumedRun:
 
     def restore_metrics(self) -> list[str]:
         """Restore metrics.jsonl to the checkpoint's epochs; return lines on what was wrong."""
-        state = None if self.checkpoint is None else self.checkpoint.state
-        self.tally, fault = self.folder.metrics_file.restore(state)
+        # which older versions kept in the checkpoints
+        history = None if self.checkpoint is None else self.checkpoint.state.get("history")
+        self.tally, fault = self.folder.metrics_file.restore(self.tally, history)
         source = f" from {self.checkpoint.path}" if self.checkpoint and "mended" in fault else ""
         return [f"{FILE} {fault}{source}"] if fault else []
 
@@ -225,20 +183,14 @@ class ResumedRun:
         ]
         if self.recipe.steps is None and not self.recipe.rate_changes and not stopped_early:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
-        event = {"run": str(path), "epochs": done, "interrupted": False, "test_accuracy": accuracy}
-        return lines, event | {"finished_before": True}
+        event = {"run": str(path), "epochs": done, "interrupted": False, "finished_before": True}
+        return lines, event | {"test_accuracy": accuracy}
 
 
 def same_data(
     folder: Path, recorded_data: dict[str, Any], on_progress: Callable[[str, int, int], None]
 ) -> Dataset:
-    """Load the data of a run or a sweep again, as its config describes it in `recorded_data`.
-
-    Raises
-    ------
-    RunError
-        If it is gone or is not what it was.
-    """
+    """Load the data of a run or a sweep again; RunError if it is gone or is not what it was."""
     try:
         data = load(recorded_data["source"], recorded_data["test_source"], on_progress=on_progress)
     except DataError as error:
@@ -280,11 +232,10 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
 
 def _is_same(name: str, value: Any, was: Any) -> bool:
     if name in ("data", "test_data") and isinstance(was, str):
-        cut, _, path = value.rpartition("ex4:")
-        absolute = f"{'ex4:' if cut or value.startswith('ex4:') else ''}{os.path.abspath(path)}"
-        return value == was or absolute == was
+        _, cut, path = value.rpartition("ex4:")
+        return was in (value, f"{cut}{os.path.abspath(path)}")
     value, was = (list(v) if isinstance(v, tuple) else v for v in (value, was))
-    return bool(value == was)
+    return bool(value == was) or (isinstance(value, Path) and str(value) == was)
 
 
 def _text(value: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -12,19 +11,18 @@ from backends import Backend
 
 from .. import __version__
 from ..augmentation import Deformation, read_augment
-from ..data import Dataset, hold_out, limited, load
+from ..data import Dataset, hold_out, limited
 from ..data.dataset import Samples
 from ..network import MLP
-from ..recipes import Recipe, augmented, build, changed, default_recipe, source_for
+from ..recipes import Recipe, augmented, build, changed, default_recipe
 from ..training import Training, fit
 from ..training.minimize import check
-from ..weight_files import WeightFileError
 from .checkpoints import Checkpoint
 from .foreign_weights import files_of, network_of
 from .recorder import training_state
 from .resuming import ResumedRun, changes_since, same_data
 from .run_folder import RunError
-from .usage import UsageError, choose, in_options, recipe_named
+from .usage import UsageError, choose, load_for, recipe_named, usage_errors
 
 
 class Listener(Protocol):
@@ -51,59 +49,48 @@ class Job:
 
 
 def new_training(
-    listener: Listener,
-    *,
-    device: str,
-    matmul: str,
-    data: str,
-    test_data: str | None,
-    recipe: str | None,
-    changes: dict[str, Any],
-    seed: int,
-    limit: int | None,
-    validation: int,
-    patience: int | None,
-    init_from: Path | None,
+    listener: Listener, device: str, asked: dict[str, Any], changes: dict[str, Any]
 ) -> tuple[Job, dict[str, Any]]:
-    """Assemble a new training; also return its config."""
+    """Assemble a new training; also return its config.
+
+    All options that were given are in `asked`, but those of the recipe's settings in `changes`.
+    """
+    seed, limit, validation = asked.get("seed", 0), asked.get("limit"), asked.get("validation", 0)
+    patience, init_from = asked.get("patience"), asked.get("init_from")
     if patience is not None and not validation:
         raise UsageError(
             f"--patience {patience}: the test samples choose nothing; hold some training samples"
             " out for it with --validation, such as --validation 5000"
         )
-    wanted = recipe_named(recipe)
-    try:  # to report a mistake before anything is loaded
+    recipe = recipe_named(asked.get("recipe"))
+    with usage_errors(say=str):  # a mistake is told before anything is loaded
         read_augment(changes.get("augment", ()))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    backend = choose(device, matmul)
-    dataset = load(
-        source_for(wanted, data),
-        test_data and source_for(wanted, test_data),
-        on_progress=listener.downloading,
-    )
+    backend = choose(device, asked.get("matmul", "float32"))
+    data, test_data = asked.get("data"), asked.get("test_data")
+    dataset = load_for(recipe, data, test_data, listener.downloading)
     if dataset.note:
         listener.note(dataset.note)
-    try:
-        chosen = changed(wanted or default_recipe(dataset), changes)
-    except ValueError as error:
-        raise UsageError(in_options(str(error))) from error
+    with usage_errors():
+        chosen = changed(recipe or default_recipe(dataset), changes)
     digits = dataset.fingerprint()
-
-    def make(part: Dataset) -> tuple[MLP, Recipe]:
-        if init_from is None:
-            return build(chosen, part, backend=backend, seed=seed), chosen
-        return _started(init_from, chosen, changes, part, backend, seed)
-
-    job, part = _job(dataset, make, limit, validation, seed, None)
+    if init_from is not None and chosen.batch_norm:
+        raise UsageError(
+            f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
+            " forget what they know; omit one of the two"
+        )
+    job, part = _job(dataset, chosen, backend, seed, limit, validation, init_from=init_from)
+    for name in ("hidden", "bias"):  # which the weights of another network decide
+        if name in changes and changes[name] != getattr(job.recipe, name):
+            raise UsageError(
+                f"--init-from {init_from}: its network has"
+                f" {' → '.join(map(str, job.model.sizes))} units and"
+                f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
+            )
     config = config_of(job.recipe, part, limit, validation, seed, job.model)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
-    return job, config | {
-        "patience": patience,
-        "init_from": init_from and str(init_from),
-    }
+    return job, config | {"patience": patience, "init_from": init_from and str(init_from)}
 
 
 def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None) -> Job:
@@ -111,114 +98,67 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
     config = resumed.config
     backend = choose(device or config["device"]["name"], config["device"]["matmul"])
     dataset = same_data(resumed.folder.path, config["data"], listener.downloading)
-    checkpoint = resumed.checkpoint
-    if checkpoint is not None:
-        differ = changes_since(config, describe(backend))
-        if differ:
-            listener.note(f"numbers may be rounded otherwise from here on: {differ}")
-
-    def make(part: Dataset) -> tuple[MLP, Recipe]:
-        if checkpoint is None:
-            return build(resumed.recipe, part, backend=backend, seed=config["seed"]), resumed.recipe
-        return MLP.of(checkpoint.arrays, checkpoint.network, backend=backend), resumed.recipe
-
-    recorded = config["data"]
+    recipe, checkpoint, seed = resumed.recipe, resumed.checkpoint, config["seed"]
+    if checkpoint is not None and (differ := changes_since(config, describe(backend))):
+        listener.note(f"numbers may be rounded otherwise from here on: {differ}")
+    limit, validation = config["data"]["limit"], config["data"]["validation_samples"]
     try:
-        job, _ = _job(
-            dataset,
-            make,
-            recorded["limit"],
-            recorded["validation_samples"],
-            config["seed"],
-            checkpoint,
-        )
+        job, _ = _job(dataset, recipe, backend, seed, limit, validation, checkpoint=checkpoint)
     except UsageError as error:
         raise RunError(f"{resumed.folder.path}: what is there does not go on ({error})") from error
     if job.training is None:
-        listener.note(
-            f"{resumed.recipe.optimizer} has no memory: it starts again from the last weights"
-        )
+        listener.note(f"{recipe.optimizer} has no memory: it starts again from the last weights")
     return job
 
 
 def _job(
     dataset: Dataset,
-    make: Callable[[Dataset], tuple[MLP, Recipe]],
+    recipe: Recipe,
+    backend: Backend,
+    seed: int,
     limit: int | None,
     validation: int,
-    seed: int,
-    checkpoint: Checkpoint | None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    init_from: Path | None = None,
 ) -> tuple[Job, Dataset]:
     """Assemble samples and network; also return the samples before any were turned."""
     part, held_out = hold_out(dataset, validation)
     part = limited(part, limit)
-    try:
-        model, chosen = make(part)
+    with usage_errors():
+        if checkpoint is not None:
+            model = MLP.of(checkpoint.arrays, checkpoint.network, backend=backend)
+        elif init_from is not None:
+            files = files_of([init_from.expanduser()])
+            model, recipe, _ = network_of(
+                files, recipe, part, backend=backend, dtype=recipe.dtype, seed=seed
+            )
+        else:
+            model = build(recipe, part, backend=backend, seed=seed)
         started = perf_counter()
-        turned, deformation = augmented(chosen, part, model.backend)
+        turned, deformation = augmented(recipe, part, backend)
         turning = perf_counter() - started
         training = None
-        if chosen.sees_all_samples:
-            check(model, chosen.optimizer, chosen.max_iterations)
+        if recipe.sees_all_samples:
+            check(model, recipe.optimizer, recipe.max_iterations)
         else:
             training = fit(
                 model,
                 turned.train_x,
                 turned.train_y,
-                chosen,
+                recipe,
                 seed=seed,
                 test=(turned.test_x, turned.test_y),
                 validation=held_out,
                 state=None if checkpoint is None else training_state(checkpoint),
                 deformation=deformation,
             )
-    except (UsageError, WeightFileError):
-        raise
-    except ValueError as error:
-        raise UsageError(in_options(str(error))) from error
-    job = Job(chosen, model, turned, held_out, training, deformation, turning)
+    job = Job(recipe, model, turned, held_out, training, deformation, turning)
     return job, turned if limit else part
 
 
-def _started(
-    init_from: Path,
-    recipe: Recipe,
-    changes: dict[str, Any],
-    dataset: Dataset,
-    backend: Backend,
-    seed: int,
-) -> tuple[MLP, Recipe]:
-    """Make the network with the weights of another, which decide its layers and biases."""
-    if recipe.batch_norm:
-        raise UsageError(
-            f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
-            " forget what they know; omit one of the two"
-        )
-    model, started, _ = network_of(
-        files_of([init_from.expanduser()]),
-        recipe,
-        dataset,
-        backend=backend,
-        dtype=recipe.dtype,
-        seed=seed,
-    )
-    for name in ("hidden", "bias"):
-        if name in changes and changes[name] != getattr(started, name):
-            raise UsageError(
-                f"--init-from {init_from}: its network has"
-                f" {' → '.join(map(str, model.sizes))} units and {'' if started.bias else 'no '}"
-                f"biases; omit --{name}"
-            )
-    return model, started
-
-
 def config_of(
-    recipe: Recipe,
-    data: Dataset,
-    limit: int | None,
-    held_out: int,
-    seed: int,
-    model: MLP,
+    recipe: Recipe, data: Dataset, limit: int | None, held_out: int, seed: int, model: MLP
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
     return {
@@ -226,14 +166,8 @@ def config_of(
         "recipe": recipe.name,
         "settings": recipe.settings(),
         "seed": seed,
-        "data": {
-            "name": data.name,
-            "kind": data.kind,
-            "source": data.source,
-            "test_source": data.test_source,
-            "train_samples": len(data.train_y),
-            "test_samples": len(data.test_y),
-            "validation_samples": held_out,
+        "data": data_of(data, held_out)
+        | {
             "limit": limit,
             "image_shape": data.image_shape and list(data.image_shape),
             "classes": list(data.classes),
@@ -242,6 +176,19 @@ def config_of(
         },
         "network": model.settings(),
         "device": describe(model.backend),
+    }
+
+
+def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
+    """Return what `config.json` says of the data of every run and every sweep."""
+    return {
+        "name": data.name,
+        "kind": data.kind,
+        "source": data.source,
+        "test_source": data.test_source,
+        "train_samples": len(data.train_y),
+        "test_samples": len(data.test_y),
+        "validation_samples": held_out,
     }
 
 

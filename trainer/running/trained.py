@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from backends import Backend
-
-from ..data import DataError, Dataset, Scale, load, load_labelled
+from ..data import DataError, Dataset, Scale, load, load_labelled, load_unlabelled
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
 from .checkpoints import FOLDER
-from .foreign_weights import are_weights, files_of, network_of, recipe_of
+from .foreign_weights import are_weights, files_of, open_weights
 from .run_folder import Run, RunError, run_around
 from .starting import config_of
 from .usage import UsageError, choose
@@ -23,54 +21,42 @@ from .usage import UsageError, choose
 class TrainedRun:
     """A run's network on a device, and what it was trained on.
 
-    Parameters
-    ----------
-    path : Path
-        The run's folder, or one of its checkpoints; or, with a recipe, weights of another program
-        in a file or a folder.
-    device : str
-        As `backends.select` takes it.
-    recipe : str, optional
-        Of weights: its name.
-    data : str, optional
-        Of weights: what they are for, as `load` takes it.
-
-    Attributes
-    ----------
-    run : Run or None
-        None of weights.
-    config, data : dict
-        What the run's `config.json` says, or would say of weights; and what it says of the data.
-
-    Raises
-    ------
-    RunError, WeightFileError, UsageError, BackendUnavailable
-        If one of them cannot be read, or they do not belong together.
+    The path is the run's folder, or one of its checkpoints; or, with the name of a recipe, a file
+    or a folder of another program's weights, and then `data` is what they are for.
     """
 
     def __init__(
         self, path: Path, device: str, *, recipe: str | None = None, data: str | None = None
     ) -> None:
         self.path = path
-        self.run: Run | None = None
+        self.run: Run | None = None  # None of weights
         self._dataset: Dataset | None = None
         self._recipe: Recipe | None = None
+        folder, weights = path, path / MODEL_FILE
         around = run_around(path) if path.exists() else None
         if around is not None and path.is_file() and path.suffix == ".safetensors":
-            self._open(around, path, device, recipe)
+            folder, weights = around, path
         elif around is not None and path.name == FOLDER:
             names = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
             raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
-        elif are_weights(path):
-            files = files_of([path])
-            self._recipe = recipe_of(recipe, files)
-            self.backend: Backend = choose(device)
-            self.model, self._dataset, self.config = _of_weights(
-                files, self._recipe, data, self.backend
+        if weights != path and are_weights(path):
+            self.model, self._recipe, self._dataset = open_weights(
+                files_of([path]), recipe, device, data, few_classes=True
+            )
+            self.config = config_of(self._recipe, self._dataset, None, 0, 0, self.model)
+        elif recipe is not None:
+            raise UsageError(
+                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
+                " to; a run has a recipe of its own, so omit --recipe"
             )
         else:
-            self._open(path, path / MODEL_FILE, device, recipe)
+            self.run = Run.open(folder)
+            self.config = self.run.config
+            self.model = MLP.load(weights, backend=choose(device))
+        self.features = self.model.sizes[0]
+        self.backend = self.model.backend
         self.data: dict[str, Any] = self.config["data"]
+        self.scale = Scale(self.data["dtype"], *self.data["value_range"])
         self.classes = tuple(self.data["classes"])
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
@@ -82,38 +68,20 @@ class TrainedRun:
                 f"{len(self.classes)}: they are not of one run"
             )
 
-    def _open(self, run: Path, weights: Path, device: str, recipe: str | None) -> None:
-        if recipe is not None:
-            raise UsageError(
-                f"--recipe {recipe}: {self.path} is no file or folder of weights that it could"
-                " belong to; a run has a recipe of its own, so omit --recipe"
-            )
-        self.run = Run.open(run)
-        self.config = self.run.config
-        self.backend = choose(device)
-        self.model = MLP.load(weights, backend=self.backend)
+    def labelled(self, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
+        """Load the test part, or other labelled samples: values, class codes, description.
 
-    @property
-    def features(self) -> int:
-        """Return the number of the network's inputs."""
-        return self.model.sizes[0]
-
-    @property
-    def scale(self) -> Scale:
-        """Return the scale of the values that it was trained on."""
-        return Scale(self.data["dtype"], *self.data["value_range"])
-
-    def test_part(self) -> tuple[np.ndarray, np.ndarray, str]:
-        """Load the test samples, their class codes and the data's name, as in the training.
-
-        Raises
-        ------
-        UsageError
-            If the data is gone or is not what it was.
+        Raise UsageError if the data of the training is gone or is not what it was.
         """
+        if data is None:
+            part = self._dataset or self._recorded()
+            return part.test_x, part.test_y, f"test samples of {part.name}"
+        source = source_for(self._recipe, data)
+        x, y = load_labelled(source, self.classes, self.features, self.scale)
+        return x, y, f"samples of {data}"
+
+    def _recorded(self) -> Dataset:
         recorded = self.data
-        if self._dataset is not None:
-            return self._dataset.test_x, self._dataset.test_y, self._dataset.name
         try:
             data = load(recorded["source"], recorded["test_source"])
         except DataError as error:
@@ -129,35 +97,19 @@ class TrainedRun:
                 f"{then[1][0]:,} test samples of {then[1][1]} features and {len(then[0])} classes, "
                 f"now {now[1][0]:,} of {now[1][1]} and {len(now[0])}; name other data with --data"
             )
-        return data.test_x, data.test_y, data.name
+        return data
 
-    def source(self, data: str) -> str:
-        """Return the source to load for the data that was named."""
-        return source_for(self._recipe, data)
-
-    def labelled(self, data: str | None) -> tuple[np.ndarray, np.ndarray, str]:
-        """Load the test part, or other labelled samples: values, class codes, description."""
-        if data is None:
-            x, y, name = self.test_part()
-            return x, y, f"test samples of {name}"
-        x, y = load_labelled(self.source(data), self.classes, self.features, self.scale)
-        return x, y, f"samples of {data}"
+    def unlabelled(self, data: str) -> np.ndarray:
+        """Load the values of samples with or without labels."""
+        return load_unlabelled(source_for(self._recipe, data), self.features, self.scale)
 
     def picture(
         self, values: np.ndarray, value_range: tuple[float, float] | None = None
     ) -> np.ndarray | None:
         """Return a picture for the terminal of a sample, or of other numbers of its shape.
 
-        Parameters
-        ----------
-        values : array, shape (features,)
-        value_range : tuple of float, optional
-            Dark and bright; that of the training's data if not given.
-
-        Returns
-        -------
-        array, shape (height, width), or None
-            Grey values from 0 to 1; None if the data is not images.
+        It has grey values from 0 to 1 of numbers from dark to bright, which is what `value_range`
+        says, or the training's data; None if that is not images.
         """
         if self.image_shape is None:
             return None
@@ -167,10 +119,7 @@ class TrainedRun:
     def outputs(self, x: np.ndarray) -> np.ndarray:
         """Answer samples (n, features) with one output a class, on the host.
 
-        Raises
-        ------
-        UsageError
-            If an output is NaN or infinite.
+        Raise UsageError if an output is NaN or infinite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             outputs = self.backend.to_numpy(self.model.predict_proba(x))
@@ -184,13 +133,3 @@ class TrainedRun:
                 f" it was trained on values {self.scale.low:g}…{self.scale.high:g}"
             )
         return outputs
-
-
-def _of_weights(
-    files: list[Path], recipe: Recipe | None, data: str | None, backend: Backend
-) -> tuple[MLP, Dataset, dict[str, Any]]:
-    """Make the network of weights; also return its data and what a run's config would say."""
-    wanted = data or ("auto" if recipe is None else recipe.data)
-    dataset = load(source_for(recipe, wanted))
-    model, recipe, dataset = network_of(files, recipe, dataset, backend=backend, few_classes=True)
-    return model, dataset, config_of(recipe, dataset, None, 0, 0, model)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from backends import Backend, select
 
-from ..recipes import RECIPES, Recipe
+from ..data import Dataset, load
+from ..recipes import RECIPES, Recipe, source_for
+from ..weight_files import WeightFileError
 
 
 class UsageError(ValueError):
@@ -18,20 +22,36 @@ def choose(device: str, matmul: str = "float32") -> Backend:
     try:
         return select(device, matmul)
     except ValueError as error:
-        option = f"--device {device}" + (f" --matmul {matmul}" if matmul != "float32" else "")
-        raise UsageError(f"{option}: {error}") from error
+        products = "" if matmul == "float32" else f" --matmul {matmul}"
+        raise UsageError(f"--device {device}{products}: {error}") from error
+
+
+def typed(name: str) -> str:
+    """Return an option as it is typed."""
+    return f"--{name.replace('_', '-')}"
 
 
 def in_options(message: str) -> str:
     """Write settings as they are typed: `init='foo'` as `--init foo`, `bias=False` as --no-bias."""
 
     def option(match: re.Match[str]) -> str:
-        name, value = match[1].replace("_", "-"), match[2]
+        name, value = match.groups()
         if value in ("True", "False"):
-            return f"--{'no-' * (value == 'False')}{name}"
-        return f"--{name} {value}"
+            return typed("no_" * (value == "False") + name)
+        return f"{typed(name)} {value}"
 
     return re.sub(r"\b([a-z][a-z_0-9]*)='?([^\s',]*[^\s',:])'?", option, message)
+
+
+@contextmanager
+def usage_errors(say: Callable[[str], str] = in_options) -> Iterator[None]:
+    """Turn what a ValueError says of settings into a UsageError, by default in options."""
+    try:
+        yield
+    except (UsageError, WeightFileError):
+        raise  # which speak of options and files already
+    except ValueError as error:
+        raise UsageError(say(str(error))) from error
 
 
 def recipe_named(name: str | None) -> Recipe | None:
@@ -42,3 +62,14 @@ def recipe_named(name: str | None) -> Recipe | None:
             " (see: python -m trainer recipes)"
         )
     return RECIPES[name] if name else None
+
+
+def load_for(
+    recipe: Recipe | None,
+    data: str | None,
+    test_data: str | None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+) -> Dataset:
+    """Load what was asked for with --data and --test-data."""
+    test_source = test_data and source_for(recipe, test_data)
+    return load(source_for(recipe, data or "auto"), test_source, on_progress=on_progress)

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..files import append, read_plain, write_whole
 from ..recipes import recorded
+from ..running.metrics_file import UNREADABLE, fault
 from ..running.run_folder import Run, RunError, claim
 from .outcomes import DIVERGED, DONE, Outcome
 from .plan import Plan, Trial
@@ -22,8 +23,6 @@ FIGURE = "sweep.png"
 
 # of a line in sweep.csv, after the options that the sweep varies
 _COLUMNS = [field.name for field in fields(Outcome) if field.name != "values"]
-# what a config that is none makes of its reader
-_UNREADABLE = (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError)
 
 
 class SweepFolder:
@@ -91,9 +90,8 @@ class SweepFolder:
                 f"--resume {path}: no sweep is there; expected a folder that `sweep` wrote, such"
                 " as sweeps/s1"
             ) from error
-        except _UNREADABLE as error:
-            cause = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            raise RunError(f"{file}: not a sweep's config ({cause})") from error
+        except UNREADABLE as error:
+            raise RunError(f"{file}: not a sweep's config ({fault(error)})") from error
         run = Run(path, config, claim(path))
         folder = cls(run, plan)
         try:

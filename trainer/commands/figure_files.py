@@ -1,0 +1,89 @@
+"""Where a command's figures go: the option for it, the checks before the work, and the writing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from cyclopts import Parameter
+
+from .. import display
+from ..files import write_whole
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
+
+
+def figure(name: str) -> Parameter:
+    """Return the option for where a run's figure goes."""
+    return Parameter(
+        help="The figure, a PNG image; replaced if it is there. [default: "
+        f"{name} in the run's folder, under figures/]"
+    )
+
+
+def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:
+    """Find where a PNG image goes: to `out`, else into the run's folder of figures.
+
+    Raise UsageError if nothing can be written there; now, not after the work.
+    """
+    hint = f"name another place with --out {name}"
+    if out is not None or trained.run is None:  # weights have no folder of their own
+        return png_file(out or Path(name), name)
+    folder = trained.path / "figures"
+    if folder.exists():
+        return _checked(folder / name, "", hint)
+    return _checked(folder, "", hint) / name
+
+
+def png_file(out: Path, name: str) -> Path:
+    """Return `out` without ~; errors as in `figure_file`, with `name` as an example."""
+    out = out.expanduser()
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {name}")
+    return _checked(out, "--out ", "expected a file's name in a folder that you may write to")
+
+
+def _checked(file: Path, option: str, hint: str) -> Path:
+    cause = ""
+    if file.is_dir():
+        cause = "it is a folder"
+    elif not file.parent.is_dir():
+        is_file = file.parent.exists()
+        cause = f"{file.parent} is a file" if is_file else f"there is no folder {file.parent}"
+    elif not os.access(file.parent, os.W_OK):
+        cause = f"the folder {file.parent} may not be written to"
+    if cause:
+        raise UsageError(f"{option}{file}: {cause}; {hint}")
+    return file
+
+
+def write_figure(file: Path, content: bytes) -> None:
+    """Write a figure whole or not at all, else raise UsageError; make the folder of figures."""
+    try:
+        file.parent.mkdir(exist_ok=True)
+        write_whole(file, content)
+    except OSError as error:
+        raise UsageError(
+            f"{file}: {error.strerror or error}; name another place with --out {file.name}"
+        ) from error
+
+
+def tell_figure(image: bytes, *, fields: dict[str, Any] | None, show: bool, **files: Path) -> None:
+    """Say where an image and what belongs to it are: in JSON with `fields`, in lines without."""
+    if fields is not None:
+        display.json_line(fields | {name: str(file) for name, file in files.items()})
+    else:
+        for name, file in files.items():
+            display.line(f"{name + ':':<7} {file}")
+    if show:
+        open_windows([image])
+
+
+def open_windows(images: Sequence[bytes]) -> None:
+    """Open a window for each image, or say why there is none."""
+    from .. import figures
+
+    if refusal := figures.show(images):
+        display.note(refusal)
