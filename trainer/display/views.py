@@ -89,45 +89,46 @@ class QuietView:
         """Restore the terminal."""
 
 
+def _reported(event: str) -> Any:
+    """Make a method that prints a report as an event."""
+
+    def show(view: JsonView, report: Any) -> None:
+        view.event(event, as_json(report))
+
+    return show
+
+
 class JsonView(QuietView):
     """Prints one JSON object a line, nothing else."""
 
-    def _event(self, event: str, fields: dict[str, Any]) -> None:
+    progress = _reported("progress")
+    epoch = _reported("epoch")
+    iteration = _reported("iteration")
+    measurement = _reported("measurement")
+    outcome = _reported("run")
+
+    def event(self, event: str, fields: dict[str, Any]) -> None:
+        """Print what happened and what belongs to it."""
         json_line({"event": event} | fields)
 
     def note(self, message: str) -> None:
-        self._event("note", {"message": message})
+        self.event("note", {"message": message})
 
     def downloading(self, file: str, done: int, total: int) -> None:
-        self._event("download", {"file": file, "bytes": done, "total": total})
+        self.event("download", {"file": file, "bytes": done, "total": total})
 
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
-        self._event("start", config)
-
-    def progress(self, report: BatchProgress) -> None:
-        self._event("progress", as_json(report))
-
-    def epoch(self, report: EpochReport) -> None:
-        self._event("epoch", as_json(report))
-
-    def iteration(self, report: IterationReport) -> None:
-        self._event("iteration", as_json(report))
+        self.event("start", config)
 
     def training_report(self, result: Evaluation) -> None:
         scores = [*result.classes, *result.averages]
-        self._event("training_report", {"accuracy": result.accuracy, "classes": scores})
-
-    def measurement(self, measurement: Measurement) -> None:
-        self._event("measurement", as_json(measurement))
-
-    def outcome(self, outcome: Outcome) -> None:
-        self._event("run", as_json(outcome))
+        self.event("training_report", {"accuracy": result.accuracy, "classes": scores})
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
-        self._event("end", result)
+        self.event("end", result)
 
     def failed(self, message: str, result: dict[str, Any]) -> None:
-        self._event("failed", {"message": message} | result)
+        self.event("failed", {"message": message} | result)
 
 
 class PlainView(QuietView):
@@ -256,25 +257,15 @@ class TerminalView(PlainView):
     def progress(self, report: BatchProgress) -> None:
         self._last = report
         left = (report.epochs - report.epoch + 1) * report.total - report.samples
-        text = (
-            f"{report.samples_per_second:,.0f}/s  loss {report.train_loss:.4f}"
-            f"  {duration(left / report.samples_per_second)} left"
-        )
-        epoch = f"epoch {report.epoch}/{report.epochs}"
-        self._show(epoch, report.samples, report.total, text)
+        rate = report.samples_per_second
+        text = f"{rate:,.0f}/s  loss {report.train_loss:.4f}  {duration(left / rate)} left"
+        self._show(f"epoch {report.epoch}/{report.epochs}", report.samples, report.total, text)
 
     def epoch(self, report: EpochReport) -> None:
         super().epoch(report)
         if self._last is not None:  # epochs may be too short to report from within
-            self.progress(
-                dataclasses.replace(
-                    self._last,
-                    epoch=report.epoch,
-                    samples=self._last.total,
-                    train_loss=report.train_loss,
-                    samples_per_second=report.samples_per_second,
-                )
-            )
+            same = {n: getattr(report, n) for n in ("epoch", "train_loss", "samples_per_second")}
+            self.progress(dataclasses.replace(self._last, samples=self._last.total, **same))
 
     def iteration(self, report: IterationReport) -> None:
         super().iteration(report)
