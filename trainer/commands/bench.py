@@ -30,7 +30,8 @@ from ..data import Dataset, load
 from ..files import write_whole
 from ..running.usage import UsageError
 from ..training import Diverged
-from .options import FLAG, counts
+from .devices import numpy_of
+from .options import FLAG, counts, png_file
 
 
 def run(
@@ -80,8 +81,7 @@ def run(
     batch_sizes = counts("--batch-size", batch_size, "128 or 1,32,128")
     view = display.choose_view(as_json=as_json)
     try:
-        out = out.expanduser()
-        _check_out(out)
+        out = png_file(out, "bench.png")
         backends, missing = _backends(device, view)
         dataset = load(data, on_progress=view.downloading)
         if dataset.note:
@@ -145,15 +145,6 @@ def run(
         view.close()
 
 
-def _check_out(out: Path) -> None:
-    """Now, not after a minute of measuring."""
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as bench.png")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise UsageError(f"--out {out}: {what}; expected a file's name in a folder that exists")
-
-
 def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]:
     """All that answer, and why there is no GPU; one that was asked for by name must answer."""
     if device != "all":
@@ -198,10 +189,8 @@ def _machine(backends: Sequence[Backend]) -> dict[str, str]:
     for backend in backends:
         if backend.name == "cpu":
             cpu = describe_cpu()
-            lines["cpu"] = (
-                f"{cpu['name']}, {_count(cpu['cores'], 'core')}, NumPy {cpu['numpy']} with"
-                f" {', '.join(cpu['blas']) or 'a BLAS unknown to it'}, Numba {version('numba')}"
-            )
+            cores = _count(cpu["cores"], "core")
+            lines["cpu"] = f"{cpu['name']}, {cores}, {numpy_of(cpu)}, Numba {version('numba')}"
         else:
             gpu = next(gpu for gpu in describe_gpus() if backend.name == f"gpu:{gpu['index']}")
             lines[backend.name] = f"{gpu['name']}, CuPy {gpu['cupy']}, CUDA {gpu['cuda']}"

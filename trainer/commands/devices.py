@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib.metadata import packages_distributions
+from typing import Any
 
 from backends import BackendUnavailable, describe_cpu, describe_gpus
 
@@ -15,34 +16,27 @@ _PACKAGES = ("trainer", "backends")
 def run() -> int:
     """List the CPU, every GPU, and what is missing for one."""
     cpu = describe_cpu()
-    rows = [
-        (
-            "cpu",
-            [
-                f"{cpu['name']}, {cpu['cores']} cores for this process",
-                f"NumPy {cpu['numpy']} with {', '.join(cpu['blas']) or 'a BLAS unknown to it'}",
-            ],
-        )
-    ]
+    rows = [("cpu", [f"{cpu['name']}, {cpu['cores']} cores for this process", numpy_of(cpu)])]
     try:
         for gpu in describe_gpus():
-            rows.append(
-                (
-                    f"gpu:{gpu['index']}",
-                    [
-                        f"{gpu['name']}, compute capability {gpu['compute_capability']}",
-                        f"{gpu['memory_free'] / 2**30:.1f} of {gpu['memory_total'] / 2**30:.1f}"
-                        " GiB free",
-                        f"CuPy {gpu['cupy']}, CUDA {gpu['cuda']}, driver for {gpu['driver']}",
-                    ],
-                )
-            )
+            free, total = gpu["memory_free"] / 2**30, gpu["memory_total"] / 2**30
+            lines = [
+                f"{gpu['name']}, compute capability {gpu['compute_capability']}",
+                f"{free:.1f} of {total:.1f} GiB free",
+                f"CuPy {gpu['cupy']}, CUDA {gpu['cuda']}, driver for {gpu['driver']}",
+            ]
+            rows.append((f"gpu:{gpu['index']}", lines))
     except BackendUnavailable as error:
         rows.append(("gpu", [f"none: {error}"]))
     if conflicts := _conflicts():
         rows.append(("note", conflicts))
     display.devices(rows)
     return 0
+
+
+def numpy_of(cpu: dict[str, Any]) -> str:
+    """Return which NumPy with which BLAS the CPU computes with."""
+    return f"NumPy {cpu['numpy']} with {', '.join(cpu['blas']) or 'a BLAS unknown to it'}"
 
 
 def _conflicts() -> list[str]:

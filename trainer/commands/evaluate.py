@@ -71,8 +71,8 @@ def run(
     if not as_json:
         if len(members) > 1:
             width = max(len(str(path)) for path in paths)
-            for member, accuracy in zip(members, alone, strict=True):
-                display.line(f"{member.path!s:>{width}}  {display.percent(accuracy)}")
+            for path, accuracy in zip(paths, alone, strict=True):
+                display.line(f"{path!s:>{width}}  {display.percent(accuracy)}")
             display.line()
             display.line("together:")
         display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
@@ -82,7 +82,18 @@ def run(
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
             fields["each"] = alone
-        display.json_line(fields | _fields(result, worst) | {"figures": written})
+        display.json_line(
+            fields
+            | {
+                "accuracy": result.accuracy,
+                "right": len(y) - wrong,
+                "confusion": result.confusion,
+                "classes": result.classes,
+                "averages": result.averages,
+                "surest_mistakes": worst,
+                "figures": written,
+            }
+        )
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
@@ -141,14 +152,3 @@ def _keep(trained: TrainedRun, images: dict[str, bytes]) -> list[str]:
         else:
             file.unlink(missing_ok=True)
     return written
-
-
-def _fields(result: Evaluation, worst: Sequence[Mistake]) -> dict[str, Any]:
-    return {
-        "accuracy": result.accuracy,
-        "right": int(np.trace(result.confusion)),
-        "confusion": result.confusion,
-        "classes": result.classes,
-        "averages": result.averages,
-        "surest_mistakes": worst,
-    }

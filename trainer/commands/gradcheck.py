@@ -25,6 +25,10 @@ _CHECK = Group("The check", sort_key=3)
 _Options: Any = one_value({NetworkSettings: _NETWORK}, omit=["dtype"])
 
 
+def _check(help: str, **limits: float) -> Parameter:
+    return Parameter(group=_CHECK, help=help, validator=Number(**limits) if limits else None)
+
+
 def run(
     path: Annotated[
         Path | None,
@@ -51,36 +55,15 @@ def run(
     device: Annotated[Device, Parameter(group=_CHECKED)] = "auto",
     options: Annotated[_Options, Parameter(name="*")] = _Options(),  # noqa: B008
     samples: Annotated[
-        int,
-        WHOLE,
-        Parameter(
-            group=_CHECK, help="How many samples the loss is the mean of.", validator=Number(gte=1)
-        ),
+        int, WHOLE, _check("How many samples the loss is the mean of.", gte=1)
     ] = SAMPLES,
     parameters: Annotated[
-        int,
-        WHOLE,
-        Parameter(
-            group=_CHECK,
-            help="Vary so many numbers of each array, drawn at random.",
-            validator=Number(gte=1),
-        ),
+        int, WHOLE, _check("Vary so many numbers of each array, drawn at random.", gte=1)
     ] = PARAMETERS,
-    all: Annotated[
-        bool, FLAG, Parameter(group=_CHECK, help="Vary every number; twice the loss for each.")
-    ] = False,
-    step: Annotated[
-        float,
-        Parameter(group=_CHECK, help="The h of the differences.", validator=Number(gt=0, lt=1)),
-    ] = STEP,
+    all: Annotated[bool, FLAG, _check("Vary every number; twice the loss for each.")] = False,
+    step: Annotated[float, _check("The h of the differences.", gt=0, lt=1)] = STEP,
     seed: Annotated[
-        int,
-        WHOLE,
-        Parameter(
-            group=_CHECK,
-            help="Seed of a recipe's weights, and of what is drawn.",
-            validator=Number(gte=0),
-        ),
+        int, WHOLE, _check("Seed of a recipe's weights, and of what is drawn.", gte=0)
     ] = 0,
     as_json: Annotated[Json, Parameter(group=_CHECK)] = False,
 ) -> int:

@@ -103,6 +103,17 @@ def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:
             return _checked(folder / name, "", hint)
         _checked(folder, "", hint)
         return folder / name
+    return png_file(out, name)
+
+
+def png_file(out: Path, name: str) -> Path:
+    """Return where --out says that a PNG image goes.
+
+    Raises
+    ------
+    UsageError
+        If nothing can be written there, or the name is none such as `name`.
+    """
     out = out.expanduser()
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {name}")

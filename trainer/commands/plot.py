@@ -14,7 +14,7 @@ from ..files import write_whole
 from ..recipes import RECIPES
 from ..running.run_folder import Run
 from ..running.usage import UsageError
-from .options import Json, Show
+from .options import Json, Show, png_file
 
 CURVES = "curves.png"
 
@@ -42,20 +42,17 @@ def run(
     metrics = [folder.metrics() for folder in runs]
     if out is None:
         out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
-    out = out.expanduser()
-    _check_out(out)
+    out = png_file(out, CURVES)
     labels = _labels(runs)
     image = figures.curves(list(zip(labels, metrics, strict=True)))
     write_whole(out, image)
+    names = [str(folder.path) for folder in runs]
+    rows = list(zip(names, labels, metrics, strict=True))
     if as_json:
-        fields = [
-            {"run": str(folder.path), "label": label, "epochs": lines}
-            for folder, label, lines in zip(runs, labels, metrics, strict=True)
-        ]
+        fields = [dict(zip(("run", "label", "epochs"), row, strict=True)) for row in rows]
         display.json_line({"runs": fields, "figure": str(out)})
     else:
-        names = [str(folder.path) for folder in runs]
-        display.curves(list(zip(names, labels, metrics, strict=True)))
+        display.curves(rows)
         display.line()
         display.line(f"figure: {out}")
     if show and (refusal := figures.show([image])):
@@ -72,31 +69,18 @@ def draw_curves(folder: Run) -> Path:
     return file
 
 
-def _check_out(out: Path) -> None:
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {CURVES}")
-    if out.is_dir() or not out.parent.is_dir():
-        what = "it is a folder" if out.is_dir() else f"there is no folder {out.parent}"
-        raise UsageError(f"--out {out}: {what}; expected a file's name in a folder that exists")
-
-
 def _labels(runs: Sequence[Run]) -> list[str]:
     """Name each run by what it does not share with all others, else by its folder."""
     settings = [_settings(run.config) for run in runs]
     names = dict.fromkeys(name for part in settings for name in part)
-    differing = [
-        name for name in names if len({json.dumps(part.get(name)) for part in settings}) > 1
-    ]
+    differing = [n for n in names if len({json.dumps(part.get(n)) for part in settings}) > 1]
     if "recipe" in differing:  # what goes with the recipe goes without saying
-        differing = [
-            name
-            for name in differing
-            if any(part.get(name) != _of_recipe(part).get(name) for part in settings)
-        ]
+        pairs = [(part, _of_recipe(part)) for part in settings]
+        differing = [n for n in differing if any(a.get(n) != b.get(n) for a, b in pairs)]
     labels = [", ".join(_words(name, part.get(name)) for name in differing) for part in settings]
-    folders = [folder.path.resolve().name for folder in runs]
+    folders = [run.path.resolve().name for run in runs]
     if len(set(folders)) < len(runs):
-        folders = [str(folder.path) for folder in runs]
+        folders = [str(run.path) for run in runs]
     return [
         label if label and labels.count(label) == 1 else ", ".join(filter(None, (label, folder)))
         for label, folder in zip(labels, folders, strict=True)
