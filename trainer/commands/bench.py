@@ -13,19 +13,8 @@ from cyclopts.validators import Number
 
 from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, select
 
-from .. import __version__, display
-from ..benchmarking import (
-    BATCH_SIZES,
-    HIDDEN,
-    LEAST_ROUNDS,
-    MOST_ROUNDS,
-    RECIPE,
-    DevicesDisagree,
-    Measurement,
-    benchmark,
-    check,
-    conclude,
-)
+from .. import __version__, benchmarking, display
+from ..benchmarking import RECIPE, DevicesDisagree, Measurement
 from ..data import Dataset, load
 from ..files import write_whole
 from ..running.usage import UsageError
@@ -45,10 +34,10 @@ def run(
     ] = "auto",
     hidden: Annotated[
         str, Parameter(help="Hidden units; each is a network of its own with one hidden layer.")
-    ] = ",".join(map(str, HIDDEN)),
+    ] = ",".join(map(str, benchmarking.HIDDEN)),
     batch_size: Annotated[
         str, Parameter(help="Batch sizes, up to the number of training samples.")
-    ] = ",".join(map(str, BATCH_SIZES)),
+    ] = ",".join(map(str, benchmarking.BATCH_SIZES)),
     seconds: Annotated[
         float,
         Parameter(
@@ -102,10 +91,9 @@ def run(
         cases: dict[tuple[str, int, int], Measurement] = {}
         difference, interrupted = None, False
         try:
-            difference = check(backends, dataset, batch_sizes=batch_sizes, hidden=widths)
-            for m in benchmark(
-                backends, dataset, batch_sizes=batch_sizes, hidden=widths, seconds=seconds
-            ):
+            cases_of = {"batch_sizes": batch_sizes, "hidden": widths}
+            difference = benchmarking.check(backends, dataset, **cases_of)
+            for m in benchmarking.benchmark(backends, dataset, seconds=seconds, **cases_of):
                 cases[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)
         except (DevicesDisagree, Diverged) as error:
@@ -116,10 +104,13 @@ def run(
             interrupted = True
         measurements = list(cases.values())
         rounds = min((m.rounds for m in measurements), default=0)
-        sentence = conclude(measurements, missing)
-        figure = rounds >= LEAST_ROUNDS
+        sentence = benchmarking.conclude(measurements, missing)
+        figure = rounds >= benchmarking.LEAST_ROUNDS
         if figure:
-            _draw(out, measurements, sentence, machine, dataset)
+            from .. import figures  # matplotlib takes its time to import
+
+            caption = _caption(machine, dataset, rounds)
+            write_whole(out, figures.benchmark(measurements, title=sentence, caption=caption))
         lines = [sentence]
         if interrupted:
             lines.append(f"stopped by Ctrl-C after {_count(rounds, 'round')}")
@@ -206,12 +197,13 @@ def _facts(
 ) -> dict[str, str]:
     samples, features = dataset.train_x.shape
     cases = _count(devices * len(hidden) * len(batch_sizes), "case")
+    rounds = f"{benchmarking.LEAST_ROUNDS} to {benchmarking.MOST_ROUNDS}"
     return {
         "data": f"{dataset.name}: {samples:,} training samples",
         "network": f"{features} → {_or(hidden)} → {len(dataset.classes)}, {RECIPE.activation},"
         f" {RECIPE.dtype}, recipe {RECIPE.name}",
         "batches": f"of {_or(batch_sizes)}",
-        "time": f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds, about {seconds:g} s at most",
+        "time": f"{cases}, {rounds} rounds, about {seconds:g} s at most",
     }
 
 
@@ -231,24 +223,15 @@ def _legend(measurements: Sequence[Measurement], rounds: int, dataset: Dataset) 
     return lines
 
 
-def _draw(
-    out: Path,
-    measurements: Sequence[Measurement],
-    sentence: str,
-    machine: dict[str, str],
-    dataset: Dataset,
-) -> None:
-    from .. import figures  # matplotlib takes its time to import
-
-    rounds = min(m.rounds for m in measurements)
-    caption = [
+def _caption(machine: dict[str, str], dataset: Dataset, rounds: int) -> str:
+    """What was measured and with what."""
+    lines = [
         *(f"{name}: {text}" for name, text in machine.items()),
         f"{dataset.name}, recipe {RECIPE.name}, {RECIPE.dtype}; medians of {rounds} interleaved"
         " rounds, shaded from the slowest run to the fastest",
         f"xptrainer {__version__}, Python {platform.python_version()}",
     ]
-    image = figures.benchmark(measurements, title=sentence, caption="\n".join(caption))
-    write_whole(out, image)
+    return "\n".join(lines)
 
 
 def _count(number: int, noun: str) -> str:

@@ -82,18 +82,8 @@ def run(
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
             fields["each"] = alone
-        display.json_line(
-            fields
-            | {
-                "accuracy": result.accuracy,
-                "right": len(y) - wrong,
-                "confusion": result.confusion,
-                "classes": result.classes,
-                "averages": result.averages,
-                "surest_mistakes": worst,
-                "figures": written,
-            }
-        )
+        fields |= {"accuracy": result.accuracy, "right": len(y) - wrong} | vars(result)
+        display.json_line(fields | {"surest_mistakes": worst, "figures": written})
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
@@ -110,20 +100,18 @@ def run(
 
 def _check_alike(first: TrainedRun, other: TrainedRun, data: str | None) -> None:
     """Raise UsageError unless both runs answer the same question."""
-
-    def asked(trained: TrainedRun) -> dict[str, Any]:
-        recorded = trained.data
-        question: dict[str, Any] = {"classes": trained.classes, "inputs": trained.features}
-        if data is None:
-            question |= {name: recorded[name] for name in ("source", "test_source", "test_samples")}
-        return question
-
-    ours, theirs = asked(first), asked(other)
-    for name, value in ours.items():
-        if theirs[name] != value:
+    compared: dict[str, tuple[Any, Any]] = {
+        "classes": (first.classes, other.classes),
+        "inputs": (first.features, other.features),
+    }
+    if data is None:
+        for name in ("source", "test_source", "test_samples"):
+            compared[name] = (first.data[name], other.data[name])
+    for name, (ours, theirs) in compared.items():
+        if ours != theirs:
             raise UsageError(
                 f"{first.path} and {other.path} cannot answer together: {name.replace('_', ' ')}"
-                f" {value} and {theirs[name]}; test them one by one, or on the same --data"
+                f" {ours} and {theirs}; test them one by one, or on the same --data"
             )
 
 

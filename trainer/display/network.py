@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -33,21 +33,15 @@ def trace(
 ) -> None:
     """Show one sample's way through a network and one update by it, a table a stage.
 
-    Parameters
-    ----------
-    about : dict
-        Which network and update it is, a line each.
-    image : array, shape (height, width), or None
-        Grey values from 0 to 1.
-    classes : sequence of str
-        The labels, in the order of their codes.
+    `about` says which network and update it is, a line each; an image has grey values from 0 to 1,
+    shape (height, width); the classes are in the order of their codes.
     """
     out = console(title)
     facts(about)
     _heading(out, f"the sample: {classes[result.label]}")
     vectors = {"value": result.values, "input x": result.inputs}
     if image is None and len(result.values) <= _MOST_UNITS:
-        _units(out, vectors, map(str, range(len(result.values))), head="feature")
+        _units(out, vectors, None, head="feature")
         out.print()
         vectors = {}
     table = _vectors(vectors | {"target t": result.targets})
@@ -118,12 +112,15 @@ def _vectors(vectors: dict[str, np.ndarray]) -> Table:
 def _units(
     out: Console,
     vectors: dict[str, np.ndarray],
-    names: Iterable[str] | None,
+    names: Sequence[str] | None,
     whole: dict[str, np.ndarray] | None = None,
     *,
-    head: str = "class",
+    head: str = "",
 ) -> None:
-    """Print vectors of one layer, a row a unit if there are few; `whole` always in one row."""
+    """Print vectors of one layer, a row a unit if there are few; `whole` always in one row.
+
+    Units without names are numbered.
+    """
     units = len(next(iter(vectors.values())))
     if units > _MOST_UNITS:
         out.print(_vectors((whole or {}) | vectors))
@@ -131,8 +128,8 @@ def _units(
     if whole:
         out.print(_vectors(whole))
         out.print()
-    if names is None:
-        names, head = map(str, range(units)), "unit"
+    head = head or ("class" if names else "unit")
+    names = names or [str(unit) for unit in range(units)]
     columns = zip(*vectors.values(), strict=True)
     rows = ([name, *significant(*numbers)] for name, numbers in zip(names, columns, strict=True))
     out.print(new_table([head, *vectors], rows))
@@ -154,7 +151,7 @@ def backquery(
     features = result.values.shape[1]
     if pictures[0] is None and features <= _MOST_UNITS and len(names) <= _MOST_LABELS:
         vectors = dict(zip(names, result.values, strict=True))
-        _units(out, vectors, map(str, range(features)), head="feature of")
+        _units(out, vectors, None, head="feature of")
         out.print()
     rows = []
     for name, values, outputs in zip(names, result.values, result.outputs, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -33,25 +34,15 @@ def _grid(rows: Iterable[tuple[str, Text]], **first_column: Any) -> Table:
     return grid
 
 
-def facts_grid(lines: dict[str, str]) -> Table:
-    """Return names and what is said of each, for a terminal."""
-    rows = ((name, styled(text)) for name, text in lines.items())
-    return _grid(rows, justify="right", style="cyan")
-
-
-def fact_lines(lines: dict[str, str]) -> None:
-    """Print names and what is said of each, for a pipe or a file."""
-    for name, text in lines.items():
-        line(f"{name:>8}  {text}")
-
-
-def facts(lines: dict[str, str]) -> None:
+def facts(lines: dict[str, str], out: Console | None = None) -> None:
     """Show names and what is said of each, a line each."""
-    out = console()
-    if out.is_terminal:
-        out.print(facts_grid(lines))
+    out = out or console()
+    if out.soft_wrap:  # a pipe or a file
+        for name, text in lines.items():
+            line(f"{name:>8}  {text}")
     else:
-        fact_lines(lines)
+        rows = ((name, styled(text)) for name, text in lines.items())
+        out.print(_grid(rows, justify="right", style="cyan"))
 
 
 def recipes(settings: dict[str, dict[str, Any]], abouts: dict[str, str]) -> None:

@@ -20,18 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plain_text import one_line
+from . import reports
 from .answers import report_table
 from .formats import duration
-from .reports import (
-    LONGEST_STANDINGS,
-    Cell,
-    epoch_cells,
-    iteration_cells,
-    measurements_table,
-    outcome_line,
-    standings_table,
-)
-from .tables import fact_lines, facts_grid
+from .tables import facts as show_facts
 from .terminal import as_json, console, json_line, line, styled
 
 if TYPE_CHECKING:
@@ -151,18 +143,15 @@ class PlainView(QuietView):
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         self._runs, self._finished = config.get("runs", 0), config.get("finished", 0)
         self._ranked_by = config.get("ranked_by", "")
-        self._show_facts(facts)
-
-    def _show_facts(self, facts: dict[str, str]) -> None:
-        fact_lines(facts)
+        show_facts(facts, self._console)
 
     def epoch(self, report: EpochReport) -> None:
-        self._row(epoch_cells(report))
+        self._row(reports.epoch_cells(report))
 
     def iteration(self, report: IterationReport) -> None:
-        self._row(iteration_cells(report))
+        self._row(reports.iteration_cells(report))
 
-    def _row(self, cells: list[Cell]) -> None:
+    def _row(self, cells: list[reports.Cell]) -> None:
         if not self._header:
             self._print("  ".join(f"{name:>{width}}" for name, width, _ in cells), "bold")
             self._header = True
@@ -181,7 +170,7 @@ class PlainView(QuietView):
     def outcome(self, outcome: Outcome) -> None:
         self._finished += 1
         counted = f"{self._finished:>{len(str(self._runs))}}/{self._runs}"
-        line(f"{counted}  {outcome_line(outcome, self._ranked_by)}")
+        line(f"{counted}  {reports.outcome_line(outcome, self._ranked_by)}")
 
     def standings(self, standings: Sequence[Standing]) -> None:
         self._standings = standings
@@ -189,9 +178,9 @@ class PlainView(QuietView):
     def _table(self) -> Table | None:
         """Return what a benchmark or a sweep has come to."""
         if self._cases:
-            return measurements_table(list(self._cases.values()))
+            return reports.measurements_table(list(self._cases.values()))
         if self._standings:
-            return standings_table(self._standings, self._ranked_by)
+            return reports.standings_table(self._standings, self._ranked_by)
         return None
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
@@ -235,7 +224,8 @@ class TerminalView(PlainView):
             text=text,
             visible=True,
         )
-        self._bar.start()
+        if self._live is None:
+            self._bar.start()
 
     def downloading(self, file: str, done: int, total: int) -> None:
         self._show(file, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
@@ -243,12 +233,9 @@ class TerminalView(PlainView):
     def preparing(self) -> None:
         self._show("preparing", 0, None, "kernels are compiled on the first start")
 
-    def _show_facts(self, facts: dict[str, str]) -> None:
-        self._console.print(facts_grid(facts))
-        self._console.print()
-
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         super().start(facts, config)
+        self._console.print()
         self.preparing()
         if self._runs:
             self._before, self._since = self._finished, perf_counter()
@@ -291,7 +278,7 @@ class TerminalView(PlainView):
         if len(shown) + 8 > self._console.height:  # what does not fit could not be read
             shown = [case for case in shown if case.hidden == measurement.hidden]
         running = f"round {measurement.rounds}; Ctrl-C ends it with what has been measured"
-        table = Group(measurements_table(shown), Text(), styled(running, "cyan"))
+        table = Group(reports.measurements_table(shown), Text(), styled(running, "cyan"))
         live.update(table, refresh=True)
 
     def outcome(self, outcome: Outcome) -> None:
@@ -300,15 +287,13 @@ class TerminalView(PlainView):
     def standings(self, standings: Sequence[Standing]) -> None:
         super().standings(standings)
         live = self._table_opened(transient=True)
-        fitting = max(1, min(LONGEST_STANDINGS, self._console.height - 6))
+        fitting = max(1, min(reports.LONGEST_STANDINGS, self._console.height - 6))
         now, left = self._finished - self._before, self._runs - self._finished
         text = f"{self._finished:,} of {self._runs:,} runs"
         if now and left:
             text += f"  {duration((perf_counter() - self._since) / now * left)} left"
-        self._bar.update(
-            self._task, description="running", completed=self._finished, total=self._runs, text=text
-        )
-        table = standings_table(standings, self._ranked_by, fitting)
+        self._show("running", self._finished, self._runs, text)
+        table = reports.standings_table(standings, self._ranked_by, fitting)
         live.update(Group(table, Text(), self._bar.get_renderable()), refresh=True)
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:

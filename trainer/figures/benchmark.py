@@ -22,14 +22,8 @@ if TYPE_CHECKING:
 def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) -> Figure:
     """Draw samples a second against the batch size, a line for each device and hidden size.
 
-    Parameters
-    ----------
-    measurements : sequence of Measurement
-        One a case.
-    title : str
-        The conclusion, wrapped to the width.
-    caption : str
-        What they were measured on, a line each.
+    There is one measurement a case. The title is the conclusion, wrapped to the width; the caption
+    says what they were measured on, a line each.
     """
     devices = list(dict.fromkeys(m.device for m in measurements))
     hidden = sorted({m.hidden for m in measurements})
@@ -55,7 +49,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.yaxis.set_major_formatter("{x:,.0f}")
     style.tidy(axes)
-    style.legend(axes, lines, names, loc="upper left", bbox_to_anchor=(1.01, 1))
+    style.legend(axes, lines, names, **style.BESIDE)
     figure.suptitle(textwrap.fill(readable(title, 600), 100), x=0.01, ha="left", fontsize=11)
     style.footnote(figure, caption.split("\n"), 150)
     return figure

@@ -28,12 +28,8 @@ _RIGHT = 100.1  # where the scale of the right answers would end
 def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Figure:
     """Draw loss and accuracy by epoch, the runs over each other.
 
-    Parameters
-    ----------
-    runs : sequence of (label, metrics)
-        Metrics as in a run's ``metrics.jsonl``: epoch, train_loss, and test_accuracy,
-        validation_accuracy and train_accuracy where they were measured. The label of a single
-        run is not shown.
+    A run has a label, which is not shown of a single one, and metrics as in ``metrics.jsonl``:
+    epoch, train_loss, and the accuracies of `_SAMPLES` where they were measured.
     """
     names = [readable(label, 80) for label, _ in runs]
     columns = max(1, min(3, 110 // (8 + max(map(len, names)))))

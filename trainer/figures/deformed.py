@@ -21,17 +21,10 @@ def deformed(
     value_range: tuple[float, float],
     labels: Sequence[str],
 ) -> Figure:
-    """Draw images, a row each: as they are, and then deformed.
+    """Draw images, a row each class: as they are, and then deformed.
 
-    Parameters
-    ----------
-    examples : array, shape (len(labels), 1 + deformed, height * width)
-        The first of each row is the original.
-    image_shape : tuple of int
-    value_range : tuple of float
-        Drawn white and black.
-    labels : sequence of str
-        The class of each row.
+    Of `examples`, shape (len(labels), 1 + deformed, height * width), the first of each row is the
+    original. The ends of the value range are drawn white and black.
     """
     height, width = image_shape
     rows, columns = examples.shape[:2]

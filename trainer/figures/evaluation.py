@@ -42,16 +42,13 @@ def confusion(result: Evaluation) -> Figure:
     axes = figure.add_subplot()
     greys = colormaps["Greys"].with_extremes(bad="#e6f1f8")  # of right answers
     image = axes.imshow(errors, cmap=greys, vmin=0, vmax=1.15 * most or 1.0)
+    colours = np.where(errors > 0.6 * most, "white", np.where(counts, "black", "#bbbbbb"))
+    np.fill_diagonal(colours, "#004a75")
     centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
     for (row, column), count in np.ndenumerate(counts) if k <= _MOST_CLASSES else ():
-        weight = "normal"
-        if row == column:
-            colour, weight = "#004a75", "bold"
-        elif count:
-            colour = "white" if errors[row, column] > 0.6 * most else "black"
-        else:
-            colour = "#bbbbbb"
-        text = axes.text(column, row, str(count), color=colour, fontweight=weight, **centred)
+        weight = "bold" if row == column else "normal"
+        look = centred | {"color": colours[row, column], "fontweight": weight}
+        text = axes.text(column, row, str(count), **look)
         text.set_in_layout(False)  # hundreds of texts within the axes, all to be measured
     axes.set_xticks(range(k), labels, rotation=90 if longest > 3 else 0, **ticks)
     axes.set_yticks(range(k), labels, **ticks)
@@ -72,14 +69,8 @@ def mistakes(
 ) -> Figure:
     """Draw mistakes, each with the sample's number, the truth, the answer and the confidence.
 
-    Parameters
-    ----------
-    worst : sequence of Mistake
-        At least one.
-    images : array, shape (len(worst), height * width)
-    image_shape : tuple of int
-    value_range : tuple of float
-        Drawn white and black.
+    There is at least one; `images` has shape (len(worst), height * width), and the ends of the
+    value range are drawn white and black.
     """
     columns = min(_COLUMNS if len(worst) <= 4 * _COLUMNS else _OF_MANY, len(worst))
     figure = style.new_figure(max(1.55 * columns, 2.2), 1.95 * -(-len(worst) // columns))

@@ -14,7 +14,6 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
@@ -56,24 +55,10 @@ def trace(
     classes: Sequence[str],
     value_range: tuple[float, float],
 ) -> tuple[bytes, bytes]:
-    """Draw one sample's way through a network, stage by stage, as an image and as a document.
+    """Draw one sample's way through a network: a PNG image of all stages, a PDF with a page each.
 
-    Parameters
-    ----------
-    result : Trace
-    title : str
-        Which sample of which network.
-    image_shape : tuple of int or None
-        (height, width) of the sample; None if it is not an image and is drawn as bars.
-    classes : sequence of str
-        The labels, in the order of their codes.
-    value_range : tuple of float
-        Drawn white and black.
-
-    Returns
-    -------
-    png, pdf : bytes
-        An image of all stages, and a document with a page for each.
+    The title says which sample of which network. A sample that is not an image, of shape None, is
+    drawn as bars; of an image the ends of the value range are drawn white and black.
     """
     longest = min(_LONGEST_TICK, max(map(len, classes)))
     row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave space for bars
@@ -112,13 +97,14 @@ def _stages(
     def sample(values: np.ndarray, name: str, ends: tuple[float, float]) -> Panel:
         if image_shape is None:
             return partial(_bars, values=values, name=name, xlabel="feature")
-        return partial(_sample, image=values.reshape(image_shape), name=name, ends=ends)
+        image, greys = values.reshape(image_shape), style.white_to_black(ends)
+        return partial(_map, values=image, name=name, xlabel="column", ylabel="row", **greys)
 
     def units(
         values: np.ndarray, name: str, layer: LayerTrace = last, marks: np.ndarray | None = None
     ) -> Panel:
         labels = classes if layer is last else None
-        xlabel = _units(layer)
+        xlabel = _units(layer.number)
         return partial(_bars, values=values, name=name, xlabel=xlabel, labels=labels, marks=marks)
 
     x, targets = result.inputs, result.targets
@@ -136,7 +122,7 @@ def _stages(
         yield (
             f"Layer {layer.number} forward: z = {layer.sums_formula}, a = {layer.function}(z)",
             [
-                partial(_bars, values=layer.inputs, name=inputs, xlabel=_inputs(layer)),
+                partial(_bars, values=layer.inputs, name=inputs, xlabel=_units(layer.number - 1)),
                 units(layer.sums, f"sum z{layer.sub}", layer),
                 partial(_function, layer=layer),
                 units(layer.outputs, f"output a{layer.sub}", layer, marks),
@@ -170,18 +156,9 @@ def _stages(
     )
 
 
-def _inputs(layer: LayerTrace) -> str:
-    return "input" if layer.number == 1 else f"unit of layer {layer.number - 1}"
-
-
-def _units(layer: LayerTrace) -> str:
-    return f"unit of layer {layer.number}"
-
-
-def _sample(axes: Axes, image: np.ndarray, name: str, ends: tuple[float, float]) -> None:
-    drawn = axes.imshow(image, **style.white_to_black(ends))
-    axes.set(xlabel="column", ylabel="row")
-    _finish_map(axes, drawn, name)
+def _units(number: int) -> str:
+    """Name an axis along the units of a layer, 0 for the inputs."""
+    return f"unit of layer {number}" if number else "input"
 
 
 def _bars(
@@ -237,11 +214,10 @@ def _heat(axes: Axes, W: np.ndarray, name: str, scale: np.ndarray, layer: LayerT
     for axis, n in enumerate(W.shape):
         fine = np.repeat(fine, -(-_FINE // n), axis=axis)
     inputs, units = W.shape
-    edges = (-0.5, units - 0.5, inputs - 0.5, -0.5)
-    look: dict[str, Any] = {"cmap": _SIGNED, "vmin": -reach, "vmax": reach}
-    image = axes.imshow(fine, aspect="auto", extent=edges, **look)
-    axes.set(xlabel=_units(layer), ylabel=_inputs(layer))
-    _finish_map(axes, image, name, extend="both" if most > reach else "neither")
+    look: dict[str, Any] = {"cmap": _SIGNED, "vmin": -reach, "vmax": reach, "aspect": "auto"}
+    look["extent"] = (-0.5, units - 0.5, inputs - 0.5, -0.5)
+    look["extend"] = "both" if most > reach else "neither"
+    _map(axes, fine, name, _units(layer.number), _units(layer.number - 1), **look)
 
 
 def _histogram(axes: Axes, before: np.ndarray, after: np.ndarray, name: str) -> None:
@@ -260,11 +236,21 @@ def _legend(axes: Axes) -> None:
     axes.legend(frameon=False, ncols=2, borderpad=0, borderaxespad=0, **where)
 
 
-def _finish_map(axes: Axes, image: AxesImage, name: str, **options: Any) -> None:
-    """Place ticks at whole numbers, and a bar of colours beside the map."""
+def _map(
+    axes: Axes,
+    values: np.ndarray,
+    name: str,
+    xlabel: str,
+    ylabel: str,
+    extend: str = "neither",
+    **look: Any,
+) -> None:
+    """Draw numbers as colours, with ticks at whole numbers and a bar of colours beside the map."""
+    image = axes.imshow(values, **look)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25, label=name, **options)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25, label=name, extend=extend)
     bar.outline.set_visible(False)
 
 

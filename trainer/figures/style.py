@@ -22,6 +22,7 @@ from ..plain_text import escaped, one_line
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^Dv<>P"
 GREY = "#555555"
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}  # where a legend goes
 
 # a label such as $x$ or 5_% is not a formula
 literal_text = rc_context({"text.parse_math": False, "text.usetex": False})
@@ -73,9 +74,8 @@ def draw_image(axes: Axes, image: np.ndarray, name: str, size: float, **look: An
 def tiled(images: np.ndarray, gap: int) -> np.ndarray:
     """Return images, shape (rows, columns, height, width), as one, NaN right of and below each."""
     rows, columns, height, width = images.shape
-    apart = np.pad(
-        images.astype(float), [(0, 0), (0, 0), (0, gap), (0, gap)], constant_values=np.nan
-    )
+    margins = [(0, 0), (0, 0), (0, gap), (0, gap)]
+    apart = np.pad(images.astype(float), margins, constant_values=np.nan)
     return apart.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
 
 

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
@@ -22,26 +23,16 @@ if TYPE_CHECKING:
 _MOST_LINES = 12
 _MOST_TICKS = 12
 _MOST_DOTS = 40
-_ERROR_BARS: dict[str, Any] = {"capsize": 3, "linewidth": 1.8, "markersize": 5, "elinewidth": 1.0}
 _SMALL: dict[str, Any] = {"fontsize": 8, "color": GREY}
 
 
 @style.as_png
 def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> Figure:
-    """Draw accuracy with error bars, the best point marked.
+    """Draw accuracy, by which the standings are ranked, with error bars; mark the best point.
 
     One option with numbers is a curve, on a linear or a logarithmic axis as they suggest; two
     options, at least one with numbers, a line for each value of the other; all else is dots, the
-    best on top.
-
-    Parameters
-    ----------
-    standings : sequence of Standing
-        The best first.
-    accuracy : str
-        What they are ranked by.
-    caption : str
-        What was trained.
+    best on top. The caption says what was trained.
     """
     axis = _axis(standings)
     if axis is not None:
@@ -90,15 +81,9 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
     for i, group in enumerate(groups.values()):
         good = [s for s in group if s.accuracy is not None]
         deviates = any(s.deviation is not None for s in good)
-        line = axes.errorbar(
-            [x(s) for s in good],
-            [_percent(s.accuracy) for s in good],
-            yerr=[_percent(s.deviation) for s in good] if deviates else None,
-            color=COLOURS[i % len(COLOURS)],
-            marker=MARKERS[i % len(MARKERS)],
-            **_ERROR_BARS,
-        )
-        drawn.append(line)
+        deviations = [_percent(s.deviation) for s in good] if deviates else None
+        shares = [_percent(s.accuracy) for s in good]
+        drawn.append(_points(axes, i, list(map(x, good)), shares, yerr=deviations))
     positions = sorted(set(map(x, standings)))
     _scale(axes, positions)
     axes.set_xlabel(_name(along))
@@ -120,24 +105,15 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
     else:
         axes.set_ylim(0, 100)
     if lines_of:
-        style.legend(
-            axes,
-            drawn,
-            [readable(name) for name in groups],
-            title=_name(lines_of),
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            title_fontsize=9,
-            alignment="left",
-        )
+        look = style.BESIDE | {"title_fontsize": 9, "alignment": "left"}
+        style.legend(axes, drawn, list(map(readable, groups)), title=_name(lines_of), **look)
 
 
 def _dots(axes: Axes, standings: Sequence[Standing], names: Sequence[str]) -> None:
     for row, s in enumerate(standings):
         if s.accuracy is not None:
             deviation = None if s.deviation is None else _percent(s.deviation)
-            look = {"color": COLOURS[0], "marker": "o"} | _ERROR_BARS
-            axes.errorbar(_percent(s.accuracy), row, xerr=deviation, **look)
+            _points(axes, 0, _percent(s.accuracy), row, xerr=deviation)
         if s.diverged:
             words = f"{s.diverged} of {s.runs} diverged" if s.runs > 1 else "diverged"
             place: Any = {"xycoords": ("axes fraction", "data"), "va": "center"}
@@ -151,6 +127,13 @@ def _dots(axes: Axes, standings: Sequence[Standing], names: Sequence[str]) -> No
         axes.set_xlim(0, 100)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.set_ylim(len(names) - 0.5, -1.2)
+
+
+def _points(axes: Axes, number: int, x: Any, y: Any, **errors: Any) -> ErrorbarContainer:
+    """Draw a line of points with error bars, or one such point, in the look of this number."""
+    look: dict[str, Any] = {"linewidth": 1.8, "markersize": 5, "elinewidth": 1.0, "capsize": 3}
+    look["color"], look["marker"] = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+    return axes.errorbar(x, y, **look, **errors)
 
 
 def _mark_best(
