@@ -21,7 +21,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from backends import Backend, BackendUnavailable, select
-from trainer import MLP, load
+from trainer import MLP, benchmarking, load
 from trainer.cli import main
 from trainer.commands import bench
 from trainer.commands import train as train_command
@@ -606,9 +606,9 @@ def test_bench_leaves_out_batches_larger_than_the_data(capsys):
 
 def test_bench_times_nothing_where_devices_disagree(monkeypatch, capsys):
     def disagree(*args, **options):
-        raise bench.DevicesDisagree("a and b disagree")
+        raise benchmarking.DevicesDisagree("a and b disagree")
 
-    monkeypatch.setattr(bench.benchmarking, "check", disagree)
+    monkeypatch.setattr(benchmarking, "check", disagree)
     assert main([*BENCH, "0.2", *SMALL]) == 1
     captured = capsys.readouterr()
     assert captured.err == "error: a and b disagree\n"
@@ -625,8 +625,8 @@ def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, ca
                 raise KeyboardInterrupt
             yield m
 
-    bench_until_the_end = bench.benchmarking.benchmark
-    monkeypatch.setattr(bench.benchmarking, "benchmark", interrupted)
+    bench_until_the_end = benchmarking.benchmark
+    monkeypatch.setattr(benchmarking, "benchmark", interrupted)
     assert main([*BENCH, "100", *SMALL]) == 130
     end = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (end["event"], end["interrupted"], end["rounds"]) == ("end", True, rounds)

@@ -122,10 +122,12 @@ def test_a_trace_is_the_walk_written_out_by_hand(backend, settings, label, m):
         if settings["bias"]:
             b = layer.b - 0.3 * want["deltas"][i]
             np.testing.assert_allclose(layer.b_after, b, rtol=1e-11, atol=1e-13)
-            np.testing.assert_array_equal(layer.b_change, layer.b_after - layer.b)
+            *_, (*_, b_change) = layer.arrays.values()
+            np.testing.assert_array_equal(b_change, layer.b_after - layer.b)
             after.append(layer.b_after)
         else:
-            assert layer.b is layer.b_after is layer.b_change is None
+            assert layer.b is layer.b_after is None
+            assert len(layer.arrays) == 1
         drawn = np.interp(layer.sums, *layer.curve)
         np.testing.assert_allclose(drawn, layer.outputs, atol=0.02 * np.ptp(layer.curve[1]))
     assert got.penalty == settings["l2"] / m

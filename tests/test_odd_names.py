@@ -7,7 +7,6 @@ import contextlib
 import io
 import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from trainer import MLP, display, figures
 from trainer.benchmarking import Measurement
 from trainer.cli import main
 from trainer.explain import Backquery, IncomingWeights, Trace, backquery, incoming_weights, trace
+from trainer.figures import style
 from trainer.figures.style import _has_glyph, readable
 from trainer.gradients import GradientCheck, check
 from trainer.metrics import Evaluation, Mistake, evaluate
@@ -381,9 +381,8 @@ def test_every_name_is_in_a_legend(monkeypatch):
         return b""
 
     names = ["_", "$a$", "_nolegend_"]
+    monkeypatch.setattr(style, "to_png", kept)
     for figure in ("benchmark", "curves", "sweep"):
-        # the package's attribute of that name is the function
-        monkeypatch.setattr(sys.modules[f"trainer.figures.{figure}"], "to_png", kept)
         drawn(names)[figure]()
     assert legends == [[f"{name}, 50 hidden" for name in names], names, sorted(names)]
 

@@ -70,9 +70,14 @@ class LayerTrace:
         return self.W_after - self.W
 
     @property
-    def b_change(self) -> np.ndarray | None:
-        """What the update added to b, shape (fan_out,), or None without biases."""
-        return None if self.b is None or self.b_after is None else self.b_after - self.b
+    def arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """W and, where there are biases, b by name, "W₂": before, after, what the update added."""
+        pairs = {"W": (self.W, self.W_after), "b": (self.b, self.b_after)}
+        return {
+            f"{name}{self.sub}": (before, after, after - before)
+            for name, (before, after) in pairs.items()
+            if before is not None and after is not None
+        }
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,10 +23,8 @@ _WIDEST_CONFUSION = 12  # classes that fit 80 columns
 
 def evaluation(title: str, result: Evaluation) -> None:
     """Show accuracy, confusion matrix (of many classes the worst confusions) and the report."""
-    out = console()
-    right = int(np.trace(result.confusion))
-    total = int(result.confusion.sum())
-    out.print(styled(title, "cyan"))
+    out = console(title)
+    right, total = np.trace(result.confusion), result.confusion.sum()
     out.print(styled(f"accuracy {percent(result.accuracy)}: {right:,} of {total:,}", "bold"))
     out.print()
     labels = [score.label for score in result.classes]
@@ -42,33 +40,31 @@ def evaluation(title: str, result: Evaluation) -> None:
 
 
 def _confusion_matrix(labels: Sequence[str], confusion: np.ndarray) -> Table:
-    table = new_table("", *labels)
-    for row, label in enumerate(labels):
-        cells = [
-            styled(str(count), "bold green" if row == column else "red" if count else "dim")
-            for column, count in enumerate(confusion[row])
-        ]
-        table.add_row(label, *cells)
-    return table
+    def cell(count: int, *, right: bool) -> Text:
+        return styled(str(count), "bold green" if right else "red" if count else "dim")
+
+    rows = (
+        [label, *(cell(count, right=row == column) for column, count in enumerate(counts))]
+        for row, (label, counts) in enumerate(zip(labels, confusion, strict=True))
+    )
+    return new_table(["", *labels], rows)
 
 
 def _worst_confusions(labels: Sequence[str], confusion: np.ndarray) -> Table:
-    table = new_table("truth", "answer", "samples")
     wrong = confusion - np.diag(np.diag(confusion))
-    for flat in np.argsort(wrong, axis=None)[::-1][:15]:
-        row, column = np.unravel_index(flat, wrong.shape)
-        if wrong[row, column]:
-            table.add_row(labels[row], labels[column], str(wrong[row, column]))
-    return table
+    worst = np.argsort(wrong, axis=None)[::-1][:15]
+    places = np.stack(np.unravel_index(worst[wrong.flat[worst] > 0], wrong.shape), axis=1)
+    rows = ([labels[row], labels[column], str(wrong[row, column])] for row, column in places)
+    return new_table(["truth", "answer", "samples"], rows)
 
 
 def report_table(result: Evaluation) -> Table:
     """Return the classification report: a row a class, then the averages."""
-    table = new_table("class", "precision", "recall", "F1", "support")
-    for score in [*result.classes, *result.averages]:
-        numbers = (f"{value:.4f}" for value in (score.precision, score.recall, score.f1))
-        table.add_row(score.label, *numbers, f"{score.support:,}")
-    return table
+    rows = (
+        [s.label, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}"]
+        for s in [*result.classes, *result.averages]
+    )
+    return new_table(["class", "precision", "recall", "F1", "support"], rows)
 
 
 def verdict(answer: str, truth: str | None) -> Text:
@@ -86,17 +82,11 @@ def prediction(
     outputs: np.ndarray,
     truth: str | None,
 ) -> None:
-    """Show a sample, the outputs as bars and the answer.
+    """Show a sample, its outputs as bars, the answer and, where it is known, the truth.
 
-    Parameters
-    ----------
-    image : array, shape (height, width), or None
-        Grey values from 0 to 1, drawn with half-block characters; None if there is none.
-    outputs : array, shape (k,)
-    truth : str or None
-        The label, where it is known.
+    The image, if there is one, has grey values from 0 to 1, shape (height, width).
     """
-    out = console()
+    out = console(title)
     bars = _bars(labels, outputs, columns=24, most=max(0, out.width - 34))
     answer = Group(verdict(labels[int(np.argmax(outputs))], truth), Text(), bars)
     grid = Table.grid(padding=(0, 4))
@@ -106,7 +96,6 @@ def prediction(
     else:
         grid.add_column(overflow="fold")
         grid.add_row(answer)
-    out.print(styled(title, "cyan"))
     out.print(grid)
     out.print()
 

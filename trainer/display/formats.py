@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 
 def three_digits(value: float) -> str:
     """Return a positive number with three digits: 0.0123, 1.23, 1,234."""
@@ -22,6 +24,12 @@ def duration(seconds: float) -> str:
 def significant(*values: float, digits: int = 4) -> list[str]:
     """Return each number with so many significant digits."""
     return [f"{float(value):.{digits}g}" for value in values]
+
+
+def spread(array: np.ndarray, digits: int = 4) -> list[str]:
+    """Return the smallest number, the mean and the largest."""
+    wide = array.astype(np.float64)
+    return significant(wide.min(), wide.mean(), wide.max(), digits=digits)
 
 
 def shape_text(shape: tuple[int, ...]) -> str:

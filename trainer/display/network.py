@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from .answers import verdict
-from .formats import shape_text, significant
+from .formats import shape_text, significant, spread
 from .pictures import gallery, half_blocks, histogram
 from .tables import facts, new_table
 from .terminal import console, is_coloured, styled
@@ -33,24 +33,15 @@ def trace(
 ) -> None:
     """Show one sample's way through a network and one update by it, a table a stage.
 
-    Parameters
-    ----------
-    about : dict
-        Which network and update it is, a line each.
-    image : array, shape (height, width), or None
-        Grey values from 0 to 1.
-    classes : sequence of str
-        The labels, in the order of their codes.
+    `about` says which network and update it is, a line each; an image has grey values from 0 to 1,
+    shape (height, width); the classes are in the order of their codes.
     """
-    out = console()
-    out.print(styled(title, "cyan"))
+    out = console(title)
     facts(about)
     _heading(out, f"the sample: {classes[result.label]}")
     vectors = {"value": result.values, "input x": result.inputs}
     if image is None and len(result.values) <= _MOST_UNITS:
-        _units(
-            out, vectors, [str(feature) for feature in range(len(result.values))], head="feature"
-        )
+        _units(out, vectors, None, head="feature")
         out.print()
         vectors = {}
     table = _vectors(vectors | {"target t": result.targets})
@@ -92,28 +83,19 @@ def trace(
 
 def _update_table(result: Trace) -> Table:
     """Return where the numbers of every array lie before and after the update."""
-    arrays = {}
+    rows = []
     for layer in result.layers:
-        arrays[f"W{layer.sub}"] = (layer.W, layer.W_after, layer.W_change)
-        if layer.b is not None and layer.b_after is not None and layer.b_change is not None:
-            arrays[f"b{layer.sub}"] = (layer.b, layer.b_after, layer.b_change)
-    table = new_table("weights", "shape", "smallest", "mean", "largest", "deviation", "histogram")
-    for name, arrays_of in arrays.items():
-        for when, array in zip(("before", "after", "change"), arrays_of, strict=True):
-            first = when == "before"
-            table.add_row(
-                f"{name} {when}" if first else when,
-                shape_text(array.shape) if first else "",
-                *significant(
-                    array.min(),
-                    array.mean(dtype=np.float64),
-                    array.max(),
-                    array.std(dtype=np.float64),
-                    digits=3,
-                ),
-                histogram(array),
-            )
-    return table
+        for name, (before, *others) in layer.arrays.items():
+            rows.append([f"{name} before", shape_text(before.shape), *_distribution(before)])
+            for when, array in zip(("after", "change"), others, strict=True):
+                rows.append([when, "", *_distribution(array)])
+    headers = ["weights", "shape", "smallest", "mean", "largest", "deviation", "histogram"]
+    return new_table(headers, rows)
+
+
+def _distribution(array: np.ndarray) -> list[str]:
+    deviation = significant(array.std(dtype=np.float64), digits=3)
+    return [*spread(array, digits=3), *deviation, histogram(array)]
 
 
 def _heading(out: Console, text: str) -> None:
@@ -123,11 +105,8 @@ def _heading(out: Console, text: str) -> None:
 
 def _vectors(vectors: dict[str, np.ndarray]) -> Table:
     """Return how many numbers each vector has and where they lie."""
-    table = new_table("", "numbers", "smallest", "mean", "largest")
-    for name, vector in vectors.items():
-        wide = vector.astype(np.float64)
-        table.add_row(name, f"{wide.size:,}", *significant(wide.min(), wide.mean(), wide.max()))
-    return table
+    rows = ([name, f"{vector.size:,}", *spread(vector)] for name, vector in vectors.items())
+    return new_table(["", "numbers", "smallest", "mean", "largest"], rows)
 
 
 def _units(
@@ -136,9 +115,12 @@ def _units(
     names: Sequence[str] | None,
     whole: dict[str, np.ndarray] | None = None,
     *,
-    head: str = "class",
+    head: str = "",
 ) -> None:
-    """Print vectors of one layer, a row a unit if there are few; `whole` always in one row."""
+    """Print vectors of one layer, a row a unit if there are few; `whole` always in one row.
+
+    Units without names are numbered.
+    """
     units = len(next(iter(vectors.values())))
     if units > _MOST_UNITS:
         out.print(_vectors((whole or {}) | vectors))
@@ -146,11 +128,11 @@ def _units(
     if whole:
         out.print(_vectors(whole))
         out.print()
-    table = new_table("unit" if names is None else head, *vectors)
-    for unit in range(units):
-        numbers = significant(*(vector[unit] for vector in vectors.values()))
-        table.add_row(str(unit) if names is None else names[unit], *numbers)
-    out.print(table)
+    head = head or ("class" if names else "unit")
+    names = names or [str(unit) for unit in range(units)]
+    columns = zip(*vectors.values(), strict=True)
+    rows = ([name, *significant(*numbers)] for name, numbers in zip(names, columns, strict=True))
+    out.print(new_table([head, *vectors], rows))
 
 
 def backquery(
@@ -161,31 +143,26 @@ def backquery(
 ) -> None:
     """Show what labels look like to a network, and what it answers to these inputs.
 
-    Parameters
-    ----------
-    pictures : sequence of arrays, shape (height, width), or None
-        One a label; grey values from 0 to 1, None if the features are not an image.
-    classes : sequence of str
-        The labels, in the order of their codes.
+    A picture has grey values from 0 to 1, or is None if the features are not an image.
     """
-    out = console()
-    out.print(styled(title, "cyan"))
+    out = console(title)
     names = [classes[code] for code in result.labels]
     gallery(out, names, pictures)
     features = result.values.shape[1]
     if pictures[0] is None and features <= _MOST_UNITS and len(names) <= _MOST_LABELS:
-        rows = [str(feature) for feature in range(features)]
-        _units(out, dict(zip(names, result.values, strict=True)), rows, head="feature of")
+        vectors = dict(zip(names, result.values, strict=True))
+        _units(out, vectors, None, head="feature of")
         out.print()
-    table = new_table("label", "smallest", "mean", "largest value", "asked forwards", "output")
+    rows = []
     for name, values, outputs in zip(names, result.values, result.outputs, strict=True):
         known = values[np.isfinite(values)]
         # what is only rounding compared to the largest is 0
         known = np.where(np.abs(known) < 1e-6 * np.abs(known).max(initial=0), 0, known)
-        numbers = significant(known.min(), known.mean(), known.max()) if known.size else ["–"] * 3
+        numbers = spread(known) if known.size else ["–"] * 3
         answer = int(np.argmax(outputs))
-        table.add_row(name, *numbers, classes[answer], f"{outputs[answer]:.3f}")
-    out.print(table)
+        rows.append([name, *numbers, classes[answer], f"{outputs[answer]:.3f}"])
+    headers = ["label", "smallest", "mean", "largest value", "asked forwards", "output"]
+    out.print(new_table(headers, rows))
     out.print()
 
 
@@ -194,56 +171,47 @@ def incoming_weights(
 ) -> None:
     """Show how long the incoming weights of units are, and as many units as fit in a row.
 
-    Parameters
-    ----------
-    pictures : sequence of arrays, shape (height, width)
-        One a unit; grey values from 0 to 1, the middle for zero.
+    A picture has grey values from 0 to 1, the middle for zero.
     """
-    out = console()
-    out.print(styled(title, "cyan"))
+    out = console(title)
     order = np.argsort(-result.norms, kind="stable")
     ends = order if len(order) <= 6 else np.concatenate([order[:3], order[-3:]])
     fitting = max(1, out.width // (pictures[0].shape[1] + 2)) if pictures[0] is not None else 0
     if is_coloured(out):
         names = [f"unit {result.units[i]}" for i in ends]
         gallery(out, names[:fitting], [pictures[i] for i in ends[:fitting]])
-    table = new_table("unit", "norm", "smallest", "mean", "largest", "histogram")
-    for place, i in enumerate(ends):
-        if place == 3 and len(order) > 6:
-            table.add_row("…")
-        weights = result.weights[i]
-        table.add_row(
-            str(result.units[i]),
-            *significant(result.norms[i], weights.min(), weights.mean(), weights.max()),
-            histogram(weights),
+    rows = [
+        [str(unit), *significant(norm), *spread(weights), histogram(weights)]
+        for unit, norm, weights in zip(
+            result.units[ends], result.norms[ends], result.weights[ends], strict=True
         )
-    out.print(table)
+    ]
+    if len(order) > 6:
+        rows.insert(3, ["…"])
+    out.print(new_table(["unit", "norm", "smallest", "mean", "largest", "histogram"], rows))
     out.print(styled("norm: the Euclidean length; longest first", "dim"))
     out.print()
 
 
 def gradient_check(title: str, source: str, result: GradientCheck, conclusion: str) -> None:
     """Show each array's difference from the central differences, and what it means."""
-    out = console()
-    out.print(styled(title, "cyan"))
+    out = console(title)
     redrawn = f", {result.redrawn:,} more passed over at a kink" if result.redrawn else ""
     out.print(styled(f"float64, step {result.step:g}, {result.samples:,} {source}{redrawn}"))
     out.print()
-    table = new_table("layer", "array", "shape", "checked", "‖a−n‖/max(‖a‖,‖n‖)", "")
+    table = new_table(["layer", "array", "shape", "checked", "‖a−n‖/max(‖a‖,‖n‖)", ""])
     last = result.arrays[-1].layer
     for array in result.arrays:
         total = math.prod(array.shape)
         right = array.is_gradient == array.expected
+        finding = f"{'a' if array.is_gradient else 'no'} gradient{'' if right else ', wrongly'}"
         table.add_row(
             f"{'output' if array.layer == last else 'hidden'} {array.layer}",
             array.name,
             shape_text(array.shape),
             f"all {total:,}" if array.checked == total else f"{array.checked:,} of {total:,}",
             styled(f"{array.difference:.2e}", "bold"),
-            styled(
-                f"{'a' if array.is_gradient else 'no'} gradient{'' if right else ', wrongly'}",
-                style="green" if right else "red",
-            ),
+            styled(finding, "green" if right else "red"),
         )
     out.print(table)
     out.print()

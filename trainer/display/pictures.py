@@ -14,16 +14,13 @@ from .terminal import is_coloured, styled
 
 def half_blocks(image: np.ndarray, *, coloured: bool) -> Text:
     """Draw grey values 0…1, two rows of pixels a line of text."""
-    height, width = image.shape
-    if height % 2:
-        image = np.vstack([image, np.zeros((1, width))])
+    image = np.pad(image, [(0, len(image) % 2), (0, 0)])
     text = Text(no_wrap=True)
     for upper, lower in zip(image[::2], image[1::2], strict=True):
         for a, b in zip(upper, lower, strict=True):
             if coloured:
-                grey = [round(255 * min(max(float(v), 0.0), 1.0)) for v in (a, b)]
-                style = f"rgb({grey[0]},{grey[0]},{grey[0]}) on rgb({grey[1]},{grey[1]},{grey[1]})"
-                text.append("▀", style=style)
+                ink, paper = (round(255 * min(max(float(v), 0.0), 1.0)) for v in (a, b))
+                text.append("▀", f"rgb({ink},{ink},{ink}) on rgb({paper},{paper},{paper})")
             else:
                 text.append(" ▄▀█"[2 * (a >= 0.5) + (b >= 0.5)])
         text.append("\n")
@@ -33,25 +30,21 @@ def half_blocks(image: np.ndarray, *, coloured: bool) -> Text:
 
 def gallery(out: Console, names: Sequence[str], pictures: Sequence[np.ndarray | None]) -> None:
     """Print pictures with their names, as many in a row as fit; none if not even one fits."""
-    drawn = list(zip(names, pictures, strict=True))
-    widest = max((p.shape[1] for _, p in drawn if p is not None), default=0)
-    columns = out.width // (widest + 2) if widest else 0
+    drawn = [(name, p) for name, p in zip(names, pictures, strict=True) if p is not None]
+    widest = max((p.shape[1] for _, p in drawn), default=out.width)
+    columns = out.width // (widest + 2)
     if not columns:
         return
     coloured = is_coloured(out)
     for start in range(0, len(drawn), columns):
+        row = drawn[start : start + columns]
         grid = Table.grid(padding=(0, 2))
-        row = [(name, p) for name, p in drawn[start : start + columns] if p is not None]
         for _ in row:
             grid.add_column(overflow="fold")
         grid.add_row(*(styled(name, "bold") for name, _ in row))
         # in two shades only, what exceeds the noise is drawn and not the noise
-        grid.add_row(
-            *(
-                half_blocks(p if coloured else p > p.mean() + p.std(), coloured=coloured)
-                for _, p in row
-            )
-        )
+        images = (p if coloured else p > p.mean() + p.std() for _, p in row)
+        grid.add_row(*(half_blocks(image, coloured=coloured) for image in images))
         out.print(grid)
         out.print()
 

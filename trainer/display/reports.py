@@ -57,22 +57,18 @@ def _accuracies(report: EpochReport | IterationReport) -> list[Cell]:
 
 def measurements_table(measurements: Sequence[Measurement]) -> Table:
     """Return a row a case, the hidden sizes apart."""
-    table = new_table(
-        "device", "hidden", "batch", "samples/s", "spread", "epoch s", "GFLOP/s", "% matmul"
-    )
-    before = measurements[0].hidden
-    for m in measurements:
-        if m.hidden != before:
+    rates = ["samples/s", "spread", "epoch s", "GFLOP/s", "% matmul"]
+    table = new_table(["device", "hidden", "batch", *rates])
+    for before, m in zip([measurements[0], *measurements], measurements, strict=False):
+        if m.hidden != before.hidden:
             table.add_row()
-            before = m.hidden
-        slowest, fastest = (
-            100 * (rate / m.samples_per_second - 1) for rate in (m.slowest, m.fastest)
-        )
+        median = m.samples_per_second
+        slowest, fastest = (100 * (rate / median - 1) for rate in (m.slowest, m.fastest))
         table.add_row(
             m.device,
             str(m.hidden),
             str(m.batch_size),
-            styled(f"{m.samples_per_second:,.0f}", "bold"),
+            styled(f"{median:,.0f}", "bold"),
             f"{slowest:+.0f} … {fastest:+.0f} %",
             f"{'~' if m.scaled else ''}{three_digits(m.epoch_seconds)}",
             three_digits(m.gflops),
@@ -97,7 +93,7 @@ def standings_table(
     headers = [_spaced(name) for name in standings[0].values]
     several = any(s.runs > 1 for s in standings)
     headers += ["held-out" if held_out else "test", *["±"] * several, *["test"] * held_out]
-    table = new_table(*headers, "loss", "seconds", "runs")
+    table = new_table([*headers, "loss", "seconds", "runs"])
     for place, s in enumerate(standings[:most]):
         style = "bold green" if place == 0 else ""
         cells = [value_text(value) for value in s.values.values()]

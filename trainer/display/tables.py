@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -12,44 +13,36 @@ from ..plain_text import percent, value_text
 from .terminal import console, line, styled
 
 
-def new_table(*headers: str) -> Table:
-    """Return an empty table of right-aligned columns, the first in colour."""
+def new_table(headers: Sequence[str], rows: Iterable[Sequence[Any]] = ()) -> Table:
+    """Return a table of right-aligned columns, the first in colour."""
     table = Table(box=None, pad_edge=False)
     for number, header in enumerate(headers):
         style = "cyan" if number == 0 else ""
         table.add_column(header, justify="right", style=style, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
-def _grid(**first_column: Any) -> Table:
-    """Return an empty grid of names, which are not broken, and of what is said of each."""
+def _grid(rows: Iterable[tuple[str, Text]], **first_column: Any) -> Table:
+    """Return a grid of names, which are not broken, and of what is said of each."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(no_wrap=True, **first_column)
     grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
     return grid
 
 
-def facts_grid(lines: dict[str, str]) -> Table:
-    """Return names and what is said of each, for a terminal."""
-    grid = _grid(justify="right", style="cyan")
-    for name, text in lines.items():
-        grid.add_row(name, styled(text))
-    return grid
-
-
-def fact_lines(lines: dict[str, str]) -> None:
-    """Print names and what is said of each, for a pipe or a file."""
-    for name, text in lines.items():
-        line(f"{name:>8}  {text}")
-
-
-def facts(lines: dict[str, str]) -> None:
+def facts(lines: dict[str, str], out: Console | None = None) -> None:
     """Show names and what is said of each, a line each."""
-    out = console()
-    if out.is_terminal:
-        out.print(facts_grid(lines))
+    out = out or console()
+    if out.soft_wrap:  # a pipe or a file
+        for name, text in lines.items():
+            line(f"{name:>8}  {text}")
     else:
-        fact_lines(lines)
+        rows = ((name, styled(text)) for name, text in lines.items())
+        out.print(_grid(rows, justify="right", style="cyan"))
 
 
 def recipes(settings: dict[str, dict[str, Any]], abouts: dict[str, str]) -> None:
@@ -57,15 +50,16 @@ def recipes(settings: dict[str, dict[str, Any]], abouts: dict[str, str]) -> None
     out = console()
     first = next(iter(settings))
     for name, about in abouts.items():
-        grid = _grid(style="cyan", min_width=17)
-        for key, value in settings[name].items():
-            if name == first or value != settings[first][key]:
-                grid.add_row(f"  {key}", styled(value_text(value)))
+        shown = [
+            (f"  {key}", styled(value_text(value)))
+            for key, value in settings[name].items()
+            if name == first or value != settings[first][key]
+        ]
         out.print(styled(name, "bold"))
         out.print(styled(f"  {about}"))
         if name != first:
             out.print(styled(f"  as {first}, but for", "dim"))
-        out.print(grid)
+        out.print(_grid(shown, style="cyan", min_width=17))
         out.print()
 
 
@@ -87,7 +81,5 @@ def curves(runs: Sequence[tuple[str, str, Sequence[dict[str, Any]]]]) -> None:
 
 def devices(rows: Sequence[tuple[str, Sequence[str]]]) -> None:
     """Show every device with what is known of it, or what is missing for one."""
-    grid = _grid(style="bold")
-    for name, lines in rows:
-        grid.add_row(name, Text("\n").join(map(styled, lines)))
-    console().print(grid)
+    joined = ((name, Text("\n").join(map(styled, lines))) for name, lines in rows)
+    console().print(_grid(joined, style="bold"))

@@ -30,9 +30,12 @@ class _Console(Console):
         raise  # rich would end the program with a training unsaved
 
 
-def console() -> Console:
-    """Return the terminal on stdout, or plain text if it is not a terminal."""
-    return _Console(soft_wrap=not sys.stdout.isatty())
+def console(title: str | None = None) -> Console:
+    """Return the terminal on stdout, or plain text if it is not a terminal; print a title first."""
+    out = _Console(soft_wrap=not sys.stdout.isatty())
+    if title is not None:
+        out.print(styled(title, "cyan"))
+    return out
 
 
 def is_coloured(out: Console) -> bool:

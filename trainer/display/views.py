@@ -20,18 +20,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plain_text import one_line
+from . import reports
 from .answers import report_table
 from .formats import duration
-from .reports import (
-    LONGEST_STANDINGS,
-    Cell,
-    epoch_cells,
-    iteration_cells,
-    measurements_table,
-    outcome_line,
-    standings_table,
-)
-from .tables import fact_lines, facts_grid
+from .tables import facts as show_facts
 from .terminal import as_json, console, json_line, line, styled
 
 if TYPE_CHECKING:
@@ -89,45 +81,46 @@ class QuietView:
         """Restore the terminal."""
 
 
+def _reported(event: str) -> Any:
+    """Make a method that prints a report as an event."""
+
+    def show(view: JsonView, report: Any) -> None:
+        view.event(event, as_json(report))
+
+    return show
+
+
 class JsonView(QuietView):
     """Prints one JSON object a line, nothing else."""
 
-    def _event(self, event: str, fields: dict[str, Any]) -> None:
+    progress = _reported("progress")
+    epoch = _reported("epoch")
+    iteration = _reported("iteration")
+    measurement = _reported("measurement")
+    outcome = _reported("run")
+
+    def event(self, event: str, fields: dict[str, Any]) -> None:
+        """Print what happened and what belongs to it."""
         json_line({"event": event} | fields)
 
     def note(self, message: str) -> None:
-        self._event("note", {"message": message})
+        self.event("note", {"message": message})
 
     def downloading(self, file: str, done: int, total: int) -> None:
-        self._event("download", {"file": file, "bytes": done, "total": total})
+        self.event("download", {"file": file, "bytes": done, "total": total})
 
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
-        self._event("start", config)
-
-    def progress(self, report: BatchProgress) -> None:
-        self._event("progress", as_json(report))
-
-    def epoch(self, report: EpochReport) -> None:
-        self._event("epoch", as_json(report))
-
-    def iteration(self, report: IterationReport) -> None:
-        self._event("iteration", as_json(report))
+        self.event("start", config)
 
     def training_report(self, result: Evaluation) -> None:
         scores = [*result.classes, *result.averages]
-        self._event("training_report", {"accuracy": result.accuracy, "classes": scores})
-
-    def measurement(self, measurement: Measurement) -> None:
-        self._event("measurement", as_json(measurement))
-
-    def outcome(self, outcome: Outcome) -> None:
-        self._event("run", as_json(outcome))
+        self.event("training_report", {"accuracy": result.accuracy, "classes": scores})
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
-        self._event("end", result)
+        self.event("end", result)
 
     def failed(self, message: str, result: dict[str, Any]) -> None:
-        self._event("failed", {"message": message} | result)
+        self.event("failed", {"message": message} | result)
 
 
 class PlainView(QuietView):
@@ -150,18 +143,15 @@ class PlainView(QuietView):
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         self._runs, self._finished = config.get("runs", 0), config.get("finished", 0)
         self._ranked_by = config.get("ranked_by", "")
-        self._show_facts(facts)
-
-    def _show_facts(self, facts: dict[str, str]) -> None:
-        fact_lines(facts)
+        show_facts(facts, self._console)
 
     def epoch(self, report: EpochReport) -> None:
-        self._row(epoch_cells(report))
+        self._row(reports.epoch_cells(report))
 
     def iteration(self, report: IterationReport) -> None:
-        self._row(iteration_cells(report))
+        self._row(reports.iteration_cells(report))
 
-    def _row(self, cells: list[Cell]) -> None:
+    def _row(self, cells: list[reports.Cell]) -> None:
         if not self._header:
             self._print("  ".join(f"{name:>{width}}" for name, width, _ in cells), "bold")
             self._header = True
@@ -180,7 +170,7 @@ class PlainView(QuietView):
     def outcome(self, outcome: Outcome) -> None:
         self._finished += 1
         counted = f"{self._finished:>{len(str(self._runs))}}/{self._runs}"
-        line(f"{counted}  {outcome_line(outcome, self._ranked_by)}")
+        line(f"{counted}  {reports.outcome_line(outcome, self._ranked_by)}")
 
     def standings(self, standings: Sequence[Standing]) -> None:
         self._standings = standings
@@ -188,9 +178,9 @@ class PlainView(QuietView):
     def _table(self) -> Table | None:
         """Return what a benchmark or a sweep has come to."""
         if self._cases:
-            return measurements_table(list(self._cases.values()))
+            return reports.measurements_table(list(self._cases.values()))
         if self._standings:
-            return standings_table(self._standings, self._ranked_by)
+            return reports.standings_table(self._standings, self._ranked_by)
         return None
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
@@ -234,7 +224,8 @@ class TerminalView(PlainView):
             text=text,
             visible=True,
         )
-        self._bar.start()
+        if self._live is None:
+            self._bar.start()
 
     def downloading(self, file: str, done: int, total: int) -> None:
         self._show(file, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
@@ -242,12 +233,9 @@ class TerminalView(PlainView):
     def preparing(self) -> None:
         self._show("preparing", 0, None, "kernels are compiled on the first start")
 
-    def _show_facts(self, facts: dict[str, str]) -> None:
-        self._console.print(facts_grid(facts))
-        self._console.print()
-
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         super().start(facts, config)
+        self._console.print()
         self.preparing()
         if self._runs:
             self._before, self._since = self._finished, perf_counter()
@@ -256,25 +244,15 @@ class TerminalView(PlainView):
     def progress(self, report: BatchProgress) -> None:
         self._last = report
         left = (report.epochs - report.epoch + 1) * report.total - report.samples
-        text = (
-            f"{report.samples_per_second:,.0f}/s  loss {report.train_loss:.4f}"
-            f"  {duration(left / report.samples_per_second)} left"
-        )
-        epoch = f"epoch {report.epoch}/{report.epochs}"
-        self._show(epoch, report.samples, report.total, text)
+        rate = report.samples_per_second
+        text = f"{rate:,.0f}/s  loss {report.train_loss:.4f}  {duration(left / rate)} left"
+        self._show(f"epoch {report.epoch}/{report.epochs}", report.samples, report.total, text)
 
     def epoch(self, report: EpochReport) -> None:
         super().epoch(report)
         if self._last is not None:  # epochs may be too short to report from within
-            self.progress(
-                dataclasses.replace(
-                    self._last,
-                    epoch=report.epoch,
-                    samples=self._last.total,
-                    train_loss=report.train_loss,
-                    samples_per_second=report.samples_per_second,
-                )
-            )
+            same = {n: getattr(report, n) for n in ("epoch", "train_loss", "samples_per_second")}
+            self.progress(dataclasses.replace(self._last, samples=self._last.total, **same))
 
     def iteration(self, report: IterationReport) -> None:
         super().iteration(report)
@@ -300,7 +278,7 @@ class TerminalView(PlainView):
         if len(shown) + 8 > self._console.height:  # what does not fit could not be read
             shown = [case for case in shown if case.hidden == measurement.hidden]
         running = f"round {measurement.rounds}; Ctrl-C ends it with what has been measured"
-        table = Group(measurements_table(shown), Text(), styled(running, "cyan"))
+        table = Group(reports.measurements_table(shown), Text(), styled(running, "cyan"))
         live.update(table, refresh=True)
 
     def outcome(self, outcome: Outcome) -> None:
@@ -309,15 +287,13 @@ class TerminalView(PlainView):
     def standings(self, standings: Sequence[Standing]) -> None:
         super().standings(standings)
         live = self._table_opened(transient=True)
-        fitting = max(1, min(LONGEST_STANDINGS, self._console.height - 6))
+        fitting = max(1, min(reports.LONGEST_STANDINGS, self._console.height - 6))
         now, left = self._finished - self._before, self._runs - self._finished
         text = f"{self._finished:,} of {self._runs:,} runs"
         if now and left:
             text += f"  {duration((perf_counter() - self._since) / now * left)} left"
-        self._bar.update(
-            self._task, description="running", completed=self._finished, total=self._runs, text=text
-        )
-        table = standings_table(standings, self._ranked_by, fitting)
+        self._show("running", self._finished, self._runs, text)
+        table = reports.standings_table(standings, self._ranked_by, fitting)
         live.update(Group(table, Text(), self._bar.get_renderable()), refresh=True)
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:

@@ -1,4 +1,9 @@
-"""Everything matplotlib. Handed results, it never trains; imported only to draw."""
+"""Everything matplotlib. Handed results, it never trains; imported only to draw.
+
+Each function draws one figure and returns it as a PNG image; `trace` returns a PDF with it, and
+`show` opens windows. Labels of classes are in the order of their codes, an image's shape is
+(height, width).
+"""
 
 from .benchmark import benchmark
 from .curves import curves

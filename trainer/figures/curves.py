@@ -7,20 +7,12 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, MaxNLocator
 
-from .style import (
-    COLOURS,
-    GREY,
-    MARKERS,
-    legend,
-    literal_text,
-    new_figure,
-    readable,
-    tidy,
-    to_png,
-)
+from . import style
+from .style import COLOURS, GREY, MARKERS, readable
 
 _SAMPLES: dict[str, tuple[str, Any]] = {
     "test_accuracy": ("test", "-"),
@@ -32,48 +24,38 @@ _TICKS = (0, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 100)  # per cent of rig
 _RIGHT = 100.1  # where the scale of the right answers would end
 
 
-@literal_text
-def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
+@style.as_png
+def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Figure:
     """Draw loss and accuracy by epoch, the runs over each other.
 
-    Parameters
-    ----------
-    runs : sequence of (label, metrics)
-        Metrics as in a run's ``metrics.jsonl``: epoch, train_loss, and test_accuracy,
-        validation_accuracy and train_accuracy where they were measured. The label of a single
-        run is not shown.
-
-    Returns
-    -------
-    bytes
-        A PNG image.
+    A run has a label, which is not shown of a single one, and metrics as in ``metrics.jsonl``:
+    epoch, train_loss, and the accuracies of `_SAMPLES` where they were measured.
     """
     names = [readable(label, 80) for label, _ in runs]
     columns = max(1, min(3, 110 // (8 + max(map(len, names)))))
     rows = -(-len(runs) // columns) if len(runs) > 1 else 0
-    figure = new_figure(10, 4 + 0.2 * rows)
+    figure = style.new_figure(10, 4 + 0.2 * rows)
     left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
     kinds = [kind for kind in _SAMPLES if any(_xy(metrics, kind)[0] for _, metrics in runs)]
     keys = []
     for number, (_, metrics) in enumerate(runs):
-        style: dict[str, Any] = {
+        look: dict[str, Any] = {
             "color": COLOURS[number % len(COLOURS)],
             "marker": MARKERS[number % len(MARKERS)],
             "markersize": 5,
             "linewidth": 1.6,
             "markevery": -(-len(metrics) // _MOST_MARKERS),
         }
-        keys.append(Line2D([], [], **style))
-        left.plot(*_xy(metrics, "train_loss"), **style)
+        keys.append(Line2D([], [], **look))
+        left.plot(*_xy(metrics, "train_loss"), **look)
         for kind in kinds:
             epochs, fractions = _xy(metrics, kind)
-            percent = [100 * fraction for fraction in fractions]
-            right.plot(epochs, percent, linestyle=_SAMPLES[kind][1], **style)
+            right.plot(epochs, 100 * np.array(fractions), linestyle=_SAMPLES[kind][1], **look)
     _spread_by_errors(right)
     left.set_ylabel("mean training loss")
     right.set_ylabel("right answers, %")
     for axes in (left, right):
-        tidy(axes)
+        style.tidy(axes)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if not kinds:
@@ -81,14 +63,11 @@ def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> bytes:
     elif len(kinds) == 1:
         right.set_ylabel(f"right answers to {_SAMPLES[kinds[0]][0]} samples, %")
     else:
-        lines = [
-            Line2D([], [], color="black", linestyle=dashes, label=f"{name} samples")
-            for name, dashes in (_SAMPLES[kind] for kind in kinds)
-        ]
-        right.legend(handles=lines, frameon=False, fontsize=9)
+        lines = [Line2D([], [], color="black", linestyle=_SAMPLES[kind][1]) for kind in kinds]
+        style.legend(right, lines, [f"{_SAMPLES[kind][0]} samples" for kind in kinds])
     if len(runs) > 1:
-        legend(figure, keys, names, loc="outside lower center", ncols=columns)
-    return to_png(figure)
+        style.legend(figure, keys, names, loc="outside lower center", ncols=columns)
+    return figure
 
 
 def _spread_by_errors(axes: Axes) -> None:

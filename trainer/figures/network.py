@@ -4,32 +4,22 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_pdf import PdfPages
-from matplotlib.colors import LinearSegmentedColormap, to_rgb
-from matplotlib.figure import FigureBase
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from ..plain_text import one_line
-from .style import (
-    COLOURS,
-    GREY,
-    frame_image,
-    literal_text,
-    new_figure,
-    panels,
-    readable,
-    tidy,
-    to_png,
-    white_to_black,
-)
+from . import style
+from .style import COLOURS, GREY, readable
 
 if TYPE_CHECKING:
     from ..explain import Backquery, IncomingWeights, LayerTrace, Trace
@@ -44,33 +34,19 @@ _FEW_COLUMNS = 6  # units a row that can all be named beside it
 _LONGEST_TICK = 20  # letters of a label below a bar
 _FEW = 40  # units whose bars are drawn apart
 _FINE = 600  # cells that a heat map has at least, either way
-_LARGE, _SHADES = 150_000, 64  # bytes of an image that is reduced to fewer shades, how many
 
-Panel = Callable[[FigureBase, Axes], None]
+Panel = Callable[[Axes], None]
+
+_small_letters = rc_context(
+    {"axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7}
+)
 
 
 # --- one sample traced -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class _Stage:
-    """A page of the trace: its title and its panels."""
-
-    title: str
-    panels: list[Panel]
-
-    @property
-    def rows(self) -> int:
-        return -(-len(self.panels) // _COLUMNS)
-
-    def draw(self, figure: FigureBase) -> None:
-        grid = panels(figure, len(self.panels), min(_COLUMNS, len(self.panels)))
-        for axes, panel in zip(grid, self.panels, strict=True):
-            panel(figure, axes)
-        figure.suptitle(self.title, x=0.01, ha="left", fontsize=11, fontweight="bold")
-
-
-@literal_text
+@style.literal_text
+@_small_letters
 def trace(
     result: Trace,
     *,
@@ -79,56 +55,34 @@ def trace(
     classes: Sequence[str],
     value_range: tuple[float, float],
 ) -> tuple[bytes, bytes]:
-    """Draw one sample's way through a network, stage by stage.
+    """Draw one sample's way through a network: a PNG image of all stages, a PDF with a page each.
 
-    Parameters
-    ----------
-    result : Trace
-    title : str
-        Which sample of which network.
-    image_shape : tuple of int or None
-        (height, width) of the sample; None if it is not an image and is drawn as bars.
-    classes : sequence of str
-        The labels, in the order of their codes.
-    value_range : tuple of float
-        Drawn white and black.
-
-    Returns
-    -------
-    png, pdf : bytes
-        An image of all stages, and a document with a page for each.
+    The title says which sample of which network. A sample that is not an image, of shape None, is
+    drawn as bars; of an image the ends of the value range are drawn white and black.
     """
-    stages = _stages(result, image_shape, classes, value_range)
     longest = min(_LONGEST_TICK, max(map(len, classes)))
     row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave space for bars
     heading = "\n".join(textwrap.wrap(readable(title, 180), 90)[:2])
-    pages = io.BytesIO()
-    images: list[bytes] = []
+    pages: list[Figure] = []
+    for name, panels in _stages(result, image_shape, classes, value_range):
+        page = style.new_figure(9.4, 0.55 + row * -(-len(panels) // _COLUMNS))
+        grid = style.panels(page, len(panels), min(_COLUMNS, len(panels)))
+        for axes, draw in zip(grid, panels, strict=True):
+            draw(axes)
+        page.suptitle(name, x=0.01, ha="left", fontsize=11, fontweight="bold")
+        about = page.text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
+        about.set_visible(not pages)  # once an image, but on every page of the document
+        pages.append(page)
+    png = style.to_png(*pages, fewer=Image.Quantize.MEDIANCUT)  # the middle grey stays grey
+    pdf = io.BytesIO()
     # without the time, so that the same sample makes the same file
-    with PdfPages(pages, metadata={"Title": one_line(title), "CreationDate": None}) as document:
-        for stage in stages:
-            page = new_figure(9.4, 0.55 + row * stage.rows)
-            stage.draw(page)
-            about = page.text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
-            about.set_visible(not images)  # once an image, but on every page
-            images.append(to_png(page))
+    with PdfPages(pdf, metadata={"Title": one_line(title), "CreationDate": None}) as document:
+        for page in pages:
             page.set_layout_engine("none")  # everything is placed
-            about.set_visible(True)
+            for text in page.texts:
+                text.set_visible(True)
             document.savefig(page)
-    return _small(_stacked(images)), pages.getvalue()
-
-
-def _stacked(images: Sequence[bytes]) -> bytes:
-    """Return images of one width as one, below each other."""
-    parts = [Image.open(io.BytesIO(image)).convert("RGB") for image in images]
-    whole = Image.new("RGB", (parts[0].width, sum(part.height for part in parts)))
-    top = 0
-    for part in parts:
-        whole.paste(part, (0, top))
-        top += part.height
-    written = io.BytesIO()
-    whole.save(written, format="PNG")
-    return written.getvalue()
+    return png, pdf.getvalue()
 
 
 def _stages(
@@ -136,391 +90,239 @@ def _stages(
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
-) -> list[_Stage]:
-    last = len(result.layers)
-    low, high = value_range
-    stages = [
-        _Stage(
-            f"The sample: {readable(classes[result.label])}",
-            [
-                _sample(result.values, image_shape, (low, high), "value"),
-                _sample(result.inputs, image_shape, None, "input x"),
-                _bars(result.targets, "class", "target t", classes),
-            ],
-        )
-    ]
-    for layer in result.layers:
-        n = layer.number
-        units = classes if n == last else None
-        stages.append(
-            _Stage(
-                f"Layer {n} forward: z = {layer.sums_formula}, a = {layer.function}(z)",
-                [
-                    _bars(layer.inputs, _axis_of_inputs(layer), f"input {layer.inputs_name}"),
-                    _bars(layer.sums, _units(layer), f"sum z{layer.sub}", units),
-                    _function(layer),
-                    _bars(
-                        layer.outputs,
-                        _units(layer),
-                        f"output a{layer.sub}",
-                        units,
-                        marks=result.targets if n == last else None,
-                    ),
-                ],
-            )
-        )
-    back: list[Panel] = []
-    for layer in reversed(result.layers):
-        n = layer.number
-        units = classes if n == last else None
-        back += [
-            _bars(layer.errors, _units(layer), f"error {result.error_formula(n)}", units),
-            _bars(layer.deltas, _units(layer), f"δ{layer.sub} for the update", units),
-        ]
-    stages.append(_Stage("The errors backward", back))
-    for layer in result.layers:
-        n = layer.number
-        shown = [
-            _heat(layer, layer.W, f"W{layer.sub} before"),
-            _heat(layer, layer.W_after, f"W{layer.sub} after", like=layer.W),
-            _heat(layer, layer.W_change, f"change of W{layer.sub}"),
-            _histogram(layer),
-        ]
-        if layer.b is not None and layer.b_after is not None and layer.b_change is not None:
-            units = classes if n == last else None
-            shown += [
-                _bars(layer.b, _units(layer), f"bias b{layer.sub} before", units),
-                _bars(layer.b_after, _units(layer), f"bias b{layer.sub} after", units),
-                _bars(layer.b_change, _units(layer), f"change of b{layer.sub}", units),
-            ]
-        stages.append(_Stage(f"Layer {n}: one update of rate {result.learning_rate:g}", shown))
-    stages.append(
-        _Stage(
-            f"After the update: loss {result.loss:.4g} → {result.loss_after:.4g}",
-            [
-                _bars(result.outputs, "class", "output before", classes, marks=result.targets),
-                _bars(result.outputs_after, "class", "output after", classes, marks=result.targets),
-                _bars(result.outputs_after - result.outputs, "class", "change of output", classes),
-            ],
-        )
+) -> Iterator[tuple[str, list[Panel]]]:
+    """Make each page's title and panels."""
+    last = result.layers[-1]
+
+    def sample(values: np.ndarray, name: str, ends: tuple[float, float]) -> Panel:
+        if image_shape is None:
+            return partial(_bars, values=values, name=name, xlabel="feature")
+        image, greys = values.reshape(image_shape), style.white_to_black(ends)
+        return partial(_map, values=image, name=name, xlabel="column", ylabel="row", **greys)
+
+    def units(
+        values: np.ndarray, name: str, layer: LayerTrace = last, marks: np.ndarray | None = None
+    ) -> Panel:
+        labels = classes if layer is last else None
+        xlabel = _units(layer.number)
+        return partial(_bars, values=values, name=name, xlabel=xlabel, labels=labels, marks=marks)
+
+    x, targets = result.inputs, result.targets
+    yield (
+        f"The sample: {readable(classes[result.label])}",
+        [
+            sample(result.values, "value", value_range),
+            sample(x, "input x", (float(x.min()), float(x.max()))),
+            units(targets, "target t"),
+        ],
     )
-    return stages
+    for layer in result.layers:
+        inputs = f"input {layer.inputs_name}"
+        marks = targets if layer is last else None
+        yield (
+            f"Layer {layer.number} forward: z = {layer.sums_formula}, a = {layer.function}(z)",
+            [
+                partial(_bars, values=layer.inputs, name=inputs, xlabel=_units(layer.number - 1)),
+                units(layer.sums, f"sum z{layer.sub}", layer),
+                partial(_function, layer=layer),
+                units(layer.outputs, f"output a{layer.sub}", layer, marks),
+            ],
+        )
+    back = []
+    for layer in reversed(result.layers):
+        back.append(units(layer.errors, f"error {result.error_formula(layer.number)}", layer))
+        back.append(units(layer.deltas, f"δ{layer.sub} for the update", layer))
+    yield "The errors backward", back
+    for layer in result.layers:
+        (name, (before, after, change)), *biases = layer.arrays.items()
+        shown: list[Panel] = [
+            partial(_heat, W=before, name=f"{name} before", scale=before, layer=layer),
+            partial(_heat, W=after, name=f"{name} after", scale=before, layer=layer),
+            partial(_heat, W=change, name=f"change of {name}", scale=change, layer=layer),
+            partial(_histogram, before=before, after=after, name=name),
+        ]
+        for name, (before, after, change) in biases:
+            shown.append(units(before, f"bias {name} before", layer))
+            shown.append(units(after, f"bias {name} after", layer))
+            shown.append(units(change, f"change of {name}", layer))
+        yield f"Layer {layer.number}: one update of rate {result.learning_rate:g}", shown
+    yield (
+        f"After the update: loss {result.loss:.4g} → {result.loss_after:.4g}",
+        [
+            units(result.outputs, "output before", marks=targets),
+            units(result.outputs_after, "output after", marks=targets),
+            units(result.outputs_after - result.outputs, "change of output"),
+        ],
+    )
 
 
-def _axis_of_inputs(layer: LayerTrace) -> str:
-    return "input" if layer.number == 1 else f"unit of layer {layer.number - 1}"
-
-
-def _units(layer: LayerTrace) -> str:
-    return f"unit of layer {layer.number}"
-
-
-def _sample(
-    values: np.ndarray,
-    image_shape: tuple[int, int] | None,
-    value_range: tuple[float, float] | None,
-    name: str,
-) -> Panel:
-    if image_shape is None:
-        return _bars(values, "feature", name)
-    shape = image_shape
-
-    def draw(figure: FigureBase, axes: Axes) -> None:
-        greys = white_to_black(value_range or (float(values.min()), float(values.max())))
-        image = axes.imshow(values.reshape(shape), **greys)
-        axes.set(xlabel="column", ylabel="row")
-        _locate(axes)
-        _colour_bar(figure, image, axes, name)
-
-    return draw
+def _units(number: int) -> str:
+    """Name an axis along the units of a layer, 0 for the inputs."""
+    return f"unit of layer {number}" if number else "input"
 
 
 def _bars(
+    axes: Axes,
     values: np.ndarray,
+    name: str,
     xlabel: str,
-    ylabel: str,
     labels: Sequence[str] | None = None,
-    *,
     marks: np.ndarray | None = None,
-) -> Panel:
-    """Return a panel with a bar a number; if too many to be distinguished, their outline."""
-
-    def draw(figure: FigureBase, axes: Axes) -> None:
-        n = len(values)
-        if n <= _FEW:
-            axes.bar(np.arange(n), values, color=COLOURS[0], width=0.8)
-        else:
-            edges = np.arange(n + 1) - 0.5
-            axes.stairs(values, edges, fill=True, color=COLOURS[0], linewidth=0)
-        if marks is not None and n <= _FEW:
-            axes.hlines(
-                marks, np.arange(n) - 0.45, np.arange(n) + 0.45, color="black", linewidth=1.2
-            )
-            axes.plot([], [], color="black", linewidth=1.2, label="target")
-            _legend(axes)
-        axes.axhline(0, color=GREY, linewidth=0.6)
-        axes.set(xlim=(-0.6, n - 0.4))
-        if labels is not None and n <= 20:
-            names = [readable(label, _LONGEST_TICK) for label in labels]
-            long = max(map(len, names)) > 2
-            axes.set_xticks(range(n), names, rotation=90 if long else 0)
-            axes.set_xlabel("class")
-        else:
-            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-            axes.set_xlabel(xlabel)
-        axes.set_ylabel(ylabel)
-        _plain(axes)
-
-    return draw
-
-
-def _function(layer: LayerTrace) -> Panel:
-    """Return a panel of the activation function with this sample's units on it."""
-
-    def draw(figure: FigureBase, axes: Axes) -> None:
-        z, a = layer.curve
-        axes.plot(z, a, color=GREY, linewidth=1.2)
-        axes.plot(
-            layer.sums,
-            layer.outputs,
-            "o",
-            color=COLOURS[1],
-            markersize=4,
-            alpha=max(0.4, min(0.9, 60 / len(layer.sums))),
-            markeredgewidth=0,
-        )
-        # where the units are, also when they lie over each other
-        axes.plot(
-            layer.sums, np.zeros(len(layer.sums)), "|", color="black", markersize=6, alpha=0.4
-        )
-        of = "eᶻ / Σ eᶻ" if layer.function == "softmax" else f"{layer.function}(z)"
-        axes.set(xlabel=f"sum z{layer.sub}", ylabel=of)
-        _plain(axes)
-
-    return draw
-
-
-def _heat(
-    layer: LayerTrace, matrix: np.ndarray, name: str, like: np.ndarray | None = None
-) -> Panel:
-    """Return a panel of a weight matrix; zero is middle grey, the largest few exceed the scale."""
-
-    def draw(figure: FigureBase, axes: Axes) -> None:
-        sizes = np.abs(matrix if like is None else like)
-        most = float(sizes.max())
-        reach = float(np.quantile(sizes, 0.995)) if sizes.size >= 1000 else most
-        reach = reach or most or 1.0
-        # so fine that drawing it makes it coarser everywhere, and blurs no border between units
-        fine = matrix
-        for axis, n in enumerate(matrix.shape):
-            fine = np.repeat(fine, -(-_FINE // n), axis=axis)
-        inputs, units = matrix.shape
-        image = axes.imshow(
-            fine,
-            cmap=_SIGNED,
-            vmin=-reach,
-            vmax=reach,
-            aspect="auto",
-            extent=(-0.5, units - 0.5, inputs - 0.5, -0.5),
-        )
-        axes.set(xlabel=_units(layer), ylabel=_axis_of_inputs(layer))
-        _locate(axes)
-        _colour_bar(figure, image, axes, name, extend="both" if most > reach else "neither")
-
-    return draw
-
-
-def _histogram(layer: LayerTrace) -> Panel:
-    def draw(figure: FigureBase, axes: Axes) -> None:
-        both = np.concatenate([layer.W.reshape(-1), layer.W_after.reshape(-1)])
-        edges = np.histogram_bin_edges(both, bins=min(60, max(8, round(layer.W.size**0.5))))
-        before, _ = np.histogram(layer.W, edges)
-        after, _ = np.histogram(layer.W_after, edges)
-        axes.stairs(before, edges, fill=True, color="#bcbcbc", label="before")
-        axes.stairs(after, edges, color=COLOURS[1], linewidth=1.0, label="after")
-        axes.set(xlabel=f"weight of W{layer.sub}", ylabel="how many")
+) -> None:
+    """Draw a bar a number; if too many to be distinguished, their outline."""
+    n = len(values)
+    places = np.arange(n)
+    if n <= _FEW:
+        axes.bar(places, values, color=COLOURS[0], width=0.8)
+    else:
+        axes.stairs(values, np.arange(n + 1) - 0.5, fill=True, color=COLOURS[0], linewidth=0)
+    if marks is not None and n <= _FEW:
+        line: dict[str, Any] = {"color": "black", "linewidth": 1.2}
+        axes.hlines(marks, places - 0.45, places + 0.45, **line)
+        axes.plot([], [], label="target", **line)
         _legend(axes)
-        _plain(axes)
+    axes.axhline(0, color=GREY, linewidth=0.6)
+    axes.set(xlim=(-0.6, n - 0.4), xlabel=xlabel if labels is None else "class", ylabel=name)
+    if labels is not None and n <= 20:
+        names = [readable(label, _LONGEST_TICK) for label in labels]
+        axes.set_xticks(places, names, rotation=90 if max(map(len, names)) > 2 else 0)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    style.tidy(axes)
 
-    return draw
+
+def _function(axes: Axes, layer: LayerTrace) -> None:
+    """Draw the activation function with this sample's units on it."""
+    sums, faint = layer.sums, max(0.4, min(0.9, 60 / len(layer.sums)))
+    axes.plot(*layer.curve, color=GREY, linewidth=1.2)
+    axes.plot(sums, layer.outputs, "o", color=COLOURS[1], ms=4, mew=0, alpha=faint)
+    # where the units are, also when they lie over each other
+    axes.plot(sums, np.zeros(len(sums)), "|", color="black", ms=6, alpha=0.4)
+    of = "eᶻ / Σ eᶻ" if layer.function == "softmax" else f"{layer.function}(z)"
+    axes.set(xlabel=f"sum z{layer.sub}", ylabel=of)
+    style.tidy(axes)
+
+
+def _heat(axes: Axes, W: np.ndarray, name: str, scale: np.ndarray, layer: LayerTrace) -> None:
+    """Draw a weight matrix; zero is middle grey, the largest few exceed the scale."""
+    sizes = np.abs(scale)
+    most = float(sizes.max())
+    reach = float(np.quantile(sizes, 0.995)) if sizes.size >= 1000 else most
+    reach = reach or most or 1.0
+    # so fine that drawing it makes it coarser everywhere, and blurs no border between units
+    fine = W
+    for axis, n in enumerate(W.shape):
+        fine = np.repeat(fine, -(-_FINE // n), axis=axis)
+    inputs, units = W.shape
+    look: dict[str, Any] = {"cmap": _SIGNED, "vmin": -reach, "vmax": reach, "aspect": "auto"}
+    look["extent"] = (-0.5, units - 0.5, inputs - 0.5, -0.5)
+    look["extend"] = "both" if most > reach else "neither"
+    _map(axes, fine, name, _units(layer.number), _units(layer.number - 1), **look)
+
+
+def _histogram(axes: Axes, before: np.ndarray, after: np.ndarray, name: str) -> None:
+    bins = min(60, max(8, round(before.size**0.5)))
+    edges = np.histogram_bin_edges(np.stack([before, after]), bins)
+    axes.stairs(*np.histogram(before, edges), fill=True, color="#bcbcbc", label="before")
+    axes.stairs(*np.histogram(after, edges), color=COLOURS[1], linewidth=1.0, label="after")
+    axes.set(xlabel=f"weight of {name}", ylabel="how many")
+    _legend(axes)
+    style.tidy(axes)
 
 
 def _legend(axes: Axes) -> None:
     """Add a legend above the axes, where nothing is drawn."""
-    axes.legend(
-        frameon=False,
-        fontsize=7,
-        ncols=2,
-        loc="lower right",
-        bbox_to_anchor=(1, 0.98),
-        borderpad=0,
-        borderaxespad=0,
-    )
+    where: dict[str, Any] = {"loc": "lower right", "bbox_to_anchor": (1, 0.98)}
+    axes.legend(frameon=False, ncols=2, borderpad=0, borderaxespad=0, **where)
 
 
-def _plain(axes: Axes) -> None:
-    tidy(axes)
-    _shrink_labels(axes)
-    axes.yaxis.get_offset_text().set_fontsize(7)
-
-
-def _locate(axes: Axes) -> None:
-    """Place small ticks at whole numbers."""
+def _map(
+    axes: Axes,
+    values: np.ndarray,
+    name: str,
+    xlabel: str,
+    ylabel: str,
+    extend: str = "neither",
+    **look: Any,
+) -> None:
+    """Draw numbers as colours, with ticks at whole numbers and a bar of colours beside the map."""
+    image = axes.imshow(values, **look)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True))
-    _shrink_labels(axes)
-
-
-def _shrink_labels(axes: Axes) -> None:
-    axes.tick_params(labelsize=7)
-    axes.xaxis.label.set_fontsize(8)
-    axes.yaxis.label.set_fontsize(8)
-
-
-def _colour_bar(figure: FigureBase, image: Any, axes: Axes, name: str, **options: Any) -> None:
-    bar = figure.colorbar(image, ax=axes, pad=0.02, aspect=25, **options)
-    bar.set_label(name, fontsize=8)
-    bar.ax.tick_params(labelsize=7)
-    bar.ax.yaxis.get_offset_text().set_fontsize(7)
+    bar = axes.figure.colorbar(image, ax=axes, pad=0.02, aspect=25, label=name, extend=extend)
     bar.outline.set_visible(False)
 
 
 # --- backwards ------------------------------------------------------------------------------
 
 
-@literal_text
+@_small_letters  # while it is drawn too, as they decide how many ticks there are
+@style.as_png
 def backquery(
     result: Backquery, *, image_shape: tuple[int, int] | None, classes: Sequence[str]
-) -> bytes:
+) -> Figure:
     """Draw what labels look like to a network, in the book's greys: dark is a high value.
 
-    Parameters
-    ----------
-    result : Backquery
-    image_shape : tuple of int or None
-        (height, width); None if the features are not an image and are drawn as bars.
-    classes : sequence of str
-        The labels, in the order of their codes.
-
-    Returns
-    -------
-    bytes
-        A PNG image. Every picture's own smallest value is white and its largest black; a pixel
-        that never reached the network is omitted.
+    Every picture's own smallest value is white and its largest black; a pixel that never reached
+    the network is omitted. Features that are not an image, of shape None, are drawn as bars.
     """
     n = len(result.labels)
     columns = min(5 if image_shape else 2, n)
-    rows = -(-n // columns)
     width, height = (1.5, 1.72) if image_shape else (4.5, 2.0)
-    figure = new_figure(width * columns, height * rows)
-    grid = panels(figure, n, columns)
+    figure = style.new_figure(width * columns, height * -(-n // columns))
+    grid = style.panels(figure, n, columns)
     for axes, code, values in zip(grid, result.labels, result.values, strict=True):
-        label = "\n".join(textwrap.wrap(readable(classes[code]), 24)) or readable(classes[code])
+        label = readable(classes[code])
+        label = textwrap.fill(label, 24) or label
         if image_shape is None:
-            _bars(np.nan_to_num(values), "feature", "value")(figure, axes)
+            _bars(axes, np.nan_to_num(values), "value", "feature")
             axes.set_title(label, fontsize=9, pad=3)
-            continue
-        axes.imshow(values.reshape(image_shape), cmap="Greys", interpolation="nearest")
-        frame_image(axes)
-        axes.set_title(label, fontsize=11, pad=3)
-    return _small(to_png(figure))
+        else:
+            style.draw_image(axes, values.reshape(image_shape), label, 11)
+    return figure
 
 
 # --- the first layer ------------------------------------------------------------------------
 
 
-@literal_text
-def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -> bytes:
+@style.as_png
+def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -> Figure:
     """Draw what units look at, in a grid: black is most negative, grey zero, white most positive.
 
-    As ``displayData`` of Ng, *Machine Learning* (2011), programming exercise 4, draws it.
-
-    Parameters
-    ----------
-    result : IncomingWeights
-        Of at least one unit.
-    image_shape : tuple of int
-        (height, width) of the data.
-
-    Returns
-    -------
-    bytes
-        A PNG image; the numbers at the left are those of a row's units, of the first alone where
-        they go on one by one or are many.
+    As ``displayData`` of Ng, *Machine Learning* (2011), programming exercise 4, draws it. The
+    numbers at the left are those of a row's units, of the first alone where they go on one by one
+    or are many.
     """
     height, width = image_shape
     n = len(result.units)
     columns = min(n, max(1, round((n * (height + 1) / (width + 1)) ** 0.5)))
     rows = -(-n // columns)
-    canvas = np.full((rows * (height + 1) + 1, columns * (width + 1) + 1), np.nan)
-    for place, tile in enumerate(result.scaled.reshape(n, height, width)):
-        top, left = (place // columns) * (height + 1) + 1, (place % columns) * (width + 1) + 1
-        canvas[top : top + height, left : left + width] = tile
-    # whole screen pixels a weight, so that all are of one size
-    zoom = max(1, min(_WIDEST // canvas.shape[1], _WIDEST_UNIT // width))
+    tiles = np.full((rows * columns, height, width), np.nan)
+    tiles[:n] = result.scaled.reshape(n, height, width)
+    canvas = style.tiled(tiles.reshape(rows, columns, height, width), 1)
+    canvas = np.pad(canvas, [(1, 0), (1, 0)], constant_values=np.nan)
     in_order = bool((np.diff(result.units) == 1).all())
     names = [
         str(row[0]) if in_order or columns > _FEW_COLUMNS else ", ".join(map(str, row))
         for row in np.split(result.units, range(columns, n, columns))
     ]
-    left, below, above = 40 + 10 * max(map(len, names)), 34, 10
-    pixels = np.array([zoom * canvas.shape[1] + left + 10, zoom * canvas.shape[0] + below + above])
-    pixels[0] = max(pixels[0], 700)  # the line below
-    figure = new_figure(*(pixels / 150))
+    # whole screen pixels a weight, so that all are of one size
+    zoom = max(1, min(_WIDEST // canvas.shape[1], _WIDEST_UNIT // width))
+    size = zoom * np.array(canvas.shape[::-1])
+    corner = np.array([40 + 10 * max(map(len, names)), 34])
+    whole = np.maximum(size + corner + 10, [700, 0])  # as wide as the line below
+    figure = style.new_figure(*(whole / 150))
     figure.set_layout_engine("none")
-    axes = figure.add_axes(
-        (
-            left / pixels[0],
-            below / pixels[1],
-            zoom * canvas.shape[1] / pixels[0],
-            zoom * canvas.shape[0] / pixels[1],
-        )
-    )
+    axes = figure.add_axes((*(corner / whole), *(size / whole)))
     greys = colormaps["gray"].with_extremes(bad="white")
     axes.imshow(canvas, cmap=greys, vmin=-1, vmax=1, interpolation="nearest", aspect="auto")
     axes.set_xticks([])
-    axes.set_yticks(
-        [row * (height + 1) + height / 2 for row in range(rows)],
-        names,
-    )
+    axes.set_yticks(np.arange(rows) * (height + 1) + height / 2, names)
     axes.tick_params(length=0, labelsize=7)
     axes.spines[:].set_visible(False)
     axes.set_ylabel("unit", fontsize=8)
-    figure.text(
-        10 / pixels[0],
-        6 / pixels[1],
-        "grey is 0, black and white are −1 and 1 times the unit's own largest weight",
-        fontsize=7,
-        color=GREY,
-    )
-    return _small(to_png(figure))
-
-
-def _small(png: bytes) -> bytes:
-    """Return a large image in so few shades that it is small; the loss cannot be seen."""
-    if len(png) <= _LARGE:
-        return png
-    with Image.open(io.BytesIO(png)) as image:
-        colours = image.convert("RGB")
-    few: Image.Image
-    red, green, blue = colours.split()
-    if red.tobytes() == green.tobytes() == blue.tobytes():
-        step = 255 / (_SHADES - 1)
-        few = colours.convert("L").point([round(round(v / step) * step) for v in range(256)])
-    else:
-        few = colours.quantize(palette=_palette(), dither=Image.Dither.NONE)
-    written = io.BytesIO()
-    few.save(written, format="PNG", optimize=True)
-    return written.getvalue()
-
-
-def _palette() -> Image.Image:
-    """Return every colour of the trace: greys, the heat maps', lines and bars with soft edges."""
-    greys = np.repeat(np.linspace(0, 1, 32)[:, None], 3, axis=1)
-    signed = _SIGNED(np.linspace(0, 1, 25))[:, :3]
-    edges = np.linspace(0, 1, 12)[:, None]
-    lines = [edges * to_rgb(colour) + (1 - edges) for colour in COLOURS[:2]]
-    shades = np.round(255 * np.concatenate([greys, signed, *lines])).astype(np.uint8)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette(shades.tobytes())
-    return palette
+    about = "grey is 0, black and white are −1 and 1 times the unit's own largest weight"
+    x, y = [10, 6] / whole
+    figure.text(x, y, about, fontsize=7, color=GREY)
+    return figure

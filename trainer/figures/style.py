@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import textwrap
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, ParamSpec
 
 import numpy as np
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, FigureBase
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
@@ -20,12 +22,25 @@ from ..plain_text import escaped, one_line
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 MARKERS = "os^Dv<>P"
 GREY = "#555555"
+BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}  # where a legend goes
 
-# decorates every function that draws: a label such as $x$ or 5_% is not a formula
+# a label such as $x$ or 5_% is not a formula
 literal_text = rc_context({"text.parse_math": False, "text.usetex": False})
 
 _DPI = 150
-_LARGE = 200_000  # bytes
+_LARGE, _FEW_COLOURS = 150_000, 128  # bytes of an image that is reduced to fewer colours, how many
+_P = ParamSpec("_P")
+
+
+def as_png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
+    """Make a function that draws a figure return it as a PNG image, its labels literal."""
+
+    @literal_text
+    @functools.wraps(draw)
+    def drawn(*args: _P.args, **options: _P.kwargs) -> bytes:
+        return to_png(draw(*args, **options))
+
+    return drawn
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -40,19 +55,28 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def panels(figure: FigureBase, count: int, columns: int) -> Sequence[Axes]:
+def panels(figure: Figure, count: int, columns: int) -> Sequence[Axes]:
     """Return so many axes in a grid of so many columns; the rest of the grid is hidden."""
-    rows = -(-count // columns)
-    grid = np.asarray(figure.subplots(rows, columns, squeeze=False)).reshape(-1)
+    grid = figure.subplots(-(-count // columns), columns, squeeze=False).reshape(-1)
     for axes in grid[count:]:
         axes.set_axis_off()
     return list(grid[:count])
 
 
-def frame_image(axes: Axes) -> None:
-    """Draw a light frame without ticks."""
+def draw_image(axes: Axes, image: np.ndarray, name: str, size: float, **look: Any) -> None:
+    """Draw an image in a light frame below its name, the letters of this size."""
+    axes.imshow(image, **{"cmap": "Greys", "interpolation": "nearest"} | look)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_color("#bbbbbb")
+    axes.set_title(name, fontsize=size, pad=3)
+
+
+def tiled(images: np.ndarray, gap: int) -> np.ndarray:
+    """Return images, shape (rows, columns, height, width), as one, NaN right of and below each."""
+    rows, columns, height, width = images.shape
+    margins = [(0, 0), (0, 0), (0, gap), (0, gap)]
+    apart = np.pad(images.astype(float), margins, constant_values=np.nan)
+    return apart.swapaxes(1, 2).reshape(rows * (height + gap), columns * (width + gap))
 
 
 def footnote(figure: Figure, lines: Sequence[str], columns: int) -> None:
@@ -62,20 +86,10 @@ def footnote(figure: Figure, lines: Sequence[str], columns: int) -> None:
 
 
 def readable(name: str, most: int = 40) -> str:
-    """Return a name as a figure can show it.
+    """Return a name, whatever characters it has, as one line that a figure can show.
 
-    Parameters
-    ----------
-    name : str
-        A label, a path or a title, whatever characters it has.
-    most : int
-        The middle of a longer one is omitted.
-
-    Returns
-    -------
-    str
-        One line; a character that the font lacks is written as its number, so that names which
-        consist of such characters can be distinguished.
+    A character that the font lacks is written as its number, so that names which consist of such
+    characters can be distinguished. The middle of a longer name is omitted.
     """
     line = one_line(name)
     if not line.isascii():
@@ -88,15 +102,13 @@ def readable(name: str, most: int = 40) -> str:
 
 def _has_glyph(character: str) -> bool:
     """Return whether the figures' fonts have the character, the bold one too."""
-    return all(
-        any(
-            get_font(findfont(FontProperties(family=[family], weight=weight))).get_char_index(
-                ord(character)
-            )
-            for family in rcParams["font.family"]
-        )
-        for weight in ("normal", "bold")
-    )
+
+    def has(family: str, weight: str) -> bool:
+        font = get_font(findfont(FontProperties(family=[family], weight=weight)))
+        return bool(font.get_char_index(ord(character)))
+
+    families = rcParams["font.family"]
+    return all(any(has(name, weight) for name in families) for weight in ("normal", "bold"))
 
 
 def legend(owner: Axes | Figure, handles: Sequence[Any], names: Sequence[str], **look: Any) -> None:
@@ -112,26 +124,33 @@ def white_to_black(value_range: tuple[float, float]) -> dict[str, Any]:
     return {"cmap": "Greys", "vmin": low, "vmax": high if high > low else low + 1}
 
 
-def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG; a large one in 256 colours of its own, at a third of the size."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png")
-    if len(image.getvalue()) <= _LARGE:
-        return image.getvalue()
-    smaller = io.BytesIO()
-    with Image.open(image) as drawn:
-        few = drawn.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE)
-        few.save(smaller, format="png", optimize=True, dpi=(_DPI, _DPI))
-    return smaller.getvalue()
+def to_png(*figures: Figure, fewer: Image.Quantize = Image.Quantize.MAXCOVERAGE) -> bytes:
+    """Return figures of one width as one PNG image, below each other.
+
+    A large one has so few colours, chosen by Pillow's method `fewer`, that it is a third of the
+    size: MAXCOVERAGE keeps the rare colours, MEDIANCUT the frequent ones.
+    """
+    canvases = [FigureCanvasAgg(figure) for figure in figures]
+    for canvas in canvases:
+        canvas.draw()
+    drawn = np.concatenate([np.asarray(canvas.buffer_rgba())[..., :3] for canvas in canvases])
+    image = Image.fromarray(drawn)
+    png = _encoded(image)
+    if len(png) > _LARGE:
+        png = _encoded(image.quantize(_FEW_COLOURS, fewer, dither=Image.Dither.NONE), optimize=True)
+    return png
+
+
+def _encoded(image: Image.Image, **options: Any) -> bytes:
+    written = io.BytesIO()
+    image.save(written, format="png", dpi=(_DPI, _DPI), **options)
+    return written.getvalue()
 
 
 def show(images: Sequence[bytes]) -> str:
     """Open a window for each PNG image and wait until the user has closed them.
 
-    Returns
-    -------
-    str
-        Empty, or if no window can be opened a line that says so, without a full stop.
+    If no window can be opened, the string returned says so, else it is empty.
     """
     from matplotlib import pyplot
 
@@ -139,11 +158,10 @@ def show(images: Sequence[bytes]) -> str:
         # "agg" is what is left where there is no display, and it warns of nothing to show
         if pyplot.get_backend().lower() in _interactive():
             for image in images:
-                pixels = pyplot.imread(io.BytesIO(image), format="png")
-                height, width = pixels.shape[:2]
-                window = pyplot.figure(figsize=(width / 100, height / 100), dpi=100)
+                drawn = Image.open(io.BytesIO(image))
+                window = pyplot.figure(figsize=(drawn.width / 100, drawn.height / 100), dpi=100)
                 axes = window.add_axes((0, 0, 1, 1))
-                axes.imshow(pixels)
+                axes.imshow(drawn)
                 axes.set_axis_off()
             if pyplot.get_backend().lower() in _interactive():  # a display may fail to answer
                 pyplot.show(block=True)
