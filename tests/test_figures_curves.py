@@ -26,6 +26,7 @@ def runs(tmp_path_factory) -> Path:
         "slow": ["--learning-rate", "0.01"],
         "deep": ["--hidden", "20,10", "--bias", "--validation", "100"],
         "rashid": ["--recipe", "rashid"],
+        "shifted": ["--augment", "shift:1", "--seed", "1"],
     }
     for name, options in different.items():
         common = [*FAST, "--epochs", "2", "--limit", "300"]
@@ -87,6 +88,7 @@ def plotted(names: list[str], runs: Path, capsys) -> dict:
             ["plain", "deep"],
             ["hidden 100, no bias, no validation", "hidden 20,10, bias, validation 100"],
         ),
+        (["plain", "shifted"], ["no augment, seed 0", "augment shift:1, seed 1"]),
         # what a recipe brings along goes without saying
         (["plain", "rashid"], ["recipe digits", "recipe rashid"]),
         (

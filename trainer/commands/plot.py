@@ -91,10 +91,10 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
     return {
         "data": data["name"],
         "recipe": config.get("recipe"),
+        "augment": config.get("augment"),  # where runs of older versions have it
         **config.get("settings", {}),
-        "augment": config.get("augment") or None,
         "init_from": config.get("init_from"),
-        "seed": config.get("seed"),
+        "seed": str(config.get("seed")),  # text, since 0 is a seed and not none
         "limit": data.get("limit"),
         "validation": data.get("validation_samples"),
         "device": device["name"] if isinstance(device, dict) else None,
