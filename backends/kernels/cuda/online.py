@@ -12,7 +12,7 @@ from ...base import NetworkSpec
 from ...feeding import Batches
 from ...functions import Array
 from ..codes import ACTIVATION_CODES, LOSS_CODES
-from ..coefficients import coefficient_table
+from ..coefficients import coefficient_tables
 from .launching import NULL, Kernels, input_map
 
 _WARPS = 8
@@ -206,8 +206,8 @@ class _Table:
         self._constant_rate = bool((host == host[0]).all())
         if self._constant_rate:  # one table for the whole blocks, one for what is left
             host = host[max(0, self._whole - 1) * size :]
-        both = [coefficient_table(host, size, momentum, p) for p in (penalty, 0.0)]
-        self._tables = cupy.asarray(np.stack(both, axis=1), dtype=spec.dtype)
+        tables = coefficient_tables(host, size, momentum, penalty, spec.dtype)
+        self._tables = cupy.asarray(tables)
         if not self._constant_rate:
             self.stride = self._tables[0].size
 
