@@ -19,13 +19,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, repeat
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from .delayed import OnlineSGD
 from .device import Device
 from .feeding import Batches
 from .functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
-from .regularization import NO_HOOKS, PLAIN_LAYER, LayerHooks, NetworkHooks
+from .regularization import PLAIN_LAYER, BatchHooks, LayerHooks
 
 # W and b, or None where there is none
 Layer = tuple[Array, Array | None]
@@ -75,6 +75,15 @@ class NetworkSpec:
         if not self.bias:
             return [(W, None) for W in weights]
         return list(zip(weights[::2], weights[1::2], strict=True))
+
+
+class Rule(NamedTuple):
+    """How a gradient changes the weights: SGD's momentum, or Adam's numbers if it has any."""
+
+    momentum: float = 0.0
+    betas: tuple[float, float] | None = None
+    epsilon: float = 0.0
+    decay: float = 0.0
 
 
 class Backend(Device):
@@ -249,7 +258,7 @@ class Backend(Device):
         values: Array,
         labels: Array,
         penalty: float,
-        hooks: NetworkHooks = NO_HOOKS,
+        hooks: BatchHooks | None = None,
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
@@ -261,7 +270,7 @@ class Backend(Device):
         labels : array of int, shape (n,)
         penalty : float
             λ/m of the loss's penalty λ/(2m) ΣW², whose gradient is penalty · W.
-        hooks : NetworkHooks
+        hooks : BatchHooks, optional
             From a `Regularization`.
 
         Returns
@@ -271,7 +280,8 @@ class Backend(Device):
         gradients : list of arrays
             Mean over the samples, in the order of the weights.
         """
-        layers = hooks.layers(spec, weights)
+        hooks = hooks or BatchHooks(self.xp, spec, weights)
+        layers = hooks.layers
         spec, values = hooks.inputs(self, spec, values)
         z = self.first_affine(spec, values, *layers[0])
         hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, hooks.hidden)
@@ -388,10 +398,11 @@ class Backend(Device):
         array, shape (n,)
             Loss of every sample before its batch's update.
         """
-        if batches.size == 1 and not (nesterov or clip < inf or batches.regularization):
-            # the steps of the loop below, computed a block of samples at a time
-            online = OnlineSGD(self, spec, weights, velocities, momentum, batches.penalty)
-            return online.learn(batches)
+        if not (nesterov or clip < inf or batches.regularization):
+            states = [velocities] if momentum else []
+            found = self.learn_faster(spec, weights, states, batches, Rule(momentum))
+            if found is not None:
+                return found
         losses = []
         for batch in batches:
             batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
@@ -431,6 +442,11 @@ class Backend(Device):
 
         The others and the result are those of `sgd`.
         """
+        if not (clip < inf or batches.regularization):
+            rule = Rule(betas=(beta1, beta2), epsilon=epsilon, decay=decay)
+            found = self.learn_faster(spec, weights, [means, squares], batches, rule, steps)
+            if found is not None:
+                return found
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
             batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
@@ -441,6 +457,25 @@ class Backend(Device):
                 )
             losses.append(batch_losses)
         return self.xp.concat(losses)
+
+    def learn_faster(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        states: Sequence[Sequence[Array]],
+        batches: Batches,
+        rule: Rule,
+        steps: int = 0,
+    ) -> Array | None:
+        """Learn as the loops of `sgd` and `adam` do where that is faster; else return None.
+
+        `states` are the velocities if there is a momentum, or the means and the squares.
+        """
+        if rule.betas or batches.size > 1:
+            return None
+        velocities = states[0] if states else []
+        online = OnlineSGD(self, spec, weights, velocities, rule.momentum, batches.penalty)
+        return online.learn(batches)
 
     def block(self, batch_size: int) -> int:
         """Return the samples in a block: a call of `sgd` may end after one and change no number."""

@@ -9,21 +9,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import threadpoolctl
 
-from .base import Backend, NetworkSpec
+from .base import Backend, NetworkSpec, Rule
 from .feeding import Batches
 from .functions import Array
-from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
-from .kernels.coefficients import coefficient_table
+from .kernels.codes import ACTIVATION_CODES
+from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import batch_sgd, deforming, online_sgd
 from .kernels.cpu.elementwise import activate_all
-from .kernels.cpu.layers import Network, Samples
+from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
 from .kernels.cpu.products import BLOCK
 from .kernels.cpu.workers import work, worker_count
@@ -171,30 +170,24 @@ class CpuBackend(Backend):
 
     # --- stochastic gradient descent ------------------------------------------------------
 
-    def sgd(
+    def learn_faster(
         self,
         spec: NetworkSpec,
         weights: Sequence[Array],
-        velocities: Sequence[Array],
+        states: Sequence[Sequence[Array]],
         batches: Batches,
-        momentum: float = 0.0,
-        *,
-        nesterov: bool = False,
-        clip: float = inf,
-    ) -> Array:
-        if nesterov or clip < inf or batches.regularization:
-            return super().sgd(
-                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
-            )
-        batch_size, penalty = batches.size, batches.penalty
-        states = [weights, velocities] if momentum else [weights]
-        if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
-            states = [weights, [np.zeros_like(w) for w in weights]]
+        rule: Rule,
+        steps: int = 0,
+    ) -> Array | None:
+        batch_size, momentum, penalty = batches.size, rule.momentum, batches.penalty
         small = batch_size == 1 or _is_small(spec, batch_size)
         compiled = small and spec.activation in ACTIVATION_CODES
-        if batch_size == 1 and not compiled:
+        if rule.betas or (batch_size == 1 and not compiled):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
-                return super().sgd(spec, weights, velocities, batches, momentum)
+                return super().learn_faster(spec, weights, states, batches, rule, steps)
+        if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
+            states = [[np.zeros_like(w) for w in weights]]
+        states = [weights, *states]
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=small) as workers:
             layer = FirstLayer(spec, states, workers)
@@ -203,10 +196,11 @@ class CpuBackend(Backend):
                 read_only(batches.labels),
                 np.array(batches.rates, spec.dtype),
                 batch_size,
+                np.empty(len(batches.values), spec.dtype),
             )
-            losses = learn(spec, layer, states, samples, momentum, penalty)
+            learn(spec, layer, states, samples, momentum, penalty)
             layer.unpack()
-        return losses
+        return samples.losses
 
     def _compiled(
         self,
@@ -216,73 +210,44 @@ class CpuBackend(Backend):
         samples: Samples,
         momentum: float,
         penalty: float,
-    ) -> Array:
+    ) -> None:
         """Learn in one kernel, the layers after the first sample by sample."""
         real = np.dtype(spec.dtype)
-        count, rows, width = layer.W.shape
+        width, batch_size = layer.W.shape[2], samples.batch
         deeper = DeeperLayers(spec, states, width)
-        T = deeper.flat[1] if momentum else np.zeros_like(deeper.flat[0])
-        network = Network(
-            layout=deeper.layout,
-            units=spec.sizes[1],
-            classes=spec.sizes[-1],
-            bias=spec.bias,
-            activation=ACTIVATION_CODES[spec.activation],
-            loss=LOSS_CODES[spec.loss],
-            low=real.type(spec.target_low),
-            high=real.type(spec.target_high),
-            momentum=real.type(momentum),
-            penalty=real.type(penalty),
-        )
-        batch_size = samples.batch
+        network = deeper.network(momentum, penalty)
         arguments: tuple[Any, ...]
         if batch_size <= BLOCK:
-            block = self.block(batch_size)
+            block, coefficients = self.block(batch_size), None
             plain = not momentum and not penalty
-            coefficients = None
             if not plain:
                 size = block // batch_size
-                coefficients = np.stack(
-                    [coefficient_table(samples.rates, size, momentum, p) for p in (penalty, 0.0)],
-                    dtype=real,
-                )
+                coefficients = coefficient_tables(samples.rates, size, momentum, penalty, real)
             workers = min(layer.workers, layer.tiles)
-            steps = aligned((count, BLOCK + 1, width), real)
+            steps = aligned((len(states), BLOCK + 1, width), real)
             workspace: Any = online_sgd.Workspace(
-                u=aligned((workers, 2, BLOCK, rows), real),
-                mask=np.zeros((workers, 2, rows), np.uint32),
                 mixing=aligned((2, BLOCK + 1, BLOCK), real),
-                r=aligned((count, width), real),
-                z=aligned((count, BLOCK, width), real),
+                z=aligned((len(states), BLOCK, width), real),
                 acts=aligned((deeper.units,), real),
                 errors=aligned((4, deeper.units), real),
                 d=steps[0] if plain else aligned((BLOCK, width), real),
                 steps=steps,
             )
-            kernel, arguments = (
-                online_sgd.train,
-                (block, coefficients, deeper.flat[0], T, workspace),
-            )
+            kernel, arguments = online_sgd.train, (block, coefficients, workspace)
         else:
             parts = min(_PARTS, -(-batch_size // BLOCK))
             workers = min(layer.workers, parts)
-            u, mask, r = layer.workspace
             workspace = batch_sgd.Workspace(
-                u=u,
-                mask=mask,
-                r=r,
                 z=aligned((workers, BLOCK, width), real),
                 acts=aligned((workers, deeper.units), real),
                 errors=aligned((workers, 4, deeper.units), real),
-                T=aligned((parts, T.size), real),
+                T=aligned((parts, network.T.size), real),
                 d=aligned((min(batch_size, len(samples.x)), width), real),
                 d_sum=aligned((parts, width), real),
             )
-            kernel, arguments = batch_sgd.train, (deeper.flat[0], T, workspace)
-        losses = np.empty(len(samples.x), real)
-        work(kernel, workers, layer.first, network, samples, *arguments, losses)
+            kernel, arguments = batch_sgd.train, (workspace,)
+        work(kernel, workers, layer.first, network, samples, *arguments)
         deeper.unpack()
-        return losses
 
     def _in_batches(
         self,
@@ -292,7 +257,7 @@ class CpuBackend(Backend):
         samples: Samples,
         momentum: float,
         penalty: float,
-    ) -> Array:
+    ) -> None:
         """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
         first, units = (2 if spec.bias else 1), spec.sizes[1]
         weights, speeds, has_speed = states[0], states[-1], len(states) > 1
@@ -302,7 +267,6 @@ class CpuBackend(Backend):
         real, n, batch_size = spec.dtype, len(samples.x), samples.batch
         z = np.empty((self.chunk_size, W.shape[1]), real)
         d = np.zeros((min(batch_size, n), W.shape[1]), real)
-        losses = np.empty(n, real)
         for start, rate in zip(range(0, n, batch_size), samples.rates, strict=True):
             stop = min(start + batch_size, n)
             gradients: list[Array] = []
@@ -312,7 +276,7 @@ class CpuBackend(Backend):
                 layer.affine(x, z)
                 hidden, kept, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
                 targets = self.targets(spec, samples.labels[rows])
-                losses[rows] = self.losses(spec, logits, outputs, targets)
+                samples.losses[rows] = self.losses(spec, logits, outputs, targets)
                 deltas = self.backward(spec, deeper, kept, outputs, targets)
                 steps = d[low - start : low - start + len(x), :units]
                 np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
@@ -338,7 +302,6 @@ class CpuBackend(Backend):
                 b += v
             for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
                 self.sgd_step(w, speed if has_speed else None, gradient, rate, momentum)
-        return losses
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:

@@ -10,10 +10,11 @@ import numpy as np
 
 from ...base import NetworkSpec
 from ...functions import Array
+from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import products
 from .lanes import REGISTER_BYTES, lane_count
-from .layers import First
-from .products import BLOCK
+from .layers import Network
+from .products import BLOCK, First
 from .workers import work
 
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
@@ -57,6 +58,8 @@ class FirstLayer:
     W : array, shape (states, rows, width)
     b : array, shape (states, width)
         Zeros without biases.
+    first : First
+        These for a kernel, with room for what it computes.
     """
 
     def __init__(self, spec: NetworkSpec, states: Sequence[Sequence[Array]], workers: int) -> None:
@@ -69,8 +72,8 @@ class FirstLayer:
         self.scale, self.shift = aligned((rows,), dtype), aligned((rows,), dtype)
         self.scale[:features] = spec.scale
         self.shift[:features] = spec.shift
-        self.W = aligned((len(states), rows, width), dtype)
-        self.b = aligned((len(states), width), dtype)
+        count = len(states)
+        self.W, self.b = aligned((count, rows, width), dtype), aligned((count, width), dtype)
         self._first_layers = [
             (state[0], state[1] if spec.bias else np.zeros(0, dtype)) for state in states
         ]
@@ -78,27 +81,26 @@ class FirstLayer:
             self.W[k, :features, :units] = W
             self.b[k, : b.size] = b
         self.workers = workers
-        self.no_shift = np.zeros_like(self.shift)
-        self.workspace = (
-            aligned((workers, BLOCK, rows), dtype),
-            np.zeros((workers, rows), np.uint32),
-            aligned((workers, width), dtype),
+        self.first = First(
+            tile=self.tile,
+            scale=self.scale,
+            shift=self.shift,
+            no_shift=np.zeros_like(self.shift),
+            W=self.W,
+            b=self.b,
+            # for two blocks a worker, whose u is in its own cache
+            u=aligned((workers, 2, BLOCK, rows), dtype),
+            mask=np.zeros((workers, 2, rows), np.uint32),
+            r=aligned((max(workers, count), width), dtype),
         )
-
-    @property
-    def first(self) -> First:
-        """Return the arrays, for a kernel."""
-        return First(self.tile, self.scale, self.shift, self.no_shift, self.W, self.b)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
         """Compute z = x W + b of samples as `readable` gives them; z is padded like W."""
-        mapped = (self.scale, self.shift, *self.workspace)
-        work(products.affine, self._workers_for(x), self.tile, x, *mapped, self.W[0], self.b[0], z)
+        work(products.affine, self._workers_for(x), self.first, x, z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
         """Compute W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
-        mapped = (self.scale, self.shift, self.no_shift, *self.workspace)
-        work(products.update, self._workers_for(x), self.tile, x, *mapped, d, d_sum, self.W[-1])
+        work(products.update, self._workers_for(x), self.first, x, d, d_sum)
 
     def _workers_for(self, x: np.ndarray) -> int:
         return max(1, min(self.workers, len(x) // _SAMPLES_A_WORKER))
@@ -128,8 +130,6 @@ class DeeperLayers:
 
     Attributes
     ----------
-    layout : array of int, shape (layers, 7)
-        What `layers._layer` reads.
     flat : list of arrays
         The weights, and with momentum their velocities.
     units : int
@@ -145,27 +145,41 @@ class DeeperLayers:
             biases = matrix + fan_out * columns
             layout.append((fan_in, columns, fan_out, inputs, logits, matrix, biases))
             inputs, matrix = logits, biases + (round_up(fan_out, lanes) if spec.bias else 0)
-        self.layout = np.array(layout, np.int64).reshape(-1, 7)
+        self._spec, self._layout = spec, np.array(layout, np.int64).reshape(-1, 7)
         self.units = inputs + (round_up(spec.sizes[-1], lanes) if layout else width)
         self.flat = [aligned((matrix,), spec.dtype) for _ in states]
         self._states = [spec.layers(state)[1:] for state in states]
-        for flat, layers in zip(self.flat, self._states, strict=True):
-            for (W, b), (packed_W, packed_b) in zip(layers, self._views(flat), strict=True):
-                packed_W[...] = W
-                if b is not None:
-                    packed_b[...] = b
+        for array, packed in self._pairs():
+            packed[...] = array
 
-    def _views(self, flat: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for fan_in, columns, fan_out, _, _, matrix, biases in self.layout:
-            yield (
-                flat[matrix:biases].reshape(fan_out, columns)[:, :fan_in].T,
-                flat[biases : biases + fan_out],
-            )
+    def network(self, momentum: float, penalty: float) -> Network:
+        """Return these layers for a kernel."""
+        spec, real = self._spec, np.dtype(self._spec.dtype).type
+        return Network(
+            layout=self._layout,
+            W=self.flat[0],
+            T=self.flat[1] if momentum else np.zeros_like(self.flat[0]),
+            units=spec.sizes[1],
+            classes=spec.sizes[-1],
+            bias=spec.bias,
+            activation=ACTIVATION_CODES[spec.activation],
+            loss=LOSS_CODES[spec.loss],
+            low=real(spec.target_low),
+            high=real(spec.target_high),
+            momentum=real(momentum),
+            penalty=real(penalty),
+        )
+
+    def _pairs(self) -> Iterator[tuple[Array, np.ndarray]]:
+        """Yield each array with the view of what stands for it here."""
+        for flat, layers in zip(self.flat, self._states, strict=True):
+            for (W, b), layout in zip(layers, self._layout, strict=True):
+                fan_in, columns, fan_out, _, _, matrix, biases = layout
+                yield W, flat[matrix:biases].reshape(fan_out, columns)[:, :fan_in].T
+                if b is not None:
+                    yield b, flat[biases : biases + fan_out]
 
     def unpack(self) -> None:
         """Write the numbers back to the arrays that they came from."""
-        for flat, layers in zip(self.flat, self._states, strict=True):
-            for (W, b), (packed_W, packed_b) in zip(layers, self._views(flat), strict=True):
-                W[...] = packed_W
-                if b is not None:
-                    b[...] = packed_b
+        for array, packed in self._pairs():
+            array[...] = packed
