@@ -12,7 +12,6 @@ terms, see `block_coefficients`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ from .functions import Array
 
 if TYPE_CHECKING:
     from .base import Backend, Layer, NetworkSpec
-    from .feeding import Batches
+    from .feeding import Batches, Rule, States
 
 
 def block_coefficients(
@@ -30,13 +29,8 @@ def block_coefficients(
 
     Both states are linear in W_0, U (the velocity at the block's start) and every step d_s, so one
     pair of numbers for each of them, carried through the B steps, is the whole of momentum, decay
-    and changing rates.
-
-    Returns
-    -------
-    list of B + 2 rows, each of B + 2 numbers
-        With c for the t-th row, ``W_t = c[0] W_0 + c[1] U + Σ_s c[2 + s] x_sᵀ d_s``, t = 0 … B;
-        the last row gives the velocity after the block in the same way.
+    and changing rates. Of the B + 2 rows returned row t is that of
+    ``W_t = c[0] W_0 + c[1] U + Σ_s c[2 + s] x_sᵀ d_s``, t = 0 … B; the last is the velocity's.
     """
     size = len(rates)
     weight = [1.0, 0.0] + [0.0] * size
@@ -51,37 +45,23 @@ def block_coefficients(
 
 
 class OnlineSGD:
-    """SGD with batch size 1 on one network.
+    """SGD with batch size 1 on one network, whose states it changes in place.
 
-    Parameters
-    ----------
-    backend : Backend
-        Whose operations the sequential part consists of.
-    spec : NetworkSpec
-    weights, velocities : sequence of arrays
-        As `Backend.sgd` takes them; changed in place.
-    momentum, penalty : float
+    The sequential part consists of the backend's operations; of the rule the momentum counts.
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        velocities: Sequence[Array],
-        momentum: float,
-        penalty: float,
+        self, backend: Backend, spec: NetworkSpec, states: States, rule: Rule, penalty: float
     ) -> None:
         self._backend, self._spec = backend, spec
-        self._momentum, self._penalty = momentum, penalty
-        first = 2 if spec.bias else 1
-        self._W, self._b = spec.layers(weights)[0]
+        self._rule, self._penalty = rule, penalty
         nothing: Layer = None, None
-        self._U, self._u = spec.layers(velocities)[0] if velocities else nothing
-        self._deeper, self._deeper_velocities = weights[first:], velocities[first:]
+        self._W, self._b = spec.layers(states[0])[0]
+        self._U, self._u = spec.layers(states[1])[0] if rule.momentum else nothing
+        self._deeper = [state[2 if spec.bias else 1 :] for state in states]
 
         def coefficients(rates: tuple[float, ...], penalty: float) -> Array:
-            rows = block_coefficients(rates, momentum, penalty)
+            rows = block_coefficients(rates, rule.momentum, penalty)
             return backend.xp.asarray(rows, dtype=spec.dtype)
 
         # at a constant rate all whole blocks have the same
@@ -132,24 +112,16 @@ class OnlineSGD:
     ) -> tuple[Array, Array]:
         """Run the sequential part of a block, in which the deeper layers change.
 
-        Parameters
-        ----------
-        z : array, shape (B, sizes[1])
-            Each sample's first pre-activation as far as the block's start determines it.
-        mixing : array, shape (B, B)
-            ``mixing[t, s]`` is what sample t's z gets of the step d_s, for s < t.
-
-        Returns
-        -------
-        d : array, shape (B, sizes[1])
-            The first layer's steps, -η δ_1.
-        losses : array, shape (B,)
+        z, shape (B, sizes[1]), is each sample's first pre-activation as far as the block's start
+        determines it, and ``mixing[t, s]`` what sample t's z gets of the step d_s, for s < t.
+        Return the first layer's steps d = -η δ_1, shape (B, sizes[1]), and the samples' losses.
         """
         backend, spec = self._backend, self._spec
         d = backend.xp.zeros_like(z)
         losses = backend.xp.zeros_like(z[:, 0])
         targets = backend.targets(spec, labels)
-        layers = spec.layers(self._deeper)
+        weights, *velocities = self._deeper
+        layers = spec.layers(weights)
         for t, rate in enumerate(rates):
             now = slice(t, t + 1)
             z_t = z[now, :] + mixing[now, :t] @ d[:t, :]
@@ -159,9 +131,8 @@ class OnlineSGD:
             d[now, :] = -rate * deltas[0]
             products = backend.products(hidden, deltas[1:])
             gradients = backend.gradients(layers, products, deltas[1:], self._penalty)
-            for i, (w, gradient) in enumerate(zip(self._deeper, gradients, strict=True)):
-                velocity = self._deeper_velocities[i] if self._momentum else None
-                backend.sgd_step(w, velocity, gradient, rate, self._momentum)
+            for w, gradient, *velocity in zip(weights, gradients, *velocities, strict=True):
+                backend.sgd_step(w, velocity[0] if velocity else None, gradient, rate, self._rule)
         return d, losses
 
 

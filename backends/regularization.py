@@ -17,6 +17,7 @@ from .noise import Noise
 
 if TYPE_CHECKING:
     from .base import Backend, NetworkSpec
+    from .feeding import Batches
 
 
 class Hook:
@@ -56,20 +57,9 @@ class BatchNormalization(Hook):
     """Normalise a hidden layer's sums over a batch, z ↦ γ (z - mean) / √(variance + ε) + β.
 
     Ioffe and Szegedy 2015, *Batch Normalization*, algorithm 1, and the way back of its section 3.
-    Mean and variance are the batch's, and move the running ones by a tenth.
-
-    Parameters
-    ----------
-    xp : module
-    gain, shift : array, shape (units,)
-        γ and β, which are learned.
-    moments : Moments
-        Changed in place.
-
-    Attributes
-    ----------
-    gain_gradient, shift_gradient : array, shape (units,)
-        After `backward`, their mean gradients over the batch.
+    Mean and variance are the batch's, and move the running ones, the moments, by a tenth. γ and β,
+    gain and shift, are learned; all have the shape (units,). After `backward`, `gain_gradient` and
+    `shift_gradient` are their mean gradients over the batch.
     """
 
     epsilon = 1e-5
@@ -109,16 +99,8 @@ PLAIN_LAYER = LayerHooks()
 class BatchHooks:
     """The hooks of a network for one batch, and what they ask of its weights.
 
-    Parameters
-    ----------
-    xp : module
-    spec : NetworkSpec
-    weights : sequence of arrays
-        W1, b1, W2, …, and with moments the gain of every hidden layer after them.
-    masks : sequence of arrays or None
-        From `dropout_masks`; empty without dropout.
-    moments : sequence of Moments
-        Of the hidden layers if they are normalised, which needs biases: each is the shift.
+    With moments, of the hidden layers if they are normalised, the gain of each follows the weights
+    W1, b1, W2, …; its bias is the shift. The masks are from `dropout_masks`, empty without dropout.
 
     Attributes
     ----------
@@ -140,8 +122,8 @@ class BatchHooks:
         self.layers = spec.layers(weights[:plain])
         self._norms = []
         for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
-            W, b = self.layers[layer]
-            self._norms.append(BatchNormalization(xp, gain, b, of_layer))
+            W, shift = self.layers[layer]
+            self._norms.append(BatchNormalization(xp, gain, shift, of_layer))
             self.layers[layer] = W, None
         self._input_mask, *hidden_masks = masks or (None,)
         self.hidden = [
@@ -185,18 +167,14 @@ class Regularization:
         return any(self.dropped) or bool(self.moments)
 
     def hooks(
-        self,
-        backend: Backend,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        n: int,
-        key: tuple[int, ...],
+        self, backend: Backend, spec: NetworkSpec, weights: Sequence[Array], batch: Batches
     ) -> BatchHooks:
-        """Make the hooks of a batch of n samples, whose noise follows from the key."""
+        """Make the hooks of a batch, whose noise follows from its key."""
         masks: Sequence[Array | None] = ()
         if any(self.dropped):
             # one number more than the key of a deformation, which is drawn from the same
-            masks = dropout_masks(backend.xp, spec, n, self.dropped, backend.noise(*key, 0))
+            noise, n = backend.noise(*batch.key, 0), batch.labels.shape[0]
+            masks = dropout_masks(backend.xp, spec, n, self.dropped, noise)
         return BatchHooks(backend.xp, spec, weights, masks, self.moments)
 
 
@@ -210,12 +188,8 @@ def dropout_masks(
 
     0 with the probability that they are to be dropped, else 1 / (1 - probability), so that their
     sums keep their mean and nothing is to be done when the network answers: dropout (Srivastava et
-    al. 2014) in its inverted form.
-
-    Returns
-    -------
-    list of arrays or None
-        Of the inputs and of each hidden layer; None where the probability is 0.
+    al. 2014) in its inverted form. There is a mask for the inputs and for each hidden layer, None
+    where the probability is 0.
     """
 
     def mask(units: int, probability: float) -> Array | None:

@@ -7,7 +7,7 @@ steps to them. The parts, and the order of all sums, are the same for any number
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 from .compiling import compiled, part
 from .elementwise import add
@@ -16,21 +16,8 @@ from .products import BLOCK, begin_sums, block_sums, update_rows
 from .workers import wait_at_barrier
 
 
-class Workspace(NamedTuple):
+class Workspace(namedtuple("Workspace", "z acts errors T d d_sum")):
     """Scratch: T and d_sum for each part of a batch, d for a batch, the rest for each worker."""
-
-    z: Any
-    acts: Any
-    errors: Any
-    T: Any
-    d: Any
-    d_sum: Any
-
-
-@part
-def _clear(a):  # type: ignore[no-untyped-def]
-    for i in range(a.size):
-        a[i] = 0
 
 
 @part
@@ -38,8 +25,8 @@ def _learn_part(worker, p, layer, network, samples, workspace, start, begin, end
     """Take the samples begin … end - 1 forward and back; d's rows count from `start`."""
     z, acts, errors = workspace.z[worker], workspace.acts[worker], workspace.errors[worker]
     T, d_sum = workspace.T[p], workspace.d_sum[p]
-    _clear(T)
-    _clear(d_sum)
+    T[:] = 0
+    d_sum[:] = 0
     for low in range(begin, end, BLOCK):
         high = min(low + BLOCK, end)
         block_sums(layer, worker, samples.x, low, high - low, z)
@@ -87,7 +74,7 @@ def train(worker, workers, barrier, layer, network, samples, workspace):  # type
                 add(one, workspace.T[p], network.T)
             add(one, network.T, network.W)
         d_sum = workspace.z[worker, 0]
-        _clear(d_sum)
+        d_sum[:] = 0
         for p in range(parts):
             add(one, workspace.d_sum[p], d_sum)
         if states == 2 or network.penalty != 0:

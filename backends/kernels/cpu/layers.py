@@ -9,7 +9,7 @@ is read for the error, then its step is made.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from .elementwise import activate, exp, times_derivative
 from .lanes import REGISTER_BYTES, fma, load, splat, store
 
 
-class Network(NamedTuple):
+class Network(
+    namedtuple("Network", "layout W T units classes bias activation loss low high momentum penalty")
+):
     """A network after its first layer, in the kernels' terms.
 
     `layout` has a row for each layer after the first, see `_layer`; W are their weights, T their
@@ -27,28 +29,9 @@ class Network(NamedTuple):
     last, `activation` and `loss` are codes, momentum and penalty go to each step.
     """
 
-    layout: Any
-    W: Any
-    T: Any
-    units: int
-    classes: int
-    bias: bool
-    activation: int
-    loss: int
-    low: Any
-    high: Any
-    momentum: Any
-    penalty: Any
 
-
-class Samples(NamedTuple):
+class Samples(namedtuple("Samples", "x labels rates batch losses")):
     """What is learned, `batch` samples at a time with the rate of each batch, and their losses."""
-
-    x: Any
-    labels: Any
-    rates: Any
-    batch: int
-    losses: Any
 
 
 @inlined

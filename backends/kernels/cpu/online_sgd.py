@@ -20,7 +20,7 @@ coefficients of `delayed.block_coefficients`. For single samples without either,
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 from . import products
 from .compiling import compiled, inlined, part
@@ -30,15 +30,8 @@ from .layers import begin_batch, learn_sample
 from .workers import wait_at_barrier
 
 
-class Workspace(NamedTuple):
+class Workspace(namedtuple("Workspace", "mixing z acts errors d steps")):
     """Scratch; mixing is for two blocks, since one is prepared while another is learned."""
-
-    mixing: Any
-    z: Any
-    acts: Any
-    errors: Any
-    d: Any
-    steps: Any
 
 
 @inlined
@@ -65,8 +58,7 @@ def _recurrence(tile, network, samples, workspace, mixing, first, count):  # typ
             network, W if direct else T, acts, workspace.errors, label, factor, d[t]
         )
         if t + 1 == stop and not direct:
-            for i in range(W.size):
-                W[i] += T[i]
+            add(W.dtype.type(1), T, W)
 
 
 @part
@@ -152,23 +144,11 @@ def _learn(layer, network, samples, block, coefficients, workspace, mixing, firs
 
 @compiled
 def train(worker, workers, barrier, layer, network, samples, block, coefficients, workspace):  # type: ignore[no-untyped-def]
-    """Learn all samples in order.
+    """Learn all samples in order, and write the weights and the losses.
 
-    Parameters
-    ----------
-    worker, workers, barrier : see `workers`
-    layer : First
-        W (1, rows, width) and b (1, width); with momentum 2 instead of 1, the second the velocity.
-    network : Network
-    samples : Samples
-    block : int
-        Samples, a multiple of the batch, at most `products.BLOCK`.
-    coefficients : array or None
-        Those of W and of b for each block; None without momentum and decay, for which a simpler
-        kernel is compiled.
-    workspace : Workspace
-
-    The weights and the losses are written.
+    The first layer has one state, and with momentum a second, the velocity. A block has so many
+    samples, a multiple of the batch, at most `products.BLOCK`. The coefficients are those of W and
+    of b for each block; None without momentum and decay, for which a simpler kernel is compiled.
     """
     x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, layer.r
     n, (states, rows, width) = x.shape[0], W.shape

@@ -17,7 +17,7 @@ since `gather` takes two at a time.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -27,18 +27,8 @@ from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
 BLOCK = 32  # samples, the bits of a mask
 
 
-class First(NamedTuple):
+class First(namedtuple("First", "tile scale shift no_shift W b u mask r")):
     """The first layer, as `packed.FirstLayer` describes it."""
-
-    tile: Any
-    scale: Any
-    shift: Any
-    no_shift: Any
-    W: Any
-    b: Any
-    u: Any
-    mask: Any
-    r: Any
 
 
 @part
