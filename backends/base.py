@@ -23,9 +23,9 @@ from typing import Any
 
 from .delayed import OnlineSGD
 from .device import Device
-from .feeding import Batches
+from .feeding import Batches, Rule, States
 from .functions import ACTIVATIONS, LOSSES, OUTPUTS, Array
-from .regularization import NO_HOOKS, PLAIN_LAYER, LayerHooks, NetworkHooks
+from .regularization import PLAIN_LAYER, BatchHooks, LayerHooks
 
 # W and b, or None where there is none
 Layer = tuple[Array, Array | None]
@@ -69,6 +69,11 @@ class NetworkSpec:
         for fan_in, fan_out in pairwise(self.sizes):
             shapes += [(fan_in, fan_out), (fan_out,)] if self.bias else [(fan_in, fan_out)]
         return shapes
+
+    @property
+    def deeper_weights(self) -> int:
+        """Count the weights after the first layer, without biases."""
+        return sum(fan_in * fan_out for fan_in, fan_out in pairwise(self.sizes[1:]))
 
     def layers(self, weights: Sequence[Array]) -> list[Layer]:
         """Pair the flat list of weights up as (W, b), with None for b where there is none."""
@@ -122,11 +127,7 @@ class Backend(Device):
         return OUTPUTS[name](self.xp, z)
 
     def forward(
-        self,
-        spec: NetworkSpec,
-        deeper: Sequence[Layer],
-        z: Array,
-        hooks: Sequence[LayerHooks] = (),
+        self, spec: NetworkSpec, deeper: Sequence[Layer], z: Array, hooks: Sequence[LayerHooks] = ()
     ) -> tuple[list[Array], list[Array], Array, Array]:
         """Propagate forward from the first layer's sums z_1.
 
@@ -249,7 +250,7 @@ class Backend(Device):
         values: Array,
         labels: Array,
         penalty: float,
-        hooks: NetworkHooks = NO_HOOKS,
+        hooks: BatchHooks | None = None,
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
@@ -261,7 +262,7 @@ class Backend(Device):
         labels : array of int, shape (n,)
         penalty : float
             λ/m of the loss's penalty λ/(2m) ΣW², whose gradient is penalty · W.
-        hooks : NetworkHooks
+        hooks : BatchHooks, optional
             From a `Regularization`.
 
         Returns
@@ -271,7 +272,8 @@ class Backend(Device):
         gradients : list of arrays
             Mean over the samples, in the order of the weights.
         """
-        layers = hooks.layers(spec, weights)
+        hooks = hooks or BatchHooks(self.xp, spec, weights)
+        layers = hooks.layers
         spec, values = hooks.inputs(self, spec, values)
         z = self.first_affine(spec, values, *layers[0])
         hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, hooks.hidden)
@@ -294,13 +296,7 @@ class Backend(Device):
         return [g * (limit / xp.maximum(norm, limit)) for g in gradients]
 
     def sgd_step(
-        self,
-        w: Array,
-        velocity: Array | None,
-        gradient: Array,
-        rate: float,
-        momentum: float,
-        nesterov: bool = False,
+        self, w: Array, velocity: Array | None, gradient: Array, rate: float, rule: Rule
     ) -> None:
         """Step v ← μv - ηg, w ← w + v; without a velocity w ← w - ηg.
 
@@ -311,49 +307,29 @@ class Backend(Device):
         if velocity is None:
             w -= rate * gradient
         else:
-            velocity *= momentum
+            velocity *= rule.momentum
             velocity -= rate * gradient
-            w += momentum * velocity - rate * gradient if nesterov else velocity
+            w += rule.momentum * velocity - rate * gradient if rule.nesterov else velocity
 
     def adam_step(
-        self,
-        w: Array,
-        mean: Array,
-        square: Array,
-        gradient: Array,
-        rate: float,
-        step: int,
-        beta1: float,
-        beta2: float,
-        epsilon: float,
-        decay: float = 0.0,
+        self, w: Array, state: Sequence[Array], gradient: Array, rate: float, step: int, rule: Rule
     ) -> None:
         """Make one step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
 
-        With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): w also loses η · decay of
-        itself, which does not enter the moments.
+        With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): a matrix also loses η · decay
+        of itself, which does not enter the moments.
         """
-        if decay:
-            w *= 1 - rate * decay
+        (mean, square), (beta1, beta2) = state, rule.betas
+        if rule.decay and w.ndim == 2:
+            w *= 1 - rate * rule.decay
         mean *= beta1
         mean += (1 - beta1) * gradient
         square *= beta2
         square += (1 - beta2) * gradient * gradient
-        corrected = self.xp.sqrt(square / (1 - beta2**step)) + epsilon
+        corrected = self.xp.sqrt(square / (1 - beta2**step)) + rule.epsilon
         w -= rate / (1 - beta1**step) * mean / corrected
 
     # --- learning, batch after batch ----------------------------------------------------
-
-    def batch_gradients(
-        self, spec: NetworkSpec, weights: Sequence[Array], batch: Batches, clip: float
-    ) -> tuple[Array, list[Array]]:
-        """Return the losses of one batch and its gradients, clipped: all that a step needs."""
-        n = batch.labels.shape[0]
-        hooks = batch.regularization.hooks(self, spec, weights, n, batch.key)
-        losses, gradients = self.losses_and_gradients(
-            spec, weights, batch.values, batch.labels, batch.penalty, hooks
-        )
-        return losses, self.clipped(gradients, clip)
 
     def sgd(
         self,
@@ -388,18 +364,8 @@ class Backend(Device):
         array, shape (n,)
             Loss of every sample before its batch's update.
         """
-        if batches.size == 1 and not (nesterov or clip < inf or batches.regularization):
-            # the steps of the loop below, computed a block of samples at a time
-            online = OnlineSGD(self, spec, weights, velocities, momentum, batches.penalty)
-            return online.learn(batches)
-        losses = []
-        for batch in batches:
-            batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
-            for i, (w, gradient) in enumerate(zip(weights, gradients, strict=True)):
-                velocity = velocities[i] if momentum else None
-                self.sgd_step(w, velocity, gradient, batch.rates[0], momentum, nesterov)
-            losses.append(batch_losses)
-        return self.xp.concat(losses)
+        states = [weights, velocities] if momentum else [weights]
+        return self.learn(spec, states, batches, Rule(momentum, nesterov, clip=clip))
 
     def adam(
         self,
@@ -431,16 +397,46 @@ class Backend(Device):
 
         The others and the result are those of `sgd`.
         """
+        rule = Rule(betas=(beta1, beta2), epsilon=epsilon, decay=decay, clip=clip)
+        return self.learn(spec, [weights, means, squares], batches, rule, steps)
+
+    def learn(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
+    ) -> Array:
+        """Learn as `sgd` and `adam` say, whose options are the rule and whose arrays the states."""
+        if not (rule.nesterov or rule.clip < inf or batches.regularization):
+            found = self.learn_faster(spec, states, batches, rule, steps)
+            if found is not None:
+                return found
+        weights, *memory = states
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
-            batch_losses, gradients = self.batch_gradients(spec, weights, batch, clip)
-            for w, mean, square, gradient in zip(weights, means, squares, gradients, strict=True):
-                w_decay = decay if w.ndim == 2 else 0.0
-                self.adam_step(
-                    w, mean, square, gradient, batch.rates[0], step, beta1, beta2, epsilon, w_decay
-                )
+            hooks, rate = batch.regularization.hooks(self, spec, weights, batch), batch.rates[0]
+            batch_losses, gradients = self.losses_and_gradients(
+                spec, weights, batch.values, batch.labels, batch.penalty, hooks
+            )
             losses.append(batch_losses)
+            gradients = self.clipped(gradients, rule.clip)
+            for w, gradient, *state in zip(weights, gradients, *memory, strict=True):
+                if rule.betas:
+                    self.adam_step(w, state, gradient, rate, step, rule)
+                else:
+                    self.sgd_step(w, state[0] if state else None, gradient, rate, rule)
         return self.xp.concat(losses)
+
+    def learn_faster(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
+    ) -> Array | None:
+        """Learn as `learn` does, where there is a faster way; else return None, as for Adam here.
+
+        Backends with kernels override it; they are not asked where there is anything more than
+        momentum or Adam: Nesterov's step, clipping, dropout or batch normalisation.
+        """
+        if rule.betas or batches.size > 1:
+            return None
+        # the same steps, computed a block of samples at a time
+        online = OnlineSGD(self, spec, states, rule, batches.penalty)
+        return online.learn(batches)
 
     def block(self, batch_size: int) -> int:
         """Return the samples in a block: a call of `sgd` may end after one and change no number."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,13 @@ import numpy as np
 import threadpoolctl
 
 from .base import Backend, NetworkSpec
-from .feeding import Batches
+from .feeding import Batches, Rule, States
 from .functions import Array
-from .kernels.codes import ACTIVATION_CODES, LOSS_CODES
-from .kernels.coefficients import coefficient_table
+from .kernels.codes import ACTIVATION_CODES
+from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import batch_sgd, deforming, online_sgd
 from .kernels.cpu.elementwise import activate_all
-from .kernels.cpu.layers import Network, Samples
+from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
 from .kernels.cpu.products import BLOCK
 from .kernels.cpu.workers import work, worker_count
@@ -52,9 +50,8 @@ class _OneBlasThread:
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._pools is None:
-                self._pools = threadpoolctl.ThreadpoolController()
             if self._inside == 0:
+                self._pools = self._pools or threadpoolctl.ThreadpoolController()
                 self._limit = self._pools.limit(limits=1, user_api="blas")
             self._inside += 1
 
@@ -118,25 +115,17 @@ class CpuBackend(Backend):
             fields = np.empty((0, 2, *images.shape[1:]), maps.dtype)
         out = np.empty(images.shape, images.dtype)
         with _cores(to_kernels=True) as workers:
-            work(
-                deforming.deform,
-                workers,
-                read_only(images),
-                read_only(maps),
-                read_only(fields),
-                images.dtype.type(background),
-                images.dtype.kind in "iu",
-                out,
-            )
+            arrays = map(read_only, (images, maps, fields))
+            background, rounded = images.dtype.type(background), images.dtype.kind in "iu"
+            work(deforming.deform, workers, *arrays, background, rounded, out)
         return out
 
     # --- the network --------------------------------------------------------------------
 
     def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
         with _cores(to_kernels=_is_small(spec)) as workers:
-            layer = FirstLayer(
-                replace(spec, bias=b is not None), [[W] if b is None else [W, b]], workers
-            )
+            state, its_spec = [W] if b is None else [W, b], replace(spec, bias=b is not None)
+            layer = FirstLayer(its_spec, [state], workers)
             z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
             layer.affine(readable(spec, values), z)
         return z[:, : W.shape[1]]
@@ -171,129 +160,71 @@ class CpuBackend(Backend):
 
     # --- stochastic gradient descent ------------------------------------------------------
 
-    def sgd(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        velocities: Sequence[Array],
-        batches: Batches,
-        momentum: float = 0.0,
-        *,
-        nesterov: bool = False,
-        clip: float = inf,
-    ) -> Array:
-        if nesterov or clip < inf or batches.regularization:
-            return super().sgd(
-                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
-            )
-        batch_size, penalty = batches.size, batches.penalty
-        states = [weights, velocities] if momentum else [weights]
-        if not momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
-            states = [weights, [np.zeros_like(w) for w in weights]]
+    def learn_faster(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
+    ) -> Array | None:
+        if rule.betas:
+            return None
+        batch_size = batches.size
         small = batch_size == 1 or _is_small(spec, batch_size)
         compiled = small and spec.activation in ACTIVATION_CODES
         if batch_size == 1 and not compiled:
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
-                return super().sgd(spec, weights, velocities, batches, momentum)
+                return super().learn_faster(spec, states, batches, rule, steps)
+        if not rule.momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
+            states = [*states, [np.zeros_like(w) for w in states[0]]]
         learn = self._compiled if compiled else self._in_batches
         with _cores(to_kernels=small) as workers:
             layer = FirstLayer(spec, states, workers)
-            samples = Samples(
-                readable(spec, batches.values),
-                read_only(batches.labels),
-                np.array(batches.rates, spec.dtype),
-                batch_size,
-            )
-            losses = learn(spec, layer, states, samples, momentum, penalty)
+            x, labels = readable(spec, batches.values), read_only(batches.labels)
+            rates, losses = np.array(batches.rates, spec.dtype), np.empty(len(x), spec.dtype)
+            samples = Samples(x, labels, rates, batch_size, losses)
+            learn(layer, samples, rule, batches.penalty)
             layer.unpack()
         return losses
 
-    def _compiled(
-        self,
-        spec: NetworkSpec,
-        layer: FirstLayer,
-        states: Sequence[Sequence[Array]],
-        samples: Samples,
-        momentum: float,
-        penalty: float,
-    ) -> Array:
+    def _compiled(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
         """Learn in one kernel, the layers after the first sample by sample."""
-        real = np.dtype(spec.dtype)
-        count, rows, width = layer.W.shape
-        deeper = DeeperLayers(spec, states, width)
-        T = deeper.flat[1] if momentum else np.zeros_like(deeper.flat[0])
-        network = Network(
-            layout=deeper.layout,
-            units=spec.sizes[1],
-            classes=spec.sizes[-1],
-            bias=spec.bias,
-            activation=ACTIVATION_CODES[spec.activation],
-            loss=LOSS_CODES[spec.loss],
-            low=real.type(spec.target_low),
-            high=real.type(spec.target_high),
-            momentum=real.type(momentum),
-            penalty=real.type(penalty),
-        )
-        batch_size = samples.batch
+        real, batch_size = layer.W.dtype, samples.batch
+        count, _, width = layer.W.shape
+        deeper = DeeperLayers(layer)
+        network = deeper.network(rule.momentum, penalty)
         arguments: tuple[Any, ...]
         if batch_size <= BLOCK:
-            block = self.block(batch_size)
-            plain = not momentum and not penalty
-            coefficients = None
+            block, coefficients = self.block(batch_size), None
+            plain = not rule.momentum and not penalty
             if not plain:
                 size = block // batch_size
-                coefficients = np.stack(
-                    [coefficient_table(samples.rates, size, momentum, p) for p in (penalty, 0.0)],
-                    dtype=real,
-                )
+                coefficients = coefficient_tables(samples.rates, size, rule.momentum, penalty, real)
             workers = min(layer.workers, layer.tiles)
             steps = aligned((count, BLOCK + 1, width), real)
             workspace: Any = online_sgd.Workspace(
-                u=aligned((workers, 2, BLOCK, rows), real),
-                mask=np.zeros((workers, 2, rows), np.uint32),
                 mixing=aligned((2, BLOCK + 1, BLOCK), real),
-                r=aligned((count, width), real),
                 z=aligned((count, BLOCK, width), real),
                 acts=aligned((deeper.units,), real),
                 errors=aligned((4, deeper.units), real),
                 d=steps[0] if plain else aligned((BLOCK, width), real),
                 steps=steps,
             )
-            kernel, arguments = (
-                online_sgd.train,
-                (block, coefficients, deeper.flat[0], T, workspace),
-            )
+            kernel, arguments = online_sgd.train, (block, coefficients, workspace)
         else:
             parts = min(_PARTS, -(-batch_size // BLOCK))
             workers = min(layer.workers, parts)
-            u, mask, r = layer.workspace
             workspace = batch_sgd.Workspace(
-                u=u,
-                mask=mask,
-                r=r,
                 z=aligned((workers, BLOCK, width), real),
                 acts=aligned((workers, deeper.units), real),
                 errors=aligned((workers, 4, deeper.units), real),
-                T=aligned((parts, T.size), real),
+                T=aligned((parts, network.T.size), real),
                 d=aligned((min(batch_size, len(samples.x)), width), real),
                 d_sum=aligned((parts, width), real),
             )
-            kernel, arguments = batch_sgd.train, (deeper.flat[0], T, workspace)
-        losses = np.empty(len(samples.x), real)
-        work(kernel, workers, layer.first, network, samples, *arguments, losses)
+            kernel, arguments = batch_sgd.train, (workspace,)
+        work(kernel, workers, layer.first, network, samples, *arguments)
         deeper.unpack()
-        return losses
 
-    def _in_batches(
-        self,
-        spec: NetworkSpec,
-        layer: FirstLayer,
-        states: Sequence[Sequence[Array]],
-        samples: Samples,
-        momentum: float,
-        penalty: float,
-    ) -> Array:
+    def _in_batches(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
         """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
+        spec, states = layer.spec, layer.states
         first, units = (2 if spec.bias else 1), spec.sizes[1]
         weights, speeds, has_speed = states[0], states[-1], len(states) > 1
         deeper = spec.layers(weights)[1:]
@@ -302,7 +233,6 @@ class CpuBackend(Backend):
         real, n, batch_size = spec.dtype, len(samples.x), samples.batch
         z = np.empty((self.chunk_size, W.shape[1]), real)
         d = np.zeros((min(batch_size, n), W.shape[1]), real)
-        losses = np.empty(n, real)
         for start, rate in zip(range(0, n, batch_size), samples.rates, strict=True):
             stop = min(start + batch_size, n)
             gradients: list[Array] = []
@@ -312,22 +242,20 @@ class CpuBackend(Backend):
                 layer.affine(x, z)
                 hidden, kept, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
                 targets = self.targets(spec, samples.labels[rows])
-                losses[rows] = self.losses(spec, logits, outputs, targets)
+                samples.losses[rows] = self.losses(spec, logits, outputs, targets)
                 deltas = self.backward(spec, deeper, kept, outputs, targets)
                 steps = d[low - start : low - start + len(x), :units]
                 np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
                 products = self.products(hidden, deltas[1:])
                 fraction = real(len(x) / (stop - start))
-                parts = [
-                    fraction * part
-                    for part in self.gradients(deeper, products, deltas[1:], penalty)
-                ]
+                parts = self.gradients(deeper, products, deltas[1:], penalty)
+                parts = [fraction * part for part in parts]
                 gradients = list(map(np.add, gradients, parts)) if gradients else parts
 
             d_sum = d[: stop - start].sum(axis=0)
             if has_speed:
-                T *= real(momentum)
-                v *= real(momentum)
+                T *= real(rule.momentum)
+                v *= real(rule.momentum)
             if penalty:
                 T -= real(rate * penalty) * W
             layer.update(samples.x[start:stop], d[: stop - start], d_sum)
@@ -337,13 +265,12 @@ class CpuBackend(Backend):
                 W += T
                 b += v
             for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
-                self.sgd_step(w, speed if has_speed else None, gradient, rate, momentum)
-        return losses
+                self.sgd_step(w, speed if has_speed else None, gradient, rate, rule)
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:
-    deeper = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-    return deeper * min(batch_size, _FULL_BATCH) <= _COMPILED_WEIGHTS * _FULL_BATCH
+    read = spec.deeper_weights * min(batch_size, _FULL_BATCH)
+    return read <= _COMPILED_WEIGHTS * _FULL_BATCH
 
 
 @contextmanager

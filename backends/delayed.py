@@ -12,42 +12,27 @@ terms, see `block_coefficients`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from .functions import Array
 
 if TYPE_CHECKING:
     from .base import Backend, Layer, NetworkSpec
-    from .feeding import Batches
-
-
-class BlockCoefficients(NamedTuple):
-    """How W_t and its velocity V_t follow from a block's start, W_0 and U, and its steps d_s.
-
-    ``W_t = start[t] W_0 + velocity[t] U + Σ_(s<t) steps[t][s] x_sᵀ d_s`` for t = 0 … B, and
-    ``V_B = end_start W_0 + end_velocity U + Σ_s end_steps[s] x_sᵀ d_s``.
-    """
-
-    start: Any
-    velocity: Any
-    steps: Any
-    end_start: Any
-    end_velocity: Any
-    end_steps: Any
+    from .feeding import Batches, Rule, States
 
 
 def block_coefficients(
     rates: tuple[float, ...], momentum: float, penalty: float
-) -> BlockCoefficients:
-    """Unroll V ← μV - η_s p W + xᵀd, W ← W + V over a block of samples.
+) -> list[list[float]]:
+    """Unroll V ← μV - η_s p W + xᵀd, W ← W + V over a block of B samples.
 
-    Both states are linear in W_0, U and every d_s, so one pair of numbers for each of
-    them, carried through the B steps, is the whole of momentum, decay and changing rates.
+    Both states are linear in W_0, U (the velocity at the block's start) and every step d_s, so one
+    pair of numbers for each of them, carried through the B steps, is the whole of momentum, decay
+    and changing rates. Of the B + 2 rows returned row t is that of
+    ``W_t = c[0] W_0 + c[1] U + Σ_s c[2 + s] x_sᵀ d_s``, t = 0 … B; the last is the velocity's.
     """
     size = len(rates)
-    # columns: W_0, U, d_0 … d_(B-1)
     weight = [1.0, 0.0] + [0.0] * size
     speed = [0.0, 1.0] + [0.0] * size
     rows = [weight]
@@ -56,54 +41,31 @@ def block_coefficients(
         speed[2 + t] = 1.0
         weight = [w + v for w, v in zip(weight, speed, strict=True)]
         rows.append(weight)
-    return BlockCoefficients(
-        start=[row[0] for row in rows],
-        velocity=[row[1] for row in rows],
-        steps=[row[2:] for row in rows],
-        end_start=speed[0],
-        end_velocity=speed[1],
-        end_steps=speed[2:],
-    )
-
-
-def _on_device(
-    xp: Any, dtype: Any, rates: tuple[float, ...], momentum: float, penalty: float
-) -> BlockCoefficients:
-    host = block_coefficients(rates, momentum, penalty)
-    return BlockCoefficients(*(xp.asarray(c, dtype=dtype) for c in host))
+    return [*rows, speed]
 
 
 class OnlineSGD:
-    """SGD with batch size 1 on one network.
+    """SGD with batch size 1 on one network, whose states it changes in place.
 
-    Parameters
-    ----------
-    backend : Backend
-        Whose operations the sequential part consists of.
-    spec : NetworkSpec
-    weights, velocities : sequence of arrays
-        As `Backend.sgd` takes them; changed in place.
-    momentum, penalty : float
+    The sequential part consists of the backend's operations; of the rule the momentum counts.
     """
 
     def __init__(
-        self,
-        backend: Backend,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        velocities: Sequence[Array],
-        momentum: float,
-        penalty: float,
+        self, backend: Backend, spec: NetworkSpec, states: States, rule: Rule, penalty: float
     ) -> None:
         self._backend, self._spec = backend, spec
-        self._momentum, self._penalty = momentum, penalty
-        first = 2 if spec.bias else 1
-        self._W, self._b = spec.layers(weights)[0]
+        self._rule, self._penalty = rule, penalty
         nothing: Layer = None, None
-        self._U, self._u = spec.layers(velocities)[0] if velocities else nothing
-        self._deeper, self._deeper_velocities = weights[first:], velocities[first:]
+        self._W, self._b = spec.layers(states[0])[0]
+        self._U, self._u = spec.layers(states[1])[0] if rule.momentum else nothing
+        self._deeper = [state[2 if spec.bias else 1 :] for state in states]
+
+        def coefficients(rates: tuple[float, ...], penalty: float) -> Array:
+            rows = block_coefficients(rates, rule.momentum, penalty)
+            return backend.xp.asarray(rows, dtype=spec.dtype)
+
         # at a constant rate all whole blocks have the same
-        self._coefficients = lru_cache(maxsize=4)(partial(_on_device, backend.xp, spec.dtype))
+        self._coefficients = lru_cache(maxsize=4)(coefficients)
 
     def learn(self, batches: Batches) -> Array:
         """Learn samples in order, `block_size` of the backend at a time; returns their losses."""
@@ -128,17 +90,17 @@ class OnlineSGD:
             if b is not None:
                 b += self._backend.xp.sum(d, axis=0)
             return losses
-        of_W = self._coefficients(rates, self._momentum, self._penalty)
-        of_b = self._coefficients(rates, self._momentum, 0.0)
-        z *= of_W.start[:-1, None]
-        mixing *= of_W.steps[:-1, :]
+        of_W = self._coefficients(rates, self._penalty)
+        of_b = self._coefficients(rates, 0.0)
+        z *= of_W[:-2, :1]
+        mixing *= of_W[:-2, 2:]
         if U is not None:
-            z += of_W.velocity[:-1, None] * (x @ U)
+            z += of_W[:-2, 1:2] * (x @ U)
         if b is not None:
             z += b
-            mixing += of_b.steps[:-1, :]
+            mixing += of_b[:-2, 2:]
             if u is not None:
-                z += of_b.velocity[:-1, None] * u
+                z += of_b[:-2, 1:2] * u
         d, losses = self._recurrence(z, mixing, labels, rates)
         _end_block(of_W, W, U, x.T, d)
         if b is not None:
@@ -150,24 +112,16 @@ class OnlineSGD:
     ) -> tuple[Array, Array]:
         """Run the sequential part of a block, in which the deeper layers change.
 
-        Parameters
-        ----------
-        z : array, shape (B, sizes[1])
-            Each sample's first pre-activation as far as the block's start determines it.
-        mixing : array, shape (B, B)
-            ``mixing[t, s]`` is what sample t's z gets of the step d_s, for s < t.
-
-        Returns
-        -------
-        d : array, shape (B, sizes[1])
-            The first layer's steps, -η δ_1.
-        losses : array, shape (B,)
+        z, shape (B, sizes[1]), is each sample's first pre-activation as far as the block's start
+        determines it, and ``mixing[t, s]`` what sample t's z gets of the step d_s, for s < t.
+        Return the first layer's steps d = -η δ_1, shape (B, sizes[1]), and the samples' losses.
         """
         backend, spec = self._backend, self._spec
         d = backend.xp.zeros_like(z)
         losses = backend.xp.zeros_like(z[:, 0])
         targets = backend.targets(spec, labels)
-        layers = spec.layers(self._deeper)
+        weights, *velocities = self._deeper
+        layers = spec.layers(weights)
         for t, rate in enumerate(rates):
             now = slice(t, t + 1)
             z_t = z[now, :] + mixing[now, :t] @ d[:t, :]
@@ -177,18 +131,15 @@ class OnlineSGD:
             d[now, :] = -rate * deltas[0]
             products = backend.products(hidden, deltas[1:])
             gradients = backend.gradients(layers, products, deltas[1:], self._penalty)
-            for i, (w, gradient) in enumerate(zip(self._deeper, gradients, strict=True)):
-                velocity = self._deeper_velocities[i] if self._momentum else None
-                backend.sgd_step(w, velocity, gradient, rate, self._momentum)
+            for w, gradient, *velocity in zip(weights, gradients, *velocities, strict=True):
+                backend.sgd_step(w, velocity[0] if velocity else None, gradient, rate, self._rule)
         return d, losses
 
 
-def _end_block(c: BlockCoefficients, w: Array, velocity: Array | None, xT: Array, d: Array) -> None:
-    """Carry w (and its velocity) over a whole block."""
-    end = c.start[-1] * w + xT @ (c.steps[-1, :, None] * d)
+def _end_block(c: Array, w: Array, velocity: Array | None, xT: Array, d: Array) -> None:
+    """Carry w (and its velocity) over a whole block with its coefficients."""
+    end = c[-2, 0] * w + xT @ (c[-2, 2:, None] * d)
     if velocity is not None:
-        end += c.velocity[-1] * velocity
-        velocity[...] = (
-            c.end_start * w + c.end_velocity * velocity + xT @ (c.end_steps[:, None] * d)
-        )
+        end += c[-2, 1] * velocity
+        velocity[...] = c[-1, 0] * w + c[-1, 1] * velocity + xT @ (c[-1, 2:, None] * d)
     w[...] = end

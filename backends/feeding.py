@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from math import inf
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -55,6 +56,21 @@ class Batches:
             )
 
 
+# the weights, then what a rule keeps for them: velocities, or means and squares
+States = Sequence[Sequence[Array]]
+
+
+class Rule(NamedTuple):
+    """How gradients change the weights: as `Backend.sgd` says, or with betas `Backend.adam`."""
+
+    momentum: float = 0.0
+    nesterov: bool = False
+    betas: tuple[float, ...] = ()
+    epsilon: float = 0.0
+    decay: float = 0.0
+    clip: float = inf
+
+
 class Feed(Protocol):
     """What `fit` asks of samples."""
 
@@ -86,28 +102,23 @@ class Resident:
         return int((self._labels if self._order is None else self._order).shape[0])
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        return self._part(self._values, first, stop), self._part(self._labels, first, stop)
+
+    def _part(self, a: Array, first: int, stop: int) -> Array:
+        """Return what is first to stop - 1 in the order of the epoch."""
         if self._order is None:
-            return self._values[first:stop, :], self._labels[first:stop]
-        take, part = self._xp.take, self._order[first:stop]
-        return take(self._values, part, axis=0), take(self._labels, part)
+            return a[first:stop, ...]
+        return self._xp.take(a, self._order[first:stop], axis=0)
 
 
-class Streamed:
+class Streamed(Resident):
     """Samples on the host, whose next chunk is on its way while one is learned.
 
     Each chunk is gathered in the epoch's order into pinned memory, by a thread of its own, and
     copied on a stream of its own, into the one of two device buffers that is not in use.
 
-    Parameters
-    ----------
-    cupy : module
-    empty_pinned : callable
-        CuPyX's, of a shape and a dtype.
-    device : int
-    values : host array, shape (n, features)
-    labels : device array, shape (n,)
-    rows : int
-        Of a chunk.
+    The values are on the host, shape (n, features), and the labels on the device; a chunk has so
+    many rows. `empty_pinned` is CuPyX's.
     """
 
     def __init__(
@@ -119,16 +130,15 @@ class Streamed:
         labels: Array,
         rows: int,
     ) -> None:
-        self._cupy, self._device = cupy, device
-        self._values, self._labels = values, labels
+        super().__init__(cupy, values, labels)
+        self._device = device
         self._rows = min(rows, len(values))
         shape = (self._rows, values.shape[1])
         self._pinned = [empty_pinned(shape, values.dtype) for _ in range(2)]
         self._buffers = [cupy.empty(shape, values.dtype) for _ in range(2)]
         self._stream = cupy.cuda.Stream(non_blocking=True)
         self._worker = ThreadPoolExecutor(1, "feed")
-        self._order: np.ndarray | None = None
-        self._device_order: Array | None = None
+        self._host_order: np.ndarray | None = None
         self._total = len(values)
         self._coming: dict[int, Future[Any]] = {}
 
@@ -136,9 +146,9 @@ class Streamed:
         for future in self._coming.values():
             future.result()
         self._coming = {}
-        self._order = None if order is None else np.asarray(order)
-        self._device_order = None if order is None else self._cupy.asarray(self._order)
-        self._total = len(self._values if self._order is None else self._order)
+        self._host_order = None if order is None else np.asarray(order)
+        super().start(self._host_order)
+        self._total = len(self._values if order is None else order)
         self._send(0)
 
     def stop(self, first: int) -> int:
@@ -149,33 +159,31 @@ class Streamed:
         if chunk not in self._coming:
             self._send(chunk)
         copied = self._coming[chunk].result()
-        self._cupy.cuda.get_current_stream().wait_event(copied)
+        self._xp.cuda.get_current_stream().wait_event(copied)
         if chunk + 1 not in self._coming and (chunk + 1) * self._rows < self._total:
             self._send(chunk + 1)
         start = chunk * self._rows
         values = self._buffers[chunk % 2][first - start : stop - start]
-        if self._device_order is None:
-            return values, self._labels[first:stop]
-        return values, self._cupy.take(self._labels, self._device_order[first:stop])
+        return values, self._part(self._labels, first, stop)
 
     def _send(self, chunk: int) -> None:
         # what was launched so far may still read the buffer
-        free = self._cupy.cuda.Event(disable_timing=True)
-        free.record(self._cupy.cuda.get_current_stream())
+        free = self._xp.cuda.Event(disable_timing=True)
+        free.record(self._xp.cuda.get_current_stream())
         self._coming.pop(chunk - 2, None)
         self._coming[chunk] = self._worker.submit(self._copy, chunk, free)
 
     def _copy(self, chunk: int, free: Any) -> Any:
-        cupy = self._cupy
+        cupy = self._xp
         with cupy.cuda.Device(self._device):
             first = chunk * self._rows
             n = min(self._rows, self._total - first)
             pinned = self._pinned[chunk % 2][:n]
             self._stream.synchronize()  # the last copy out of it has ended
-            if self._order is None:
+            if self._host_order is None:
                 pinned[...] = self._values[first : first + n]
             else:
-                np.take(self._values, self._order[first : first + n], axis=0, out=pinned)
+                np.take(self._values, self._host_order[first : first + n], axis=0, out=pinned)
             self._stream.wait_event(free)
             self._buffers[chunk % 2][:n].set(pinned, stream=self._stream)
             copied = cupy.cuda.Event(disable_timing=True)

@@ -11,22 +11,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
-from itertools import pairwise
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from . import gpu_setup
 from .base import Backend, NetworkSpec
-from .feeding import Batches, Feed, Streamed
+from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
-from .gpu_setup import device_count, device_name, first_line, not_imported, too_old, unavailable
+from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
 from .kernels.codes import ACTIVATION_CODES
 from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
-from .kernels.cuda.steps import ADAM, MOMENTUM, SGD, Forward, Steps
+from .kernels.cuda.steps import Forward, Steps
 from .noise import Noise
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
@@ -83,7 +81,7 @@ class GpuBackend(Backend):
         self._shared_limit = device.attributes["MaxSharedMemoryPerBlockOptin"]
         self._products = Products(cupy, matmul)
         # no method, which would keep this object and all it holds alive until the next search
-        self._kernels = lru_cache(partial(Kernels, cupy))
+        self._kernels = lru_cache(partial(Kernels, self._products))
         self._running: dict[Any, Steps] = {}
 
     # --- arrays -------------------------------------------------------------------------
@@ -138,18 +136,13 @@ class GpuBackend(Backend):
     def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
         if images.dtype == self.xp.float16:  # which the kernels do not know
             return super().deform(images, maps, fields, background)
-        contiguous = self._cupy.ascontiguousarray
+        arrays = [
+            a if a is None else self._cupy.ascontiguousarray(a) for a in (images, maps, fields)
+        ]
         out = self.xp.empty(images.shape, images.dtype)
-        self._kernels("deforming", maps.dtype, images.dtype).for_each(
-            "deform",
-            images.size,
-            *images.shape[1:],
-            contiguous(images),
-            contiguous(maps),
-            None if fields is None else contiguous(fields),
-            maps.dtype.type(background),
-            out,
-        )
+        kernels = self._kernels("deforming", maps.dtype, images.dtype)
+        arguments = *images.shape[1:], *arrays, maps.dtype.type(background), out
+        kernels.for_each("deform", images.size, *arguments)
         return out
 
     # --- the network --------------------------------------------------------------------
@@ -175,22 +168,10 @@ class GpuBackend(Backend):
         for start in range(0, max(n, 1), most):
             rows = slice(start, min(start + most, n))
             part = self._readable(self.asarray(values[rows, :]))
-            count = part.shape[0]
-            run = Forward(
-                self._cupy,
-                self._kernels("batch_sgd", spec.dtype, part.dtype),
-                self._products,
-                spec,
-                weights,
-                count,
-            )
-            run.outputs = self.xp.empty((count, spec.sizes[-1]), spec.dtype)
-            if count:
-                self._products.bind()
-                run.begin(part)
-                run.forward(count)
-                run.answer(count)
-            yield rows, run.acts[1:-1], run.acts[-1], run.outputs
+            kernels = self._kernels("batch_sgd", spec.dtype, part.dtype)
+            run = Forward(kernels, spec, weights, part.shape[0])
+            outputs = run.outputs(part)
+            yield rows, run.acts[1:-1], run.acts[-1], outputs
 
     def product(self, a: Array, b: Array) -> Array:
         if self.matmul == "float32" or a.dtype != self.xp.float32:
@@ -203,101 +184,36 @@ class GpuBackend(Backend):
 
     # --- training -----------------------------------------------------------------------
 
-    def sgd(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        velocities: Sequence[Array],
-        batches: Batches,
-        momentum: float = 0.0,
-        *,
-        nesterov: bool = False,
-        clip: float = inf,
-    ) -> Array:
-        extras = nesterov or clip < inf or batches.regularization
-        if extras or not self.has_kernels(spec, batches.size):
-            return super().sgd(
-                spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=clip
-            )
-        batches = self._contiguous(batches)
+    def learn_faster(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
+    ) -> Array | None:
+        if not self.has_kernels(spec, batches.size):
+            return super().learn_faster(spec, states, batches, rule, steps)
+        labels = self._cupy.ascontiguousarray(batches.labels)
+        batches = replace(batches, values=self._readable(batches.values), labels=labels)
         variant = None
-        deeper = sum(fan_in * fan_out for fan_in, fan_out in pairwise(spec.sizes[1:]))
-        if batches.size == 1 and len(batches.values) and deeper <= _ONE_BLOCK:
-            variant = online.choose_variant(
-                spec, momentum, self._multiprocessors, self._shared_limit
-            )
+        alone = batches.size == 1 and len(batches.values) and not rule.betas
+        if alone and spec.deeper_weights <= _ONE_BLOCK:
+            device = self._multiprocessors, self._shared_limit
+            variant = online.choose_variant(spec, rule.momentum, *device)
         if variant is None:
-            kind, states = (MOMENTUM, [velocities]) if momentum else (SGD, [])
-            steps = self._steps(spec, weights, batches, kind, states, momentum)
-            return steps.learn(batches)
-        kernels = self._kernels(
-            "online_sgd",
-            spec.dtype,
-            batches.values.dtype,
-            BLOCK=variant.block,
-            UNITS=variant.units,
-            CLASSES=variant.classes,
-            COLUMNS=variant.columns,
-        )
-        logits = online.learn(
-            self._cupy, kernels, variant, spec, weights, velocities, batches, momentum
-        )
+            return self._steps(spec, states, batches, rule).learn(batches, steps)
+        kernels = self._kernels("online_sgd", spec.dtype, batches.values.dtype, **variant.macros)
+        logits = online.learn(kernels, variant, spec, states, batches, rule.momentum)
         outputs = self.output(spec.output, logits)
         return self.losses(spec, logits, outputs, self.targets(spec, batches.labels))
 
-    def adam(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        means: Sequence[Array],
-        squares: Sequence[Array],
-        batches: Batches,
-        steps: int,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        decay: float = 0.0,
-        clip: float = inf,
-    ) -> Array:
-        extras = clip < inf or batches.regularization
-        if extras or not self.has_kernels(spec, batches.size):
-            return super().adam(
-                spec, weights, means, squares, batches, steps,
-                beta1=beta1, beta2=beta2, epsilon=epsilon, decay=decay, clip=clip,
-            )  # fmt: skip
-        batches = self._contiguous(batches)
-        states, options = [means, squares], (0.0, (beta1, beta2), epsilon, decay)
-        return self._steps(spec, weights, batches, ADAM, states, *options).learn(batches, steps)
-
-    def _steps(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        batches: Batches,
-        optimizer: int,
-        states: Sequence[Sequence[Array]],
-        *options: Any,
-    ) -> Steps:
+    def _steps(self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule) -> Steps:
         """Return the workspace and the graph of such steps, kept from the last two calls or new."""
-        arrays = [*weights, *(a for state in states for a in state)]
-        where = tuple(a.data.ptr for a in arrays)
-        fixed = batches.size, batches.penalty
-        key = (spec, *fixed, optimizer, batches.values.dtype, where, options)
+        where = tuple(a.data.ptr for arrays in states for a in arrays)
+        dtype = batches.values.dtype
+        key = (spec, batches.size, batches.penalty, dtype, where, rule)
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batch_sgd", spec.dtype, batches.values.dtype)
-            self._running[key] = Steps(
-                self._cupy, kernels, self._products, spec, weights, *fixed, optimizer, states,
-                *options,
-            )  # fmt: skip
+            kernels = self._kernels("batch_sgd", spec.dtype, dtype)
+            self._running[key] = Steps(kernels, spec, states, batches, rule)
         return self._running[key]
-
-    def _contiguous(self, batches: Batches) -> Batches:
-        """Return batches as the kernels read them."""
-        labels = self._cupy.ascontiguousarray(batches.labels)
-        return replace(batches, values=self._readable(batches.values), labels=labels)
 
     def _readable(self, values: Array) -> Array:
         """Return samples as the kernels read them, which know no float16."""
@@ -355,5 +271,6 @@ def _import_cupy() -> Any:
     except Exception as error:
         raise not_imported(error) from error
     if not hasattr(cupy, "isdtype"):
-        raise too_old(cupy.__version__)
+        version = cupy.__version__
+        raise unavailable(f"CuPy {version} is too old: expected {gpu_setup.OLDEST} or later")
     return cupy

@@ -6,7 +6,7 @@ CuPy is imported in `gpu.py` alone, which hands it over.
 from __future__ import annotations
 
 import ctypes
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import distributions
 from typing import Any
 
 from .device import BackendUnavailable
@@ -21,11 +21,6 @@ def not_imported(error: Exception) -> BackendUnavailable:
         driver = "" if driver_version() else " and no NVIDIA driver was found"
         return unavailable(f"CuPy is not installed{driver}")
     return unavailable(f"CuPy does not import: {first_line(error)}")
-
-
-def too_old(version: str) -> BackendUnavailable:
-    """Return what to raise for a CuPy of such a version."""
-    return unavailable(f"CuPy {version} is too old: expected {OLDEST} or later")
 
 
 def describe(cupy: Any) -> list[dict[str, Any]]:
@@ -47,24 +42,23 @@ def describe(cupy: Any) -> list[dict[str, Any]]:
         If there is none, with the cause.
     """
     runtime = cupy.cuda.runtime
-    devices = []
-    for index in range(device_count(cupy)):
+
+    def about(index: int) -> dict[str, Any]:
         with cupy.cuda.Device(index) as device:
             free, total = device.mem_info
         capability = device.compute_capability
-        devices.append(
-            {
-                "index": index,
-                "name": device_name(cupy, index),
-                "memory_free": free,
-                "memory_total": total,
-                "compute_capability": f"{capability[:-1]}.{capability[-1]}",
-                "driver": version(runtime.driverGetVersion()),
-                "cuda": version(runtime.runtimeGetVersion()),
-                "cupy": cupy.__version__,
-            }
-        )
-    return devices
+        return {
+            "index": index,
+            "name": device_name(cupy, index),
+            "memory_free": free,
+            "memory_total": total,
+            "compute_capability": f"{capability[:-1]}.{capability[-1]}",
+            "driver": version(runtime.driverGetVersion()),
+            "cuda": version(runtime.runtimeGetVersion()),
+            "cupy": cupy.__version__,
+        }
+
+    return [about(index) for index in range(device_count(cupy))]
 
 
 def device_count(cupy: Any) -> int:
@@ -111,11 +105,7 @@ def install_command() -> str:
 
 def is_installed(name: str) -> bool:
     """Return whether there is a distribution of that name."""
-    try:
-        distribution(name)
-    except PackageNotFoundError:
-        return False
-    return True
+    return any(distributions(name=name))
 
 
 def device_name(cupy: Any, index: int) -> str:

@@ -18,15 +18,7 @@ class Noise(Protocol):
 
 
 class HostNoise:
-    """NumPy's fastest generator, for arrays of the host.
-
-    Parameters
-    ----------
-    xp : module
-        Whose `asarray` takes host arrays.
-    key : tuple of int
-        Zero or more each.
-    """
+    """NumPy's fastest generator, for an `xp` whose `asarray` takes host arrays."""
 
     def __init__(self, xp: Any, key: tuple[int, ...]) -> None:
         self._xp = xp

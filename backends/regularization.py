@@ -10,36 +10,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .functions import Array
 from .noise import Noise
 
 if TYPE_CHECKING:
-    from .base import Backend, Layer, NetworkSpec
+    from .base import Backend, NetworkSpec
+    from .feeding import Batches
 
 
-class Hook(Protocol):
-    """What is done to the numbers of a batch at one place of a network, shape (n, units)."""
+class Hook:
+    """What is done to the numbers of a batch at one place of a network, shape (n, units): here,
+    nothing."""
 
     def forward(self, a: Array) -> Array:
         """Return what takes the place of a."""
-
-    def backward(self, error: Array) -> Array:
-        """Turn the error of what `forward` returned into the error of a."""
-
-
-class Identity:
-    """The hook of a place where nothing is done."""
-
-    def forward(self, a: Array) -> Array:
         return a
 
     def backward(self, error: Array) -> Array:
+        """Turn the error of what `forward` returned into the error of a."""
         return error
 
 
-class Dropout:
+class Dropout(Hook):
     """Multiply by a mask, of `dropout_masks`; what is dropped has no part in the error."""
 
     def __init__(self, mask: Array) -> None:
@@ -59,24 +53,13 @@ class Moments(NamedTuple):
     variance: Array
 
 
-class BatchNormalization:
+class BatchNormalization(Hook):
     """Normalise a hidden layer's sums over a batch, z ↦ γ (z - mean) / √(variance + ε) + β.
 
     Ioffe and Szegedy 2015, *Batch Normalization*, algorithm 1, and the way back of its section 3.
-    Mean and variance are the batch's, and move the running ones by a tenth.
-
-    Parameters
-    ----------
-    xp : module
-    gain, shift : array, shape (units,)
-        γ and β, which are learned.
-    moments : Moments
-        Changed in place.
-
-    Attributes
-    ----------
-    gain_gradient, shift_gradient : array, shape (units,)
-        After `backward`, their mean gradients over the batch.
+    Mean and variance are the batch's, and move the running ones, the moments, by a tenth. γ and β,
+    gain and shift, are learned; all have the shape (units,). After `backward`, `gain_gradient` and
+    `shift_gradient` are their mean gradients over the batch.
     """
 
     epsilon = 1e-5
@@ -106,55 +89,25 @@ class BatchNormalization:
 class LayerHooks(NamedTuple):
     """The hooks of a hidden layer: on its sums z, and on its activations a = f(z)."""
 
-    sums: Hook = Identity()
-    activations: Hook = Identity()
+    sums: Hook = Hook()
+    activations: Hook = Hook()
 
 
 PLAIN_LAYER = LayerHooks()
 
 
-class NetworkHooks:
-    """The hooks of a whole network, and what they ask of its weights; these do nothing.
+class BatchHooks:
+    """The hooks of a network for one batch, and what they ask of its weights.
+
+    With moments, of the hidden layers if they are normalised, the gain of each follows the weights
+    W1, b1, W2, …; its bias is the shift. The masks are from `dropout_masks`, empty without dropout.
 
     Attributes
     ----------
+    layers : list of (W, b)
+        The weights, with None for a bias that is a hook's.
     hidden : sequence of LayerHooks
-        Of the hidden layers, or empty.
-    """
-
-    hidden: Sequence[LayerHooks] = ()
-
-    def layers(self, spec: NetworkSpec, weights: Sequence[Array]) -> list[Layer]:
-        """Pair the weights up as (W, b), with None for a bias that is a hook's."""
-        return spec.layers(weights)
-
-    def inputs(
-        self, backend: Backend, spec: NetworkSpec, values: Array
-    ) -> tuple[NetworkSpec, Array]:
-        """Return the samples to learn, and the network with the input map that they take."""
-        return spec, values
-
-    def gradients(self, gradients: list[Array]) -> list[Array]:
-        """Add the hooks' own to the gradients of `layers`, in the order of the weights."""
-        return gradients
-
-
-NO_HOOKS = NetworkHooks()
-
-
-class BatchHooks(NetworkHooks):
-    """The hooks of a network for one batch.
-
-    Parameters
-    ----------
-    xp : module
-    spec : NetworkSpec
-    weights : sequence of arrays
-        W1, b1, W2, …, and with moments the gain of every hidden layer after them.
-    masks : sequence of arrays or None
-        From `dropout_masks`; empty without dropout.
-    moments : sequence of Moments
-        Of the hidden layers if they are normalised, which needs biases: each is the shift.
+        Of the hidden layers, or empty if there is nothing to do.
     """
 
     def __init__(
@@ -166,24 +119,22 @@ class BatchHooks(NetworkHooks):
         moments: Sequence[Moments] = (),
     ) -> None:
         plain = len(spec.shapes)
-        self._layers = spec.layers(weights[:plain])
+        self.layers = spec.layers(weights[:plain])
         self._norms = []
         for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
-            W, b = self._layers[layer]
-            self._norms.append(BatchNormalization(xp, gain, b, of_layer))
-            self._layers[layer] = W, None
+            W, shift = self.layers[layer]
+            self._norms.append(BatchNormalization(xp, gain, shift, of_layer))
+            self.layers[layer] = W, None
         self._input_mask, *hidden_masks = masks or (None,)
         self.hidden = [
-            LayerHooks(norm or Identity(), Identity() if mask is None else Dropout(mask))
+            LayerHooks(norm or Hook(), Hook() if mask is None else Dropout(mask))
             for norm, mask in zip_longest(self._norms, hidden_masks)
         ]
-
-    def layers(self, spec: NetworkSpec, weights: Sequence[Array]) -> list[Layer]:
-        return self._layers
 
     def inputs(
         self, backend: Backend, spec: NetworkSpec, values: Array
     ) -> tuple[NetworkSpec, Array]:
+        """Return the samples to learn, and the network with the input map that they take."""
         if self._input_mask is None:
             return spec, values
         one = backend.xp.asarray(1.0, dtype=spec.dtype)
@@ -191,6 +142,7 @@ class BatchHooks(NetworkHooks):
         return without_map, backend.inputs(spec, values) * self._input_mask
 
     def gradients(self, gradients: list[Array]) -> list[Array]:
+        """Add the hooks' own to the gradients of `layers`, in the order of the weights."""
         for layer, norm in enumerate(self._norms):
             gradients.insert(2 * layer + 1, norm.shift_gradient)
         return gradients + [norm.gain_gradient for norm in self._norms]
@@ -215,20 +167,14 @@ class Regularization:
         return any(self.dropped) or bool(self.moments)
 
     def hooks(
-        self,
-        backend: Backend,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        n: int,
-        key: tuple[int, ...],
-    ) -> NetworkHooks:
-        """Make the hooks of a batch of n samples, whose noise follows from the key."""
-        if not self:
-            return NO_HOOKS
+        self, backend: Backend, spec: NetworkSpec, weights: Sequence[Array], batch: Batches
+    ) -> BatchHooks:
+        """Make the hooks of a batch, whose noise follows from its key."""
         masks: Sequence[Array | None] = ()
         if any(self.dropped):
             # one number more than the key of a deformation, which is drawn from the same
-            masks = dropout_masks(backend.xp, spec, n, self.dropped, backend.noise(*key, 0))
+            noise, n = backend.noise(*batch.key, 0), batch.labels.shape[0]
+            masks = dropout_masks(backend.xp, spec, n, self.dropped, noise)
         return BatchHooks(backend.xp, spec, weights, masks, self.moments)
 
 
@@ -242,12 +188,8 @@ def dropout_masks(
 
     0 with the probability that they are to be dropped, else 1 / (1 - probability), so that their
     sums keep their mean and nothing is to be done when the network answers: dropout (Srivastava et
-    al. 2014) in its inverted form.
-
-    Returns
-    -------
-    list of arrays or None
-        Of the inputs and of each hidden layer; None where the probability is 0.
+    al. 2014) in its inverted form. There is a mask for the inputs and for each hidden layer, None
+    where the probability is 0.
     """
 
     def mask(units: int, probability: float) -> Array | None:

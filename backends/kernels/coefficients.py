@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ..delayed import block_coefficients
 
 
-def coefficient_table(rates: np.ndarray, size: int, momentum: float, penalty: float) -> np.ndarray:
-    """Lay `block_coefficients` of all blocks of `size` batches out as a kernel reads them.
+def coefficient_tables(
+    rates: np.ndarray, size: int, momentum: float, penalty: float, dtype: Any
+) -> np.ndarray:
+    """Return `block_coefficients` of all blocks of `size` batches, for the weights and the biases.
 
-    Row t is for the weights before batch t; after a block's batches stand the weights' and the
-    velocity's rows after it. The columns are for W_0, U and the steps.
+    The shape is (blocks, 2, size + 2, size + 2); the last block may have fewer batches, and rows.
     """
     whole = len(rates) // size * size
-    c = np.zeros((-(-len(rates) // size), size + 2, size + 2))
+    tables = np.zeros((-(-len(rates) // size), 2, size + 2, size + 2), dtype)
     parts = [rates[:whole].reshape(-1, size), rates[None, whole:]]
     for first, part in zip((0, whole // size), parts, strict=True):
-        if part.size:
-            blocks, steps = slice(first, first + len(part)), part.shape[1]
-            of = block_coefficients(tuple(part.T), momentum, penalty)
-            for t in range(steps + 1):
-                for column, value in enumerate((of.start[t], of.velocity[t], *of.steps[t])):
-                    c[blocks, t, column] = value
-            for column, value in enumerate((of.end_start, of.end_velocity, *of.end_steps)):
-                c[blocks, steps + 1, column] = value
-    return c
+        for kind, its_penalty in enumerate((penalty, 0.0) if part.size else ()):
+            c = tables[first : first + len(part), kind]
+            for t, row in enumerate(block_coefficients(tuple(part.T), momentum, its_penalty)):
+                for column, value in enumerate(row):
+                    c[:, t, column] = value
+    return tables

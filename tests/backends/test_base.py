@@ -73,18 +73,18 @@ def test_forward_keeps_sums_only_where_the_derivative_needs_them(backend, activa
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9])
 def test_coefficients_of_momentum_have_the_closed_form(momentum):
-    c = block_coefficients((0.1,) * 6, momentum, 0.0)
+    c = np.array(block_coefficients((0.1,) * 6, momentum, 0.0))[:-1]
     t, s = np.arange(7), np.arange(6)
-    np.testing.assert_allclose(c.start, np.ones(7))
-    np.testing.assert_allclose(c.velocity, momentum * (1 - momentum**t) / (1 - momentum))
+    np.testing.assert_allclose(c[:, 0], np.ones(7))
+    np.testing.assert_allclose(c[:, 1], momentum * (1 - momentum**t) / (1 - momentum))
     desired = np.tril((1 - momentum ** (t[:, None] - s[None, :])) / (1 - momentum), -1)
-    np.testing.assert_allclose(c.steps, desired, atol=1e-15)
+    np.testing.assert_allclose(c[:, 2:], desired, atol=1e-15)
 
 
 def test_coefficients_of_decay_are_running_products():
     rates, penalty = (0.1, 0.3, 0.2, 0.4), 0.5
     rho = 1 - penalty * np.array(rates)
-    c = block_coefficients(rates, 0.0, penalty)
-    np.testing.assert_allclose(c.start, [np.prod(rho[:t]) for t in range(5)])
+    c = np.array(block_coefficients(rates, 0.0, penalty))[:-1]
+    np.testing.assert_allclose(c[:, 0], [np.prod(rho[:t]) for t in range(5)])
     desired = [[np.prod(rho[s + 1 : t]) if s < t else 0 for s in range(4)] for t in range(5)]
-    np.testing.assert_allclose(c.steps, desired)
+    np.testing.assert_allclose(c[:, 2:], desired)

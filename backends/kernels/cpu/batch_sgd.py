@@ -7,64 +7,34 @@ steps to them. The parts, and the order of all sums, are the same for any number
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
-from . import products
 from .compiling import compiled, part
 from .elementwise import add
-from .lanes import REGISTER_BYTES
 from .layers import begin_batch, learn_sample
-from .products import BLOCK
+from .products import BLOCK, begin_sums, block_sums, update_rows
 from .workers import wait_at_barrier
 
 
-class Workspace(NamedTuple):
+class Workspace(namedtuple("Workspace", "z acts errors T d d_sum")):
     """Scratch: T and d_sum for each part of a batch, d for a batch, the rest for each worker."""
 
-    u: Any
-    mask: Any
-    r: Any
-    z: Any
-    acts: Any
-    errors: Any
-    T: Any
-    d: Any
-    d_sum: Any
-
 
 @part
-def _clear(a):  # type: ignore[no-untyped-def]
-    for i in range(a.size):
-        a[i] = 0
-
-
-@part
-def _learn_part(  # type: ignore[no-untyped-def]
-    worker, p, layer, network, samples, deeper, start, begin, end, factor, workspace, losses
-):
+def _learn_part(worker, p, layer, network, samples, workspace, start, begin, end, factor):  # type: ignore[no-untyped-def]
     """Take the samples begin … end - 1 forward and back; d's rows count from `start`."""
-    _, rows, width = layer.W.shape
-    step = len(layer.tile) * (REGISTER_BYTES // layer.W.itemsize)
-    u, mask, z, acts = (
-        workspace.u[worker],
-        workspace.mask[worker],
-        workspace.z[worker],
-        workspace.acts[worker],
-    )
+    z, acts, errors = workspace.z[worker], workspace.acts[worker], workspace.errors[worker]
     T, d_sum = workspace.T[p], workspace.d_sum[p]
-    _clear(T)
-    _clear(d_sum)
+    T[:] = 0
+    d_sum[:] = 0
     for low in range(begin, end, BLOCK):
         high = min(low + BLOCK, end)
-        products.prepare(samples.x, low, high - low, 0, rows, layer.scale, u, mask)
-        for j in range(0, width, step):
-            products.gather(layer.tile, j, u, mask, high - low, workspace.r[worker], layer.W[0], z)
+        block_sums(layer, worker, samples.x, low, high - low, z)
         for s in range(low, high):
-            for j in range(width):
+            for j in range(d_sum.size):
                 acts[j] = z[s - low, j]
-            d = workspace.d[s - start]
-            label, errors = samples.labels[s], workspace.errors[worker]
-            losses[s] = learn_sample(network, deeper, T, acts, errors, label, factor, d)
+            d, label = workspace.d[s - start], samples.labels[s]
+            samples.losses[s] = learn_sample(network, T, acts, errors, label, factor, d)
             add(T.dtype.type(1), d, d_sum)
 
 
@@ -80,67 +50,36 @@ def _decay(low, high, momentum, decay, W):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def train(worker, workers, barrier, layer, network, samples, deeper, T, workspace, losses):  # type: ignore[no-untyped-def]
+def train(worker, workers, barrier, layer, network, samples, workspace):  # type: ignore[no-untyped-def]
     """Learn all samples in order; as `online_sgd.train`."""
-    x, tile, W, b, r = samples.x, layer.tile, layer.W, layer.b, workspace.r[worker]
-    n, (states, rows, width) = x.shape[0], W.shape
-    step, parts, passed = len(tile) * (REGISTER_BYTES // W.itemsize), workspace.T.shape[0], 0
+    W, b = layer.W, layer.b
+    n, (states, rows, width) = samples.x.shape[0], W.shape
+    parts, passed = workspace.T.shape[0], 0
     low, high = worker * rows // workers, (worker + 1) * rows // workers
     one = W.dtype.type(1)
     for start in range(0, n, samples.batch):
         count = min(samples.batch, n - start)
         rate = samples.rates[start // samples.batch]
         factor = -rate / W.dtype.type(count)
-        for j in range(0, width, step):
-            products.row_sums(tile, j, W[0], layer.shift, r)
-        add(one, b[0], r)
+        begin_sums(layer, worker)
         for p in range(worker, parts, workers):
             begin, end = start + count * p // parts, start + count * (p + 1) // parts
-            _learn_part(
-                worker,
-                p,
-                layer,
-                network,
-                samples,
-                deeper,
-                start,
-                begin,
-                end,
-                factor,
-                workspace,
-                losses,
-            )
+            _learn_part(worker, p, layer, network, samples, workspace, start, begin, end, factor)
         if not wait_at_barrier(workers, barrier, passed):
             return
 
         if worker == 0:
-            begin_batch(network, deeper, T, rate)
+            begin_batch(network, rate)
             for p in range(parts):
-                add(one, workspace.T[p], T)
-            add(one, T, deeper)
-        d_sum, scratch = r, workspace.z[worker, 0]
-        _clear(d_sum)
+                add(one, workspace.T[p], network.T)
+            add(one, network.T, network.W)
+        d_sum = workspace.z[worker, 0]
+        d_sum[:] = 0
         for p in range(parts):
             add(one, workspace.d_sum[p], d_sum)
         if states == 2 or network.penalty != 0:
             _decay(low, high, network.momentum, rate * network.penalty, W)
-        products.update_rows(
-            tile,
-            x,
-            start,
-            count,
-            low,
-            high,
-            layer.scale,
-            layer.shift,
-            layer.no_shift,
-            workspace.u[worker],
-            workspace.mask[worker],
-            workspace.d,
-            d_sum,
-            W[states - 1],
-            scratch,
-        )
+        update_rows(worker, workers, layer, samples.x, start, count, workspace.d, d_sum)
         if states == 2:
             for i in range(low, high):
                 add(one, W[1, i], W[0, i])

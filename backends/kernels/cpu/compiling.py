@@ -34,15 +34,11 @@ def compiled(function: Any) -> Any:
     return dispatcher
 
 
-def _fingerprint() -> str:
-    files = sorted(Path(__file__).parent.glob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
 class _Cache(FunctionCache):
     """Numba's, which looks for changes in a kernel's own file alone, for parts in other files."""
 
-    _sources = _fingerprint()
+    _files = sorted(Path(__file__).parent.glob("*.py"))
+    _sources = hashlib.sha256(b"".join(map(Path.read_bytes, _files))).hexdigest()
 
     def _index_key(self, *args: Any) -> Any:
         return (*super()._index_key(*args), self._sources)

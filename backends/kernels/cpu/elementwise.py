@@ -27,8 +27,7 @@ _LN2_LOW = np.float32(-2.12194440e-4)
 _LARGEST = np.float32(88)
 _ROUND = np.float32(12582912)  # 1.5 · 2^23: to add it leaves the nearest whole number in the bits
 _ROUND_BITS = np.int32(0x4B400000)
-_COEFFICIENTS = tuple(np.float32(1 / n) for n in (5040, 720, 120, 24, 6, 2))
-_C7, _C6, _C5, _C4, _C3, _C2 = _COEFFICIENTS
+_C7, _C6, _C5, _C4, _C3, _C2 = (np.float32(1 / n) for n in (5040, 720, 120, 24, 6, 2))
 
 
 @part
@@ -66,12 +65,9 @@ def activate(code, numbers, start, n):  # type: ignore[no-untyped-def]
     if code == 0:
         for j in range(z.size):
             z[j] = one / (one + exp(-z[j]))
-    elif code == 1:
-        two = one + one
-        for j in range(z.size):
-            z[j] = two / (one + exp(-two * z[j])) - one
-    elif code == 3:
-        two, height, steepness = one + one, z.dtype.type(_A), z.dtype.type(2 * _B)
+    elif code == 1 or code == 3:
+        two, a, b = one + one, z.dtype.type(_A), z.dtype.type(2 * _B)
+        height, steepness = (one, two) if code == 1 else (a, b)
         for j in range(z.size):
             z[j] = height * (two / (one + exp(-steepness * z[j])) - one)
     else:
@@ -87,11 +83,9 @@ def times_derivative(code, error, activations, start, delta, n):  # type: ignore
     if code == 0:
         for j in range(a.size):
             delta[j] = error[j] * (a[j] * (one - a[j]))
-    elif code == 1:
-        for j in range(a.size):
-            delta[j] = error[j] * (one - a[j] * a[j])
-    elif code == 3:
-        ratio, most = a.dtype.type(_B / _A), a.dtype.type(_A * _A)
+    elif code == 1 or code == 3:
+        scaled = a.dtype.type(_B / _A), a.dtype.type(_A * _A)
+        ratio, most = (one, one) if code == 1 else scaled
         for j in range(a.size):
             delta[j] = error[j] * (ratio * (most - a[j] * a[j]))
     else:

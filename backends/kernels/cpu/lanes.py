@@ -11,6 +11,8 @@ number that must be known when the code is compiled, and is never read.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -62,14 +64,17 @@ def _build(builder: Any, lanes: Lanes, one: Any) -> Any:
     return value
 
 
+def _shuffled(builder: Any, vector: Any, lanes: Iterable[int]) -> Any:
+    """Build a vector of the lanes of another with these numbers."""
+    indices = [ir.Constant(ir.IntType(32), lane) for lane in lanes]
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), indices)
+    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+
+
 def _splat(builder: Any, lanes: Lanes, scalar: Any) -> Any:
-    undefined = ir.Constant(lanes.register, ir.Undefined)
-    index = ir.Constant(ir.IntType(32), 0)
-    zeros = ir.Constant(
-        ir.VectorType(ir.IntType(32), lanes.register.count), [0] * lanes.register.count
-    )
-    first = builder.insert_element(undefined, scalar, index)
-    return builder.shuffle_vector(first, undefined, zeros)
+    undefined, first = ir.Constant(lanes.register, ir.Undefined), ir.Constant(ir.IntType(32), 0)
+    vector = builder.insert_element(undefined, scalar, first)
+    return _shuffled(builder, vector, [0] * lanes.register.count)
 
 
 def _address(context: Any, builder: Any, array_type: Any, args: Any, lanes: Lanes, k: int) -> Any:
@@ -85,13 +90,9 @@ def load(typing: Any, tile: Any, array: Any, start: Any) -> Any:
     lanes = Lanes(array.dtype, tile.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def one(k: int) -> Any:
-            return builder.load(
-                _address(context, builder, array, args[1:], lanes, k),
-                align=lanes.dtype.bitwidth // 8,
-            )
-
-        return _build(builder, lanes, one)
+        align = lanes.dtype.bitwidth // 8
+        addresses = partial(_address, context, builder, array, args[1:], lanes)
+        return _build(builder, lanes, lambda k: builder.load(addresses(k), align=align))
 
     return lanes(tile, array, types.intp), generate
 
@@ -102,11 +103,9 @@ def store(typing: Any, array: Any, start: Any, value: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         for k in range(value.count):
-            builder.store(
-                builder.extract_value(args[2], k),
-                _address(context, builder, array, args[:2], value, k),
-                align=value.dtype.bitwidth // 8,
-            )
+            address = _address(context, builder, array, args[:2], value, k)
+            register = builder.extract_value(args[2], k)
+            builder.store(register, address, align=value.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
     return types.void(array, types.intp, value), generate
@@ -153,16 +152,9 @@ def total(typing: Any, value: Any) -> Any:
         # halves onto each other; the order is fixed, so the sum is the same everywhere
         width = value.register.count
         while width > 1:
+            halves = range(width // 2), range(width // 2, width)
+            sums = builder.fadd(*(_shuffled(builder, sums, half) for half in halves))
             width //= 2
-            undefined = ir.Constant(sums.type, ir.Undefined)
-            low, high = (
-                ir.Constant(ir.VectorType(ir.IntType(32), width), list(range(first, first + width)))
-                for first in (0, width)
-            )
-            sums = builder.fadd(
-                builder.shuffle_vector(sums, undefined, low),
-                builder.shuffle_vector(sums, undefined, high),
-            )
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return value.dtype(value), generate

@@ -9,7 +9,7 @@ is read for the error, then its step is made.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 import numpy as np
 
@@ -19,44 +19,19 @@ from .elementwise import activate, exp, times_derivative
 from .lanes import REGISTER_BYTES, fma, load, splat, store
 
 
-class Network(NamedTuple):
-    """What the kernels must know of a network besides its weights.
+class Network(
+    namedtuple("Network", "layout W T units classes bias activation loss low high momentum penalty")
+):
+    """A network after its first layer, in the kernels' terms.
 
-    `layout` has a row for each layer after the first, see `_layer`; `units` and `classes` are
-    those of the first layer and the last, `activation` and `loss` are codes, momentum and penalty
-    go to each step.
+    `layout` has a row for each layer after the first, see `_layer`; W are their weights, T their
+    steps, with momentum the velocity. `units` and `classes` are those of the first layer and the
+    last, `activation` and `loss` are codes, momentum and penalty go to each step.
     """
 
-    layout: Any
-    units: int
-    classes: int
-    bias: bool
-    activation: int
-    loss: int
-    low: Any
-    high: Any
-    momentum: Any
-    penalty: Any
 
-
-class Samples(NamedTuple):
-    """What is learned, `batch` samples at a time, with the rate of each batch."""
-
-    x: Any
-    labels: Any
-    rates: Any
-    batch: int
-
-
-class First(NamedTuple):
-    """The first layer, as `packed.FirstLayer` describes it."""
-
-    tile: Any
-    scale: Any
-    shift: Any
-    no_shift: Any
-    W: Any
-    b: Any
+class Samples(namedtuple("Samples", "x labels rates batch losses")):
+    """What is learned, `batch` samples at a time with the rate of each batch, and their losses."""
 
 
 @inlined
@@ -67,8 +42,9 @@ def _layer(layout, layer):  # type: ignore[no-untyped-def]
 
 
 @part
-def _forward(network, W, acts):  # type: ignore[no-untyped-def]
+def _forward(network, acts):  # type: ignore[no-untyped-def]
     """Propagate the first layer's z at the head of `acts` to the logits."""
+    W = network.W
     for layer in range(network.layout.shape[0]):
         fan_in, columns, fan_out, inputs, logits, matrix, biases = _layer(network.layout, layer)
         activate(network.activation, acts, inputs, columns)
@@ -136,8 +112,9 @@ def _back_tile(tile, j, rows, columns, W, T, matrix, factor, acts, inputs, error
 
 
 @part
-def _backward(network, W, T, acts, errors, factor):  # type: ignore[no-untyped-def]
+def _backward(network, T, acts, errors, factor):  # type: ignore[no-untyped-def]
     """Propagate the output's δ back to the first layer's, and T += factor · gradients."""
+    W = network.W
     step = REGISTER_BYTES // W.itemsize
     delta, carried, error = errors[1], errors[2], errors[3]
     for layer in range(network.layout.shape[0] - 1, -1, -1):
@@ -157,8 +134,9 @@ def _backward(network, W, T, acts, errors, factor):  # type: ignore[no-untyped-d
 
 
 @part
-def begin_batch(network, W, T, rate):  # type: ignore[no-untyped-def]
+def begin_batch(network, rate):  # type: ignore[no-untyped-def]
     """Begin with T = μT - rate · penalty · W, biases without the penalty."""
+    W, T = network.W, network.T
     for i in range(T.size):
         T[i] *= network.momentum
     if network.penalty != 0:
@@ -168,15 +146,15 @@ def begin_batch(network, W, T, rate):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def learn_sample(network, W, T, acts, errors, label, factor, d):  # type: ignore[no-untyped-def]
+def learn_sample(network, T, acts, errors, label, factor, d):  # type: ignore[no-untyped-def]
     """Propagate z_1 at the head of `acts` forward and the errors back; return the loss.
 
     T += factor · gradients, and d = factor · δ_1. `errors` has four rows: outputs, δ, the error
     that is handed down, and that which arrives.
     """
-    _forward(network, W, acts)
+    _forward(network, acts)
     loss = _output(network, acts, label, errors)
-    _backward(network, W, T, acts, errors, factor)
+    _backward(network, T, acts, errors, factor)
     for j in range(network.units):
         d[j] = factor * errors[1, j]
     return loss

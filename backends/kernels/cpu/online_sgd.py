@@ -20,7 +20,7 @@ coefficients of `delayed.block_coefficients`. For single samples without either,
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections import namedtuple
 
 from . import products
 from .compiling import compiled, inlined, part
@@ -30,33 +30,23 @@ from .layers import begin_batch, learn_sample
 from .workers import wait_at_barrier
 
 
-class Workspace(NamedTuple):
-    """Scratch. u and mask are for two blocks a worker, mixing for two blocks, since one block is
-    prepared while another is learned; each worker's u is in its own cache."""
-
-    u: Any
-    mask: Any
-    mixing: Any
-    r: Any
-    z: Any
-    acts: Any
-    errors: Any
-    d: Any
-    steps: Any
+class Workspace(namedtuple("Workspace", "mixing z acts errors d steps")):
+    """Scratch; mixing is for two blocks, since one is prepared while another is learned."""
 
 
 @inlined
-def _recurrence(tile, network, samples, W, T, workspace, mixing, first, count, losses):  # type: ignore[no-untyped-def]
+def _recurrence(tile, network, samples, workspace, mixing, first, count):  # type: ignore[no-untyped-def]
     """Run the samples first … first + count - 1 through the network, one after the other."""
-    z, d, acts, batch = workspace.z[0], workspace.d, workspace.acts, samples.batch
+    W, T, batch = network.W, network.T, samples.batch
+    z, d, acts = workspace.z[0], workspace.d, workspace.acts
     width, step = z.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
     direct = batch == 1 and network.momentum == 0 and network.penalty == 0
     for t in range(count):
         start = t // batch * batch
         stop = min(start + batch, count)
-        rate = samples.rates[(first + t) // batch]
+        rate, label = samples.rates[(first + t) // batch], samples.labels[first + t]
         if t == start and not direct:
-            begin_batch(network, W, T, rate)
+            begin_batch(network, rate)
         # z_t, straight to where the first layer's activations will be
         for j in range(0, width, step):
             sums = load(tile, z, t * width + j)
@@ -64,19 +54,11 @@ def _recurrence(tile, network, samples, W, T, workspace, mixing, first, count, l
                 sums = fma(mixing[t, s], load(tile, d, s * width + j), sums)
             store(acts, j, sums)
         factor = -rate / W.dtype.type(stop - start)
-        losses[first + t] = learn_sample(
-            network,
-            W,
-            W if direct else T,
-            acts,
-            workspace.errors,
-            samples.labels[first + t],
-            factor,
-            d[t],
+        samples.losses[first + t] = learn_sample(
+            network, W if direct else T, acts, workspace.errors, label, factor, d[t]
         )
         if t + 1 == stop and not direct:
-            for i in range(W.size):
-                W[i] += T[i]
+            add(W.dtype.type(1), T, W)
 
 
 @part
@@ -104,14 +86,6 @@ def _carry(c, states):  # type: ignore[no-untyped-def]
 
 
 @part
-def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
-    """Compute steps[t] = c[t's batch] · d[t]."""
-    for t in range(count):
-        for j in range(d.shape[1]):
-            steps[t, j] = c[t // batch] * d[t, j]
-
-
-@part
 def _sum(count, steps):  # type: ignore[no-untyped-def]
     """Sum the first rows up into the last."""
     total = steps[-1]
@@ -121,22 +95,23 @@ def _sum(count, steps):  # type: ignore[no-untyped-def]
         add(steps.dtype.type(1), steps[t], total)
 
 
+@part
+def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
+    """Compute steps[t] = c[t's batch] · d[t], and their sum in the last row."""
+    for t in range(count):
+        for j in range(d.shape[1]):
+            steps[t, j] = c[t // batch] * d[t, j]
+    _sum(count, steps)
+
+
 @inlined
-def _learn(  # type: ignore[no-untyped-def]
-    layer, network, samples, coefficients, deeper, T, workspace, mixing, first, count, block, losses
-):
+def _learn(layer, network, samples, block, coefficients, workspace, mixing, first, count):  # type: ignore[no-untyped-def]
     """Learn a block whose z and mixing come from plain products; fills steps for `scatter`."""
-    W, b, z, d, steps, batch = (
-        layer.W,
-        layer.b,
-        workspace.z,
-        workspace.d,
-        workspace.steps,
-        samples.batch,
-    )
+    W, b, batch = layer.W, layer.b, samples.batch
+    z, d, steps = workspace.z, workspace.d, workspace.steps
     one = W.dtype.type(1)
     if coefficients is not None:
-        c, c_b = coefficients[0, first // block], coefficients[1, first // block]
+        c, c_b = coefficients[first // block, 0], coefficients[first // block, 1]
         _weigh(c, batch, count, z, mixing)
         if network.bias:
             for t in range(count):
@@ -150,65 +125,34 @@ def _learn(  # type: ignore[no-untyped-def]
             add(one, b[0], z[0, t])
             for s in range(t):
                 mixing[t, s] += one
-    _recurrence(layer.tile, network, samples, deeper, T, workspace, mixing, first, count, losses)
+    _recurrence(layer.tile, network, samples, workspace, mixing, first, count)
     if coefficients is None:  # d is steps[0]
         _sum(count, steps[0])
         if network.bias:
             add(one, steps[0, -1], b[0])
         return
     end = -(-count // batch)
-    c, c_b = coefficients[0, first // block], coefficients[1, first // block]
+    c, c_b = coefficients[first // block, 0], coefficients[first // block, 1]
     _carry(c[end:], W.reshape(W.shape[0], -1))
     _carry(c_b[end:], b)
     for k in range(b.shape[0]):
         if network.bias:
             _weighted(c_b[end + k, 2:], batch, count, d, steps[k])
-            _sum(count, steps[k])
             add(one, steps[k, -1], b[k])
         _weighted(c[end + k, 2:], batch, count, d, steps[k])
-        _sum(count, steps[k])
 
 
 @compiled
-def train(  # type: ignore[no-untyped-def]
-    worker,
-    workers,
-    barrier,
-    layer,
-    network,
-    samples,
-    block,
-    coefficients,
-    deeper,
-    T,
-    workspace,
-    losses,
-):
-    """Learn all samples in order.
+def train(worker, workers, barrier, layer, network, samples, block, coefficients, workspace):  # type: ignore[no-untyped-def]
+    """Learn all samples in order, and write the weights and the losses.
 
-    Parameters
-    ----------
-    worker, workers, barrier : see `workers`
-    layer : First
-        W (1, rows, width) and b (1, width); with momentum 2 instead of 1, the second the velocity.
-    network : Network
-    samples : Samples
-    block : int
-        Samples, a multiple of the batch, at most `products.BLOCK`.
-    coefficients : array or None
-        For each block those of W and of b; None without momentum and decay, for which a simpler
-        kernel is compiled.
-    deeper, T : array
-        The layers after the first, and their steps, with momentum the velocity.
-    workspace : Workspace
-    losses : array
-        Of every sample.
-
-    W, b, deeper, T and losses are written.
+    The first layer has one state, and with momentum a second, the velocity. A block has so many
+    samples, a multiple of the batch, at most `products.BLOCK`. The coefficients are those of W and
+    of b for each block; None without momentum and decay, for which a simpler kernel is compiled.
     """
-    x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, workspace.r
+    x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, layer.r
     n, (states, rows, width) = x.shape[0], W.shape
-    columns = len(tile) * (REGISTER_BYTES // W.itemsize)
+    columns = products.tile_width(layer)
     blocks, passed = -(-n // block), 0
     upcoming = min(block, n)
     for k in range(states):
@@ -218,24 +162,15 @@ def train(  # type: ignore[no-untyped-def]
     for turn in range(-1, blocks + 1):
         now, other = turn % 2, 1 - turn % 2
         first, count = turn * block, upcoming
-        u, mask = workspace.u[worker, now], workspace.mask[worker, now]
-        other_u, other_mask = workspace.u[worker, other], workspace.mask[worker, other]
+        u, mask = layer.u[worker, now], layer.mask[worker, now]
+        other_u, other_mask = layer.u[worker, other], layer.mask[worker, other]
         if turn >= 0:
             for j in range(worker * columns, width, workers * columns):
                 for k in range(states):
                     if turn > 0:
+                        d = workspace.steps[k]
                         products.scatter(
-                            tile,
-                            j,
-                            other_u,
-                            other_mask,
-                            0,
-                            rows,
-                            shift,
-                            workspace.steps[k],
-                            workspace.steps[k, -1],
-                            W[k],
-                            r[k],
+                            tile, j, other_u, other_mask, 0, rows, shift, d, d[-1], W[k], r[k]
                         )
                     if turn < blocks:
                         products.gather(tile, j, u, mask, count, r[k], W[k], workspace.z[k])
@@ -243,19 +178,9 @@ def train(  # type: ignore[no-untyped-def]
                 return
             passed += 1
             if worker == 0:
+                mixing = workspace.mixing[now]
                 _learn(
-                    layer,
-                    network,
-                    samples,
-                    coefficients,
-                    deeper,
-                    T,
-                    workspace,
-                    workspace.mixing[now],
-                    first,
-                    count,
-                    block,
-                    losses,
+                    layer, network, samples, block, coefficients, workspace, mixing, first, count
                 )
         # beside the recurrence, what the next block needs besides the weights
         upcoming = min(block, n - first - block)

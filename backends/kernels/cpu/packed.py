@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from ...base import NetworkSpec
+from ...feeding import States
 from ...functions import Array
+from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import products
 from .lanes import REGISTER_BYTES, lane_count
-from .layers import First
-from .products import BLOCK
+from .layers import Network
+from .products import BLOCK, First
 from .workers import work
 
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
@@ -35,31 +37,30 @@ def round_up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-class FirstLayer:
-    """The first layer of a network in the kernels' layout.
+class Packed:
+    """Arrays in another layout: pairs of an array and the view of what stands for it there."""
 
-    Parameters
-    ----------
-    spec : NetworkSpec
-    states : sequence of sequences of arrays
-        The weights, W1 (and b1) first, and with momentum their velocities.
-    workers : int
-        How many the kernels may have.
+    def __init__(self, pairs: Sequence[tuple[Array, np.ndarray]]) -> None:
+        self._pairs = pairs
+        for array, packed in pairs:
+            packed[...] = array
 
-    Attributes
-    ----------
-    tile : tuple of zeros
-        See `lanes`.
-    tiles : int
-        How many a row has.
-    scale, shift : array, shape (rows,)
-        The input map, a number a row of W.
-    W : array, shape (states, rows, width)
-    b : array, shape (states, width)
-        Zeros without biases.
+    def unpack(self) -> None:
+        """Write the numbers back to the arrays that they came from."""
+        for array, packed in self._pairs:
+            array[...] = packed
+
+
+class FirstLayer(Packed):
+    """The first layer of a network in the layout of kernels, which may have so many workers.
+
+    W has the shape (states, rows, width), and b (states, width), zeros without biases. `scale` and
+    `shift` are the input map, a number a row of W; `tiles` says how many a row has, see `lanes`.
+    `first` is all this for a kernel, with a workspace.
     """
 
-    def __init__(self, spec: NetworkSpec, states: Sequence[Sequence[Array]], workers: int) -> None:
+    def __init__(self, spec: NetworkSpec, states: States, workers: int) -> None:
+        self.spec, self.states, self.workers = spec, states, workers
         dtype = np.dtype(spec.dtype)
         lanes = lane_count(dtype)
         features, units = spec.sizes[:2]
@@ -69,45 +70,30 @@ class FirstLayer:
         self.scale, self.shift = aligned((rows,), dtype), aligned((rows,), dtype)
         self.scale[:features] = spec.scale
         self.shift[:features] = spec.shift
-        self.W = aligned((len(states), rows, width), dtype)
-        self.b = aligned((len(states), width), dtype)
-        self._first_layers = [
-            (state[0], state[1] if spec.bias else np.zeros(0, dtype)) for state in states
-        ]
-        for k, (W, b) in enumerate(self._first_layers):
-            self.W[k, :features, :units] = W
-            self.b[k, : b.size] = b
-        self.workers = workers
-        self.no_shift = np.zeros_like(self.shift)
-        self.workspace = (
-            aligned((workers, BLOCK, rows), dtype),
-            np.zeros((workers, rows), np.uint32),
-            aligned((workers, width), dtype),
-        )
-
-    @property
-    def first(self) -> First:
-        """Return the arrays, for a kernel."""
-        return First(self.tile, self.scale, self.shift, self.no_shift, self.W, self.b)
+        count = len(states)
+        self.W, self.b = aligned((count, rows, width), dtype), aligned((count, width), dtype)
+        pairs = []
+        for state, W, b in zip(states, self.W, self.b, strict=True):
+            pairs.append((state[0], W[:features, :units]))
+            if spec.bias:
+                pairs.append((state[1], b[:units]))
+        super().__init__(pairs)
+        mapping = self.scale, self.shift, np.zeros_like(self.shift)
+        # for two blocks a worker, whose u is in its own cache
+        u, mask = aligned((workers, 2, BLOCK, rows), dtype), np.zeros((workers, 2, rows), np.uint32)
+        r = aligned((max(workers, count), width), dtype)
+        self.first = First(self.tile, *mapping, self.W, self.b, u, mask, r)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
         """Compute z = x W + b of samples as `readable` gives them; z is padded like W."""
-        mapped = (self.scale, self.shift, *self.workspace)
-        work(products.affine, self._workers_for(x), self.tile, x, *mapped, self.W[0], self.b[0], z)
+        work(products.affine, self._workers_for(x), self.first, x, z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
         """Compute W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
-        mapped = (self.scale, self.shift, self.no_shift, *self.workspace)
-        work(products.update, self._workers_for(x), self.tile, x, *mapped, d, d_sum, self.W[-1])
+        work(products.update, self._workers_for(x), self.first, x, d, d_sum)
 
     def _workers_for(self, x: np.ndarray) -> int:
         return max(1, min(self.workers, len(x) // _SAMPLES_A_WORKER))
-
-    def unpack(self) -> None:
-        """Write the numbers back to the arrays that they came from."""
-        for k, (W, b) in enumerate(self._first_layers):
-            W[...] = self.W[k, : W.shape[0], : W.shape[1]]
-            b[...] = self.b[k, : b.size]
 
 
 def readable(spec: NetworkSpec, values: Array) -> np.ndarray:
@@ -123,49 +109,39 @@ def read_only(a: Array) -> np.ndarray:
     return view
 
 
-class DeeperLayers:
-    """The layers after the first in one flat buffer, as `layers` describes it.
+class DeeperLayers(Packed):
+    """The layers after the first in a flat buffer for each state, as `layers` describes it.
 
-    Attributes
-    ----------
-    layout : array of int, shape (layers, 7)
-        What `layers._layer` reads.
-    flat : list of arrays
-        The weights, and with momentum their velocities.
-    units : int
-        Numbers that all layers' activations take.
+    `units` counts the numbers that all layers' activations take.
     """
 
-    def __init__(self, spec: NetworkSpec, states: Sequence[Sequence[Array]], width: int) -> None:
+    def __init__(self, first: FirstLayer) -> None:
+        self._spec = spec = first.spec
         lanes = lane_count(spec.dtype)
         layout, inputs, matrix = [], 0, 0
         for layer, (fan_in, fan_out) in enumerate(pairwise(spec.sizes[1:])):
             columns = round_up(fan_in, lanes)
-            logits = inputs + (columns if layer else width)
+            logits = inputs + (columns if layer else first.W.shape[2])
             biases = matrix + fan_out * columns
             layout.append((fan_in, columns, fan_out, inputs, logits, matrix, biases))
             inputs, matrix = logits, biases + (round_up(fan_out, lanes) if spec.bias else 0)
-        self.layout = np.array(layout, np.int64).reshape(-1, 7)
-        self.units = inputs + (round_up(spec.sizes[-1], lanes) if layout else width)
-        self.flat = [aligned((matrix,), spec.dtype) for _ in states]
-        self._states = [spec.layers(state)[1:] for state in states]
-        for flat, layers in zip(self.flat, self._states, strict=True):
-            for (W, b), (packed_W, packed_b) in zip(layers, self._views(flat), strict=True):
-                packed_W[...] = W
+        self._layout = np.array(layout, np.int64).reshape(-1, 7)
+        self.units = inputs + (round_up(spec.sizes[-1], lanes) if layout else first.W.shape[2])
+        self.flat = [aligned((matrix,), spec.dtype) for _ in first.states]
+        pairs = []
+        for flat, state in zip(self.flat, first.states, strict=True):
+            for (W, b), row in zip(spec.layers(state)[1:], self._layout, strict=True):
+                fan_in, columns, fan_out, _, _, matrix, biases = row
+                pairs.append((W, flat[matrix:biases].reshape(fan_out, columns)[:, :fan_in].T))
                 if b is not None:
-                    packed_b[...] = b
+                    pairs.append((b, flat[biases : biases + fan_out]))
+        super().__init__(pairs)
 
-    def _views(self, flat: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for fan_in, columns, fan_out, _, _, matrix, biases in self.layout:
-            yield (
-                flat[matrix:biases].reshape(fan_out, columns)[:, :fan_in].T,
-                flat[biases : biases + fan_out],
-            )
-
-    def unpack(self) -> None:
-        """Write the numbers back to the arrays that they came from."""
-        for flat, layers in zip(self.flat, self._states, strict=True):
-            for (W, b), (packed_W, packed_b) in zip(layers, self._views(flat), strict=True):
-                W[...] = packed_W
-                if b is not None:
-                    b[...] = packed_b
+    def network(self, momentum: float, penalty: float) -> Network:
+        """Return these layers for a kernel."""
+        spec, W = self._spec, self.flat[0]
+        T = self.flat[1] if momentum else np.zeros_like(W)
+        sizes = spec.sizes[1], spec.sizes[-1]
+        codes = ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]
+        numbers = map(W.dtype.type, (spec.target_low, spec.target_high, momentum, penalty))
+        return Network(self._layout, W, T, *sizes, spec.bias, *codes, *numbers)

@@ -17,12 +17,24 @@ since `gather` takes two at a time.
 
 from __future__ import annotations
 
+from collections import namedtuple
+
 import numpy as np
 
 from .compiling import compiled, part
 from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
 
 BLOCK = 32  # samples, the bits of a mask
+
+
+class First(namedtuple("First", "tile scale shift no_shift W b u mask r")):
+    """The first layer, as `packed.FirstLayer` describes it."""
+
+
+@part
+def tile_width(layer):  # type: ignore[no-untyped-def]
+    """Return the numbers in a tile."""
+    return len(layer.tile) * (REGISTER_BYTES // layer.W.itemsize)
 
 
 @part
@@ -141,56 +153,47 @@ def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
 
 
 @part
-def update_rows(  # type: ignore[no-untyped-def]
-    tile, x, first, count, low, high, scale, shift, no_shift, u, mask, d, d_sum, W, r
-):
-    """Compute the rows low … high - 1 of W += Σ_t x_tᵀ d[t], for the samples from `first` on."""
-    width, step = W.shape[1], len(tile) * (REGISTER_BYTES // W.itemsize)
+def begin_sums(layer, worker):  # type: ignore[no-untyped-def]
+    """Compute what every sample's z begins with, r = b W and the biases."""
+    W, r = layer.W[0], layer.r[worker]
+    for j in range(0, W.shape[1], tile_width(layer)):
+        row_sums(layer.tile, j, W, layer.shift, r)
+    for j in range(r.size):
+        r[j] += layer.b[0, j]
+
+
+@part
+def block_sums(layer, worker, x, first, count, z):  # type: ignore[no-untyped-def]
+    """Compute z[t] = x_t W + b for a block of samples, after `begin_sums`."""
+    W, u, mask = layer.W[0], layer.u[worker, 0], layer.mask[worker, 0]
+    prepare(x, first, count, 0, W.shape[0], layer.scale, u, mask)
+    for j in range(0, W.shape[1], tile_width(layer)):
+        gather(layer.tile, j, u, mask, count, layer.r[worker], W, z)
+
+
+@part
+def update_rows(worker, workers, layer, x, first, count, d, d_sum):  # type: ignore[no-untyped-def]
+    """Compute W += Σ_t x_tᵀ d[t] for the samples from `first` on, W the last state; each worker
+    takes rows of it."""
+    W, u, mask, r = layer.W[-1], layer.u[worker, 0], layer.mask[worker, 0], layer.r[worker]
+    low, high = worker * W.shape[0] // workers, (worker + 1) * W.shape[0] // workers
     for start in range(0, count, BLOCK):
         stop = min(start + BLOCK, count)
-        prepare(x, first + start, stop - start, low, high, scale, u, mask)
-        b = shift if start == 0 else no_shift  # d_sum is that of all blocks
-        for j in range(0, width, step):
-            scatter(tile, j, u, mask, low, high, b, d[start:stop], d_sum, W, r)
+        prepare(x, first + start, stop - start, low, high, layer.scale, u, mask)
+        b = layer.shift if start == 0 else layer.no_shift  # d_sum is that of all blocks
+        for j in range(0, W.shape[1], tile_width(layer)):
+            scatter(layer.tile, j, u, mask, low, high, b, d[start:stop], d_sum, W, r)
 
 
 @compiled
-def affine(worker, workers, barrier, tile, x, scale, shift, u, mask, r, W, b, z):  # type: ignore[no-untyped-def]
+def affine(worker, workers, barrier, layer, x, z):  # type: ignore[no-untyped-def]
     """Compute z = x W + b; each worker takes blocks of samples."""
-    count, (rows, width) = x.shape[0], W.shape
-    step = len(tile) * (REGISTER_BYTES // W.itemsize)
-    for j in range(0, width, step):
-        row_sums(tile, j, W, shift, r[worker])
-    for j in range(width):
-        r[worker, j] += b[j]
-    for start in range(worker * BLOCK, count, workers * BLOCK):
-        stop = min(start + BLOCK, count)
-        prepare(x, start, stop - start, 0, rows, scale, u[worker], mask[worker])
-        for j in range(0, width, step):
-            gather(tile, j, u[worker], mask[worker], stop - start, r[worker], W, z[start:stop])
+    begin_sums(layer, worker)
+    for start in range(worker * BLOCK, x.shape[0], workers * BLOCK):
+        block_sums(layer, worker, x, start, min(BLOCK, x.shape[0] - start), z[start:])
 
 
 @compiled
-def update(  # type: ignore[no-untyped-def]
-    worker, workers, barrier, tile, x, scale, shift, no_shift, u, mask, r, d, d_sum, W
-):
-    """Compute W += Σ_t x_tᵀ d[t]; each worker takes rows of W."""
-    rows = W.shape[0]
-    low, high = worker * rows // workers, (worker + 1) * rows // workers
-    update_rows(
-        tile,
-        x,
-        0,
-        x.shape[0],
-        low,
-        high,
-        scale,
-        shift,
-        no_shift,
-        u[worker],
-        mask[worker],
-        d,
-        d_sum,
-        W,
-        r[worker],
-    )
+def update(worker, workers, barrier, layer, x, d, d_sum):  # type: ignore[no-untyped-def]
+    """Compute W += Σ_t x_tᵀ d[t]."""
+    update_rows(worker, workers, layer, x, 0, x.shape[0], d, d_sum)

@@ -80,21 +80,15 @@ extern "C" __global__ void answers(int64 *cursor, int n, int classes, int loss, 
     const real targets = high + (classes - 1) * low;
     for (int64 i = int64(blockIdx.x) * warps + threadIdx.x / 32; i < n;
          i += int64(gridDim.x) * warps) {
-        real *logits = z + i * classes, largest = LOWEST, sum = 0;
-        for (int j = lane; j < classes; j += 32) {
-            real logit = b ? logits[j] + b[j] : logits[j];
-            logits[j] = logit;
-            largest = logit > largest || logit != logit ? logit : largest;
-        }
-        if (loss == CROSS_ENTROPY) {
-            largest = warp_max(largest);
-            for (int j = lane; j < classes; j += 32) sum += exp(logits[j] - largest);
-            sum = warp_sum(sum);
-        }
+        real *logits = z + i * classes;
+        for (int j = lane; j < classes && b; j += 32) logits[j] += b[j];
+        Softmax of{};
+        if (loss == CROSS_ENTROPY) of = softmax(logits, classes);
         real total = 0;
         for (int j = lane; j < classes; j += 32) {
             const real logit = logits[j];
-            const real output = loss == CROSS_ENTROPY ? exp(logit - largest) / sum : sigmoid(logit);
+            const real output =
+                loss == CROSS_ENTROPY ? exp(logit - of.largest) / of.sum : sigmoid(logit);
             if (outputs) outputs[i * classes + j] = output;
             if (!delta) continue;
             const real target = j == labels[i] ? high : low;
@@ -102,7 +96,7 @@ extern "C" __global__ void answers(int64 *cursor, int n, int classes, int loss, 
             delta[i * classes + j] = own;
             if (carried) carried[i * classes + j] = carried_error(loss, output, target, own);
             if (loss == CROSS_ENTROPY) {
-                total += target * (largest + log(sum) - logit);
+                total += target * (of.largest + log(of.sum) - logit);
             } else if (loss == BINARY_CROSS_ENTROPY) {
                 // in z, so that a saturated output costs no infinity
                 real positive = logit < 0 ? 0 : logit;

@@ -26,8 +26,7 @@ __device__ __forceinline__ real fold(real *value, int lane) {
 #pragma unroll
     for (int offset = 16; half; offset /= 2, half /= 2) {
         bool upper = lane & offset;
-#pragma unroll
-        for (int j = 0; j < n / 2; j++)
+        UNROLLED(j, n / 2)
             if (j < half) {
                 real keep = upper ? value[j + half] : value[j];
                 real send = upper ? value[j] : value[j + half];

@@ -20,21 +20,13 @@ class CublasError(RuntimeError):
 class Products:
     """Matrix products out = a b, or out = beta · out + alpha · a b with factors on the device.
 
-    Parameters
-    ----------
-    cupy : module
-    precision : str
-        As `backends.select` takes it: what float32 factors are rounded to. float64 ones stay.
-
-    Attributes
-    ----------
-    capturable : bool
-        Whether a stream may capture them. CuPy's own wrapper refuses that (its issue 6290), cuBLAS
-        does not, so it is called directly where it is found.
+    float32 factors are rounded to `precision`, as `backends.select` takes it; float64 ones stay.
+    `capturable` says whether a stream may capture them: CuPy's own wrapper refuses that (its issue
+    6290), cuBLAS does not, so it is called directly where it is found.
     """
 
     def __init__(self, cupy: Any, precision: str) -> None:
-        self._cupy = cupy
+        self.cupy = cupy
         cublas = self._cublas = cupy.cuda.cublas
         self._handle = cublas.create()
         # CuPy destroys its own handle alone; at the process's end there may be no device any more
@@ -44,20 +36,17 @@ class Products:
         self._gemm = library.cublasGemmEx if library else cublas.gemmEx
         self._set_workspace = library.cublasSetWorkspace_v2 if library else None
         self._workspace = cupy.empty(_WORKSPACE if library else 0, dtype=np.uint8)
-        fast = {"tf32": "FAST_TF32", "bfloat16": "FAST_16BF", "float16": "FAST_16F"}
-        kind = (
-            f"CUBLAS_COMPUTE_32F_{fast[precision]}" if precision in fast else "CUBLAS_COMPUTE_32F"
-        )
+        fast = {"tf32": "_FAST_TF32", "bfloat16": "_FAST_16BF", "float16": "_FAST_16F"}
+        kind = f"CUBLAS_COMPUTE_32F{fast.get(precision, '')}"
         self._kinds = {
             "float32": (cupy.cuda.runtime.CUDA_R_32F, getattr(cublas, kind)),
             "float64": (cupy.cuda.runtime.CUDA_R_64F, cublas.CUBLAS_COMPUTE_64F),
         }
-        self._one = {dtype: np.ones(1, dtype) for dtype in self._kinds}
-        self._zero = {dtype: np.zeros(1, dtype) for dtype in self._kinds}
+        self._numbers = {dtype: (np.ones(1, dtype), np.zeros(1, dtype)) for dtype in self._kinds}
 
     def bind(self) -> None:
         """Multiply in the current stream from now on; not to be called while it captures."""
-        stream = self._cupy.cuda.get_current_stream().ptr
+        stream = self.cupy.cuda.get_current_stream().ptr
         self._cublas.setStream(self._handle, stream)
         if self._set_workspace:  # its own: cuBLAS could not allocate one in a capture
             pointer, size = self._workspace.data.ptr, self._workspace.nbytes
@@ -83,37 +72,20 @@ class Products:
         kind, compute = self._kinds[dtype]
         if alpha is None or beta is None:
             mode = self._cublas.CUBLAS_POINTER_MODE_HOST
-            factors = self._one[dtype].ctypes.data, self._zero[dtype].ctypes.data
+            factor, factor_of_out = (number.ctypes.data for number in self._numbers[dtype])
         else:
             mode = self._cublas.CUBLAS_POINTER_MODE_DEVICE
-            factors = alpha.data.ptr, beta.data.ptr
+            factor, factor_of_out = alpha.data.ptr, beta.data.ptr
         self._cublas.setPointerMode(self._handle, mode)
         rows, columns = out.shape
         # cuBLAS counts by columns and so sees every matrix transposed: outᵀ = bᵀ aᵀ
         operation = (self._cublas.CUBLAS_OP_N, self._cublas.CUBLAS_OP_T)
-        _check(
-            self._gemm(
-                self._handle,
-                operation[transpose_b],
-                operation[transpose_a],
-                columns,
-                rows,
-                a.shape[0 if transpose_a else 1],
-                factors[0],
-                b.data.ptr,
-                kind,
-                b.shape[1],
-                a.data.ptr,
-                kind,
-                a.shape[1],
-                factors[1],
-                out.data.ptr,
-                kind,
-                columns,
-                compute,
-                -1,  # CUBLAS_GEMM_DEFAULT
-            )
-        )
+        left, right, result = ((matrix.data.ptr, kind, matrix.shape[1]) for matrix in (b, a, out))
+        shape = columns, rows, a.shape[0 if transpose_a else 1]
+        operations = operation[transpose_b], operation[transpose_a]
+        arrays = factor, *left, *right, factor_of_out, *result
+        default = -1  # CUBLAS_GEMM_DEFAULT
+        _check(self._gemm(self._handle, *operations, *shape, *arrays, compute, default))
 
 
 def _destroy(cupy: Any, device: Any, handle: int) -> None:
@@ -127,13 +99,7 @@ def _check(status: int | None) -> None:
 
 
 def cublas_library(major: int) -> Any:
-    """Find the cuBLAS that CuPy has loaded; None where that is not possible.
-
-    Parameters
-    ----------
-    major : int
-        CUDA's version.
-    """
+    """Find the cuBLAS that CuPy has loaded for CUDA `major`; None where that is not possible."""
     for name in (f"libcublas.so.{major}", f"cublas64_{major}.dll"):
         try:
             library = ctypes.CDLL(name)

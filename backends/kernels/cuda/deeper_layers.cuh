@@ -41,16 +41,10 @@ struct Deeper {
     // Turn the logits, which stand after the last activations, into the errors that go back.
     __device__ void outputs(const real *logits, int classes, int label) const {
         if (threadIdx.x < 32) {
-            real largest = LOWEST, sum = 0;
-            if (loss == CROSS_ENTROPY) {
-                for (int j = threadIdx.x; j < classes; j += 32)
-                    largest = logits[j] > largest || logits[j] != logits[j] ? logits[j] : largest;
-                largest = warp_max(largest);
-                for (int j = threadIdx.x; j < classes; j += 32) sum += exp(logits[j] - largest);
-                sum = warp_sum(sum);
-            }
+            Softmax of{};
+            if (loss == CROSS_ENTROPY) of = softmax(logits, classes);
             for (int j = threadIdx.x; j < classes; j += 32) {
-                real output = loss == CROSS_ENTROPY ? exp(logits[j] - largest) / sum
+                real output = loss == CROSS_ENTROPY ? exp(logits[j] - of.largest) / of.sum
                                                     : sigmoid(logits[j]);
                 real target = j == label ? high : low;
                 real delta = output_delta(loss, output, target, high + (classes - 1) * low);

@@ -59,15 +59,12 @@ __device__ void products(const VALUE *values, int count, int features, InputMap 
         real z[SAMPLES * COLUMNS] = {};
         for (int f = threadIdx.x; f < features; f += blockDim.x) {
             real x[SAMPLES];
-#pragma unroll
-            for (int s = 0; s < SAMPLES; s++) {
+            UNROLLED(s, SAMPLES) {
                 int64 t = low + s < count ? low + s : 0;  // a sample that is not there counts nowhere
                 x[s] = map(values[t * features + f], f);
             }
-#pragma unroll
-            for (int s = 0; s < SAMPLES; s++)
-#pragma unroll
-                for (int c = 0; c < COLUMNS; c++) z[s * COLUMNS + c] += x[s] * w[f * COLUMNS + c];
+            UNROLLED(s, SAMPLES)
+                UNROLLED(c, COLUMNS) z[s * COLUMNS + c] += x[s] * w[f * COLUMNS + c];
         }
         sums[warp][low * COLUMNS + lane] = fold<32>(z, lane);
     }
@@ -105,13 +102,11 @@ first_layer(int64 first, int before, int count, const real *coefficients_before,
 #pragma unroll 8
         for (int s = 0; s < before; s++) {
             real x = map(values[int64(s) * features + f], f);
-#pragma unroll
-            for (int c = 0; c < COLUMNS; c++) moved[c] += x * ds[0][s][c];
+            UNROLLED(c, COLUMNS) moved[c] += x * ds[0][s][c];
             if (U)
                 for (int c = 0; c < COLUMNS; c++) speed[c] += x * ds[1][s][c];
         }
-#pragma unroll
-        for (int c = 0; c < COLUMNS; c++) {
+        UNROLLED(c, COLUMNS) {
             if (column + c >= hidden) {
                 w[f * COLUMNS + c] = 0;
                 if (U) v[f * COLUMNS + c] = 0;

@@ -1,4 +1,4 @@
-"""CUDA C++ compiled at run time, for whoever hands over the `cupy` module."""
+"""CUDA C++ compiled at run time."""
 
 from __future__ import annotations
 
@@ -11,11 +11,10 @@ import numpy as np
 
 from ...base import NetworkSpec
 from ...functions import Array
+from .cublas import Products
 
 NULL = np.uintp(0)
 _THREADS = 256
-
-
 # what a source needs before it, besides what all do
 _HEADERS = {"online_sgd": ("blocks.cuh", "first_layer.cuh", "deeper_layers.cuh")}
 
@@ -28,46 +27,33 @@ def source(name: str) -> str:
 
 
 class Kernels:
-    """The kernels of one source, compiled by NVRTC for one set of macros.
+    """The kernels of one source, compiled by NVRTC, and the products that multiply between them.
 
-    Parameters
-    ----------
-    cupy : module
-    name : str
-        Of the source, without its ending.
-    dtype, values : dtype
-        Of weights and arithmetic, and of the samples.
-    **macros : int
-        What else is fixed when it is compiled.
+    The dtypes are those of the arithmetic and of the samples; the macros say what else is fixed
+    when the source of that name (without its ending) is compiled.
     """
 
-    def __init__(self, cupy: Any, name: str, dtype: Any, values: Any, **macros: int) -> None:
+    def __init__(
+        self, products: Products, name: str, dtype: Any, values: Any, **macros: int
+    ) -> None:
+        self.cupy, self.products = products.cupy, products
         names = {"REAL": np.dtype(dtype).name, "VALUE": np.dtype(values).name} | macros
         options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in names.items()))
-        self._module = cupy.RawModule(code=source(name), options=options)
+        self._module = self.cupy.RawModule(code=source(name), options=options)
         self._kernel = lru_cache(self._module.get_function)
 
-    def __call__(
-        self, name: str, grid: int, threads: int | tuple[int, int], *args: Any, shared: int = 0
-    ) -> None:
-        """Launch a kernel on the current stream.
-
-        Parameters
-        ----------
-        name : str
-        grid, threads : int or tuple
-            Thread blocks, and threads of each.
-        *args : device arrays and NumPy scalars
-            None is a null pointer, an int is an int32.
-        shared : int
-            Bytes of dynamic shared memory.
-        """
-        self.bind(name, grid, threads, *args, shared=shared)()
+    def __call__(self, name: str, grid: int, threads: int | tuple[int, int], *args: Any) -> None:
+        """Launch a kernel on the current stream; the arguments are those of `bind`."""
+        self.bind(name, grid, threads, *args)()
 
     def bind(
         self, name: str, grid: int, threads: int | tuple[int, int], *args: Any, shared: int = 0
     ) -> Callable[..., None]:
-        """Make a function that launches with further arguments, which come before these."""
+        """Make a function that launches a kernel on the current stream, in a grid of thread blocks.
+
+        The arguments are device arrays and NumPy scalars, None for a null pointer and int for
+        int32; those of the function come before them. `shared` are bytes of dynamic memory.
+        """
         kernel = self._kernel(name)
         if shared:  # with the static one it may be more than a kernel has unasked
             kernel.max_dynamic_shared_size_bytes = shared

@@ -28,6 +28,9 @@ typedef REAL real;
     for (int64 k = int64(blockIdx.x) * blockDim.x + threadIdx.x, k##_end = (count); \
          k < k##_end; k += int64(gridDim.x) * blockDim.x)
 
+// Every k below a count that the compiler knows, each in instructions of its own.
+#define UNROLLED(k, count) _Pragma("unroll") for (int k = 0; k < (count); k++)
+
 enum Activation { SIGMOID, TANH, RELU, SCALED_TANH };
 enum Loss { RASHID, SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY };
 
@@ -89,6 +92,22 @@ __device__ __forceinline__ real warp_max(real value) {
         value = other > value || other != other ? other : value;  // NaN wins
     }
     return value;
+}
+
+// What a row of logits has to do with its softmax: the largest, and Σ e^(z - largest).
+struct Softmax {
+    real largest, sum;
+};
+
+// Found by one warp.
+__device__ Softmax softmax(const real *logits, int classes) {
+    const int lane = threadIdx.x % 32;
+    real largest = LOWEST, sum = 0;
+    for (int j = lane; j < classes; j += 32)
+        largest = logits[j] > largest || logits[j] != logits[j] ? logits[j] : largest;
+    largest = warp_max(largest);
+    for (int j = lane; j < classes; j += 32) sum += exp(logits[j] - largest);
+    return {largest, warp_sum(sum)};
 }
 
 // a * b + c, in which a number too small to be a normal one counts: CuPy compiles everything with

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...base import NetworkSpec
-from ...feeding import Batches
+from ...feeding import Batches, States
 from ...functions import Array
 from ..codes import ACTIVATION_CODES, LOSS_CODES
-from ..coefficients import coefficient_table
+from ..coefficients import coefficient_tables
 from .launching import NULL, Kernels, input_map
 
 _WARPS = 8
@@ -28,9 +28,8 @@ MOST_CLASSES = 32  # one a lane
 class Variant(NamedTuple):
     """What is fixed when the kernels are compiled, and how they are launched."""
 
-    units: int
     block: int
-    classes: int
+    macros: dict[str, int]  # for `Kernels`
     columns: int
     threads: int
     first_shared: int
@@ -43,14 +42,7 @@ def choose_variant(
 ) -> Variant | None:
     """Find the variant for a network; None where none is large enough.
 
-    Parameters
-    ----------
-    spec : NetworkSpec
-    momentum : float
-    multiprocessors : int
-        Of the device.
-    shared_limit : int
-        Bytes of shared memory that a thread block can have on it.
+    A thread block can have `shared_limit` bytes of the device's shared memory.
     """
     dtype = np.dtype(spec.dtype)
     features, *sizes = spec.sizes
@@ -59,12 +51,8 @@ def choose_variant(
     if not shapes:
         return None
     units, block, output_weights = shapes[0]
-    in_registers = (
-        len(sizes) == 2
-        and not momentum
-        and classes <= MOST_CLASSES
-        and units * classes <= output_weights
-    )
+    few_classes = classes <= MOST_CLASSES and units * classes <= output_weights
+    in_registers = len(sizes) == 2 and not momentum and few_classes
     threads = 32 * -(-hidden // (32 * units))
 
     # the fewer columns, the more thread blocks, each of which reads every sample
@@ -87,136 +75,84 @@ def choose_variant(
     shared = numbers * dtype.itemsize
     if shared > shared_limit:
         return None
-    own_classes = classes if in_registers else 0
-    return Variant(units, block, own_classes, columns, threads, first_shared, shared, in_shared)
+    macros = {"BLOCK": block, "UNITS": units, "CLASSES": classes if in_registers else 0}
+    macros["COLUMNS"] = columns
+    return Variant(block, macros, columns, threads, first_shared, shared, in_shared)
 
 
 def learn(
-    cupy: Any,
     kernels: Kernels,
     variant: Variant,
     spec: NetworkSpec,
-    weights: Sequence[Array],
-    velocities: Sequence[Array],
+    states: States,
     batches: Batches,
     momentum: float,
 ) -> Array:
-    """Learn samples one by one, as `delayed.OnlineSGD`.
+    """Learn samples one by one, as `delayed.OnlineSGD`, and change the states in place.
 
-    Parameters
-    ----------
-    cupy : module
-    kernels : Kernels
-        `online_sgd.cu`, compiled for the variant and the dtype of the values.
-    variant : Variant
-
-    The others are those of `Backend.sgd`.
-
-    Returns
-    -------
-    array, shape (n, classes)
-        Each sample's logits before its own update.
+    The kernels are `online_sgd.cu` for the variant and the dtype of the values. Return each
+    sample's logits before its own update, shape (n, classes).
     """
-    real = np.dtype(spec.dtype).type
-    values, labels, rates = batches.values, batches.labels, batches.rates
+    cupy, real = kernels.cupy, np.dtype(spec.dtype).type
+    values, labels, penalty = batches.values, batches.labels, batches.penalty
     n, features = values.shape
-    size, hidden, classes = variant.block, spec.sizes[1], spec.sizes[-1]
-    first = 2 if spec.bias else 1
-    W, b, U, u = weights[0], weights[1] if spec.bias else None, None, None
-    if momentum:
-        U, u = velocities[0], velocities[1] if spec.bias else None
-    deeper = _flat(cupy, spec, weights[first:])
-    speeds = _flat(cupy, spec, velocities[first:]) if momentum else None
-    table = _Table(cupy, spec, rates, size, momentum, batches.penalty)
+    size, hidden = variant.block, spec.sizes[1]
+    W, b = spec.layers(states[0])[0]
+    U, u = spec.layers(states[1])[0] if momentum else (None, None)
+    rest = [state[2 if spec.bias else 1 :] for state in states]
+    flat = [_flat(cupy, spec, arrays) for arrays in rest]
+    deeper, speeds = flat[0], flat[1] if momentum else None
+    tables, stride = _tables(cupy, spec, batches, size, momentum)
     sizes = cupy.asarray(spec.sizes[1:], dtype=np.int32)
-    device_rates = cupy.asarray(rates, dtype=real)
-    blocks = -(-n // size)
-    ahead = cupy.empty((blocks, size, size), real)
+    rates = cupy.asarray(batches.rates, dtype=real)
+    ahead = cupy.empty((len(tables), size, size), real)
     z, d = cupy.empty((size, hidden), real), cupy.empty((size, hidden), real)
-    logits = cupy.empty((n, classes), real)
-    for low, high in ((0, n // size), (n // size, blocks)):  # the last block has its own table
+    logits = cupy.empty((n, spec.sizes[-1]), real)
+    mapping, bias = input_map(spec), int(spec.bias)
+    for low, high in ((0, n // size), (n // size, len(tables))):  # the last block has its own table
         if low < high:
-            kernels(
-                "mixing",
-                high - low,
-                256,
-                values[low * size :],
-                np.int64(n - low * size),
-                features,
-                *input_map(spec),
-                int(spec.bias),
-                table.of(low),
-                np.int64(table.stride),
-                ahead[low],
-            )
+            part = values[low * size :], np.int64(n - low * size), features, *mapping, bias
+            coefficients = tables[low], np.int64(stride)
+            kernels("mixing", high - low, 256, *part, *coefficients, ahead[low])
 
     # what changes from block to block comes first, so that a launch costs the host little
-    first_layer = kernels.bind(
-        "first_layer",
-        -(-hidden // variant.columns),
-        32 * _WARPS,
-        *(values, features, hidden, *input_map(spec), d, W, b, U, u, z),
-        shared=variant.first_shared,
-    )
-    recurrence = kernels.bind(
-        "recurrence",
-        1,
-        variant.threads,
-        sizes,
-        len(spec.sizes) - 2,
-        ACTIVATION_CODES[spec.activation],
-        LOSS_CODES[spec.loss],
-        int(spec.bias),
-        *map(real, (spec.target_low, spec.target_high, momentum, batches.penalty)),
-        *(device_rates, labels, z, ahead, deeper, speeds, int(variant.in_shared), d, logits),
-        shared=variant.shared,
-    )
+    arguments = values, features, hidden, *mapping, d, W, b, U, u, z
+    shape = -(-hidden // variant.columns), 32 * _WARPS
+    first_layer = kernels.bind("first_layer", *shape, *arguments, shared=variant.first_shared)
+    codes = ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]
+    numbers = map(real, (spec.target_low, spec.target_high, momentum, penalty))
+    network = sizes, len(spec.sizes) - 2, *codes, bias, *numbers
+    arrays = rates, labels, z, ahead, deeper, speeds, int(variant.in_shared), d, logits
+    shape = 1, variant.threads
+    recurrence = kernels.bind("recurrence", *shape, *network, *arrays, shared=variant.shared)
     before, of_before = 0, NULL
-    for block in range(blocks):
+    for block, of in enumerate(tables):
         start = block * size
-        count, of = min(size, n - start), table.of(block)
+        count = min(size, n - start)
         first_layer(np.int64(start - before), np.int32(before), np.int32(count), of_before, of)
         recurrence(np.int64(start), np.int32(count))
         before, of_before = count, of
     first_layer(np.int64(n - before), np.int32(before), np.int32(0), of_before, NULL)
-    _unpack(deeper, weights[first:])
-    if momentum:
-        _unpack(speeds, velocities[first:])
+    for packed, unpacked in zip(flat, rest, strict=True):
+        _unpack(packed, unpacked)
     return logits
 
 
-class _Table:
-    """The coefficients of every block, on the device; none where all are one."""
-
-    def __init__(
-        self,
-        cupy: Any,
-        spec: NetworkSpec,
-        rates: Sequence[float],
-        size: int,
-        momentum: float,
-        penalty: float,
-    ) -> None:
-        self._tables = None
-        self.stride = 0
-        if not momentum and not penalty:
-            return
-        host = np.asarray(rates)
-        self._whole = len(host) // size
-        self._constant_rate = bool((host == host[0]).all())
-        if self._constant_rate:  # one table for the whole blocks, one for what is left
-            host = host[max(0, self._whole - 1) * size :]
-        both = [coefficient_table(host, size, momentum, p) for p in (penalty, 0.0)]
-        self._tables = cupy.asarray(np.stack(both, axis=1), dtype=spec.dtype)
-        if not self._constant_rate:
-            self.stride = self._tables[0].size
-
-    def of(self, block: int) -> Array:
-        if self._tables is None:
-            return NULL
-        if self._constant_rate:
-            block = int(block >= self._whole and self._whole > 0)
-        return self._tables[block]
+def _tables(
+    cupy: Any, spec: NetworkSpec, batches: Batches, size: int, momentum: float
+) -> tuple[list[Array], int]:
+    """Return every block's coefficients, null where all are one, and how far apart they lie."""
+    host, penalty = np.asarray(batches.rates), batches.penalty
+    whole, blocks = len(host) // size, -(-len(host) // size)
+    if not momentum and not penalty:
+        return [NULL] * blocks, 0
+    constant = bool((host == host[0]).all())
+    if constant:  # one table for the whole blocks, one for what is left
+        host = host[max(0, whole - 1) * size :]
+    tables = cupy.asarray(coefficient_tables(host, size, momentum, penalty, spec.dtype))
+    if constant:
+        return [tables[0]] * whole + [tables[-1]] * (blocks - whole), 0
+    return [tables[block] for block in range(blocks)], tables[0].size
 
 
 def _flat(cupy: Any, spec: NetworkSpec, arrays: Sequence[Array]) -> Array:

@@ -66,6 +66,7 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
     const int VECTOR = 16 / sizeof(real);
     DYNAMIC_SHARED(real, memory);
     const int tid = threadIdx.x, threads = blockDim.x, hidden = sizes[0];
+    const auto unit = [=](int k) { return tid + k * threads; };  // the k-th of this thread
     rates += first;
     labels += first;
     ahead += first * BLOCK;
@@ -74,13 +75,9 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
     for (int k = tid; k < BLOCK * BLOCK; k += threads) future[k] = ahead[k];
 
     real z[UNITS][BLOCK];
-#pragma unroll
-    for (int k = 0; k < UNITS; k++)
-#pragma unroll
-        for (int t = 0; t < BLOCK; t++) {
-            int unit = tid + k * threads;
-            z[k][t] = t < count && unit < hidden ? z_start[t * hidden + unit] : 0;
-        }
+    UNROLLED(k, UNITS)
+        UNROLLED(t, BLOCK)
+            z[k][t] = t < count && unit(k) < hidden ? z_start[t * hidden + unit(k)] : 0;
 
 #if CLASSES
     const int WIDE = CLASSES > 16 ? 32 : CLASSES > 8 ? 16 : CLASSES > 4 ? 8 : 4;
@@ -89,13 +86,8 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
     const int lane = tid % 32, warp = tid / 32;
     const real targets = high + (CLASSES - 1) * low;
     real w[UNITS][CLASSES];
-#pragma unroll
-    for (int k = 0; k < UNITS; k++)
-#pragma unroll
-        for (int j = 0; j < CLASSES; j++) {
-            int unit = tid + k * threads;
-            w[k][j] = unit < hidden ? deeper[unit * CLASSES + j] : 0;
-        }
+    UNROLLED(k, UNITS)
+        UNROLLED(j, CLASSES) w[k][j] = unit(k) < hidden ? deeper[unit(k) * CLASSES + j] : 0;
     real b = bias && lane < CLASSES ? deeper[hidden * CLASSES + lane] : 0;
 #else
     const int classes = sizes[layers];
@@ -123,19 +115,16 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
             for (int k = 0; k < UNITS; k++) a[k] = sigmoid(z[k][0]);
         else
             for (int k = 0; k < UNITS; k++) a[k] = activate(activation, z[k][0]);
-#pragma unroll
-        for (int k = 0; k < UNITS; k++) {
-            a[k] = tid + k * threads < hidden ? a[k] : 0;
-#pragma unroll
-            for (int j = 0; j < CLASSES; j++) sum[j] += a[k] * w[k][j];
+        UNROLLED(k, UNITS) {
+            a[k] = unit(k) < hidden ? a[k] : 0;
+            UNROLLED(j, CLASSES) sum[j] += a[k] * w[k][j];
         }
         real own = fold<WIDE>(sum, lane);
         if (lane % (32 / WIDE) == 0) partial[t % 2][warp][lane / (32 / WIDE)] = own;
         __syncthreads();  // the other half of `partial` is read until the next one
         const bool there = lane < CLASSES;
         real parts[WARPS];
-#pragma unroll
-        for (int other = 0; other < WARPS; other++)
+        UNROLLED(other, WARPS)
             parts[other] = other < threads / 32 ? partial[t % 2][other][lane % WIDE] : 0;
 #pragma unroll
         for (int half = WARPS / 2; half; half /= 2)
@@ -148,63 +137,45 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
         broadcast[warp][lane] = {found.carried, move};
         __syncwarp();
         real error[UNITS] = {};
-#pragma unroll
-        for (int j = 0; j < CLASSES; j++) {
+        UNROLLED(j, CLASSES) {
             const Broadcast of = broadcast[warp][j];
-#pragma unroll
-            for (int k = 0; k < UNITS; k++) {
+            UNROLLED(k, UNITS) {
                 error[k] += w[k][j] * of.carried;
                 w[k][j] = a[k] * of.move + decay * w[k][j];
             }
         }
         if (bias) b += move;
-#pragma unroll
-        for (int k = 0; k < UNITS; k++)
+        UNROLLED(k, UNITS)
             step[k] = -rate * (error[k] * derivative(activation, a[k]));
 #else
-#pragma unroll
-        for (int k = 0; k < UNITS; k++) {
-            int unit = tid + k * threads;
+        UNROLLED(k, UNITS) {
             a[k] = layers ? activate(activation, z[k][0]) : z[k][0];
-            if (unit < hidden) acts[unit] = a[k];
+            if (unit(k) < hidden) acts[unit(k)] = a[k];
         }
         __syncthreads();
         rest.forward();
         for (int j = tid; j < classes; j += threads) logits[t * classes + j] = answers[j];
         rest.outputs(answers, classes, label);
         const real *delta = rest.backward(rate);
-#pragma unroll
-        for (int k = 0; k < UNITS; k++) {
-            int unit = tid + k * threads;
-            step[k] = unit < hidden ? -rate * delta[unit] : 0;
-        }
+        UNROLLED(k, UNITS) step[k] = unit(k) < hidden ? -rate * delta[unit(k)] : 0;
 #endif
-#pragma unroll
-        for (int k = 0; k < UNITS; k++) {
-            int unit = tid + k * threads;
-            if (unit < hidden) d[t * hidden + unit] = step[k];
-        }
+        UNROLLED(k, UNITS)
+            if (unit(k) < hidden) d[t * hidden + unit(k)] = step[k];
         const Vector *row = reinterpret_cast<const Vector *>(future + t * BLOCK);
 #pragma unroll
         for (int i = 0; i < BLOCK - 1; i += VECTOR) {
             const Vector factors = row[i / VECTOR];
-#pragma unroll
-            for (int e = 0; e < VECTOR; e++)
+            UNROLLED(e, VECTOR)
                 if (i + e < BLOCK - 1)
-#pragma unroll
-                    for (int k = 0; k < UNITS; k++)
+                    UNROLLED(k, UNITS)
                         z[k][i + e] = factors.of[e] * step[k] + z[k][i + e + 1];
         }
     }
 
 #if CLASSES
-#pragma unroll
-    for (int k = 0; k < UNITS; k++) {
-        int unit = tid + k * threads;
-#pragma unroll
-        for (int j = 0; j < CLASSES; j++)
-            if (unit < hidden) deeper[unit * CLASSES + j] = w[k][j];
-    }
+    UNROLLED(k, UNITS)
+        UNROLLED(j, CLASSES)
+            if (unit(k) < hidden) deeper[unit(k) * CLASSES + j] = w[k][j];
     if (bias && tid < CLASSES) deeper[hidden * CLASSES + tid] = b;
 #else
     if (in_shared) copy_weights(sizes, layers, bias, deeper, weights, true);

@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from ...base import NetworkSpec
-from ...feeding import Batches
+from ...feeding import Batches, Rule, States
 from ...functions import LOSSES, Array
 from ..codes import ACTIVATION_CODES, LOSS_CODES
-from .cublas import Products
 from .launching import Kernels, input_map
 
-SGD, MOMENTUM, ADAM = 0, 1, 2
+_SGD, _MOMENTUM, _ADAM = 0, 1, 2
 _ALPHA, _BETA = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
 _FACTORS = 6
 _CURSOR = 7
@@ -27,158 +26,85 @@ _WORTH_A_GRAPH = 3
 class Forward:
     """The forward propagation of up to `rows` samples, with arrays for every layer.
 
-    Parameters
-    ----------
-    cupy : module
-    kernels : Kernels
-        `batch_sgd.cu`, compiled for the dtype of the values.
-    products : Products
-    spec : NetworkSpec
-    weights : sequence of C-contiguous arrays
-    rows : int
-
-    Attributes
-    ----------
-    acts : list of arrays, shape (rows, sizes[l])
-        The inputs, the hidden layers' activations, and the logits.
-    outputs : array, shape (rows, classes) or None
+    The kernels are `batch_sgd.cu` for the dtype of the values, and the weights C-contiguous. `acts`
+    are the inputs, the hidden layers' activations and the logits, each of shape (rows, sizes[l]).
     """
 
     def __init__(
-        self,
-        cupy: Any,
-        kernels: Kernels,
-        products: Products,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        rows: int,
+        self, kernels: Kernels, spec: NetworkSpec, weights: Sequence[Array], rows: int
     ) -> None:
-        self._kernels, self._products = kernels, products
-        self.spec, self.layers = spec, spec.layers(weights)
-        self.rows = rows
+        self._cupy, self._kernels, self._products = kernels.cupy, kernels, kernels.products
+        self.spec, self.layers, self.rows = spec, spec.layers(weights), rows
         self.real = np.dtype(spec.dtype).type
-        self.acts = [cupy.empty((rows, width), self.real) for width in spec.sizes]
-        self.outputs = None
-        self.cursor = cupy.zeros(_CURSOR, np.int64)
-        self._input_options: tuple[Any, ...] = (SGD, self.real(0), self.real(0))
-        self._betas: tuple[float, float] = (0.0, 0.0)
-        self.factors: Array = None
+        self.acts = [self._cupy.empty((rows, width), self.real) for width in spec.sizes]
+        self._cursor = self._cupy.zeros(_CURSOR, np.int64)
+        self._set_rule(_SGD, Rule(), 0.0, None)
 
-    def begin(
-        self,
-        values: Array,
-        labels: Any = None,
-        rates: Any = None,
-        losses: Any = None,
-        steps: int = 0,
-    ) -> None:
-        """Store on the device where the next samples are."""
-        self._kernels("begin", 1, 1, self.cursor, values, labels, rates, losses, np.int64(steps))
+    def _set_rule(self, optimizer: int, rule: Rule, penalty: float, factors: Array) -> None:
+        """Set what the factors of a step follow from; without an array of them there is none."""
+        betas = map(np.float64, rule.betas or (0.0, 0.0))
+        self._rule = optimizer, self.real(rule.momentum), self.real(penalty), *betas, factors
+
+    def outputs(self, values: Array) -> Array:
+        """Return the outputs of as many samples as there are rows."""
+        found = self._cupy.empty((self.rows, self.spec.sizes[-1]), self.real)
+        if self.rows:
+            self._products.bind()
+            self._kernels("begin", 1, 1, self._cursor, values, None, None, None, np.int64(0))
+            self.forward(self.rows)
+            self.answer(self.rows, found, None, None)
+        return found
 
     def forward(self, n: int) -> None:
         """Propagate the next n samples up to the last layer's product."""
-        self._kernels.for_rows(
-            "inputs",
-            n,
-            self.cursor,
-            n,
-            self.rows,
-            self.spec.sizes[0],
-            *input_map(self.spec),
-            self.acts[0],
-            *self._input_options,
-            *map(np.float64, self._betas),
-            self.factors,
-        )
-        for layer, (W, b) in enumerate(self.layers):
-            self._products(self.acts[layer + 1][:n], self.acts[layer][:n], W)
-            if layer + 1 < len(self.layers):
-                self._kernels.for_rows(
-                    "hidden",
-                    n,
-                    self.spec.sizes[layer + 1],
-                    ACTIVATION_CODES[self.spec.activation],
-                    b,
-                    self.acts[layer + 1],
-                )
-
-    def answer(self, n: int, delta: Array | None = None, carried: Array | None = None) -> None:
-        """Turn the last product into logits, and these into outputs or errors."""
         spec = self.spec
-        self._kernels(
-            "answers",
-            -(-n // _WARPS),
-            32 * _WARPS,
-            self.cursor,
-            n,
-            spec.sizes[-1],
-            LOSS_CODES[spec.loss],
-            self.real(spec.target_low),
-            self.real(spec.target_high),
-            self.layers[-1][1],
-            self.acts[-1],
-            self.outputs,
-            delta,
-            carried,
-        )
+        samples = self._cursor, n, self.rows, spec.sizes[0], *input_map(spec), self.acts[0]
+        self._kernels.for_rows("inputs", n, *samples, *self._rule)
+        activation = ACTIVATION_CODES[spec.activation]
+        for layer, (W, b) in enumerate(self.layers):
+            z = self.acts[layer + 1]
+            self._products(z[:n], self.acts[layer][:n], W)
+            if layer + 1 < len(self.layers):
+                self._kernels.for_rows("hidden", n, spec.sizes[layer + 1], activation, b, z)
+
+    def answer(self, n: int, *results: Array | None) -> None:
+        """Turn the last product into logits, and these into outputs, δ and the error to split."""
+        spec = self.spec
+        targets = map(self.real, (spec.target_low, spec.target_high))
+        options = self._cursor, n, spec.sizes[-1], LOSS_CODES[spec.loss], *targets
+        arrays = self.layers[-1][1], self.acts[-1], *results
+        self._kernels("answers", -(-n // _WARPS), 32 * _WARPS, *options, *arrays)
 
 
 class Steps(Forward):
-    """Steps of SGD, with or without momentum, or of Adam, on batches of up to `rows` samples.
-
-    Parameters
-    ----------
-    penalty : float
-    optimizer : {SGD, MOMENTUM, ADAM}
-    states : sequence of sequences of arrays
-        The velocities, or the means and the squares, or none.
-    momentum : float
-    betas, epsilon, decay : float
-        Adam's, and AdamW's of the matrices.
-
-    The others are those of `Forward`.
-    """
+    """Steps of SGD, with or without momentum, or of Adam, on batches of one size and penalty."""
 
     def __init__(
-        self,
-        cupy: Any,
-        kernels: Kernels,
-        products: Products,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        rows: int,
-        penalty: float,
-        optimizer: int,
-        states: Sequence[Sequence[Array]],
-        momentum: float = 0.0,
-        betas: tuple[float, float] = (0.0, 0.0),
-        epsilon: float = 0.0,
-        decay: float = 0.0,
+        self, kernels: Kernels, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
     ) -> None:
-        super().__init__(cupy, kernels, products, spec, weights, rows)
-        self._cupy = cupy
-        self._optimizer, self._states = optimizer, states
-        self._input_options = (optimizer, self.real(momentum), self.real(penalty))
-        self._betas, self._epsilon = betas, epsilon
-        self._penalty, self._decay = penalty, decay
-        self._weights = weights
-        if optimizer == SGD:
-            self._targets = weights
-        elif optimizer == MOMENTUM:
-            self._targets = states[0]
-        else:
+        super().__init__(kernels, spec, states[0], batches.size)
+        cupy, self._states, self._penalty = self._cupy, states, batches.penalty
+        if rule.betas:
+            optimizer = _ADAM
             # a gradient is used up before the next is taken; zeros, as a factor of 0 on the device
             # need not keep cuBLAS from reading what it is multiplied by
             self._targets = _alternating(cupy.zeros, self.real, spec.shapes, 1)
-        self.factors = cupy.zeros(_FACTORS, self.real)
+        elif rule.momentum:
+            optimizer, self._targets = _MOMENTUM, list(states[1])
+        else:
+            optimizer, self._targets = _SGD, list(states[0])
+        self._factors = cupy.zeros(_FACTORS, self.real)
+        self._set_rule(optimizer, rule, batches.penalty, self._factors)
+        self._optimizer, self._decay = optimizer, rule.decay
+        self._adam = *rule.betas, rule.epsilon
         self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
         # at a time there is an error that is split, the one that comes of it, and a single other δ
-        shapes = [(rows, width) for width in spec.sizes[1:]]
+        shapes = [(self.rows, width) for width in spec.sizes[1:]]
         self._errors = _alternating(cupy.empty, self.real, shapes, 2)
         self._deltas = _alternating(cupy.empty, self.real, shapes, 1) if self._raw else self._errors
         self._graph: Any = None
         self._launched = 0  # whole batches, in all calls
-        self._capturable = products.capturable
+        self._capturable = kernels.products.capturable
 
     def learn(self, batches: Batches, steps: int = 0) -> Array:
         """Learn samples in order; `steps` have been made before. Returns the losses."""
@@ -186,7 +112,8 @@ class Steps(Forward):
         losses = cupy.empty(n, self.real)
         rates = cupy.asarray(batches.rates, dtype=self.real)
         self._products.bind()
-        self.begin(batches.values, batches.labels, rates, losses, steps)
+        samples = batches.values, batches.labels, rates, losses
+        self._kernels("begin", 1, 1, self._cursor, *samples, np.int64(steps))
         for left in range(n // self.rows, 0, -1):
             # the first is launched as it is: nothing may be loaded or set up in a capture
             worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH
@@ -219,7 +146,7 @@ class Steps(Forward):
     def _step(self, n: int) -> None:
         self.forward(n)
         delta, error = self._deltas[-1], self._errors[-1]
-        self.answer(n, delta, error if self._raw else None)
+        self.answer(n, None, delta, error if self._raw else None)
         per_layer = 2 if self.spec.bias else 1
         for layer in reversed(range(len(self.layers))):
             if layer:  # split the errors before the weights move
@@ -227,46 +154,31 @@ class Steps(Forward):
                 self._products(error[:n], self._errors[layer][:n], W, transpose_b=True)
             self._update(layer * per_layer, self.acts[layer][:n], self._deltas[layer][:n])
             if layer:
-                self._kernels.for_each(
-                    "split",
-                    n * self.spec.sizes[layer],
-                    ACTIVATION_CODES[self.spec.activation],
-                    self.acts[layer],
-                    self._errors[layer - 1],
-                    self._deltas[layer - 1],
-                )
+                activation = ACTIVATION_CODES[self.spec.activation]
+                arrays = self.acts[layer], self._errors[layer - 1], self._deltas[layer - 1]
+                self._kernels.for_each("split", n * self.spec.sizes[layer], activation, *arrays)
 
     def _update(self, at: int, a: Array, delta: Array) -> None:
         """Change a layer's matrix, which is array number `at`, and its bias."""
-        alpha, beta = self.factors[_ALPHA], self.factors[_BETA]
+        alpha, beta = self._factors[_ALPHA], self._factors[_BETA]
         self._products(self._targets[at], a, delta, transpose_a=True, alpha=alpha, beta=beta)
         self._move(at, self._penalty, self._decay)
         if self.spec.bias:
             n, units = delta.shape
-            target = self._targets[at + 1]
-            self._kernels(
-                "column_sums", -(-units // 32), (32, 8), n, units, delta, self.factors, target
-            )
+            arguments = n, units, delta, self._factors, self._targets[at + 1]
+            self._kernels("column_sums", -(-units // 32), (32, 8), *arguments)
             self._move(at + 1, 0.0, 0.0)
 
     def _move(self, at: int, penalty: float, decay: float) -> None:
-        real, w = self.real, self._weights[at]
-        if self._optimizer == MOMENTUM:
-            self._kernels.for_each(
-                "velocity_step", w.size, real(penalty), self.factors, w, self._targets[at]
-            )
-        elif self._optimizer == ADAM:
-            means, squares = self._states
-            self._kernels.for_each(
-                "adam_step",
-                w.size,
-                *map(real, (penalty, decay, *self._betas, self._epsilon)),
-                self.factors,
-                self._targets[at],
-                w,
-                means[at],
-                squares[at],
-            )
+        real, target = self.real, self._targets[at]
+        w, *memory = (state[at] for state in self._states)
+        if self._optimizer == _MOMENTUM:
+            arrays = self._factors, w, target
+            self._kernels.for_each("velocity_step", w.size, real(penalty), *arrays)
+        elif self._optimizer == _ADAM:
+            numbers = map(real, (penalty, decay, *self._adam))
+            arrays = self._factors, target, w, *memory
+            self._kernels.for_each("adam_step", w.size, *numbers, *arrays)
 
 
 def _alternating(
