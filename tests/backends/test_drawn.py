@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from backends import Backend, Batches, select
+from backends.feeding import Rule
 from backends.functions import ACTIVATIONS, LOSSES
 from trainer import MLP
 
@@ -311,10 +312,11 @@ def compute(
         }
     elif case.operation == "adam_step":
         states = [arrays("mean of "), arrays("square of "), arrays("gradient of ")]
+        rule = Rule(betas=(0.9, 0.999), epsilon=1e-8)
         for step in range(1, 4):
             for a, *moments, g in zip(w, *(state.values() for state in states), strict=True):
                 rate = given["rates"][0]
-                backend.adam_step(a, moments[0], moments[1], g, rate, step, 0.9, 0.999, 1e-8)
+                backend.adam_step(a, moments, g, rate, step, rule)
         result = weights | states[0] | states[1]
     else:
         if case.operation == "adam":

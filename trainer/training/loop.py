@@ -370,13 +370,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
             raise ValueError("the state does not fit this training: it stands before its start")
         self._epoch, self._samples = state.epoch, state.samples
         self._optimizer.steps = state.steps
-        xp, backend, dtype = self.model.backend.xp, self.model.backend, self.model.spec.dtype
-        wanted = {}
+        backend, dtype = self.model.backend, self.model.spec.dtype
         if state.samples:
-            self._epoch_start = [xp.empty_like(w) for w in self.model.weights]
-            wanted["losses"] = (state.samples,)
+            self._epoch_start = self.model.weights  # only for their shapes, until they are loaded
         named = self._named()
-        wanted |= {name: tuple(a.shape) for name, a in named.items()}
+        wanted = {name: tuple(a.shape) for name, a in named.items()}
+        if state.samples:
+            wanted["losses"] = (state.samples,)
         found = {name: tuple(a.shape) for name, a in state.arrays.items()}
         if found != wanted:
             differ = sorted(n for n in {*found, *wanted} if found.get(n) != wanted.get(n))
@@ -384,10 +384,15 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 f"the state does not fit this training: {differ[0]} has shape"
                 f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
             )
+        at_start = self._epoch_start_names()
         for name, a in named.items():  # one by one, so that no two copies of all are on the device
-            a[...] = backend.asarray(state.arrays[name], dtype=dtype)
+            if name not in at_start:
+                a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
-            self._losses = [backend.asarray(state.arrays["losses"], dtype=dtype)]
+            *self._epoch_start, losses = (
+                backend.asarray(state.arrays[name], dtype=dtype) for name in [*at_start, "losses"]
+            )
+            self._losses = [losses]
         try:
             self._rng.bit_generator.state = state.order
         except (TypeError, KeyError, ValueError, OverflowError) as error:
@@ -403,9 +408,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             named |= dict(zip(names, arrays, strict=True))
         named |= self._learned.named()
         if self._samples:
-            names = [f"epoch_start.{name}" for name in self.model.names]
-            named |= dict(zip(names, self._epoch_start, strict=True))
+            named |= dict(zip(self._epoch_start_names(), self._epoch_start, strict=True))
         return named
+
+    def _epoch_start_names(self) -> list[str]:
+        return [f"epoch_start.{name}" for name in self.model.names]
 
 
 def _length(samples: Any) -> int:
