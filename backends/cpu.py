@@ -17,7 +17,7 @@ import threadpoolctl
 from .base import Backend, NetworkSpec
 from .feeding import Batches, Rule, States
 from .functions import Array
-from .kernels.codes import ACTIVATION_CODES
+from .kernels.codes import ACTIVATION_CODES, has_codes
 from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import batch_sgd, deforming, online_sgd
 from .kernels.cpu.elementwise import activate_all
@@ -89,7 +89,7 @@ class CpuBackend(Backend):
 
     def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
         small = batch_size == 1 or _is_small(spec, batch_size)
-        return spec.activation in ACTIVATION_CODES or not small  # large ones are BLAS' work
+        return has_codes(spec) or not small  # large ones are BLAS' work
 
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
@@ -167,7 +167,7 @@ class CpuBackend(Backend):
             return None
         batch_size = batches.size
         small = batch_size == 1 or _is_small(spec, batch_size)
-        compiled = small and spec.activation in ACTIVATION_CODES
+        compiled = small and has_codes(spec)
         if batch_size == 1 and not compiled:
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)

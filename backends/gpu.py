@@ -20,7 +20,7 @@ from .base import Backend, NetworkSpec
 from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
-from .kernels.codes import ACTIVATION_CODES
+from .kernels.codes import has_codes
 from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
@@ -101,7 +101,7 @@ class GpuBackend(Backend):
         return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
     def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
-        return spec.activation in ACTIVATION_CODES
+        return has_codes(spec)
 
     def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
         if batch_size == 1:  # whose kernels are compiled for the sizes

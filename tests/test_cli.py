@@ -694,7 +694,7 @@ def test_runs_that_answer_other_questions_do_not_answer_together(capsys):
 def test_a_network_without_kernels_is_said_once(capsys):
     options = ["--data", "digits", "--device", "cpu", "--hidden", "9", "--epochs", "2"]
     assert main(["train", *options, "--activation", "gelu", "--out", "a"]) == 0
-    assert capsys.readouterr().out.count("gelu has no kernel on cpu") == 1
+    assert capsys.readouterr().out.count("gelu with squared_error has no kernel on cpu") == 1
     assert main(["train", *options, "--out", "b"]) == 0
     assert "no kernel" not in capsys.readouterr().out
 

@@ -124,7 +124,7 @@ class NetworkSettings(_Settings):
         "rashid",
         "rashid is the lessons' rule, which is no gradient; squared_error is the gradient of the"
         " same loss; cross_entropy takes a softmax output.",
-        choices=tuple(LOSSES),
+        choices=LOSSES,
     )
     bias: bool = _setting(False, "Whether layers have biases.")
     label_smoothing: float = _setting(

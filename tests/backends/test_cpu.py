@@ -20,7 +20,7 @@ from backends.kernels.codes import ACTIVATION_CODES
 from backends.kernels.cpu import compiling, elementwise, workers
 from backends.kernels.cpu.lanes import REGISTER_BYTES
 from backends.kernels.cpu.packed import FirstLayer, readable
-from tests.backends.trainings import SOFTSIGN, learn, trainings
+from tests.backends.trainings import HALF_AS_MUCH, SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from trainer import MLP, fit, load
 
@@ -135,11 +135,13 @@ class TestSgd:
                 assert bool(learned) == (activation in ACTIVATION_CODES)
 
     @pytest.mark.parametrize("batch_size", [1, 7, 40])
-    def test_falls_back_for_a_new_activation(self, base_on_numpy, monkeypatch, batch_size):
+    @pytest.mark.parametrize("new", [{"activation": "softsign"}, {"loss": "half_as_much"}])
+    def test_falls_back_for_what_is_new(self, base_on_numpy, monkeypatch, batch_size, new):
         monkeypatch.setitem(ACTIVATIONS, "softsign", SOFTSIGN)
+        monkeypatch.setitem(LOSSES, "half_as_much", HALF_AS_MUCH)
         rng = np.random.default_rng(7)
         x, y = rng.integers(0, 256, (90, 30), dtype=np.uint8), rng.integers(0, 4, 90)
-        network = {"sizes": [30, 20, 10, 4], "bias": True, "activation": "softsign"}
+        network = {"sizes": [30, 20, 10, 4], "bias": True, **new}
         step = {"batch_size": batch_size, "momentum": 0.5, "penalty": 0.01}
         step["rates"] = [0.1] * -(-90 // batch_size)
         training = network, x, y, step

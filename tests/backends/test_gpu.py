@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from backends import Batches, device_failure, memory_shortage, select
-from backends.functions import ACTIVATIONS
+from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels.codes import ACTIVATION_CODES
 from backends.kernels.cuda import cublas
-from tests.backends.trainings import SOFTSIGN, learn, trainings
+from tests.backends.trainings import HALF_AS_MUCH, SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
@@ -161,6 +161,20 @@ class TestSgd:
             assert gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size) == (
                 kernel in names
             )
+
+    @pytest.mark.parametrize("batch_size", [1, 40])
+    def test_goes_back_to_the_textbook_for_a_new_loss(
+        self, gpu, base_on_numpy, monkeypatch, batch_size
+    ):
+        monkeypatch.setitem(LOSSES, "half_as_much", HALF_AS_MUCH)
+        x, y = digits(80, 30, 3)
+        network = {"sizes": [30, 8, 3], "loss": "half_as_much", "bias": True}
+        training = network, x, y, steps(80, batch_size, momentum=0.5)
+        assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
+        assert not gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size)
+        model = MLP(**network, backend=gpu, seed=0)
+        answers = MLP(**network, backend=base_on_numpy, seed=0).predict_proba(x)
+        np.testing.assert_allclose(gpu.to_numpy(model.predict_proba(x)), answers, rtol=1e-5)
 
     def test_costs_two_launches_a_block(self, fake, gpu):
         x, y = digits(640)

@@ -173,9 +173,10 @@ def run(
         all_samples = len(job.data.train_y)
         batch_size = all_samples if job.training is None else job.training.course.batch_size
         if not job.model.backend.has_kernels(job.model.spec, batch_size):
+            spec = job.model.spec
             view.note(
-                f"{job.model.spec.activation} has no kernel on {job.model.backend.name}: it is"
-                " computed by plain array operations, which is slower"
+                f"{spec.activation} with {spec.loss} has no kernel on {job.model.backend.name}: it"
+                " is computed by plain array operations, which is slower"
             )
         return _train(view, recorder, job, figures)
 
