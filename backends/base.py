@@ -403,24 +403,15 @@ class Backend(Device):
     def learn(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array:
-        """Learn as `sgd` or `adam`, which are what the rule says, after so many steps before.
-
-        With averaging the last of the states is the moving average of the weights, and of the
-        moments of batch normalisation after them.
-        """
-        found = self.learn_faster(spec, states, batches, rule, steps)
-        if found is not None:
-            return found
+        """Learn as `sgd` and `adam` say, whose options are the rule and whose arrays the states."""
+        if not (rule.nesterov or rule.clip < inf or batches.regularization):
+            found = self.learn_faster(spec, states, batches, rule, steps)
+            if found is not None:
+                return found
         weights, *memory = states
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
-            if rule.averaging:
-                plain = rule._replace(averaging=0.0)
-                losses.append(self.learn(spec, states[:-1], batch, plain, step - 1))
-                learned = [*weights, *(a for pair in batch.regularization.moments for a in pair)]
-                rule.move_average(states[-1], learned, step)
-                continue
-            rate, hooks = batch.rates[0], batch.regularization.hooks(self, spec, weights, batch)
+            hooks, rate = batch.regularization.hooks(self, spec, weights, batch), batch.rates[0]
             batch_losses, gradients = self.losses_and_gradients(
                 spec, weights, batch.values, batch.labels, batch.penalty, hooks
             )
@@ -436,8 +427,12 @@ class Backend(Device):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        """Learn as `learn` where there is a faster way; else return None."""
-        if rule.betas or rule.has_extras or batches.regularization or batches.size > 1:
+        """Learn as `learn` does, where there is a faster way; else return None, as for Adam here.
+
+        Backends with kernels override it; they are not asked where there is anything more than
+        momentum or Adam: Nesterov's step, clipping, dropout or batch normalisation.
+        """
+        if rule.betas or batches.size > 1:
             return None
         # the same steps, computed a block of samples at a time
         online = OnlineSGD(self, spec, states, rule, batches.penalty)

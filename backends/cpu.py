@@ -17,10 +17,9 @@ import threadpoolctl
 from .base import Backend, NetworkSpec
 from .feeding import Batches, Rule, States
 from .functions import Array
-from .kernels.codes import ACTIVATION_CODES, BATCH_ACTIVATION_CODES, LOSS_CODES, has_codes
+from .kernels.codes import ACTIVATION_CODES, has_codes
 from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import batch_sgd, deforming, online_sgd
-from .kernels.cpu.batch_network import WholeNetwork
 from .kernels.cpu.elementwise import activate_all
 from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
@@ -89,8 +88,8 @@ class CpuBackend(Backend):
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
     def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
-        codes = ACTIVATION_CODES if batch_size == 1 else BATCH_ACTIVATION_CODES
-        return spec.activation in codes and spec.loss in LOSS_CODES
+        small = batch_size == 1 or _is_small(spec, batch_size)
+        return has_codes(spec) or not small  # large ones are BLAS' work
 
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
@@ -164,40 +163,28 @@ class CpuBackend(Backend):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        is_plain = not (rule.betas or rule.has_extras or batches.regularization)
-        is_small = batches.size == 1 or _is_small(spec, batches.size)
-        if is_plain and is_small and has_codes(spec):
-            return self._learn_plainly(spec, states, batches, rule)
-        if not self.has_kernels(spec, 2) or not len(batches.values):
+        if rule.betas:
+            return None
+        batch_size = batches.size
+        small = batch_size == 1 or _is_small(spec, batch_size)
+        compiled = small and has_codes(spec)
+        if batch_size == 1 and not compiled:
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
-        with _cores(to_kernels=True) as workers:
-            network = WholeNetwork(spec, states, batches, rule)
-            losses = network.learn(workers, steps)
-            network.unpack()
+        if not rule.momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
+            states = [*states, [np.zeros_like(w) for w in states[0]]]
+        learn = self._compiled if compiled else self._in_batches
+        with _cores(to_kernels=small) as workers:
+            layer = FirstLayer(spec, states, workers)
+            x, labels = readable(spec, batches.values), read_only(batches.labels)
+            rates, losses = np.array(batches.rates, spec.dtype), np.empty(len(x), spec.dtype)
+            samples = Samples(x, labels, rates, batch_size, losses)
+            learn(layer, samples, rule, batches.penalty)
+            layer.unpack()
         return losses
 
-    def _learn_plainly(
-        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
-    ) -> Array:
-        """Learn by SGD or momentum, the layers after the first sample by sample."""
-        if not rule.momentum and batches.size > _SUMMED_BATCH:  # plain SGD is momentum of 0
-            states = [*states, [np.zeros_like(w) for w in states[0]]]
-        with _cores(to_kernels=True) as workers:
-            layer = FirstLayer(spec, states, workers)
-            samples = Samples(
-                readable(spec, batches.values),
-                read_only(batches.labels),
-                np.array(batches.rates, spec.dtype),
-                batches.size,
-                np.empty(len(batches.values), spec.dtype),
-            )
-            self._compiled(layer, samples, rule, batches.penalty)
-            layer.unpack()
-        return samples.losses
-
     def _compiled(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
-        """Learn in one kernel."""
+        """Learn in one kernel, the layers after the first sample by sample."""
         real, batch_size = layer.W.dtype, samples.batch
         count, _, width = layer.W.shape
         deeper = DeeperLayers(layer)
@@ -234,6 +221,51 @@ class CpuBackend(Backend):
             kernel, arguments = batch_sgd.train, (workspace,)
         work(kernel, workers, layer.first, network, samples, *arguments)
         deeper.unpack()
+
+    def _in_batches(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
+        """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
+        spec, states = layer.spec, layer.states
+        first, units = (2 if spec.bias else 1), spec.sizes[1]
+        weights, speeds, has_speed = states[0], states[-1], len(states) > 1
+        deeper = spec.layers(weights)[1:]
+        W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
+        b, v = layer.b[0], layer.b[-1]
+        real, n, batch_size = spec.dtype, len(samples.x), samples.batch
+        z = np.empty((self.chunk_size, W.shape[1]), real)
+        d = np.zeros((min(batch_size, n), W.shape[1]), real)
+        for start, rate in zip(range(0, n, batch_size), samples.rates, strict=True):
+            stop = min(start + batch_size, n)
+            gradients: list[Array] = []
+            for low in range(start, stop, self.chunk_size):
+                rows = slice(low, min(low + self.chunk_size, stop))
+                x = samples.x[rows]
+                layer.affine(x, z)
+                hidden, kept, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
+                targets = self.targets(spec, samples.labels[rows])
+                samples.losses[rows] = self.losses(spec, logits, outputs, targets)
+                deltas = self.backward(spec, deeper, kept, outputs, targets)
+                steps = d[low - start : low - start + len(x), :units]
+                np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
+                products = self.products(hidden, deltas[1:])
+                fraction = real(len(x) / (stop - start))
+                parts = self.gradients(deeper, products, deltas[1:], penalty)
+                parts = [fraction * part for part in parts]
+                gradients = list(map(np.add, gradients, parts)) if gradients else parts
+
+            d_sum = d[: stop - start].sum(axis=0)
+            if has_speed:
+                T *= real(rule.momentum)
+                v *= real(rule.momentum)
+            if penalty:
+                T -= real(rate * penalty) * W
+            layer.update(samples.x[start:stop], d[: stop - start], d_sum)
+            if spec.bias:
+                v += d_sum
+            if has_speed:
+                W += T
+                b += v
+            for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
+                self.sgd_step(w, speed if has_speed else None, gradient, rate, rule)
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:

@@ -69,24 +69,6 @@ class Rule(NamedTuple):
     epsilon: float = 0.0
     decay: float = 0.0
     clip: float = inf
-    averaging: float = 0.0
-
-    @property
-    def has_extras(self) -> bool:
-        """Whether steps are more than those of plain SGD, momentum or Adam."""
-        return self.nesterov or self.clip < inf or self.averaging > 0
-
-    def move_average(self, average: Sequence[Array], learned: Sequence[Array], step: int) -> None:
-        """Move the average towards what was learned in step number `step`, counted from 1.
-
-        a ← βa + (1 - β)w, with a smaller β for the first steps, (1 + t) / (10 + t) of step t
-        (Polyak and Juditsky 1992; the form is that of Tan and Le 2019, *EfficientNet*).
-        """
-        fraction = 1 - min(self.averaging, (1 + step) / (10 + step))
-        for a, w in zip(average, learned, strict=True):
-            move = w - a
-            move *= fraction  # in place, to need no third array
-            a += move
 
 
 class Feed(Protocol):

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from ..base import NetworkSpec
 
 ACTIVATION_CODES = {"sigmoid": 0, "tanh": 1, "relu": 2, "scaled_tanh": 3}
-# the CPU's batches keep z where a derivative needs it
-BATCH_ACTIVATION_CODES = ACTIVATION_CODES | {"gelu": 4}
 LOSS_CODES = {"rashid": 0, "squared_error": 1, "binary_cross_entropy": 2, "cross_entropy": 3}
 
 

@@ -22,7 +22,7 @@ from backends.regularization import Regularization, new_normalization
 from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
 from ..network import MLP
 from ..settings import DataSettings, TrainingSettings
-from .averaging import Learned
+from .averaging import Learned, move
 from .course import Course
 from .optimizers import OPTIMIZERS
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
@@ -144,7 +144,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, _length(train_x))
-        self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
+        self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
         make = OPTIMIZERS[settings.optimizer]
@@ -230,8 +230,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
         decay, key = model.l2 / self.course.n, (self._noise_key, self._epoch, optimizer.steps)
         batches = Batches(values, labels, rates, batch_size, decay, self._regularization, key=key)
-        losses = optimizer.learn(model.spec, learned.weights, batches, learned.average)
-        return losses, rates
+        if not learned.average:
+            return optimizer.learn(model.spec, learned.weights, batches), rates
+        parts = []
+        for batch in batches:
+            parts.append(optimizer.learn(model.spec, learned.weights, batch))
+            learned.move_average(optimizer.steps)
+        return model.backend.xp.concat(parts), rates
 
     def _end_epoch(
         self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
@@ -325,9 +330,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         penalty = 1.0 if self.model.l2 else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
-        learned = [*weights, *(a for pair in moments for a in pair)]
-        average = [xp.zeros_like(a) for a in learned] if self._learned.average else []
-        self._make_optimizer(weights).learn(spec, weights, batches, average)
+        self._make_optimizer(weights).learn(spec, weights, batches)
+        if self._learned.average:
+            move(plain, plain, 0.0)
         for _ in backend.propagate(spec, plain, values):
             pass
         backend.synchronize()

@@ -32,12 +32,6 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def tile_of(spec: NetworkSpec) -> tuple[int, ...]:
-    """Return the tile, see `lanes`, that pads the first layer's units least."""
-    lanes, units = lane_count(spec.dtype), spec.sizes[1]
-    return (0,) * min(_TILES, key=lambda count: round_up(units, count * lanes))
-
-
 def round_up(n: int, step: int) -> int:
     """Return the lowest multiple of step that is not below n."""
     return -(-n // step) * step
@@ -70,10 +64,9 @@ class FirstLayer(Packed):
         dtype = np.dtype(spec.dtype)
         lanes = lane_count(dtype)
         features, units = spec.sizes[:2]
-        self.tile = tile_of(spec)
-        columns = len(self.tile) * lanes
-        self.tiles = -(-units // columns)
-        rows, width = round_up(features, lanes), round_up(units, columns)
+        registers = min(_TILES, key=lambda count: round_up(units, count * lanes))
+        self.tile, self.tiles = (0,) * registers, -(-units // (registers * lanes))
+        rows, width = round_up(features, lanes), round_up(units, registers * lanes)
         self.scale, self.shift = aligned((rows,), dtype), aligned((rows,), dtype)
         self.scale[:features] = spec.scale
         self.shift[:features] = spec.shift

@@ -57,16 +57,6 @@ def prepare(x, first, count, start, stop, scale, u, mask):  # type: ignore[no-un
 
 
 @part
-def scaled(x, first, count, start, stop, scale, u):  # type: ignore[no-untyped-def]
-    """Fill u[t] from 0 on with s∘p of the pixels start … stop - 1, as `prepare`."""
-    factor = scale[start:stop]
-    for t in range(count):
-        pixels, mapped = x[first + t, start:stop], u[t]
-        for i in range(pixels.size):
-            mapped[i] = u.dtype.type(pixels[i]) * factor[i]
-
-
-@part
 def row_sums(tile, j, W, shift, r):  # type: ignore[no-untyped-def]
     """Compute r = b W, in the tile of columns from j on."""
     sums = splat(tile, W.dtype.type(0))

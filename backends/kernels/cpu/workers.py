@@ -92,17 +92,6 @@ def _raise(typing: Any, array: Any) -> Any:
 
 
 @intrinsic
-def take(typing: Any, array: Any) -> Any:
-    """Return the first number, and add one to it: each number is handed out once."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first = _element(context, builder, array, args[0], ir.IntType(64)(0))
-        return builder.atomic_rmw("add", first, ir.IntType(64)(1), "seq_cst")
-
-    return types.int64(array), generate
-
-
-@intrinsic
 def _watch(typing: Any, array: Any, index: Any) -> Any:
     """Read a number that others change, and see what they wrote before."""
 
