@@ -7,7 +7,8 @@ override is tested against the one written here.
 
 What is advanced stands beside this file: batch size 1 as matrix products in `delayed.py`, dropout
 and batch normalisation in `regularization.py`. These two act on a layer's numbers through its
-hooks; without them a hook returns what it is handed. Arrays and their device are `device.py`'s.
+hooks: on a first reading, take every hook for one that returns what it is handed. Arrays and their
+device are `device.py`'s.
 
 Notation, layer l of L: ``a_0 = x``, ``z_l = a_(l-1) W_l + b_l``, ``a_l = f(z_l)``,
 ``δ_l = ∂loss/∂z_l``; η is the learning rate, μ the momentum. Rows are samples.
@@ -144,13 +145,14 @@ class Backend(Device):
         Returns
         -------
         hidden : list of arrays
-            ``a_1 … a_(L-1)``.
+            ``a_1 … a_(L-1)`` as the next layer receives them, some units dropped or none.
         kept : list of arrays
-            What f' is written in: ``a_1 … a_(L-1)`` as f returned them, or ``z_1 … z_(L-1)``.
+            What f' is written in: ``a_1 … a_(L-1)`` as f returned them, or f's own arguments.
         logits, outputs : array, shape (n, sizes[-1])
             ``z_L`` and the network's answer.
         """
         hidden, kept = [], []
+        # z is the sum of a hidden layer, W and b are the next layer's
         for (W, b), hook in zip(deeper, hooks or repeat(PLAIN_LAYER), strict=False):
             z = hook.sums.forward(z)
             a = self.activate(spec.activation, z)
@@ -205,6 +207,7 @@ class Backend(Device):
         """
         loss = LOSSES[spec.loss]
         deltas = [loss.delta(self.xp, outputs, targets)]
+        # what the layer below receives: δ, or by Rashid's rule the raw error
         carried = outputs - targets if loss.splits_raw_errors else deltas[0]
         for layer in reversed(range(len(deeper))):  # deeper[layer] comes after kept[layer]
             W, hook = deeper[layer][0], hooks[layer] if hooks else PLAIN_LAYER
@@ -317,7 +320,8 @@ class Backend(Device):
         """Make one step of Adam (Kingma and Ba 2015, algorithm 1); `step` counts from 1.
 
         With a decay, AdamW (Loshchilov and Hutter 2019, algorithm 2): a matrix also loses η · decay
-        of itself, which does not enter the moments.
+        of itself, which does not enter the moments. There the factor is the schedule alone; with
+        the whole rate it is PyTorch's.
         """
         (mean, square), (beta1, beta2) = state, rule.betas
         if rule.decay and w.ndim == 2:
@@ -403,7 +407,10 @@ class Backend(Device):
     def learn(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array:
-        """Learn as `sgd` and `adam` say, whose options are the rule and whose arrays the states."""
+        """Learn as `sgd` or, if the rule has betas, as `adam`.
+
+        The states are [weights], [weights, velocities] or [weights, means, squares].
+        """
         if not (rule.nesterov or rule.clip < inf or batches.regularization):
             found = self.learn_faster(spec, states, batches, rule, steps)
             if found is not None:
@@ -427,10 +434,10 @@ class Backend(Device):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        """Learn as `learn` does, where there is a faster way; else return None, as for Adam here.
+        """Learn as `learn` does where there is a faster way to the same result; else return None.
 
-        Backends with kernels override it; they are not asked where there is anything more than
-        momentum or Adam: Nesterov's step, clipping, dropout or batch normalisation.
+        Backends with kernels override it. They are not asked where there is Nesterov's step,
+        clipping, dropout or batch normalisation.
         """
         if rule.betas or batches.size > 1:
             return None
@@ -439,5 +446,5 @@ class Backend(Device):
         return online.learn(batches)
 
     def block(self, batch_size: int) -> int:
-        """Return the samples in a block: a call of `sgd` may end after one and change no number."""
+        """Return the samples in a block, between which `sgd` may be called anew without effect."""
         return self.block_size if batch_size == 1 else batch_size

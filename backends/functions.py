@@ -22,7 +22,7 @@ Array = Any
 class Activation:
     """A hidden layer's function and its derivative.
 
-    These lines are all that a new activation takes; a network whose activation has no kernel
+    A new activation is an entry in `ACTIVATIONS`; a network whose activation has no kernel
     (`kernels.codes`) is learned by `base.py`.
 
     Attributes
@@ -36,9 +36,9 @@ class Activation:
         Whether the derivative is written in z, since a does not determine it. Then each layer's z
         is kept for the way back, in addition to a.
     inverse : callable, optional
-        ``inverse(xp, signal)`` of a signal, shape (n, units), that `backquery` brought back to the
-        layer: the signal rescaled to outputs a that the layer can have, and the sums z with
-        f(z) = a. Without it the network cannot be run backwards.
+        For `trainer.explain.backquery` only: ``inverse(xp, signal)`` of a signal, shape (n, units),
+        that it brought back to the layer: the signal rescaled to outputs a that the layer can
+        have, and the sums z with f(z) = a. Without it the network cannot be run backwards.
     """
 
     value: Callable[[Any, Array], Array]
@@ -138,7 +138,7 @@ def _through_sigmoid(xp: Any, outputs: Array, targets: Array) -> Array:
 
 
 def _difference(xp: Any, outputs: Array, targets: Array) -> Array:
-    """Return o - t, what is left where (o - t) / (o (1 - o)) is multiplied by o (1 - o)."""
+    """Return o - t: the loss's derivative by o, (o - t) / (o (1 - o)), times the sigmoid's by z."""
     return outputs - targets
 
 
@@ -160,8 +160,8 @@ class Loss:
     value : callable
         ``value(xp, logits, outputs, targets)``: the loss of every sample, shape (n,).
     delta : callable
-        ``delta(xp, outputs, targets)``: δ = ∂loss/∂z of the output layer. The lessons write the
-        error as t - o and add to the weights; this is o - t, and steps subtract.
+        ``delta(xp, outputs, targets)``: δ = ∂loss/∂z of the output layer. It has the
+        sign of o - t, and steps subtract it; the lessons write t - o and add.
     splits_raw_errors : bool
         True only for Rashid's rule, which is no gradient: what goes back through the weights is
         the error o - t itself, and the derivative enters only at each layer's own update
@@ -176,7 +176,9 @@ class Loss:
 
 
 LOSSES: dict[str, Loss] = {
-    "rashid": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid, True),
+    "rashid": Loss(
+        "sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid, splits_raw_errors=True
+    ),
     "squared_error": Loss("sigmoid", (0.01, 0.99), _half_squares, _through_sigmoid),
     "binary_cross_entropy": Loss("sigmoid", (0.0, 1.0), _binary_cross_entropy, _difference),
     "cross_entropy": Loss("softmax", (0.0, 1.0), _cross_entropy, _through_softmax),
@@ -185,7 +187,7 @@ LOSSES: dict[str, Loss] = {
 
 # --- inverses, which only `trainer.explain.backquery` needs -------------------------------
 
-LOW, HIGH = 0.01, 0.99  # Rashid's, of targets and of every rescaled signal
+LOW, HIGH = 0.01, 0.99  # Rashid's, of targets and of a sigmoid's rescaled signal
 _GELU_LOSS = 0.2  # z - gelu(z) is less for every z above 0
 _HALVINGS = 60  # then a sum between 0 and 2 is known to its last bit
 

@@ -29,6 +29,7 @@ from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
+_TICK = 1e-9  # in place of the 0 s of a coarse clock
 
 
 def fit(
@@ -52,14 +53,16 @@ def fit(
         Changed in place. At every yield its weights are those after the samples reported;
         reading or saving them changes no number that follows.
     train_x : array, shape (n, fan_in)
-        Host or device array of any real dtype, unscaled; uploaded once.
+        Host or device array of any real dtype, unscaled; uploaded once if it fits.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
-        A recipe is one, too; what its `augment` makes of images is given by `deformation`.
+        A recipe is one, too. If it augments images, give the `deformation` that
+        `trainer.recipes.augmented` returns.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
     seed : int or None
-        Seed of the samples' orders, drawn on the host: the same on every device.
+        Seed of the samples' orders, drawn on the host: the same on every device; and of dropout's
+        noise, the same on one device.
     state : TrainingState, optional
         Continue from there. With the same model settings, samples and arguments, on the same device
         with as many threads, the result has the same bits as that of a training never interrupted.
@@ -70,8 +73,9 @@ def fit(
     **changes
         Fields of `TrainingSettings`, which win over `settings`; its documentation describes each.
         The learning rate may also be a callable, ``learning_rate(step)``, for update 0, 1, 2, … of
-        the whole training. With `averaging` and `batch_norm` the model's weights are at every yield
-        those that answer, see `trainer.training.averaging.Learned`, and others learn. With dropout
+        the whole training. With `averaging` or `batch_norm` copies of the weights learn, and the
+        model has at every yield what they average or fold to, see
+        `trainer.training.averaging.Learned`. With dropout
         the losses are those of the remaining network.
 
     Returns
@@ -144,25 +148,25 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, _length(train_x))
+        # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
         make = OPTIMIZERS[settings.optimizer]
         self._make_optimizer = partial(make, model.backend, settings=settings)
         self._optimizer = self._make_optimizer(self._learned.weights)
-        # how many samples make a block, and how many blocks to learn until the next report, which
-        # falls between two: their edges follow from the sample's index, so that reports do not
-        # change what is learned
-        self._block = self._optimizer.block(self.course.batch_size)
-        self._blocks = 1
+        # reports come between two blocks, whose edges do not depend on the time, so that they
+        # change nothing of what is learned
+        self._block_size = self._optimizer.block(self.course.batch_size)
+        self._blocks_a_report = 1
         self._deformation = deformation
         self._rng = model.backend.rng(seed)
-        self._order = self._rng.bit_generator.state
+        self._order_state = self._rng.bit_generator.state
         self._noise_key = 0  # of dropout and deformation, for the running epoch
         self._epoch, self._samples = 1, 0  # the epoch that runs, and how much of it is learned
         self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
         self._losses: list[Array] = []  # of the running epoch's samples
-        self._epoch_start: list[Array] = []  # the model's weights at the start of the epoch
+        self._weights_at_start: list[Array] = []  # the model's, before the running epoch
         self._clock = Stopwatch(model.backend.synchronize)
         if state is not None:
             self._restore(state)
@@ -181,11 +185,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             feed, parts = self._load(train_x, train_y, evaluated)
             while self._epoch <= course.epochs:
                 clock.resume()
-                size = self._start_epoch(feed)
-                done = self._samples
+                size = self._begin_epoch(feed)
+                done = self._samples  # above 0 if resumed within the epoch
                 loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
                 while done < size:
-                    stop = min(done + self._blocks * self._block, feed.stop(done))
+                    stop = min(done + self._blocks_a_report * self._block_size, feed.stop(done))
                     self._is_whole = False
                     losses, rates = self._learn(*feed.rows(done, stop))
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
@@ -195,27 +199,28 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         self._samples = done
                         self._learned.update_model()
                         self._is_whole = True
-                        self._set_blocks(clock.lap(), size)
-                        loss, seconds = loss_sum / done, clock.spent["seconds"]
+                        self._set_report_interval(clock.lap(), size)
+                        loss, seconds = loss_sum / done, max(clock.spent["seconds"], _TICK)
                         yield BatchProgress(
                             self._epoch, course.epochs, done, size, loss, seconds, done / seconds
                         )
                         clock.resume()
                 yield self._end_epoch(size, rates[-1], parts)
         except Diverged:
-            for w, a in zip(self.model.weights, self._epoch_start, strict=True):
+            for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
                 w[...] = a
             raise
         finally:  # also if the caller abandons the iterator
             self.model.backend.release()
 
-    def _start_epoch(self, feed: Feed) -> int:
+    def _begin_epoch(self, feed: Feed) -> int:
         """Draw the order of an epoch that starts or was interrupted; return its size."""
         if not self._samples:
-            self._epoch_start.clear()  # before copying, so that memory never holds two copies
+            # cleared before copying, so that memory never holds two copies
+            self._weights_at_start.clear()
             copy = partial(self.model.backend.xp.asarray, copy=True)
-            self._epoch_start = [copy(w) for w in self.model.weights]
-        # from a copy of the order's generator, whose state is saved: a resumed run draws the same
+            self._weights_at_start = [copy(w) for w in self.model.weights]
+        # from a copy of the generator of orders, whose saved state a resumed run finds as it was
         self._noise_key = int(deepcopy(self._rng).integers(2**63))
         if isinstance(feed, DeformedFeed):
             feed.key = (self._noise_key, self._epoch)
@@ -228,12 +233,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
-        decay, key = model.l2 / self.course.n, (self._noise_key, self._epoch, optimizer.steps)
-        batches = Batches(values, labels, rates, batch_size, decay, self._regularization, key=key)
+        key = self._noise_key, self._epoch, optimizer.steps
+        penalty = model.l2 / self.course.n
+        batches = Batches(values, labels, rates, batch_size, penalty, self._regularization, key=key)
         if not learned.average:
             return optimizer.learn(model.spec, learned.weights, batches), rates
         parts = []
-        for batch in batches:
+        for batch in batches:  # the average moves after every update
             parts.append(optimizer.learn(model.spec, learned.weights, batch))
             learned.move_average(optimizer.steps)
         return model.backend.xp.concat(parts), rates
@@ -255,12 +261,12 @@ class Training(Iterator[BatchProgress | EpochReport]):
             epoch=self._epoch,
             train_loss=train_loss,
             test_accuracy=accuracy.get("test"),
-            samples_per_second=size / clock.spent["seconds"],
+            samples_per_second=size / max(clock.spent["seconds"], _TICK),
             validation_accuracy=accuracy.get("validation"),
             **clock.spent,
         )
         clock.reset()
-        self._order = self._rng.bit_generator.state
+        self._order_state = self._rng.bit_generator.state
         self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
         self._is_whole = True
         return report
@@ -281,17 +287,19 @@ class Training(Iterator[BatchProgress | EpochReport]):
             raise Diverged(self._epoch, done + first + 1, size, rate)
         return loss
 
-    def _set_blocks(self, seconds: float, size: int) -> None:
+    def _set_report_interval(self, seconds: float, size: int) -> None:
         """Set how many blocks to learn until the next report by how long the last ones took."""
-        wanted = self._blocks * _REPORT_SECONDS / max(seconds, 1e-9)  # 0 on a coarse clock
-        self._blocks = max(1, min(4 * self._blocks, int(wanted), -(-size // self._block)))
+        wanted = self._blocks_a_report * _REPORT_SECONDS / max(seconds, _TICK)
+        self._blocks_a_report = max(
+            1, min(4 * self._blocks_a_report, int(wanted), -(-size // self._block_size))
+        )
 
     # --- before the first epoch ---------------------------------------------------------------
 
     def _load(
         self, train_x: Any, train_y: Any, evaluated: dict[str, tuple[Any, Any] | None]
     ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
-        """Move all samples to the device, check them, and compile, each on its own clock."""
+        """Check the samples, move to the device what fits, and compile; time each by its kind."""
         clock, model, backend = self._clock, self.model, self.model.backend
         xp = backend.xp
         clock.resume()
@@ -300,7 +308,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for rows in model.chunks(x.shape[0]) if xp.isdtype(dtype, "real floating") else ():
             if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
                 raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
-        feed = backend.feed(x, y, self._block)
+        feed = backend.feed(x, y, self._block_size)
         if self._deformation is not None:
             feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
         clock.lap()
@@ -359,7 +367,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             epoch=self._epoch,
             samples=self._samples,
             steps=self._optimizer.steps,
-            order=dict(self._order),
+            order=dict(self._order_state),
             arrays={name: to_numpy(a) for name, a in named.items()},
             **self._clock.spent,
         )
@@ -372,7 +380,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._optimizer.steps = state.steps
         backend, dtype = self.model.backend, self.model.spec.dtype
         if state.samples:
-            self._epoch_start = self.model.weights  # only for their shapes, until they are loaded
+            self._weights_at_start = self.model.weights  # for their shapes, until they are loaded
         named = self._named()
         wanted = {name: tuple(a.shape) for name, a in named.items()}
         if state.samples:
@@ -384,12 +392,12 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 f"the state does not fit this training: {differ[0]} has shape"
                 f" {found.get(differ[0])}, expected {wanted.get(differ[0])}"
             )
-        at_start = self._epoch_start_names()
+        at_start = self._names_at_start()
         for name, a in named.items():  # one by one, so that no two copies of all are on the device
             if name not in at_start:
                 a[...] = backend.asarray(state.arrays[name], dtype=dtype)
         if state.samples:
-            *self._epoch_start, losses = (
+            *self._weights_at_start, losses = (
                 backend.asarray(state.arrays[name], dtype=dtype) for name in [*at_start, "losses"]
             )
             self._losses = [losses]
@@ -397,7 +405,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self._rng.bit_generator.state = state.order
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the state's order is no generator's state ({error})") from error
-        self._order = self._rng.bit_generator.state
+        self._order_state = self._rng.bit_generator.state
         self._clock.spent = {kind: getattr(state, kind) for kind in self._clock.spent}
 
     def _named(self) -> dict[str, Array]:
@@ -408,10 +416,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
             named |= dict(zip(names, arrays, strict=True))
         named |= self._learned.named()
         if self._samples:
-            named |= dict(zip(self._epoch_start_names(), self._epoch_start, strict=True))
+            named |= dict(zip(self._names_at_start(), self._weights_at_start, strict=True))
         return named
 
-    def _epoch_start_names(self) -> list[str]:
+    def _names_at_start(self) -> list[str]:
         return [f"epoch_start.{name}" for name in self.model.names]
 
 
