@@ -199,7 +199,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         self._samples = done
                         self._learned.update_model()
                         self._is_whole = True
-                        self._set_report_interval(clock.lap(), size)
+                    self._set_report_interval(clock.lap(), size)
+                    if done < size:
                         loss, seconds = loss_sum / done, max(clock.spent["seconds"], _TICK)
                         yield BatchProgress(
                             self._epoch, course.epochs, done, size, loss, seconds, done / seconds
