@@ -231,6 +231,8 @@ def test_words_are_labels(tmp_path_factory, labels, header, decimals, data):
         ('"cat",1,2\n cat ,3,4\n', ("cat",), 2),
         ('"a, b",1,2\n"say ""x""",3,4\n', ("a, b", 'say "x"'), 2),
         ("2.5,1,2\ncat,3,4\n", ("2.5", "cat"), 2),
+        # a quote that is not closed ends with its line
+        ('a,1,2\n"b,3,4\nc,5,6\n', ('"b', "a", "c"), 3),
     ],
 )
 def test_what_is_a_header_and_what_a_word(tmp_path, text, classes, rows):

@@ -52,7 +52,7 @@ def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list
     try:
         yield code
         return
-    except KeyboardInterrupt:  # a second Ctrl-C, amid anything
+    except KeyboardInterrupt:  # a second Ctrl-C, at any moment
         code.append(130)
         is_settled, why = False, "stopped at once by a second Ctrl-C"
     except OSError as error:

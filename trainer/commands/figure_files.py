@@ -71,7 +71,7 @@ def write_figure(file: Path, content: bytes) -> None:
 
 
 def tell_figure(image: bytes, *, fields: dict[str, Any] | None, show: bool, **files: Path) -> None:
-    """Say where an image and what belongs to it are: in JSON with `fields`, in lines without."""
+    """Report where an image and what belongs to it are: in JSON with `fields`, in lines without."""
     if fields is not None:
         display.json_line(fields | {name: str(file) for name, file in files.items()})
     else:

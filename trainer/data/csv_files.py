@@ -159,7 +159,7 @@ def _read(path: Path, features: int | None = None) -> _Table:
 def _numbers(path: Path, skip: int, words: dict[str, int] | None = None) -> np.ndarray:
     """Read all cells as integers or, where that fails, as floats.
 
-    Into a dictionary of words go the first cells, in whose stead are read their places in it.
+    With a dictionary of words, each first cell is read as its place there, and added if it is new.
     """
 
     def load(dtype: type[np.generic]) -> np.ndarray:

@@ -77,7 +77,7 @@ class Dataset:
     note: str = ""
 
     def fingerprint(self) -> str:
-        """Eight digits that differ where the samples do, to go on with what was begun on."""
+        """Return eight digits that differ where the samples do: a resumed run compares them."""
         crc = 0
         for array in (self.train_x, self.train_y, self.test_x, self.test_y):
             crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
