@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import inf
 
@@ -11,7 +12,7 @@ from backends.functions import Array
 from ..settings import TrainingSettings
 
 
-class Optimizer:
+class Optimizer(ABC):
     """What `fit` asks of an optimiser.
 
     It has made so many `steps`, updates, so far. Its `memory` is its state by name: arrays shaped
@@ -26,17 +27,17 @@ class Optimizer:
         zeros = backend.xp.zeros_like
         self.memory = {name: [zeros(w) for w in weights] for name in self._names()}
 
+    @abstractmethod
     def _names(self) -> tuple[str, ...]:
         """Return the names in `memory`."""
-        raise NotImplementedError
 
     def block(self, batch_size: int) -> int:
         """Return the samples in a block, between which `learn` may pause, see `Backend.block`."""
         return batch_size
 
+    @abstractmethod
     def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
         """Change the weights in place, one step per batch; see `Backend.sgd`."""
-        raise NotImplementedError
 
 
 class SGD(Optimizer):
@@ -79,4 +80,4 @@ class Adam(Optimizer):
         )
 
 
-OPTIMIZERS = {"sgd": SGD, "nesterov": SGD, "adam": Adam, "adamw": Adam}
+OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "nesterov": SGD, "adam": Adam, "adamw": Adam}
