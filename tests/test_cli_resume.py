@@ -617,7 +617,7 @@ def mistake_in(owner, name, at):
         (Training, "_learn", 2, "it has no checkpoint yet"),
         (Training, "_learn", 60, "go on after 1 epoch:"),
         (MLP, "accuracy", 3, "go on after 2 epochs:"),
-        (Training, "_set_blocks", 50, "go on after "),
+        (Training, "_set_report_interval", 50, "go on after "),
         (QuietView, "progress", 50, "go on after 1 epoch and "),
         (QuietView, "epoch", 3, "go on after 3 epochs:"),
         (MLP, "save", 3, "go on after 3 epochs:"),
