@@ -15,7 +15,7 @@ from typing import Any
 
 from .base import Backend, NetworkSpec
 from .device import BackendUnavailable
-from .feeding import Batches
+from .feeding import Batches, Rule
 
 MATMULS = ("float32", "tf32", "bfloat16", "float16")
 
@@ -24,6 +24,7 @@ __all__ = [
     "Backend",
     "BackendUnavailable",
     "Batches",
+    "Rule",
     "NetworkSpec",
     "describe_cpu",
     "describe_gpus",

@@ -197,18 +197,21 @@ class Backend(Device):
         outputs: Array,
         targets: Array,
         hooks: Sequence[LayerHooks] = (),
+        factors: Array | None = None,
     ) -> list[Array]:
         """Propagate the error back: δ of every layer, from the first to the last.
 
         A hidden unit acts on the loss only through the next layer's sums z_(l+1) = a_l W_(l+1) + …,
         so the chain rule gives its error ∂loss/∂a_l = δ_(l+1) W_(l+1)ᵀ: the next layer's δ, split
         along the weights. As a_l = f(z_l), δ_l is this error times f'(z_l), unit by unit. Rashid's
-        rule splits the raw error instead, which starts as o - t and is never multiplied by f'.
+        rule splits the raw error instead, which starts as o - t and is never multiplied by f'. As
+        all that follows is proportional to it, a sample counts more or less by a factor on it.
         """
         loss = LOSSES[spec.loss]
-        deltas = [loss.delta(self.xp, outputs, targets)]
+        by = 1 if factors is None else factors[:, None]
+        deltas = [by * loss.delta(self.xp, outputs, targets)]
         # what the layer below receives: δ, or by Rashid's rule the raw error
-        carried = outputs - targets if loss.splits_raw_errors else deltas[0]
+        carried = by * (outputs - targets) if loss.splits_raw_errors else deltas[0]
         for layer in reversed(range(len(deeper))):  # deeper[layer] comes after kept[layer]
             W, hook = deeper[layer][0], hooks[layer] if hooks else PLAIN_LAYER
             error = hook.activations.backward(self.product(carried, W.T))
@@ -254,6 +257,7 @@ class Backend(Device):
         labels: Array,
         penalty: float,
         hooks: BatchHooks | None = None,
+        factors: Array | None = None,
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
@@ -267,6 +271,8 @@ class Backend(Device):
             λ/m of the loss's penalty λ/(2m) ΣW², whose gradient is penalty · W.
         hooks : BatchHooks, optional
             From a `Regularization`.
+        factors : array, shape (n,), optional
+            Each sample's weight over their mean, see `Batches.factors`.
 
         Returns
         -------
@@ -282,7 +288,7 @@ class Backend(Device):
         hidden, kept, logits, outputs = self.forward(spec, layers[1:], z, hooks.hidden)
         targets = self.targets(spec, labels)
         losses = self.losses(spec, logits, outputs, targets)
-        deltas = self.backward(spec, layers[1:], kept, outputs, targets, hooks.hidden)
+        deltas = self.backward(spec, layers[1:], kept, outputs, targets, hooks.hidden, factors)
         products = [self.first_product(spec, values, deltas[0])]
         products += self.products(hidden, deltas[1:])
         return losses, hooks.gradients(self.gradients(layers, products, deltas, penalty))
@@ -335,93 +341,47 @@ class Backend(Device):
 
     # --- learning, batch after batch ----------------------------------------------------
 
-    def sgd(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        velocities: Sequence[Array],
-        batches: Batches,
-        momentum: float = 0.0,
-        *,
-        nesterov: bool = False,
-        clip: float = inf,
+    def learn(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array:
         """Learn samples in order, updating the weights after every batch.
 
         Parameters
         ----------
         spec : NetworkSpec
-        weights : sequence of arrays
-            W1, (b1,) W2, …, then the hooks' own if they learn any; changed in place.
-        velocities : sequence of arrays
-            One for each of the weights with momentum, empty without; changed in place.
+        states : sequence of sequences of arrays
+            What changes, in place. First the weights W1, (b1,) W2, …, then the hooks' own if they
+            learn any. Then, as many each, what the rule keeps for them: the velocities if it has a
+            momentum, the gradient's moving means and mean squares if it has betas. With averaging
+            the last is the moving average of the weights, and of the moments after them.
         batches : Batches
-        momentum : float
-            μ of v ← μv - ηg.
-        nesterov : bool
-            Step as Nesterov's momentum does, see `sgd_step`.
-        clip : float
-            Largest joint norm of a batch's gradients.
+        rule : Rule
+            How a batch's gradients change the weights.
+        steps : int
+            How many steps have been made before.
 
         Returns
         -------
         array, shape (n,)
             Loss of every sample before its batch's update.
         """
-        states = [weights, velocities] if momentum else [weights]
-        return self.learn(spec, states, batches, Rule(momentum, nesterov, clip=clip))
-
-    def adam(
-        self,
-        spec: NetworkSpec,
-        weights: Sequence[Array],
-        means: Sequence[Array],
-        squares: Sequence[Array],
-        batches: Batches,
-        steps: int,
-        *,
-        beta1: float = 0.9,
-        beta2: float = 0.999,
-        epsilon: float = 1e-8,
-        decay: float = 0.0,
-        clip: float = inf,
-    ) -> Array:
-        """Learn samples in order by Adam (Kingma and Ba 2015, algorithm 1).
-
-        Parameters
-        ----------
-        means, squares : sequence of arrays
-            The gradient's moving mean and mean square, as many as weights; changed in place.
-        steps : int
-            How many steps have been made before.
-        beta1, beta2, epsilon : float
-            The paper's.
-        decay : float
-            AdamW's, of the weights and not of the biases; see `adam_step`.
-
-        The others and the result are those of `sgd`.
-        """
-        rule = Rule(betas=(beta1, beta2), epsilon=epsilon, decay=decay, clip=clip)
-        return self.learn(spec, [weights, means, squares], batches, rule, steps)
-
-    def learn(
-        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
-    ) -> Array:
-        """Learn as `sgd` or, if the rule has betas, as `adam`.
-
-        The states are [weights], [weights, velocities] or [weights, means, squares].
-        """
-        if not (rule.nesterov or rule.clip < inf or batches.regularization):
-            found = self.learn_faster(spec, states, batches, rule, steps)
-            if found is not None:
-                return found
+        found = self.learn_faster(spec, states, batches, rule, steps)
+        if found is not None:
+            return found
         weights, *memory = states
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
-            hooks, rate = batch.regularization.hooks(self, spec, weights, batch), batch.rates[0]
+            if rule.averaging:
+                plain = rule._replace(averaging=0.0)
+                losses.append(self.learn(spec, states[:-1], batch, plain, step - 1))
+                learned = [*weights, *(a for pair in batch.regularization.moments for a in pair)]
+                rule.move_average(states[-1], learned, step)
+                continue
+            rate, hooks = batch.rates[0], batch.regularization.hooks(self, spec, weights, batch)
             batch_losses, gradients = self.losses_and_gradients(
-                spec, weights, batch.values, batch.labels, batch.penalty, hooks
-            )
+                spec, weights, batch.values, batch.labels, batch.penalty, hooks,
+                batch.factors(self.xp),
+            )  # fmt: skip
             losses.append(batch_losses)
             gradients = self.clipped(gradients, rule.clip)
             for w, gradient, *state in zip(weights, gradients, *memory, strict=True):
@@ -434,17 +394,13 @@ class Backend(Device):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        """Learn as `learn` does where there is a faster way to the same result; else return None.
-
-        Backends with kernels override it. They are not asked where there is Nesterov's step,
-        clipping, dropout or batch normalisation.
-        """
-        if rule.betas or batches.size > 1:
+        """Learn as `learn` where there is a faster way; else return None."""
+        if rule.betas or rule.has_extras(batches) or batches.size > 1:
             return None
         # the same steps, computed a block of samples at a time
         online = OnlineSGD(self, spec, states, rule, batches.penalty)
         return online.learn(batches)
 
     def block(self, batch_size: int) -> int:
-        """Return the samples in a block, between which `sgd` may be called anew without effect."""
+        """Return the samples in a block, between which `learn` may be called anew without effect."""
         return self.block_size if batch_size == 1 else batch_size

@@ -17,9 +17,10 @@ import threadpoolctl
 from .base import Backend, NetworkSpec
 from .feeding import Batches, Rule, States
 from .functions import Array
-from .kernels.codes import ACTIVATION_CODES, has_codes
+from .kernels.codes import ACTIVATION_CODES, LOSS_CODES, has_codes
 from .kernels.coefficients import coefficient_tables
-from .kernels.cpu import batch_sgd, deforming, online_sgd
+from .kernels.cpu import deforming, online_sgd
+from .kernels.cpu.batch_network import WholeNetwork
 from .kernels.cpu.elementwise import activate_all
 from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
@@ -32,11 +33,9 @@ from .kernels.cpu.workers import work, worker_count
 _COMPILED_WEIGHTS = 100_000
 # Batches below this size leave BLAS too little to gain: twice the weights at half of it.
 _FULL_BATCH = 16
-# The steps of larger batches are summed up by themselves: added to W one by one, each would lose
-# what is below W's last bit. Of smaller ones the loss is small beside the step.
-_SUMMED_BATCH = 256
-# At most, the parts of a batch that workers take; each sums up its steps by itself.
-_PARTS = 16
+# Largest batches that are learned fastest by delayed updates, plainly and with momentum or decay,
+# where these change all weights once a block.
+_ONLINE_BATCH, _ONLINE_BATCH_WITH_STATE = 24, 3
 
 
 class _OneBlasThread:
@@ -88,8 +87,7 @@ class CpuBackend(Backend):
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
     def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
-        small = batch_size == 1 or _is_small(spec, batch_size)
-        return has_codes(spec) or not small  # large ones are BLAS' work
+        return spec.loss in LOSS_CODES and spec.activation in (*ACTIVATION_CODES, "gelu")
 
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
@@ -158,47 +156,45 @@ class CpuBackend(Backend):
     def output(self, name: str, z: Array) -> Array:
         return self.activate(name, z) if name == "sigmoid" else super().output(name, z)
 
-    # --- stochastic gradient descent ------------------------------------------------------
+    # --- learning -------------------------------------------------------------------------
 
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        if rule.betas:
-            return None
-        batch_size = batches.size
-        small = batch_size == 1 or _is_small(spec, batch_size)
-        compiled = small and has_codes(spec)
-        if batch_size == 1 and not compiled:
+        if self._learns_online(spec, batches, rule):
+            return self._learn_online(spec, states, batches, rule)
+        if not self.has_kernels(spec, batches.size) or not len(batches.values):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
-        if not rule.momentum and batch_size > _SUMMED_BATCH:  # plain SGD is momentum of 0
-            states = [*states, [np.zeros_like(w) for w in states[0]]]
-        learn = self._compiled if compiled else self._in_batches
-        with _cores(to_kernels=small) as workers:
-            layer = FirstLayer(spec, states, workers)
-            x, labels = readable(spec, batches.values), read_only(batches.labels)
-            rates, losses = np.array(batches.rates, spec.dtype), np.empty(len(x), spec.dtype)
-            samples = Samples(x, labels, rates, batch_size, losses)
-            learn(layer, samples, rule, batches.penalty)
-            layer.unpack()
-        return losses
+        with _cores(to_kernels=True) as workers:
+            return WholeNetwork(spec, states, batches, rule).learn(workers, steps)
 
-    def _compiled(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
-        """Learn in one kernel, the layers after the first sample by sample."""
-        real, batch_size = layer.W.dtype, samples.batch
-        count, _, width = layer.W.shape
-        deeper = DeeperLayers(layer)
-        network = deeper.network(rule.momentum, penalty)
-        arguments: tuple[Any, ...]
-        if batch_size <= BLOCK:
-            block, coefficients = self.block(batch_size), None
-            plain = not rule.momentum and not penalty
+    def _learns_online(self, spec: NetworkSpec, batches: Batches, rule: Rule) -> bool:
+        """Return whether delayed updates are the fastest way to the same result."""
+        if rule.betas or rule.has_extras(batches) or not has_codes(spec):
+            return False
+        largest = _ONLINE_BATCH_WITH_STATE if rule.momentum or batches.penalty else _ONLINE_BATCH
+        small = batches.size <= largest and _is_small(spec, batches.size)
+        return batches.size == 1 or small
+
+    def _learn_online(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
+    ) -> Array:
+        with _cores(to_kernels=True) as cores:
+            layer = FirstLayer(spec, states, cores)
+            deeper, real = DeeperLayers(layer), layer.W.dtype
+            rates, n = np.array(batches.rates, real), len(batches.values)
+            x, labels = readable(spec, batches.values), read_only(batches.labels)
+            samples = Samples(x, labels, rates, batches.size, np.empty(n, real))
+            network = deeper.network(rule.momentum, batches.penalty)
+            block, coefficients = self.block(batches.size), None
+            plain = not rule.momentum and not batches.penalty
             if not plain:
-                size = block // batch_size
-                coefficients = coefficient_tables(samples.rates, size, rule.momentum, penalty, real)
-            workers = min(layer.workers, layer.tiles)
+                size = block // batches.size
+                coefficients = coefficient_tables(rates, size, rule.momentum, batches.penalty, real)
+            count, _, width = layer.W.shape
             steps = aligned((count, BLOCK + 1, width), real)
-            workspace: Any = online_sgd.Workspace(
+            workspace = online_sgd.Workspace(
                 mixing=aligned((2, BLOCK + 1, BLOCK), real),
                 z=aligned((count, BLOCK, width), real),
                 acts=aligned((deeper.units,), real),
@@ -206,66 +202,12 @@ class CpuBackend(Backend):
                 d=steps[0] if plain else aligned((BLOCK, width), real),
                 steps=steps,
             )
-            kernel, arguments = online_sgd.train, (block, coefficients, workspace)
-        else:
-            parts = min(_PARTS, -(-batch_size // BLOCK))
-            workers = min(layer.workers, parts)
-            workspace = batch_sgd.Workspace(
-                z=aligned((workers, BLOCK, width), real),
-                acts=aligned((workers, deeper.units), real),
-                errors=aligned((workers, 4, deeper.units), real),
-                T=aligned((parts, network.T.size), real),
-                d=aligned((min(batch_size, len(samples.x)), width), real),
-                d_sum=aligned((parts, width), real),
-            )
-            kernel, arguments = batch_sgd.train, (workspace,)
-        work(kernel, workers, layer.first, network, samples, *arguments)
-        deeper.unpack()
-
-    def _in_batches(self, layer: FirstLayer, samples: Samples, rule: Rule, penalty: float) -> None:
-        """Learn as `Backend.sgd`, with the first layer in place and its zeros skipped."""
-        spec, states = layer.spec, layer.states
-        first, units = (2 if spec.bias else 1), spec.sizes[1]
-        weights, speeds, has_speed = states[0], states[-1], len(states) > 1
-        deeper = spec.layers(weights)[1:]
-        W, T = layer.W[0], layer.W[-1]  # T takes the steps: the velocity, or else W itself
-        b, v = layer.b[0], layer.b[-1]
-        real, n, batch_size = spec.dtype, len(samples.x), samples.batch
-        z = np.empty((self.chunk_size, W.shape[1]), real)
-        d = np.zeros((min(batch_size, n), W.shape[1]), real)
-        for start, rate in zip(range(0, n, batch_size), samples.rates, strict=True):
-            stop = min(start + batch_size, n)
-            gradients: list[Array] = []
-            for low in range(start, stop, self.chunk_size):
-                rows = slice(low, min(low + self.chunk_size, stop))
-                x = samples.x[rows]
-                layer.affine(x, z)
-                hidden, kept, logits, outputs = self.forward(spec, deeper, z[: len(x), :units])
-                targets = self.targets(spec, samples.labels[rows])
-                samples.losses[rows] = self.losses(spec, logits, outputs, targets)
-                deltas = self.backward(spec, deeper, kept, outputs, targets)
-                steps = d[low - start : low - start + len(x), :units]
-                np.multiply(deltas[0], real(-rate / (stop - start)), out=steps)
-                products = self.products(hidden, deltas[1:])
-                fraction = real(len(x) / (stop - start))
-                parts = self.gradients(deeper, products, deltas[1:], penalty)
-                parts = [fraction * part for part in parts]
-                gradients = list(map(np.add, gradients, parts)) if gradients else parts
-
-            d_sum = d[: stop - start].sum(axis=0)
-            if has_speed:
-                T *= real(rule.momentum)
-                v *= real(rule.momentum)
-            if penalty:
-                T -= real(rate * penalty) * W
-            layer.update(samples.x[start:stop], d[: stop - start], d_sum)
-            if spec.bias:
-                v += d_sum
-            if has_speed:
-                W += T
-                b += v
-            for w, speed, gradient in zip(weights[first:], speeds[first:], gradients, strict=True):
-                self.sgd_step(w, speed if has_speed else None, gradient, rate, rule)
+            workers = min(cores, layer.tiles)
+            arguments = layer.first, network, samples, block, coefficients, workspace
+            work(online_sgd.train, workers, *arguments)
+            deeper.unpack()
+            layer.unpack()
+        return samples.losses
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:

@@ -67,7 +67,7 @@ class Device:
     # --- training on it -----------------------------------------------------------------
 
     def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
-        """Return whether `sgd` learns such a network faster than the textbook would."""
+        """Return whether `learn` learns such a network faster than the textbook would."""
         return False
 
     def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:

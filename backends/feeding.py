@@ -34,6 +34,9 @@ class Batches:
     key : tuple of int
         What the noise of dropout follows from; the last number is that of the first batch's
         update, and one more for each further batch.
+    weights : device array, shape (n,), optional
+        Of the samples, 0 or above, all alike by default: a batch steps by the weighted mean of its
+        samples' gradients.
     """
 
     values: Array
@@ -43,6 +46,20 @@ class Batches:
     penalty: float = 0.0
     regularization: Regularization = NO_REGULARIZATION
     key: tuple[int, ...] = (0,)
+    weights: Array | None = None
+
+    def factors(self, xp: Any) -> Array | None:
+        """Return by what each sample's error is multiplied: its weight over its batch's mean."""
+        if self.weights is None:
+            return None
+        whole = self.weights.shape[0] // self.size * self.size
+        parts = xp.reshape(self.weights[:whole], (-1, self.size)), self.weights[None, whole:]
+        factors = []
+        for weights in parts if whole < self.weights.shape[0] else parts[:1]:
+            mean = xp.mean(weights, axis=1, keepdims=True)
+            # where all are 0, so are the factors
+            factors.append(xp.reshape(weights / xp.where(mean > 0, mean, mean + 1), (-1,)))
+        return xp.concat(factors)
 
     def __iter__(self) -> Iterator[Batches]:
         for i, rate in enumerate(self.rates):
@@ -53,6 +70,7 @@ class Batches:
                 labels=self.labels[rows],
                 rates=[rate],
                 key=(*self.key[:-1], self.key[-1] + i),
+                weights=None if self.weights is None else self.weights[rows],
             )
 
 
@@ -61,7 +79,19 @@ States = Sequence[Sequence[Array]]
 
 
 class Rule(NamedTuple):
-    """How gradients change the weights: as `Backend.sgd` says, or with betas `Backend.adam`."""
+    """How gradients change the weights.
+
+    Attributes
+    ----------
+    momentum, nesterov : float, bool
+        μ of `Backend.sgd_step`, and whether it steps as Nesterov's.
+    betas, epsilon, decay : tuple of float, float, float
+        With betas the steps are `Backend.adam_step`'s, whose decay spares the biases.
+    clip : float
+        Largest joint norm of a batch's gradients.
+    averaging : float
+        β of `move_average`, 0 without an average.
+    """
 
     momentum: float = 0.0
     nesterov: bool = False
@@ -69,6 +99,24 @@ class Rule(NamedTuple):
     epsilon: float = 0.0
     decay: float = 0.0
     clip: float = inf
+    averaging: float = 0.0
+
+    def has_extras(self, batches: Batches) -> bool:
+        """Return whether there is more to do than steps of plain SGD, momentum or Adam."""
+        steps = self.nesterov or self.clip < inf or self.averaging > 0
+        return steps or bool(batches.regularization) or batches.weights is not None
+
+    def move_average(self, average: Sequence[Array], learned: Sequence[Array], step: int) -> None:
+        """Move the average towards what was learned in step number `step`, counted from 1.
+
+        a ← βa + (1 - β)w, with a smaller β for the first steps, (1 + t) / (10 + t) of step t
+        (Polyak and Juditsky 1992; the form is that of Tan and Le 2019, *EfficientNet*).
+        """
+        fraction = 1 - min(self.averaging, (1 + step) / (10 + step))
+        for a, w in zip(average, learned, strict=True):
+            move = w - a
+            move *= fraction  # in place, to need no third array
+            a += move
 
 
 class Feed(Protocol):

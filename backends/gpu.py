@@ -187,7 +187,7 @@ class GpuBackend(Backend):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        if not self.has_kernels(spec, batches.size):
+        if rule.has_extras(batches) or not self.has_kernels(spec, batches.size):
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)

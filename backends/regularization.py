@@ -13,7 +13,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .functions import Array
-from .noise import Noise
+from .noise import noise_key, philox
 
 if TYPE_CHECKING:
     from .base import Backend, NetworkSpec
@@ -170,11 +170,7 @@ class Regularization:
         self, backend: Backend, spec: NetworkSpec, weights: Sequence[Array], batch: Batches
     ) -> BatchHooks:
         """Make the hooks of a batch, whose noise follows from its key."""
-        masks: Sequence[Array | None] = ()
-        if any(self.dropped):
-            # one number more than the key of a deformation, which is drawn from the same
-            noise, n = backend.noise(*batch.key, 0), batch.labels.shape[0]
-            masks = dropout_masks(backend.xp, spec, n, self.dropped, noise)
+        masks = dropout_masks(backend.xp, spec, batch, self.dropped) if any(self.dropped) else ()
         return BatchHooks(backend.xp, spec, weights, masks, self.moments)
 
 
@@ -182,25 +178,26 @@ NO_REGULARIZATION = Regularization()
 
 
 def dropout_masks(
-    xp: Any, spec: NetworkSpec, n: int, dropped: tuple[float, float], noise: Noise
+    xp: Any, spec: NetworkSpec, batch: Batches, dropped: tuple[float, float]
 ) -> list[Array | None]:
-    """Draw what n samples' inputs and hidden units are multiplied by while they are learned.
+    """Draw what a batch's inputs and hidden units are multiplied by while they are learned.
 
-    0 with the probability that they are to be dropped, else 1 / (1 - probability), so that their
-    sums keep their mean and nothing is to be done when the network answers: dropout (Srivastava et
-    al. 2014) in its inverted form. There is a mask for the inputs and for each hidden layer, None
-    where the probability is 0.
+    0 with the probability that they are to be dropped, to 16 bits, else 1 / (1 - probability), so
+    that their sums keep their mean and nothing is to be done when the network answers: dropout
+    (Srivastava et al. 2014) in its inverted form. There is a mask for the inputs and for each
+    hidden layer, None where the probability is 0.
     """
+    key, n = noise_key(batch.key[:-1]), batch.labels.shape[0]
 
-    def mask(units: int, probability: float) -> Array | None:
+    def mask(layer: int, probability: float) -> Array | None:
         if not probability:
             return None
-        drawn = noise.uniform((n, units), spec.dtype)
-        return xp.astype(drawn >= probability, spec.dtype) / (1 - probability)
+        drawn = philox(xp, key, batch.key[-1], layer, n, spec.sizes[layer])
+        return xp.astype(drawn >= int(probability * 65536), spec.dtype) / (1 - probability)
 
     of_inputs, of_hidden = dropped
-    first, *hidden = spec.sizes[:-1]
-    return [mask(first, of_inputs), *(mask(units, of_hidden) for units in hidden)]
+    hidden = [mask(layer, of_hidden) for layer in range(1, len(spec.sizes) - 1)]
+    return [mask(0, of_inputs), *hidden]
 
 
 def new_normalization(xp: Any, spec: NetworkSpec) -> tuple[list[Array], list[Moments]]:

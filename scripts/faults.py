@@ -51,14 +51,14 @@ sys.modules.update(fake.modules)
 from backends.kernels.cuda import cublas
 cublas.cublas_library = lambda major: fake.cuda.cublas
 from backends.gpu import GpuBackend
-sgd, calls = GpuBackend.sgd, []
+learn, calls = GpuBackend.learn, []
 def failing(*arguments, **options):
     calls.append(1)
     if len(calls) > 40:
         error = "cudaErrorLaunchFailure: unspecified launch failure"
         raise fake.cuda.runtime.CUDARuntimeError(error)
-    return sgd(*arguments, **options)
-GpuBackend.sgd = failing
+    return learn(*arguments, **options)
+GpuBackend.learn = failing
 from trainer.cli import main
 sys.exit(main())
 """

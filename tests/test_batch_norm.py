@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backends import Batches
 from backends.regularization import (
     BatchHooks,
     Moments,
@@ -44,8 +45,8 @@ def normalized(backend, seed=1, **changes):
 def test_the_gradient_is_that_of_the_loss(backend, n, activation, loss, dropped):
     model, weights, moments = normalized(backend, activation=activation, loss=loss)
     x, y = (backend.asarray(a) for a in samples(n, 4, 3))
-    noise = backend.noise(1)
-    masks = dropout_masks(backend.xp, model.spec, n, (0.2, 0.3), noise) if dropped else ()
+    batch = Batches(x, y, [0.1], n, key=(1, 2))
+    masks = dropout_masks(backend.xp, model.spec, batch, (0.2, 0.3)) if dropped else ()
 
     def mean_loss(arrays):
         hooks = BatchHooks(backend.xp, model.spec, arrays, masks, moments)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
 
+from backends import Batches
 from backends.cpu import CpuBackend
 from backends.regularization import BatchHooks, dropout_masks
 from tests.conftest import (
@@ -190,16 +191,19 @@ class TestDropout:
 
     def test_it_drops_so_many_and_keeps_the_mean(self, backend):
         spec = MLP([400, 300, 200, 3], backend=backend, dtype="float64").spec
-        masks = dropout_masks(backend.xp, spec, 50, (0.2, 0.5), backend.noise(1, 2, 3))
+        labels = backend.asarray(np.zeros(50, np.int64))
+        batch = Batches(labels[:, None], labels, [0.1], 50, key=(1, 2, 3))
+        masks = dropout_masks(backend.xp, spec, batch, (0.2, 0.5))
         for mask, units, probability in zip(masks, (400, 300, 200), (0.2, 0.5, 0.5), strict=True):
             mask = backend.to_numpy(mask)
             assert mask.shape == (50, units)
             assert set(np.unique(mask)) == {0.0, 1 / (1 - probability)}
             assert (mask == 0).mean() == pytest.approx(probability, abs=0.02)
-        nothing = dropout_masks(backend.xp, spec, 5, (0.0, 0.0), backend.noise(1))
+        nothing = dropout_masks(backend.xp, spec, batch, (0.0, 0.0))
         assert nothing == [None, None, None]
 
-    def test_no_batch_is_dropped_like_another_nor_a_run_unlike_itself(self, backend):
+    def test_no_batch_is_dropped_like_another_nor_a_run_unlike_itself(self, base_on_numpy):
+        backend = base_on_numpy
         x, y = np.ones((12, 4)), np.zeros(12, int)
         outcomes = []
 
@@ -434,6 +438,7 @@ def test_defaults_are_the_lessons():
         "seed": None,
         "test": None,
         "validation": None,
+        "sample_weight": None,
         "state": None,
         "deformation": None,
     }

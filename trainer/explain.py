@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from backends import Batches
+from backends import Batches, Rule
 from backends.functions import ACTIVATIONS, HIGH, LOSSES, LOW, Array, logit, rescaled
 
 from .network import MLP
@@ -155,7 +155,7 @@ def trace(
 
     weights = [xp.asarray(w, copy=True) for w in model.weights]
     penalty = model.l2 / training_samples
-    backend.sgd(spec, weights, [], Batches(sample, code, [learning_rate], 1, penalty))
+    backend.learn(spec, [weights], Batches(sample, code, [learning_rate], 1, penalty), Rule())
     [(_, _, logits_after, outputs_after)] = backend.propagate(spec, weights, sample)
     losses, losses_after = (
         backend.losses(spec, *answer, targets)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backends import Backend, Batches, select
+from backends import Backend, Batches, Rule, select
 from backends.feeding import Rule
 from backends.functions import ACTIVATIONS, LOSSES
 from trainer import MLP
@@ -328,12 +328,10 @@ def compute(
             batches = Batches(values[rows, :], labels[rows], rates, case.batch, case.penalty)
             held = [list(state.values()) for state in states]
             if case.operation == "adam":
-                means, squares = held
-                losses = backend.adam(spec, w, means, squares, batches, 2 + done)
+                rule = Rule(betas=(0.9, 0.999), epsilon=1e-8)
             else:
-                speeds = held[0] if held else []
-                losses = backend.sgd(spec, w, speeds, batches, case.momentum)
-            parts.append(losses)
+                rule = Rule(case.momentum)
+            parts.append(backend.learn(spec, [w, *held], batches, rule, 2 + done))
         result = weights | {"losses": xp.concat(parts)}
         for state in states:
             result |= state
@@ -423,10 +421,10 @@ class TestCases:
 
     def test_finds_a_sample_left_out(self):
         class Forgetful(Backend):
-            def sgd(self, spec, weights, velocities, batches, *more):
+            def learn(self, spec, states, batches, *more):
                 values, labels, rates = batches.values, batches.labels, batches.rates
                 fewer = {"values": values[:-1, :], "labels": labels[:-1], "rates": rates[:-1]}
-                losses = super().sgd(spec, weights, velocities, replace(batches, **fewer), *more)
+                losses = super().learn(spec, states, replace(batches, **fewer), *more)
                 return np.concatenate([losses, np.empty(1, losses.dtype)])
 
         rows = check_case(Forgetful(np, "forgetful", ""), FIRST_CASES[0], 0, 0)

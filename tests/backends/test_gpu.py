@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from backends import Batches, device_failure, memory_shortage, select
+from backends import Batches, Rule, device_failure, memory_shortage, select
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels.codes import ACTIVATION_CODES
 from backends.kernels.cuda import cublas
@@ -188,12 +188,12 @@ class TestBatches:
         x, y = digits(500, 30, 3)
         model = MLP([30, 20, 3], backend=gpu)
         batches = Batches(model.samples(x), model.labels(y, 500), [0.1] * 7, 80)
-        gpu.sgd(model.spec, model.weights, [], batches)
+        gpu.learn(model.spec, [model.weights], batches, Rule())
         counts = fake.machine.counts
         assert counts["captures"] == 1
         assert counts["graph_launches"] == 5  # the first as it is, the last a smaller one
         fake.machine.forget()
-        gpu.sgd(model.spec, model.weights, [], batches)
+        gpu.learn(model.spec, [model.weights], batches, Rule())
         assert counts["captures"] == 0
         assert counts["graph_launches"] == 6
 
@@ -204,7 +204,7 @@ class TestBatches:
         for start in range(0, 400, 40):
             rows = slice(start, start + 40)
             batch = Batches(values[rows], labels[rows], [0.1], 40)
-            gpu.sgd(model.spec, model.weights, [], batch)
+            gpu.learn(model.spec, [model.weights], batch, Rule())
         assert fake.machine.counts["captures"] == 1
         assert fake.machine.counts["graph_launches"] == 7  # three have to show that it pays
         _, *desired = learn(gpu, {"sizes": [30, 20, 3]}, x, y, steps(400, 40), "float32")
@@ -228,7 +228,7 @@ class TestBatches:
         for _ in range(2):
             fake.machine.forget()
             batches = Batches(values, labels, [0.1] * (500 // batch_size), batch_size)
-            gpu.sgd(model.spec, model.weights, [], batches)
+            gpu.learn(model.spec, [model.weights], batches, Rule())
             counts = fake.machine.counts
             assert not counts["synchronizations"]
             assert not counts["downloads"]
@@ -237,7 +237,7 @@ class TestBatches:
         rates = [0.1] * (250 // batch_size)
         fake.machine.forget()
         batches = Batches(values[:250], labels[:250], rates, batch_size)
-        gpu.sgd(model.spec, model.weights, [], batches)
+        gpu.learn(model.spec, [model.weights], batches, Rule())
         assert fake.machine.counts["allocations"] == learned[1]
 
     def test_other_weights_get_another_graph(self, gpu, base_on_numpy):

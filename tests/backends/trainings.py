@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from hypothesis import strategies as st
 
-from backends import Batches
+from backends import Batches, Rule
 from backends.functions import ACTIVATIONS, LOSSES, Activation
 from trainer import MLP
 
@@ -67,5 +67,6 @@ def learn(backend, network, x, y, step, dtype="float64"):
     speeds = [backend.xp.zeros_like(w) for w in model.weights] if step["momentum"] else []
     values, labels = model.samples(x), model.labels(y, len(x))
     batches = Batches(values, labels, step["rates"], step["batch_size"], step["penalty"])
-    losses = backend.sgd(model.spec, model.weights, speeds, batches, step["momentum"])
+    states = [model.weights, speeds] if speeds else [model.weights]
+    losses = backend.learn(model.spec, states, batches, Rule(step["momentum"]))
     return [losses, *model.weights, *speeds]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from backends.functions import Array
 from backends.regularization import Moments, fold_normalization, new_normalization
 
@@ -16,17 +14,16 @@ class Learned:
     Without averaging and normalisation the model's own weights learn. Otherwise copies of them do,
     with a gain for each unit of a normalised layer, and the model receives what follows from these:
     their moving average, with the normalisation folded in, see `fold_normalization`. The average
-    is a ← βa + (1 - β)w after every update, with a smaller β for the first ones, (1 + t) / (10 + t)
-    of update t (Polyak and Juditsky 1992; the form is that of Tan and Le 2019, *EfficientNet*); a
-    β, `averaging`, of 0 means none. As batches are normalised from the start, a model that was
+    is `backends.feeding.Rule.move_average`'s, which knows its β; `averaging` says whether there is
+    one. As batches are normalised from the start, a model that was
     trained before forgets much.
     """
 
-    def __init__(self, model: MLP, averaging: float, batch_norm: bool) -> None:
+    def __init__(self, model: MLP, averaging: bool, batch_norm: bool) -> None:
         xp = model.backend.xp
         # of each normalised layer
         gains, self.moments = new_normalization(xp, model.spec) if batch_norm else ([], [])
-        self._model, self._averaging = model, averaging
+        self._model = model
         self.weights: list[Array] = model.weights  # that learn; with the gains if there are any
         if batch_norm or averaging:
             self.weights = [xp.asarray(w, copy=True) for w in model.weights] + gains
@@ -55,11 +52,6 @@ class Learned:
             named |= {f"average.{n}": a for n, a in zip(names, self.average, strict=True)}
         return named
 
-    def move_average(self, updates: int) -> None:
-        """Move the average towards what is learned now, after so many updates in all."""
-        fraction = 1 - min(self._averaging, (1 + updates) / (10 + updates))
-        move(self.average, self.arrays(), fraction)
-
     def update_model(self) -> None:
         """Set the model's weights to what has been learned so far."""
         if not self.moments:
@@ -72,11 +64,3 @@ class Learned:
         folded = fold_normalization(model.backend.xp, model.spec, weights, moments)
         for w, a in zip(model.weights, folded, strict=True):
             w[...] = a
-
-
-def move(average: Sequence[Array], learned: Sequence[Array], fraction: float) -> None:
-    """Move an average by a fraction of the way to what was learned."""
-    for a, w in zip(average, learned, strict=True):
-        step = w - a
-        step *= fraction  # in place, to need no third array
-        a += step

@@ -22,7 +22,7 @@ from backends.regularization import Regularization, new_normalization
 from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
 from ..network import MLP
 from ..settings import DataSettings, TrainingSettings
-from .averaging import Learned, move
+from .averaging import Learned
 from .course import Course
 from .optimizers import OPTIMIZERS
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
@@ -40,6 +40,7 @@ def fit(
     *,
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
+    sample_weight: Any = None,
     seed: int | None = None,
     state: TrainingState | None = None,
     deformation: Deformation | None = None,
@@ -60,6 +61,10 @@ def fit(
         `trainer.recipes.augmented` returns.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
+    sample_weight : array, shape (n,), optional
+        How much each training sample counts, 0 or more: a batch steps by the weighted mean of its
+        samples' gradients, and the training loss is weighted likewise. At batch size 1 only whether
+        a weight is 0 makes a difference.
     seed : int or None
         Seed of the samples' orders, drawn on the host: the same on every device; and of dropout's
         noise, the same on one device.
@@ -123,7 +128,35 @@ def fit(
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
     evaluated = {"test": test, "validation": validation}
-    return Training(model, train_x, train_y, settings, evaluated, seed, state, deformation)
+    weights = None
+    if sample_weight is not None:
+        weights = _checked_weights(model, sample_weight, _length(train_x))
+    return Training(model, train_x, train_y, weights, settings, evaluated, seed, state, deformation)
+
+
+def _checked_weights(model: MLP, sample_weight: Any, n: int) -> Array:
+    """Move the weights of n samples to the device, divided by their mean.
+
+    Raises
+    ------
+    ValueError
+        If they are not n finite numbers of 0 or more, one of them above.
+    """
+    xp = model.backend.xp
+    weights = model.backend.asarray(sample_weight)
+    if weights.shape != (n,):
+        raise ValueError(
+            f"sample_weight has shape {weights.shape}: expected ({n},), one number a sample"
+        )
+    weights = xp.astype(weights, xp.float64)
+    wrong = ~(xp.isfinite(weights) & (weights >= 0))
+    if bool(xp.any(wrong)):
+        at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
+        raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
+    mean = float(xp.mean(weights))
+    if not mean > 0:
+        raise ValueError("sample_weight is 0 for every sample: expected one above 0")
+    return xp.astype(weights / mean, model.spec.dtype)
 
 
 class Training(Iterator[BatchProgress | EpochReport]):
@@ -140,6 +173,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         model: MLP,
         train_x: Any,
         train_y: Any,
+        weights: Array | None,
         settings: TrainingSettings,
         evaluated: dict[str, tuple[Any, Any] | None],
         seed: int | None,
@@ -149,7 +183,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self.model = model
         self.course = Course(settings, _length(train_x))
         # the weights that learn: the model's own, unless these are averaged or normalised
-        self._learned = Learned(model, float(settings.averaging), bool(settings.batch_norm))
+        self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
         self._regularization = Regularization(dropped, self._learned.moments)
         make = OPTIMIZERS[settings.optimizer]
@@ -160,6 +194,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._block_size = self._optimizer.block(self.course.batch_size)
         self._blocks_a_report = 1
         self._deformation = deformation
+        self._weights = weights  # of the training samples, and of the running epoch's in its order
+        self._weights_in_order = weights
         self._rng = model.backend.rng(seed)
         self._order_state = self._rng.bit_generator.state
         self._noise_key = 0  # of dropout and deformation, for the running epoch
@@ -191,7 +227,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 while done < size:
                     stop = min(done + self._blocks_a_report * self._block_size, feed.stop(done))
                     self._is_whole = False
-                    losses, rates = self._learn(*feed.rows(done, stop))
+                    losses, rates = self._learn(*feed.rows(done, stop), done)
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
                     done = stop
@@ -227,23 +263,26 @@ class Training(Iterator[BatchProgress | EpochReport]):
             feed.key = (self._noise_key, self._epoch)
         order = self.course.order(self._rng, self._epoch)
         feed.start(order)
+        if self._weights is not None and order is not None:
+            xp = self.model.backend.xp
+            self._weights_in_order = xp.take(self._weights, xp.asarray(order), axis=0)
         return self.course.n if order is None else len(order)
 
-    def _learn(self, values: Array, labels: Array) -> tuple[Array, list[float]]:
-        """Learn the next samples; return the loss of each, and the learning rate of each update."""
+    def _learn(self, values: Array, labels: Array, done: int) -> tuple[Array, list[float]]:
+        """Learn the samples after those done; return their losses, and the rate of each update."""
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
         key = self._noise_key, self._epoch, optimizer.steps
         penalty = model.l2 / self.course.n
-        batches = Batches(values, labels, rates, batch_size, penalty, self._regularization, key=key)
-        if not learned.average:
-            return optimizer.learn(model.spec, learned.weights, batches), rates
-        parts = []
-        for batch in batches:  # the average moves after every update
-            parts.append(optimizer.learn(model.spec, learned.weights, batch))
-            learned.move_average(optimizer.steps)
-        return model.backend.xp.concat(parts), rates
+        weights = self._weights_in_order
+        if weights is not None:
+            weights = weights[done : done + n]
+        batches = Batches(
+            values, labels, rates, batch_size, penalty, self._regularization, key, weights
+        )
+        losses = optimizer.learn(model.spec, learned.weights, batches, learned.average)
+        return losses if weights is None else losses * weights, rates
 
     def _end_epoch(
         self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
@@ -338,10 +377,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 else 0.0
         alike = Regularization(self._regularization.dropped, moments)
-        batches = Batches(values, labels, [0.0], batch_size, penalty, alike)
-        self._make_optimizer(weights).learn(spec, weights, batches)
-        if self._learned.average:
-            move(plain, plain, 0.0)
+        weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
+        batches = Batches(
+            values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one
+        )
+        learned = [*weights, *(a for pair in moments for a in pair)]
+        average = [xp.zeros_like(a) for a in learned] if self._learned.average else []
+        self._make_optimizer(weights).learn(spec, weights, batches, average)
         for _ in backend.propagate(spec, plain, values):
             pass
         backend.synchronize()

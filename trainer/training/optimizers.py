@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from math import inf
 
-from backends import Backend, Batches, NetworkSpec
+from backends import Backend, Batches, NetworkSpec, Rule
 from backends.functions import Array
 
 from ..settings import TrainingSettings
@@ -31,13 +31,29 @@ class Optimizer(ABC):
     def _names(self) -> tuple[str, ...]:
         """Return the names in `memory`."""
 
+    @abstractmethod
+    def _rule(self) -> Rule:
+        """Return how gradients change the weights."""
+
     def block(self, batch_size: int) -> int:
         """Return the samples in a block, between which `learn` may pause, see `Backend.block`."""
         return batch_size
 
-    @abstractmethod
-    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
-        """Change the weights in place, one step per batch; see `Backend.sgd`."""
+    def learn(
+        self,
+        spec: NetworkSpec,
+        weights: Sequence[Array],
+        batches: Batches,
+        average: Sequence[Array] = (),
+    ) -> Array:
+        """Make a step for each batch, in place, also of an average; see `Backend.learn`."""
+        before, self.steps = self.steps, self.steps + len(batches.rates)
+        rule = self._rule()._replace(clip=self._clip)
+        states = [weights, *self.memory.values()]
+        if average:
+            states.append(average)
+            rule = rule._replace(averaging=float(self._settings.averaging))
+        return self._backend.learn(spec, states, batches, rule, before)
 
 
 class SGD(Optimizer):
@@ -50,16 +66,11 @@ class SGD(Optimizer):
     def _names(self) -> tuple[str, ...]:
         return ("velocity",) if self._settings.momentum else ()
 
+    def _rule(self) -> Rule:
+        return Rule(float(self._settings.momentum), self._settings.optimizer == "nesterov")
+
     def block(self, batch_size: int) -> int:
         return self._backend.block(batch_size)
-
-    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
-        self.steps += len(batches.rates)
-        velocities, momentum = self.memory.get("velocity", []), float(self._settings.momentum)
-        nesterov = self._settings.optimizer == "nesterov"
-        return self._backend.sgd(
-            spec, weights, velocities, batches, momentum, nesterov=nesterov, clip=self._clip
-        )
 
 
 class Adam(Optimizer):
@@ -71,13 +82,8 @@ class Adam(Optimizer):
     def _names(self) -> tuple[str, ...]:
         return "mean", "square"
 
-    def learn(self, spec: NetworkSpec, weights: Sequence[Array], batches: Batches) -> Array:
-        before, self.steps = self.steps, self.steps + len(batches.rates)
-        means, squares = self.memory["mean"], self.memory["square"]
-        decay = float(self._settings.weight_decay)
-        return self._backend.adam(
-            spec, weights, means, squares, batches, before, decay=decay, clip=self._clip
-        )
+    def _rule(self) -> Rule:
+        return Rule(betas=(0.9, 0.999), epsilon=1e-8, decay=float(self._settings.weight_decay))
 
 
 OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "nesterov": SGD, "adam": Adam, "adamw": Adam}

@@ -34,6 +34,14 @@ def compiled(function: Any) -> Any:
     return dispatcher
 
 
+def separate(function: Any) -> Any:
+    """Compile a function that is called by its address, and keep that on disk."""
+    dispatcher: Any = part(function)
+    with suppress(RuntimeError):
+        dispatcher._cache = _Cache(function)
+    return dispatcher
+
+
 class _Cache(FunctionCache):
     """Numba's, which looks for changes in a kernel's own file alone, for parts in other files."""
 

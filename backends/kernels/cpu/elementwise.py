@@ -76,21 +76,20 @@ def activate(code, numbers, start, n):  # type: ignore[no-untyped-def]
 
 
 @part
-def times_derivative(code, error, activations, start, delta, n):  # type: ignore[no-untyped-def]
-    """Compute delta[j] = error[j] · f'(z_j), written in n activations f(z_j) from `start` on."""
-    a = activations[start : start + n]
-    one, zero = a.dtype.type(1), a.dtype.type(0)
+def times_slope(code, kept, delta):  # type: ignore[no-untyped-def]
+    """Compute delta *= f'(z), written in the activations f(z)."""
+    one, zero = kept.dtype.type(1), kept.dtype.type(0)
     if code == 0:
-        for j in range(a.size):
-            delta[j] = error[j] * (a[j] * (one - a[j]))
+        for j in range(delta.size):
+            delta[j] *= kept[j] * (one - kept[j])
     elif code == 1 or code == 3:
-        scaled = a.dtype.type(_B / _A), a.dtype.type(_A * _A)
+        scaled = kept.dtype.type(_B / _A), kept.dtype.type(_A * _A)
         ratio, most = (one, one) if code == 1 else scaled
-        for j in range(a.size):
-            delta[j] = error[j] * (ratio * (most - a[j] * a[j]))
+        for j in range(delta.size):
+            delta[j] *= ratio * (most - kept[j] * kept[j])
     else:
-        for j in range(a.size):
-            delta[j] = error[j] * (one if a[j] > zero else zero)
+        for j in range(delta.size):
+            delta[j] = delta[j] if kept[j] > zero else zero
 
 
 @part

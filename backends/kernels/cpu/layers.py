@@ -15,7 +15,7 @@ import numpy as np
 
 from . import products
 from .compiling import inlined, part
-from .elementwise import activate, exp, times_derivative
+from .elementwise import activate, exp, times_slope
 from .lanes import REGISTER_BYTES, fma, load, splat, store
 
 
@@ -128,7 +128,9 @@ def _backward(network, T, acts, errors, factor):  # type: ignore[no-untyped-def]
         if network.bias:
             for k in range(fan_out):
                 T[biases + k] += factor * delta[k]
-        times_derivative(network.activation, error, acts, inputs, delta, fan_in)
+        for i in range(fan_in):
+            delta[i] = error[i]
+        times_slope(network.activation, acts[inputs : inputs + fan_in], delta[:fan_in])
         for i in range(fan_in):
             carried[i] = error[i] if network.loss == 0 else delta[i]
 

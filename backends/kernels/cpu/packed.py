@@ -18,8 +18,6 @@ from .layers import Network
 from .products import BLOCK, First
 from .workers import work
 
-# registers a tile may take: seven and seven are the 200 units of the lessons in float32
-_TILES = (8, 7)
 # fewer cost less than the start of a thread that takes them
 _SAMPLES_A_WORKER = 256
 
@@ -30,6 +28,12 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     memory = np.zeros(size + REGISTER_BYTES, np.uint8)
     start = -memory.ctypes.data % REGISTER_BYTES
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def tile_of(spec: NetworkSpec) -> tuple[int, ...]:
+    """Return the tile, see `lanes`, that pads the first layer's units least."""
+    lanes, units = lane_count(spec.dtype), spec.sizes[1]
+    return (0,) * min(products.TILES, key=lambda count: round_up(units, count * lanes))
 
 
 def round_up(n: int, step: int) -> int:
@@ -64,9 +68,10 @@ class FirstLayer(Packed):
         dtype = np.dtype(spec.dtype)
         lanes = lane_count(dtype)
         features, units = spec.sizes[:2]
-        registers = min(_TILES, key=lambda count: round_up(units, count * lanes))
-        self.tile, self.tiles = (0,) * registers, -(-units // (registers * lanes))
-        rows, width = round_up(features, lanes), round_up(units, registers * lanes)
+        self.tile = tile_of(spec)
+        columns = len(self.tile) * lanes
+        self.tiles = -(-units // columns)
+        rows, width = round_up(features, lanes), round_up(units, columns)
         self.scale, self.shift = aligned((rows,), dtype), aligned((rows,), dtype)
         self.scale[:features] = spec.scale
         self.shift[:features] = spec.shift

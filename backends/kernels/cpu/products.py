@@ -23,8 +23,11 @@ import numpy as np
 
 from .compiling import compiled, part
 from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
+from .views import item
 
 BLOCK = 32  # samples, the bits of a mask
+# registers a tile may take: seven and seven are the 200 units of the lessons in float32
+TILES = (8, 7)
 
 
 class First(namedtuple("First", "tile scale shift no_shift W b u mask r")):
@@ -54,6 +57,39 @@ def prepare(x, first, count, start, stop, scale, u, mask):  # type: ignore[no-un
             mapped[i] = u.dtype.type(pixels[i]) * factor[i]
         for i in range(pixels.size):
             bits[i] |= bit if mapped[i] != 0 else np.uint32(0)
+
+
+@part
+def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-untyped-def]
+    """List the inputs of `count` samples from the `first`-th on that are not zero.
+
+    Inputs go in pairs, i and i + 1: index[i] has a bit for each sample where one of them is not 0,
+    index[i + 1] says where in `values` their numbers scale ∘ x begin, two for each of these samples.
+    """
+    for i in range(index.size):
+        index[i] = 0
+    for low in range(0, count, 8):  # eight samples in bytes, of which a register holds the most
+        for i in range(marks.size):
+            marks[i] = 0
+        for t in range(low, min(low + 8, count)):
+            bit, pixels = np.uint8(1) << np.uint8(t - low), x[first + t]
+            for i in range(pixels.size):
+                marks[i] |= bit if pixels[i] != 0 else np.uint8(0)
+        for i in range(marks.size):
+            index[i] |= np.uint64(marks[i]) << np.uint64(low)
+    features, real, k = x.shape[1], values.dtype.type, 0
+    for i in range(0, index.size, 2):
+        bits = index[i] | index[i + 1]
+        index[i], index[i + 1] = bits, k
+        at = first * features + i
+        other = min(i + 1, features - 1) - i  # beyond x the scale is 0
+        while bits:
+            t = lowest_bit(bits)
+            bits &= bits - np.uint64(1)
+            pixel = at + t * features
+            values[k] = real(item(x, pixel)) * scale[i]
+            values[k + 1] = real(item(x, pixel + other)) * scale[i + 1]
+            k += 2
 
 
 @part
@@ -101,6 +137,49 @@ def scatter(tile, j, u, mask, start, stop, shift, d, d_sum, W, r):  # type: igno
         store(W, i * width + j, row)
         r_sum = fma(b, row, r_sum)
     store(r, j, r_sum)
+
+
+@part
+def gather_listed(tile, index, values, count, r, W, z):  # type: ignore[no-untyped-def]
+    """Compute z[t] = x[t] W + r of `count` samples, see `collect`, in the first tile of columns."""
+    width, columns, start, k = z.shape[1], W.shape[1], load(tile, r, 0), 0
+    for t in range(count):
+        store(z, t * width, start)
+    for i in range(0, index.size, 2):
+        bits = index[i]
+        if bits == 0:
+            continue
+        row, next_row = load(tile, W, i * columns), load(tile, W, (i + 1) * columns)
+        while bits:
+            at = lowest_bit(bits) * width
+            bits &= bits - np.uint64(1)
+            sums = fma(item(values, k), row, load(tile, z, at))
+            store(z, at, fma(item(values, k + 1), next_row, sums))
+            k += 2
+
+
+@part
+def scatter_listed(tile, index, values, shift, d, d_sum, is_new, G):  # type: ignore[no-untyped-def]
+    """Compute G += xᵀ d of the samples in `index`, see `collect`, and shiftᵀ d_sum.
+
+    In the first tile of columns. If G is new, it is written, and not added to.
+    """
+    sums, zero = load(tile, d_sum, 0), splat(tile, G.dtype.type(0))
+    width, columns = d.shape[1], G.shape[1]
+    for i in range(0, index.size, 2):
+        bits, k = index[i], np.int64(index[i + 1])
+        row = zero if is_new else load(tile, G, i * columns)
+        next_row = zero if is_new else load(tile, G, (i + 1) * columns)
+        if shift[i] != 0 or shift[i + 1] != 0:
+            row, next_row = fma(shift[i], sums, row), fma(shift[i + 1], sums, next_row)
+        while bits:
+            of_sample = load(tile, d, lowest_bit(bits) * width)
+            bits &= bits - np.uint64(1)
+            row = fma(item(values, k), of_sample, row)
+            next_row = fma(item(values, k + 1), of_sample, next_row)
+            k += 2
+        store(G, i * columns, row)
+        store(G, (i + 1) * columns, next_row)
 
 
 @part

@@ -1,0 +1,406 @@
+"""Training in batches with every ingredient: a network's arrays, and the program that learns them.
+
+The numbers lie in one flat array. The states come first: the weights, what the rule keeps for each
+of them, and the average. A state has layer after layer, first the matrix, then the biases. The
+first layer's matrix is cut into tiles of columns, see `lanes`, each with a row for each input; the
+others have one for each unit of their own, padded to whole registers. After all layers come the
+gains of normalised ones, then their running moments. The batch's numbers follow, of each layer a
+row for each sample, and what else the operations need, see `_PLACES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...base import NetworkSpec
+from ...feeding import Batches, Rule, States
+from ...functions import ACTIVATIONS, LOSSES, Array
+from ...noise import noise_key
+from ..codes import ACTIVATION_CODES, LOSS_CODES
+from . import batches as on
+from . import program, steps
+from .lanes import lane_count
+from .packed import Packed, aligned, read_only, readable, round_up, tile_of
+from .products import BLOCK
+from .workers import work
+
+# Weights after the first layer up to which each worker reads them all, for its own samples; more of
+# them do not stay in a core's cache, and each worker takes units of all samples.
+_CACHED_WEIGHTS = 131_072
+_PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
+_UNITS = 128  # about, of a layer after it
+
+_LAYER = np.dtype([(name, np.int64) for name in "units width offset matrix bias gain moments".split()])
+# where in the flat array these begin; x is an address
+_PLACES = (
+    "x u values r kept hidden delta carried normal means variances spread gradient pieces "
+    "squares factor map ones shift no_shift rates losses weights average"
+)
+_SIZES = "noise_size piece_size rows features width columns block samples batch size count"
+_CHOICES = "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
+_REALS = "low high momentum beta1 beta2 epsilon decay penalty dropped_inputs dropped"
+
+
+def _job_of(real: np.dtype) -> np.dtype:
+    """Return the dtype of all that operations know besides arrays."""
+    fields: list[tuple[str, Any]] = [
+        (name, np.int64) for name in f"{_PLACES} {_SIZES} {_CHOICES}".split()
+    ]
+    fields += [("key", np.uint64), ("clip", np.float64), ("averaging", np.float64)]
+    return np.dtype(fields + [(name, real) for name in _REALS.split()], align=True)
+
+
+class _Cut(NamedTuple):
+    """A part of the weights: rows of a matrix, biases, gains or moments, and its numbers."""
+
+    kind: str
+    layer: int
+    low: int
+    high: int
+    begin: int
+    end: int
+
+
+class WholeNetwork(Packed):
+    """All numbers of a training as kernels want them, and the training itself."""
+
+    def __init__(self, spec: NetworkSpec, states: States, learned: Batches, rule: Rule) -> None:
+        self._spec, self._learned, self._rule = spec, learned, rule
+        self._real = np.dtype(spec.dtype)
+        self._lanes = lane_count(self._real)
+        self._rows = round_up(spec.sizes[0], self._lanes)
+        self._registers = len(tile_of(spec))
+        self._columns = self._registers * self._lanes
+        self._normalized = bool(learned.regularization.moments)
+        self._states, self._count = states, len(states)
+        self._layers, self._size, self._width = self._lay_out()
+        self._cut = list(self._cut_weights())
+        self._batch = min(learned.size, len(learned.values))
+        tiles = self._layers["width"][0] // self._columns
+        self._block = min(64, round_up(-(-self._batch * int(tiles) // 4), 8))
+        self._operations: list[tuple[int, int]] = []
+        self._pieces: list[tuple[int, ...]] = []
+        self._phases: list[list[int]] = []
+
+    # --- where the numbers lie --------------------------------------------------------------
+
+    def _lay_out(self) -> tuple[np.ndarray, int, int]:
+        """Return the layers' places, and the numbers of a state and of a sample."""
+        at, offset = 0, 0
+        layers = np.full(len(self._spec.sizes) - 1, -1, _LAYER)
+        for i, units in enumerate(self._spec.sizes[1:]):
+            width = round_up(units, self._lanes if i else self._columns)
+            biases = at + (units * int(layers["width"][i - 1]) if i else self._rows * width)
+            width += 0 if i else self._lanes  # rows a power of two apart share too few cache lines
+            layers[i] = units, width, offset, at, biases, -1, -1
+            at, offset = biases + width, offset + width
+        if self._normalized:
+            for name, count in ("gain", 1), ("moments", 2):
+                for layer in layers[:-1]:
+                    layer[name], at = at, at + count * int(layer["width"])
+        return layers, at, offset
+
+    def _cut_weights(self) -> Iterator[_Cut]:
+        """Cut a state into parts of which workers take one at a time."""
+        for i, layer in enumerate(self._layers.tolist()):
+            units, width, _, matrix, bias, gain, moments = layer
+            rows, tiles = (units, 1) if i else (self._rows, width // self._columns)
+            length = (bias - matrix) // rows // tiles
+            height = max(16, _PIECE // length)
+            starts = self._parts(units) if i else [*range(0, rows, height), rows]
+            for tile in range(tiles):
+                for low, high in pairwise(starts):
+                    at = matrix + tile * rows * length
+                    yield _Cut("matrix", i, low, high, at + low * length, at + high * length)
+            step = width if i else self._columns
+            for at in range(bias, bias + width // step * step, step) if self._spec.bias else ():
+                yield _Cut("bias", i, -1, 0, at, at + step)
+            if gain >= 0:
+                yield _Cut("gain", i, -1, 0, gain, gain + width)
+            if moments >= 0 and self._rule.averaging:
+                yield _Cut("moments", i, -1, 0, moments, moments + 2 * width)
+
+    def _pairs(self, flat: np.ndarray, state: Sequence[Array]) -> Iterator[tuple[Array, np.ndarray]]:
+        """Pair weights and gains with their places in a state."""
+        arrays = iter(state)
+        for i, (fan_in, fan_out) in enumerate(pairwise(self._spec.sizes)):
+            layer, W = self._layers[i], next(arrays)
+            matrix = flat[layer["matrix"] : layer["bias"]]
+            if i:
+                yield W, matrix.reshape(fan_out, -1)[:, :fan_in].T
+            else:
+                for j, tile in enumerate(matrix.reshape(-1, self._rows, self._columns)):
+                    part = W[:, j * self._columns : (j + 1) * self._columns]
+                    yield part, tile[:fan_in, : part.shape[1]]
+            if self._spec.bias:
+                yield next(arrays), flat[layer["bias"] :][:fan_out]
+        if self._normalized:
+            for layer in self._layers[:-1]:
+                yield next(arrays), flat[layer["gain"] :][: layer["units"]]
+
+    def _moments(self, flat: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield the places of running means and variances."""
+        for layer in self._layers[:-1] if self._normalized else ():
+            yield flat[layer["moments"] :][: layer["units"]]
+            yield flat[layer["moments"] + layer["width"] :][: layer["units"]]
+
+    def _pack(self, numbers: np.ndarray) -> None:
+        states = self._states
+        moments = [a for pair in self._learned.regularization.moments for a in pair]
+        rows = numbers[: self._count * self._size].reshape(self._count, -1)
+        pairs: list[tuple[Array, np.ndarray]] = []
+        for flat, state in zip(rows, states, strict=True):
+            pairs += self._pairs(flat, state)
+        pairs += zip(moments, self._moments(rows[0]), strict=True)
+        if self._rule.averaging:
+            pairs += zip(states[-1][len(states[0]) :], self._moments(rows[-1]), strict=True)
+        super().__init__(pairs)
+
+    # --- learning ---------------------------------------------------------------------------
+
+    def learn(self, workers: int, made: int) -> np.ndarray:
+        """Learn the batches, after so many steps before; return the losses."""
+        spec, learned, real = self._spec, self._learned, self._real
+        values, n = readable(spec, learned.values), len(learned.values)
+        job = self._job(workers, n)
+        job["made"] = made
+        numbers = aligned((self._place(job, workers, n),), real)
+        self._pack(numbers)
+        scale, shift = (numbers[job["map"] + i * self._rows :][: spec.sizes[0]] for i in (0, 1))
+        scale[...], shift[...] = spec.scale, spec.shift
+        job["x"] = values.ctypes.data
+        numbers[job["ones"] :][: self._rows] = 1
+        if not job["dropped_inputs"]:
+            job["has_shift"] = shift.any()
+            if job["has_shift"] and not self._normalized:  # of normalised sums δ has no sum
+                job["shift"] = job["map"] + self._rows
+        numbers[job["rates"] :][: len(learned.rates)] = learned.rates
+        if learned.weights is not None:
+            numbers[job["weights"] :][:n] = learned.factors(np)
+        index = np.zeros(-(-self._batch // self._block) * self._rows, np.uint64)
+        marks = np.zeros(workers * self._rows, np.uint8)
+        words = np.zeros(workers * job["noise_size"], np.uint32)
+        memory = program.Memory(
+            self._layers, numbers, index, marks, words, read_only(learned.labels)
+        )
+        self._write_program(job, memory, values.dtype, workers)
+        tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))
+        tickets = np.zeros((workers, 16), np.int64)
+        work(program.run, workers, *tables, tickets, n, learned.size, job, memory)
+        self.unpack()
+        return numbers[job["losses"] :][:n].copy()
+
+    def _job(self, workers: int, n: int) -> np.void:
+        """Return what operations know besides arrays, as far as it is no place."""
+        spec, learned, rule, widths = self._spec, self._learned, self._rule, self._layers["width"]
+        dropped, betas = learned.regularization.dropped, rule.betas or (0.0, 0.0)
+        noise_size = 4 * max(self._rows, *widths.tolist())
+        found = {
+            "noise_size": noise_size,
+            "piece_size": round_up(max(p.end - p.begin for p in self._cut), self._lanes),
+            "rows": self._rows,
+            "features": spec.sizes[0],
+            "width": widths[0],
+            "columns": self._columns,
+            "block": self._block,
+            "samples": n,
+            "batch": learned.size,
+            "size": self._size,
+            "count": len(self._cut),
+            "update": learned.key[-1],
+            "activation": ACTIVATION_CODES.get(spec.activation, -1),
+            "loss": LOSS_CODES[spec.loss],
+            "adds_biases": spec.bias and not (self._normalized and len(widths) > 1),
+            "is_clipped": rule.clip < np.inf,
+            "keeps_sums": ACTIVATIONS[spec.activation].needs_z,
+            "nesterov": rule.nesterov,
+            "key": noise_key(learned.key[:-1]),
+            "clip": rule.clip,
+            "averaging": rule.averaging,
+            "low": spec.target_low,
+            "high": spec.target_high,
+            "momentum": rule.momentum,
+            "beta1": betas[0],
+            "beta2": betas[1],
+            "epsilon": rule.epsilon,
+            "decay": rule.decay,
+            "penalty": learned.penalty,
+            "dropped_inputs": dropped[0],
+            "dropped": dropped[1],
+        }
+        job = np.zeros(1, _job_of(self._real))[0]
+        for name, value in found.items():
+            job[name] = value
+        return job
+
+    def _place(self, job: np.void, workers: int, n: int) -> int:
+        """Find a place for everything, and return how many numbers that takes."""
+        rows, of_batch = self._rows, self._batch * self._width
+        keeps_apart = job["keeps_sums"] or job["dropped"]
+        splits = LOSSES[self._spec.loss].splits_raw_errors
+        sizes = {
+            "u": self._batch * self._spec.sizes[0] if job["dropped_inputs"] else 0,
+            "values": round_up(self._batch, self._block) * rows,
+            "r": job["width"],
+            "kept": of_batch,
+            "hidden": of_batch if keeps_apart else 0,
+            "delta": of_batch,
+            "carried": of_batch if splits else 0,
+            "normal": of_batch if self._normalized else 0,
+            "means": self._width,
+            "variances": self._width,
+            "spread": self._width,
+            "gradient": self._size,
+            "pieces": workers * job["piece_size"],
+            "squares": len(self._cut),
+            "factor": 1,
+            "map": 2 * rows,
+            "ones": rows,
+            "no_shift": rows,
+            "rates": len(self._learned.rates),
+            "losses": n,
+            "weights": n if self._learned.weights is not None else 0,
+        }
+        at = self._count * self._size
+        for name, size in sizes.items():
+            job[name], at = at, at + round_up(int(size), self._lanes)
+        if not keeps_apart:
+            job["hidden"] = job["kept"]
+        if not splits:
+            job["carried"] = job["delta"]
+        if self._learned.weights is None:
+            job["weights"] = -1
+        job["shift"] = job["no_shift"]
+        job["average"] = (self._count - 1) * self._size
+        return at
+
+    # --- the program ------------------------------------------------------------------------
+
+    def _write_program(
+        self, job: np.void, memory: program.Memory, dtype: np.dtype, workers: int
+    ) -> None:
+        """Fill the tables of `program.run`."""
+        spec, units = self._spec, self._layers["units"].tolist()
+        last, columns = len(units) - 1, self._columns
+        blocks = self._ranges(self._block)
+
+        def add(names: Sequence[program.Operation], layer: int) -> tuple[int, int]:
+            first = len(self._operations)
+            self._operations += [(name.address(job, memory), layer) for name in names]
+            return first, len(self._operations)
+
+        def phase(pieces: Iterable[tuple[int, ...]]) -> None:
+            first, found = len(self._pieces), list(pieces)
+            self._pieces += found
+            # numbers take time, and samples as well
+            sizes = [max(1, high - low if of_samples else end - begin) for *_, of_samples, low, high, begin, end in found]
+            work = np.cumsum([0, *sizes])
+            shares = work[-1] * np.arange(workers + 1) / workers
+            self._phases.append((first + np.searchsorted(work, shares)).tolist())
+
+        def of_samples(span: tuple[int, int], size: int) -> list[tuple[int, ...]]:
+            return [(*span, True, low, high, 0, -1) for low, high in self._ranges(size)]
+
+        def of_units(span: tuple[int, int], layer: int) -> list[tuple[int, ...]]:
+            parts = pairwise(self._parts(units[layer]))
+            return [(*span, True, 0, self._batch, low, high) for low, high in parts]
+
+        tiles = range(0, units[0], columns)
+        collect, drop_inputs = on.OF_SAMPLES[dtype]
+        sum_shift, gather, scatter = on.OF_TILE[self._registers]
+        begin = [sum_shift] if job["has_shift"] else []
+        span = add([*begin, on.begin_sums], 0)
+        of_tiles = [(*span, False, 0, 1, j, j + columns) for j in tiles]
+        listing = drop_inputs if job["dropped_inputs"] else collect
+        phase(of_samples(add([listing], 0), self._block) + of_tiles)
+
+        is_whole = last > 0 and not self._normalized
+        span = add([gather, *(self._forward(job, 0)[1:] if is_whole else [])], 0)
+        phase(
+            (*span, True, low, high, j, min(j + columns, units[0]))
+            for j in tiles
+            for low, high in blocks
+        )
+        part = max(8, min(BLOCK, self._batch // 4))
+        output = [on.forward, *([on.add_biases] if spec.bias else [])] if last else []
+        output.append(on.softmax if spec.loss == "cross_entropy" else on.sigmoids)
+        if spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized:
+            first = len(self._operations)
+            for layer in range(1, last):
+                add(self._forward(job, layer), layer)
+            add(output, last)
+            for layer in reversed(range(last)):
+                add(self._backward(job), layer)
+            phase(of_samples((first, len(self._operations)), part))
+        else:
+            for layer in range(is_whole, last):
+                forward = self._forward(job, layer)
+                phase(of_units(add(forward if layer else forward[1:], layer), layer))
+            phase(of_samples(add(output, last), part))
+            for layer in reversed(range(last)):
+                phase(of_units(add(self._backward(job), layer), layer))
+
+        is_shifted = job["shift"] != job["no_shift"]
+        if is_shifted:
+            bias, span = int(self._layers["bias"][0]), add([steps.bias_gradient], 0)
+            phase((*span, False, -1, 0, bias + j, bias + j + columns) for j in tiles)
+        gradients, later = [], []
+        for cut in self._cut:
+            names: list[program.Operation] = []
+            if cut.kind == "matrix":
+                names = [steps.matrix_gradient if cut.layer else scatter]
+                names += [steps.add_penalty] if job["penalty"] else []
+            elif cut.kind == "bias" and not (self._normalized and cut.layer < last):
+                # for the shift, it was computed before
+                names = [] if is_shifted and cut.layer == 0 else [steps.bias_gradient]
+            if job["is_clipped"]:
+                names += [steps.add_squares] if cut.kind != "moments" else []
+                later.append((*add(self._steps(cut), cut.layer), False, *cut[2:]))
+            else:
+                names += self._steps(cut)
+            gradients.append((*add(names, cut.layer), False, *cut[2:]))
+        phase(gradients)
+        if job["is_clipped"]:
+            phase([(*add([steps.find_norm], 0), False, 0, 1, 0, 0)])
+            phase(later)
+
+    def _parts(self, units: int) -> list[int]:
+        """Return where the parts of a layer begin, in an even number, and the last one's end."""
+        count = max(1, 2 * round(units / _UNITS / 2))
+        step = round_up(-(-units // count), self._lanes)
+        return [*range(0, units, step), units]
+
+    def _ranges(self, size: int) -> list[tuple[int, int]]:
+        """Cut a batch into parts of so many samples."""
+        return [(low, min(low + size, self._batch)) for low in range(0, self._batch, size)]
+
+    def _forward(self, job: np.void, layer: int) -> list[program.Operation]:
+        """List what leads from the layer before to a hidden layer's activations."""
+        names = [on.forward]
+        if self._normalized:
+            names.append(on.normalize)
+        elif self._spec.bias and layer:
+            names.append(on.add_biases)
+        names.append(on.gelu if job["keeps_sums"] else on.activations)
+        return [*names, on.drop_units] if job["dropped"] else names
+
+    def _backward(self, job: np.void) -> list[program.Operation]:
+        """List what leads from the layer behind to a hidden layer's δ."""
+        names = [on.backward]
+        if job["dropped"]:
+            names.append(on.drop_errors)
+        if LOSSES[self._spec.loss].splits_raw_errors:
+            names.append(on.carry_raw)
+        names.append(on.gelu_slopes if job["keeps_sums"] else on.slopes)
+        return [*names, on.denormalize] if self._normalized else names
+
+    def _steps(self, cut: _Cut) -> list[program.Operation]:
+        """List what changes a part of the weights."""
+        rule = self._rule
+        step = steps.adam if rule.betas else steps.momentum if rule.momentum else steps.sgd
+        names = [step] if cut.kind != "moments" else []
+        return [*names, steps.move_average] if rule.averaging else names

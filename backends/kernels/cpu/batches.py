@@ -1,0 +1,385 @@
+"""Operations on a batch's samples: forward, the losses, and the errors back.
+
+The meaning is `Backend.forward`, `losses` and `backward`, `regularization` and `noise.philox`. What
+an operation is handed is described in `program`; `batch_network` says where the numbers lie, and in
+which order the operations are called. Where one goes over samples, these are `low` to `high` - 1
+of the batch, and the units `begin` to `end` - 1 of the layer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from . import philox, products
+from .compiling import part
+from .elementwise import activate, add, exp, times_slope
+from .blas import gemm
+from .program import Operation
+from .views import matrix, matrix_at, vector
+
+
+@part
+def _row(job, memory, piece, where, s):  # type: ignore[no-untyped-def]
+    """View the units of a sample, of one of the arrays that hold all layers of a batch."""
+    layer = memory.layers[piece.layer]
+    at = where + layer.offset * piece.n + s * layer.width + piece.begin
+    return vector(memory.numbers, at, piece.end - piece.begin)
+
+
+@part
+def _of_layer(memory, piece, position):  # type: ignore[no-untyped-def]
+    """View the piece's units of what is stored once a unit, from a position on."""
+    return vector(memory.numbers, position + piece.begin, piece.end - piece.begin)
+
+
+@part
+def gradient_at(job, piece):  # type: ignore[no-untyped-def]
+    """Return where a piece's gradient begins; of vectors all are kept."""
+    if job.is_clipped or piece.high == 0:
+        return job.gradient + piece.begin
+    return job.pieces + piece.worker * job.piece_size
+
+
+@part
+def _drop(job, memory, piece, probability, layer, row, start, a):  # type: ignore[no-untyped-def]
+    """Multiply a row's numbers, the first of which is its `start`-th, by their mask."""
+    words = vector(memory.words, piece.worker * job.noise_size, (a.size + 7) // 8 * 4)
+    update = job.update + piece.start // job.batch
+    philox.draw(job.key, start // 8, row, layer, update, words)
+    numbers = words.view(np.uint16)
+    one, zero = a.dtype.type(1), a.dtype.type(0)
+    least = np.uint16(probability * 65536)
+    factor = one / (one - a.dtype.type(probability))
+    for j in range(a.size):
+        a[j] *= factor if numbers[j] >= least else zero
+
+
+# --- the first layer -------------------------------------------------------------------------
+
+
+@part
+def _index(job, memory, s):  # type: ignore[no-untyped-def]
+    """View the index, see `products.collect`, of the block that begins with the s-th sample."""
+    return vector(memory.index, s // job.block * job.rows, job.rows)
+
+
+@part
+def _values(job, memory, s):  # type: ignore[no-untyped-def]
+    """View the values in it."""
+    return vector(memory.numbers, job.values + s * job.rows, job.block * job.rows)
+
+
+@Operation
+def begin_sums(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Begin the first layer's sums with the biases, after `sum_shift` if there is one."""
+    r = vector(memory.numbers, job.r + piece.begin, job.columns)
+    bias = vector(memory.numbers, memory.layers[0].bias + piece.begin, job.columns)
+    for j in range(r.size):
+        r[j] = (r[j] if job.has_shift else r.dtype.type(0)) + (bias[j] if job.adds_biases else r.dtype.type(0))
+
+
+def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
+    """Make the operations that go over all inputs of samples, whose dtype this is."""
+
+    @Operation
+    def collect(job, memory, piece):  # type: ignore[no-untyped-def]
+        """List the inputs that are not zero of a block of samples."""
+        x, first = matrix_at(job.x, dtype, job.samples, job.features), piece.start + piece.low
+        index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
+        scale = vector(memory.numbers, job.map, job.rows)
+        marks = vector(memory.marks, piece.worker * job.rows, job.rows)
+        products.collect(x, first, piece.high - piece.low, scale, marks, index, values)
+
+    @Operation
+    def drop_inputs(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Map samples and drop some of their inputs, before the rest is listed likewise."""
+        x, count = matrix_at(job.x, dtype, job.samples, job.features), piece.high - piece.low
+        u = matrix(memory.numbers, job.u + piece.low * job.features, count, job.features)
+        scale = vector(memory.numbers, job.map, job.features)
+        shift = vector(memory.numbers, job.map + job.rows, job.features)
+        for t in range(count):
+            values, mapped = x[piece.start + piece.low + t], u[t]
+            for i in range(mapped.size):
+                mapped[i] = mapped.dtype.type(values[i]) * scale[i] + shift[i]
+            _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
+        index, listed = _index(job, memory, piece.low), _values(job, memory, piece.low)
+        ones = vector(memory.numbers, job.ones, job.rows)
+        marks = vector(memory.marks, piece.worker * job.rows, job.rows)
+        products.collect(u, 0, count, ones, marks, index, listed)
+
+    return collect, drop_inputs
+
+
+def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
+    """Make the first layer's products, whose tiles, see `lanes`, take so many registers."""
+    tile = (0,) * registers
+
+    @Operation
+    def sum_shift(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Compute what the input map's shift adds to a tile of the sums."""
+        numbers = memory.numbers
+        W = matrix(numbers, piece.begin * job.rows, job.rows, job.columns)
+        shift = vector(numbers, job.map + job.rows, job.rows)
+        products.row_sums(tile, 0, W, shift, vector(numbers, job.r + piece.begin, job.columns))
+
+    @Operation
+    def gather(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Compute a tile of the sums of a block of samples."""
+        numbers, count = memory.numbers, piece.high - piece.low
+        index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
+        r = vector(numbers, job.r + piece.begin, job.columns)
+        W = matrix(numbers, piece.begin * job.rows, job.rows, job.columns)
+        z = matrix(numbers, job.kept + piece.low * job.width + piece.begin, count, job.width)
+        products.gather_listed(tile, index, values, count, r, W, z)
+
+    @Operation
+    def scatter(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Sum rows of a tile of the gradient over the batch."""
+        numbers, low, rows = memory.numbers, piece.low, piece.high - piece.low
+        j = piece.begin // (job.rows * job.columns) * job.columns
+        G = matrix(numbers, gradient_at(job, piece), rows, job.columns)
+        d_sum = vector(numbers, job.gradient + memory.layers[0].bias + j, job.columns)
+        shift, none = vector(numbers, job.shift + low, rows), vector(numbers, job.no_shift, rows)
+        for begin in range(0, piece.n, job.block):
+            count = min(job.block, piece.n - begin)
+            index = vector(memory.index, begin // job.block * job.rows + low, rows)
+            delta = matrix(numbers, job.delta + begin * job.width + j, count, job.width)
+            is_new = begin == 0
+            of_block = shift if is_new else none  # the sum of δ is that of all blocks
+            values = _values(job, memory, begin)
+            products.scatter_listed(tile, index, values, of_block, delta, d_sum, is_new, G)
+
+    return sum_shift, gather, scatter
+
+
+OF_SAMPLES = {np.dtype(kind): _of_samples(kind) for kind in (np.uint8, np.float32, np.float64)}
+OF_TILE = {registers: _of_tile(registers) for registers in products.TILES}
+
+
+# --- forward ---------------------------------------------------------------------------------
+
+
+@Operation
+def forward(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Compute the sums of a layer after the first."""
+    at, before, n = memory.layers[piece.layer], memory.layers[piece.layer - 1], piece.n
+    gemm(
+        False, True, piece.high - piece.low, piece.end - piece.begin, before.units,
+        memory.numbers, job.hidden + before.offset * n + piece.low * before.width, before.width,
+        memory.numbers, at.matrix + piece.begin * before.width, before.width,
+        memory.numbers, job.kept + at.offset * n + piece.low * at.width + piece.begin, at.width,
+    )  # fmt: skip
+
+
+@Operation
+def add_biases(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Add a layer's biases to its sums."""
+    bias = _of_layer(memory, piece, memory.layers[piece.layer].bias)
+    for s in range(piece.low, piece.high):
+        z = _row(job, memory, piece, job.kept, s)
+        for j in range(z.size):
+            z[j] += bias[j]
+
+
+@Operation
+def activations(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Turn a hidden layer's sums into activations, whose derivative is written in these."""
+    for s in range(piece.low, piece.high):
+        z = _row(job, memory, piece, job.kept, s)
+        activate(job.activation, z, 0, z.size)
+
+
+@Operation
+def gelu(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Compute the activations of `functions.GELU`, whose derivative is written in its sums."""
+    for s in range(piece.low, piece.high):
+        z, a = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.hidden, s)
+        one, cube = z.dtype.type(1), z.dtype.type(0.044715)
+        scale = z.dtype.type(-2 * 0.7978845608028654)
+        for j in range(z.size):
+            a[j] = z[j] / (one + exp(scale * z[j] * (one + cube * z[j] * z[j])))
+
+
+@Operation
+def drop_units(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Drop activations; those that the derivative needs are kept."""
+    for s in range(piece.low, piece.high):
+        dropped = _row(job, memory, piece, job.hidden, s)
+        if not job.keeps_sums:
+            a = _row(job, memory, piece, job.kept, s)
+            for j in range(a.size):
+                dropped[j] = a[j]
+        _drop(job, memory, piece, job.dropped, piece.layer + 1, s, piece.begin, dropped)
+
+
+# --- losses, and the errors back -------------------------------------------------------------
+
+
+@part
+def _weight(job, memory, piece, s):  # type: ignore[no-untyped-def]
+    """Return what a sample's error is multiplied by: its weight over the mean of the batch's."""
+    if job.weights < 0:
+        return memory.numbers.dtype.type(1)
+    return memory.numbers[job.weights + piece.start + s]
+
+
+@Operation
+def softmax(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Compute the losses of softmax and cross-entropy, and the output layer's δ."""
+    zero, one = memory.numbers.dtype.type(0), memory.numbers.dtype.type(1)
+    for s in range(piece.low, piece.high):
+        z, d = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.delta, s)
+        label, loss = memory.labels[piece.start + s], zero
+        largest, total = z[0], zero
+        for k in range(z.size):
+            largest = max(largest, z[k])
+        for k in range(z.size):
+            d[k] = exp(z[k] - largest)
+        for k in range(z.size):
+            total += d[k]
+        log_sum, weight = largest + np.log(total), _weight(job, memory, piece, s)
+        targets = job.low * (memory.numbers.dtype.type(z.size) - one) + job.high
+        for k in range(z.size):
+            target = job.high if k == label else job.low
+            loss += target * (log_sum - z[k])
+            d[k] = weight * (d[k] / total * targets - target)
+        memory.numbers[job.losses + piece.start + s] = loss
+
+
+@Operation
+def sigmoids(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Compute the losses of the others, and the output layer's δ, or the error itself as well."""
+    zero, one = memory.numbers.dtype.type(0), memory.numbers.dtype.type(1)
+    for s in range(piece.low, piece.high):
+        z, d = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.delta, s)
+        raw = _row(job, memory, piece, job.carried, s)
+        label, loss, weight = memory.labels[piece.start + s], zero, _weight(job, memory, piece, s)
+        for k in range(z.size):
+            d[k] = one / (one + exp(-z[k]))
+        for k in range(z.size):
+            target = job.high if k == label else job.low
+            output = d[k]
+            error = output - target
+            if job.loss == 2:
+                loss += max(z[k], zero) + np.log1p(exp(-abs(z[k]))) - target * z[k]
+                d[k] = weight * error
+            else:
+                loss += error * error / (one + one)
+                d[k] = weight * error * output * (one - output)
+                if job.loss == 0:
+                    raw[k] = weight * error
+        memory.numbers[job.losses + piece.start + s] = loss
+
+
+@Operation
+def backward(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Compute the errors of a hidden layer's activations."""
+    at, after, n = memory.layers[piece.layer], memory.layers[piece.layer + 1], piece.n
+    gemm(
+        False, False, piece.high - piece.low, piece.end - piece.begin, after.units,
+        memory.numbers, job.carried + after.offset * n + piece.low * after.width, after.width,
+        memory.numbers, after.matrix + piece.begin, at.width,
+        memory.numbers, job.delta + at.offset * n + piece.low * at.width + piece.begin, at.width,
+    )  # fmt: skip
+
+
+@Operation
+def drop_errors(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Drop the errors of the activations that were dropped."""
+    for s in range(piece.low, piece.high):
+        delta = _row(job, memory, piece, job.delta, s)
+        _drop(job, memory, piece, job.dropped, piece.layer + 1, s, piece.begin, delta)
+
+
+@Operation
+def carry_raw(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Keep the error as Rashid's rule hands it down."""
+    for s in range(piece.low, piece.high):
+        raw, delta = _row(job, memory, piece, job.carried, s), _row(job, memory, piece, job.delta, s)
+        for j in range(raw.size):
+            raw[j] = delta[j]
+
+
+@Operation
+def slopes(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Turn errors into δ, by a derivative that is written in activations."""
+    for s in range(piece.low, piece.high):
+        kept, delta = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.delta, s)
+        times_slope(job.activation, kept, delta)
+
+
+@Operation
+def gelu_slopes(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Turn errors into δ by the derivative of `functions.GELU`."""
+    for s in range(piece.low, piece.high):
+        kept, delta = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.delta, s)
+        one, cube = kept.dtype.type(1), kept.dtype.type(0.044715)
+        scale, three = kept.dtype.type(2 * 0.7978845608028654), kept.dtype.type(3)
+        for j in range(delta.size):
+            z = kept[j]
+            share = one / (one + exp(-scale * z * (one + cube * z * z)))
+            slope = one + z * (one - share) * scale * (one + three * cube * z * z)
+            delta[j] *= share * slope
+
+
+# --- batch normalisation: its units are those of the piece, its samples the batch's ---------------
+
+
+@Operation
+def normalize(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Normalise sums over the batch, and move the running moments."""
+    layer, n, real = memory.layers[piece.layer], piece.n, memory.numbers.dtype.type
+    mean = _of_layer(memory, piece, job.means + layer.offset)
+    variance = _of_layer(memory, piece, job.variances + layer.offset)
+    spread = _of_layer(memory, piece, job.spread + layer.offset)
+    gain, shift = _of_layer(memory, piece, layer.gain), _of_layer(memory, piece, layer.bias)
+    fraction = real(1) / real(n)
+    for j in range(mean.size):
+        mean[j] = variance[j] = real(0)
+    for s in range(n):
+        add(fraction, _row(job, memory, piece, job.kept, s), mean)
+    for s in range(n):
+        z, centred = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.normal, s)
+        for j in range(z.size):
+            centred[j] = z[j] - mean[j]
+            variance[j] += fraction * centred[j] * centred[j]
+    for j in range(spread.size):
+        spread[j] = real(1) / np.sqrt(variance[j] + real(1e-5))
+    for s in range(n):
+        z, x = _row(job, memory, piece, job.kept, s), _row(job, memory, piece, job.normal, s)
+        for j in range(z.size):
+            x[j] *= spread[j]
+            z[j] = gain[j] * x[j] + shift[j]
+    if n > 1:
+        tenth, unbiased = real(0.1), real(n / (n - 1))
+        running = _of_layer(memory, piece, layer.moments)
+        for j in range(running.size):
+            running[j] += tenth * (mean[j] - running[j])
+        running = _of_layer(memory, piece, layer.moments + layer.width)
+        for j in range(running.size):
+            running[j] += tenth * (variance[j] * unbiased - running[j])
+
+
+@Operation
+def denormalize(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Take the errors back through it, and form the gradients of gain and shift."""
+    layer, n, real = memory.layers[piece.layer], piece.n, memory.numbers.dtype.type
+    by_gain = _of_layer(memory, piece, job.gradient + layer.gain)
+    by_shift = _of_layer(memory, piece, job.gradient + layer.bias)
+    gain = _of_layer(memory, piece, layer.gain)
+    spread = _of_layer(memory, piece, job.spread + layer.offset)
+    fraction = real(1) / real(n)
+    for j in range(by_gain.size):
+        by_gain[j] = by_shift[j] = real(0)
+    for s in range(n):
+        d, x = _row(job, memory, piece, job.delta, s), _row(job, memory, piece, job.normal, s)
+        for j in range(d.size):
+            by_gain[j] += d[j] * x[j]
+            by_shift[j] += d[j]
+    for s in range(n):
+        d, x = _row(job, memory, piece, job.delta, s), _row(job, memory, piece, job.normal, s)
+        for j in range(d.size):
+            rest = d[j] - fraction * by_shift[j] - x[j] * (fraction * by_gain[j])
+            d[j] = gain[j] * spread[j] * rest
