@@ -19,13 +19,14 @@ from .feeding import Batches, Rule, States
 from .functions import Array
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES, has_codes
 from .kernels.coefficients import coefficient_tables
-from .kernels.cpu import deforming, online_sgd
+from .kernels.cpu import deforming, online_sgd, philox
 from .kernels.cpu.batch_network import WholeNetwork
 from .kernels.cpu.elementwise import activate_all
 from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
 from .kernels.cpu.products import BLOCK
-from .kernels.cpu.workers import work, worker_count
+from .kernels.cpu.workers import core_count, work, worker_count
+from .noise import noise_key
 
 # Weights after the first layer up to which the kernels, that read them once a sample, beat BLAS,
 # which reads them once a batch. The cores go to the one or the other, never to both: threads that
@@ -81,7 +82,7 @@ class CpuBackend(Backend):
 
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
-        self.threads = worker_count()
+        self.threads = core_count()
 
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
@@ -93,7 +94,14 @@ class CpuBackend(Backend):
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
         return _cores(to_kernels=_is_small(spec))
 
-    # --- images -------------------------------------------------------------------------
+    # --- noise and images ---------------------------------------------------------------
+
+    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+        out = np.empty((n, -(-units // 8) * 8), dtype)
+        with _cores(to_kernels=True) as workers:
+            of_key = np.uint64(noise_key(key[:-1]))
+            work(philox.fill_uniform, workers, of_key, layer, key[-1], out)
+        return out[:, :units]
 
     def smooth(self, fields: Array, down: Array, across: Array) -> Array:
         out = np.empty_like(fields)

@@ -13,7 +13,7 @@ import numpy as np
 from .feeding import Feed, Resident
 from .functions import Array
 from .images import deform, smooth
-from .noise import HostNoise, Noise
+from .noise import uniform
 
 if TYPE_CHECKING:
     from .base import NetworkSpec
@@ -137,9 +137,9 @@ class Device:
         """Return the host generator of weights and sample order, the same on every device."""
         return np.random.default_rng(seed)
 
-    def noise(self, *key: int) -> Noise:
-        """Return the generator that a step draws from on the device, by numbers of zero or more."""
-        return HostNoise(self.xp, key)
+    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+        """Draw what follows from a key and a layer's number alone, see `noise.uniform`."""
+        return uniform(self.xp, key, layer, n, units, dtype)
 
     # --- images -------------------------------------------------------------------------
 

@@ -25,10 +25,8 @@ from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
 from .kernels.cuda.steps import Forward, Steps
-from .noise import Noise
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
-_NOISE_THREADS = 2**18  # each draws one number a launch, and keeps 64 bytes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
 # weights after the first layer that a single thread block should read for every sample; where they
 # are more, reading takes it longer than the two or three dozen launches of a batch of one
@@ -128,9 +126,6 @@ class GpuBackend(Backend):
 
         return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
 
-    def noise(self, *key: int) -> Noise:
-        return _DeviceNoise(self._cupy, key)
-
     # --- images -------------------------------------------------------------------------
 
     def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
@@ -219,18 +214,6 @@ class GpuBackend(Backend):
         """Return samples as the kernels read them, which know no float16."""
         half = values.dtype == self.xp.float16
         return self._cupy.ascontiguousarray(values, self.xp.float32 if half else None)
-
-
-class _DeviceNoise:
-    """See `Noise`; Philox needs the least time to begin."""
-
-    def __init__(self, cupy: Any, key: tuple[int, ...]) -> None:
-        seed = np.random.SeedSequence(key)
-        bits = cupy.random.Philox4x3210(seed, size=_NOISE_THREADS)
-        self._generator = cupy.random.Generator(bits)
-
-    def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        return self._generator.random(shape, dtype)
 
 
 def describe() -> list[dict[str, Any]]:

@@ -1,38 +1,14 @@
-"""Random numbers that a step needs, such as how an image is deformed: drawn on the device."""
+"""Random numbers that a step needs, such as which units are dropped or how an image is deformed.
+
+They come from a counter, not from a state: what is drawn follows from its place alone, so that it
+is the same on every device, for any number of threads, and after any cut.
+"""
 
 from __future__ import annotations
 
-import math
-from typing import Any, Protocol
-
-import numpy as np
+from typing import Any
 
 from .functions import Array
-
-
-class Noise(Protocol):
-    """A generator whose numbers follow from its key: on one device the same, on others not."""
-
-    def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """Draw numbers from 0 to below 1, even to 16 bits or more, in float32 or float64."""
-
-
-class HostNoise:
-    """NumPy's fastest generator, for an `xp` whose `asarray` takes host arrays."""
-
-    def __init__(self, xp: Any, key: tuple[int, ...]) -> None:
-        self._xp = xp
-        self._generator = np.random.Generator(np.random.SFC64(np.random.SeedSequence(key)))
-
-    def uniform(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        if dtype == self._xp.float64:
-            return self._xp.asarray(self._generator.random(shape))
-        # four numbers a draw take a third of the time of `random(shape, np.float32)`
-        count = math.prod(shape)
-        drawn = self._generator.integers(0, 2**64, -(-count // 4), dtype=np.uint64)
-        numbers = drawn.view(np.uint16)[:count].astype(np.float32)
-        numbers *= np.float32(2**-16)
-        return self._xp.asarray(numbers.reshape(shape))
 
 
 def noise_key(key: tuple[int, ...]) -> int:
@@ -73,3 +49,12 @@ def philox(xp: Any, key: int, update: int, layer: int, n: int, units: int) -> Ar
     sixteen = xp.asarray(16, dtype=xp.uint64)
     halves = xp.stack([words & word(0xFFFF), words >> sixteen], axis=-1)
     return xp.reshape(halves, (n, 8 * groups))[:, :units]
+
+
+def uniform(xp: Any, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+    """Draw numbers from -1/2 to below 1/2, in steps of 2⁻¹⁶, for n rows of a layer's units.
+
+    The last number of the key is that of an update, as in `philox`.
+    """
+    drawn = philox(xp, noise_key(key[:-1]), key[-1], layer, n, units)
+    return (xp.astype(drawn, dtype) - 32768) / 65536

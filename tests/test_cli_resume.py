@@ -496,7 +496,7 @@ def test_what_is_no_training_is_refused(capsys):
 
 
 def test_another_machine_is_noted(monkeypatch, begun, capsys):
-    monkeypatch.setattr("backends.cpu.worker_count", lambda: 77)
+    monkeypatch.setattr("backends.cpu.core_count", lambda: 77)
     assert main(["train", "--resume", "o"]) == 0
     out = capsys.readouterr().out
     assert "numbers may be rounded otherwise from here on: threads was" in out

@@ -16,7 +16,7 @@ from backends import Backend, select
 from backends.feeding import Resident
 from tests.conftest import assert_weights
 from trainer import MLP, Deformation, figures, fit
-from trainer.augmentation import DeformedFeed, Deformer, deformed_examples, read_augment
+from trainer.augmentation import _FIELDS, DeformedFeed, Deformer, deformed_examples, read_augment
 from trainer.cli import main
 
 ALL = {"alpha": 34.0, "rotate": 15.0, "scale": 15.0, "shear": 10.0, "shift": 2.0}
@@ -132,10 +132,9 @@ class TestDrawing:
     def test_the_elastic_field_is_scipys(self, backend, sigma, dtype):
         """`mode="constant"`: what lies outside of the image displaces nothing."""
         _, fields = self.drawn(backend, dtype=dtype, alpha=34.0, sigma=sigma)
-        noise = backend.noise(1, 2)
-        real = getattr(backend.xp, dtype)
-        noise.uniform((backend.chunk_size, 6), real)
-        uniform = 2 * backend.to_numpy(noise.uniform(fields.shape, real)).astype(float) - 1
+        units = int(np.prod(fields.shape[1:]))
+        drawn = backend.noise((1, 2), _FIELDS, len(fields), units, getattr(backend.xp, dtype))
+        uniform = 2 * backend.to_numpy(drawn).astype(float).reshape(fields.shape)
         expected = 34 * ndimage.gaussian_filter(
             uniform[:20], sigma, axes=(2, 3), mode="constant", truncate=10
         )
@@ -144,12 +143,12 @@ class TestDrawing:
 
     def test_the_noise_is_uniform(self, backend):
         for dtype in (backend.xp.float32, backend.xp.float64):
-            drawn = backend.noise(3).uniform((50, 1001), dtype)
+            drawn = backend.noise((3, 1), 5, 50, 1001, dtype)
             assert drawn.dtype == dtype
             drawn = backend.to_numpy(drawn)
-            assert drawn.min() >= 0
-            assert drawn.max() < 1
-            shares, _ = np.histogram(drawn, 10, (0, 1))
+            assert drawn.min() >= -0.5
+            assert drawn.max() < 0.5
+            shares, _ = np.histogram(drawn, 10, (-0.5, 0.5))
             np.testing.assert_allclose(shares / drawn.size, 0.1, atol=0.006)
             assert abs(np.corrcoef(drawn[:, :-1].ravel(), drawn[:, 1:].ravel())[0, 1]) < 0.02
 

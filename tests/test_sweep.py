@@ -235,7 +235,7 @@ def test_held_out_samples_rank_where_there_are_some():
     ],
 )
 def test_processes_times_threads_are_the_cores(monkeypatch, cores, runs, jobs, expected):
-    monkeypatch.setattr(kernel_workers, "worker_count", lambda: cores)
+    monkeypatch.setattr(kernel_workers, "core_count", lambda: cores)
     workers = divide_cores(runs, device="cpu", jobs=jobs)
     assert (workers.jobs, workers.threads) == expected
 
@@ -353,7 +353,7 @@ def test_workers_keep_to_their_threads_whatever_the_environment_says(digits, mon
 
 
 def _count_threads(*args):
-    return kernel_workers.worker_count()
+    return kernel_workers.core_count()
 
 
 def test_an_estimate_grows_with_the_runs_and_their_weights(digits):

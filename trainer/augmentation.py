@@ -29,6 +29,7 @@ _KINDS = {
     "shear": (("shear",), "shear:10"),
     "shift": (("shift",), "shift:2"),
 }
+_MAPS, _FIELDS = 2**31, 2**31 + 1  # in place of a layer's number, of what is drawn
 _PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
@@ -281,12 +282,12 @@ class Deformer:
     def _draw(self, key: tuple[int, ...]) -> tuple[Array, Array | None]:
         """Draw the maps and the fields of `size` images, as `Backend.deform` takes them."""
         backend, how = self.backend, self._deformation
-        noise = backend.noise(*key)
-        maps = self._maps(2 * noise.uniform((self.size, 6), self._real) - 1)
+        maps = self._maps(2 * backend.noise(key, _MAPS, self.size, 6, self._real))
         if not how.alpha:
             return maps, None
-        fields = noise.uniform((self.size, 2, *how.image_shape), self._real)
-        fields -= 0.5
+        units = 2 * math.prod(how.image_shape)
+        drawn = backend.noise(key, _FIELDS, self.size, units, self._real)
+        fields = backend.xp.reshape(drawn, (self.size, 2, *how.image_shape))
         return maps, backend.smooth(fields, self._down, self._across)
 
     def _maps(self, drawn: Array) -> Array:

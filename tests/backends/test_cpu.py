@@ -305,14 +305,14 @@ class TestWorkers:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
-        assert 1 <= workers.worker_count() <= (most or os.cpu_count())
+        assert 1 <= workers.core_count() <= (most or os.cpu_count())
 
     @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
     def test_are_no_more_than_the_cores_they_may_use(self):
         before = os.sched_getaffinity(0)
         try:
             os.sched_setaffinity(0, {min(before)})
-            assert workers.worker_count() == 1
+            assert workers.core_count() == 1
         finally:
             os.sched_setaffinity(0, before)
 

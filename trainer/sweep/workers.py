@@ -55,9 +55,9 @@ def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
         return Workers(joblib.effective_n_jobs(-1), 1, cluster)
     if device != "cpu":
         return Workers(1, 1)
-    from backends.kernels.cpu.workers import worker_count
+    from backends.kernels.cpu.workers import core_count
 
-    cores = worker_count()
+    cores = core_count()
     jobs = max(1, min(jobs or cores, runs))
     return Workers(jobs, max(1, cores // jobs))
 

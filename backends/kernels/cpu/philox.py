@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .compiling import part
+from .compiling import compiled, part
 
 _LOW, _HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
@@ -32,3 +32,17 @@ def draw(key, first, row, layer, update, words):  # type: ignore[no-untyped-def]
         words[4 * i + 1] = b
         words[4 * i + 2] = c
         words[4 * i + 3] = d
+
+
+@compiled
+def fill_uniform(worker, workers, barrier, key, layer, update, out):  # type: ignore[no-untyped-def]
+    """Compute `noise.uniform`, of whole groups of eight units; each worker takes rows."""
+    n, real = out.shape[0], out.dtype.type
+    words = np.empty(out.shape[1] // 2, np.uint32)
+    numbers = words.view(np.uint16)
+    centre, step = real(32768), real(2**-16)
+    for row in range(worker * n // workers, (worker + 1) * n // workers):
+        draw(key, 0, row, layer, update, words)
+        drawn = out[row]
+        for j in range(drawn.size):
+            drawn[j] = (real(numbers[j]) - centre) * step

@@ -56,14 +56,21 @@ class Operation:
 
     def __init__(self, function: Callable[[Any, Any, Any], None]) -> None:
         self._dispatcher = separate(function)
+        self._addresses: dict[np.dtype, int] = {}
 
-    def address(self, job: Any, memory: Memory) -> int:
-        """Return where its code is for such arguments, compiled if need be."""
-        piece = typeof(Piece(*[0] * 9))
-        signature = types.void(typeof(job), typeof(memory), piece)
-        self._dispatcher.compile(signature)
-        result = self._dispatcher.get_compile_result(signature)
-        return int(result.library.get_pointer_to_function(result.fndesc.llvm_func_name))
+    def address(self, job: np.void, memory: Memory) -> int:
+        """Return where its code is, compiled if need be.
+
+        What kind of arguments they are follows from the numbers' dtype.
+        """
+        kind = memory.numbers.dtype
+        if kind not in self._addresses:
+            signature = types.void(typeof(job), typeof(memory), typeof(Piece(*[0] * 9)))
+            self._dispatcher.compile(signature)
+            result = self._dispatcher.get_compile_result(signature)
+            address = result.library.get_pointer_to_function(result.fndesc.llvm_func_name)
+            self._addresses[kind] = int(address)
+        return self._addresses[kind]
 
 
 @intrinsic

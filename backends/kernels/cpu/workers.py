@@ -10,6 +10,9 @@ from __future__ import annotations
 import os
 import platform
 import threading
+from collections.abc import Sequence
+from math import inf
+from time import perf_counter, thread_time
 from typing import Any
 
 import numba
@@ -25,8 +28,8 @@ _LINE = 16  # int64 numbers, to have the counter and the flag in cache lines of 
 _PATIENCE = 2000  # turns of watching before the core is offered to others
 
 
-def worker_count() -> int:
-    """Count the workers a kernel may have.
+def core_count() -> int:
+    """Count the workers a kernel may have at most.
 
     As many as there are cores that this process may use, fewer by NUMBA_NUM_THREADS or
     OMP_NUM_THREADS.
@@ -40,6 +43,45 @@ def worker_count() -> int:
     return min(limits)
 
 
+class _Crowd:
+    """Notices when other processes take the cores, where fewer workers are faster.
+
+    Workers wait for each other, and one without a core keeps all of them waiting for as long as the
+    system lets another process run. Results do not depend on how many there are.
+    """
+
+    shortest = 0.005  # seconds that a kernel must take to be judged by
+    longest = 8.0  # seconds until more workers are tried again
+
+    def __init__(self) -> None:
+        self._limit: float = inf
+        self._until, self._pause = 0.0, 1.0
+
+    def limit(self) -> float:
+        """Return how many workers there are cores for, as far as is known."""
+        return self._limit if perf_counter() < self._until else inf
+
+    def judge(self, seconds: float, on_cores: Sequence[float]) -> None:
+        """Take note of a kernel's time, and of how much of it each worker was on a core."""
+        if seconds < self.shortest or len(on_cores) == 1:
+            return
+        cores = sum(on_cores) / seconds
+        if cores > 0.85 * len(on_cores):
+            self._pause = 1.0
+        else:
+            self._limit = max(1, int(cores + 0.2))
+            self._until = perf_counter() + self._pause
+            self._pause = min(2 * self._pause, self.longest)
+
+
+_crowd = _Crowd()
+
+
+def worker_count() -> int:
+    """Count the workers that a kernel should have now."""
+    return int(min(core_count(), _crowd.limit()))
+
+
 def work(kernel: Any, workers: int, *args: Any) -> None:
     """Call kernel(worker, workers, barrier, *args) for every worker, worker 0 on this thread.
 
@@ -48,16 +90,20 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
     """
     barrier = np.zeros(2 * _LINE, np.int64)
 
+    on_cores = [0.0] * workers
+
     def run(worker: int) -> None:
-        mode = _flush_denormals()
+        mode, begun = _flush_denormals(), thread_time()
         try:
             kernel(worker, workers, barrier, *args)
         finally:
             _restore(mode)
+            on_cores[worker] = thread_time() - begun
 
     others = [
         threading.Thread(target=run, args=(worker,), daemon=True) for worker in range(1, workers)
     ]
+    begun = perf_counter()
     try:
         for other in others:
             other.start()
@@ -69,6 +115,7 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
         for other in others:
             if other.ident is not None:
                 other.join()
+    _crowd.judge(perf_counter() - begun, on_cores)
 
 
 @part
