@@ -496,11 +496,26 @@ def test_what_is_no_training_is_refused(capsys):
 
 
 def test_another_machine_is_noted(monkeypatch, begun, capsys):
-    monkeypatch.setattr("backends.cpu.core_count", lambda: 77)
+    monkeypatch.setattr("backends.cpu.processor_name", lambda: "abacus")
+    monkeypatch.setattr("backends.cpu.core_count", lambda: 77)  # which changes no bit
     assert main(["train", "--resume", "o"]) == 0
     out = capsys.readouterr().out
-    assert "numbers may be rounded otherwise from here on: threads was" in out
-    assert "and is 77" in out
+    assert "numbers may be rounded otherwise from here on: device name was" in out
+    assert "and is abacus" in out
+    assert "threads" not in out
+
+
+@pytest.mark.parametrize(
+    ("options", "draws"),
+    [(["--dropout", "0.2"], True), (["--augment", "shift:1"], True), ([], False)],
+)
+def test_noise_that_was_drawn_otherwise_is_noted(monkeypatch, capsys, options, draws):
+    assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o", *options) == 143
+    config = json.loads(Path("o/config.json").read_text())
+    del config["noise"]  # as in runs that are older
+    Path("o/config.json").write_text(json.dumps(config))
+    assert main(["train", "--resume", "o"]) == 0
+    assert ("are drawn in another way" in capsys.readouterr().out) == draws
 
 
 def test_one_process_at_a_time(begun, capsys):

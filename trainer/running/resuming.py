@@ -204,10 +204,14 @@ def same_data(
 
 
 def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
-    """Return how machine and versions differ from those in a config, or an empty text."""
+    """Return how machine and versions differ from those in a config, or an empty text.
+
+    The number of threads changes no bit of a training.
+    """
     was = config["device"] | config["versions"]
     now = device | versions()
     differ = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+    differ = [name for name in differ if name != "threads"]
     return ", ".join(
         f"{name.replace('_', ' ')} was {was.get(name)} and is {now.get(name)}" for name in differ
     )

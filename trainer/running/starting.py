@@ -24,6 +24,8 @@ from .resuming import ResumedRun, changes_since, same_data
 from .run_folder import RunError
 from .usage import UsageError, choose, load_for, recipe_named, usage_errors
 
+NOISE = "philox"  # how dropout and deformations are drawn
+
 
 class Listener(Protocol):
     """What is notified while a training is assembled."""
@@ -101,6 +103,12 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
     recipe, checkpoint, seed = resumed.recipe, resumed.checkpoint, config["seed"]
     if checkpoint is not None and (differ := changes_since(config, describe(backend))):
         listener.note(f"numbers may be rounded otherwise from here on: {differ}")
+    draws = recipe.dropout or recipe.input_dropout or read_augment(recipe.augment)[1]
+    if checkpoint is not None and draws and config.get("noise") != NOISE:
+        listener.note(
+            "dropout and deformations are drawn in another way than when this run began: from here"
+            " on they are others"
+        )
     limit, validation = config["data"]["limit"], config["data"]["validation_samples"]
     try:
         job, _ = _job(dataset, recipe, backend, seed, limit, validation, checkpoint=checkpoint)
@@ -175,6 +183,7 @@ def config_of(
             "value_range": list(data.value_range),
         },
         "network": model.settings(),
+        "noise": NOISE,
         "device": describe(model.backend),
     }
 

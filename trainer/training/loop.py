@@ -66,15 +66,14 @@ def fit(
         samples' gradients, and the training loss is weighted likewise. At batch size 1 only whether
         a weight is 0 makes a difference.
     seed : int or None
-        Seed of the samples' orders, drawn on the host: the same on every device; and of dropout's
-        noise, the same on one device.
+        Seed of the samples' orders and of dropout's noise, the same on every device.
     state : TrainingState, optional
-        Continue from there. With the same model settings, samples and arguments, on the same device
-        with as many threads, the result has the same bits as that of a training never interrupted.
+        Continue from there. With the same model settings, samples and arguments, on the same
+        device, the result has the same bits as that of a training never interrupted.
         `epochs` counts from the first start, and may be more than it was.
     deformation : Deformation, optional
-        Deform a training image anew every time it is learned. The seed determines how: alike on the
-        same device, and not on another.
+        Deform a training image anew every time it is learned. The seed determines how, on every
+        device alike.
     **changes
         Fields of `TrainingSettings`, which win over `settings`; its documentation describes each.
         The learning rate may also be a callable, ``learning_rate(step)``, for update 0, 1, 2, … of
