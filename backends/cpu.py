@@ -20,7 +20,6 @@ from .functions import Array
 from .kernels.codes import ACTIVATION_CODES, LOSS_CODES, has_codes
 from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import deforming, online_sgd, philox
-from .kernels.cpu.batch_network import WholeNetwork
 from .kernels.cpu.elementwise import activate_all
 from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import DeeperLayers, FirstLayer, aligned, read_only, readable
@@ -174,6 +173,9 @@ class CpuBackend(Backend):
         if not self.has_kernels(spec, batches.size) or not len(batches.values):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
+        # SciPy's BLAS takes 0.15 s to import
+        from .kernels.cpu.batch_network import WholeNetwork
+
         with _cores(to_kernels=True) as workers:
             return WholeNetwork(spec, states, batches, rule).learn(workers, steps)
 
