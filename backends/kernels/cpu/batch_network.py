@@ -95,7 +95,8 @@ class WholeNetwork(Packed):
         for i, units in enumerate(self._spec.sizes[1:]):
             width = round_up(units, self._lanes if i else self._columns)
             biases = at + (units * int(layers["width"][i - 1]) if i else self._rows * width)
-            width += 0 if i else self._lanes  # rows a power of two apart share too few cache lines
+            # rows an even number of registers apart would share some sets of the cache's lines
+            width += 0 if width // self._lanes % 2 else self._lanes
             layers[i] = units, width, offset, at, biases, -1, -1
             at, offset = biases + width, offset + width
         if self._normalized:
