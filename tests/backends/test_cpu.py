@@ -365,3 +365,45 @@ def test_the_blas_limit_outlives_no_thread():
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(train_one, range(8)))
     assert threads() == before
+
+
+class TestCrowd:
+    """Whether other processes hold cores, as far as kernels were judged by."""
+
+    @pytest.mark.parametrize(
+        ("on_cores", "limit"),
+        [
+            ([1.0, 0.9], np.inf),  # both ran all the time
+            ([0.7, 0.6], 1),  # of two cores another process held one
+            ([0.9, 0.3], 1),
+            ([0.95, 0.95, 0.5, 0.5], 3),
+            ([0.1, 0.1], 1),  # one there always is
+        ],
+    )
+    def test_as_many_workers_as_had_cores(self, on_cores, limit):
+        crowd = workers._Crowd()
+        crowd.judge(1.0, on_cores)
+        assert crowd.limit() == limit
+
+    def test_one_worker_and_a_short_kernel_say_nothing(self):
+        crowd = workers._Crowd()
+        crowd.judge(1.0, [0.1])
+        crowd.judge(0.001, [0.0001, 0.0001])
+        assert crowd.limit() == np.inf
+
+    def test_more_are_tried_again_later_and_later(self, monkeypatch):
+        now = 0.0
+        monkeypatch.setattr(workers, "perf_counter", lambda: now)
+        crowd, free = workers._Crowd(), []
+        for _ in range(6):
+            crowd.judge(1.0, [0.5, 0.5])
+            begun = now
+            while crowd.limit() == 1:
+                now += 0.25
+            free.append(now - begun)
+        assert free == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
+        crowd.judge(1.0, [1.0, 1.0])
+        assert crowd.limit() == np.inf
+        crowd.judge(1.0, [0.5, 0.5])
+        now += 1.0
+        assert crowd.limit() == np.inf

@@ -34,7 +34,9 @@ _CACHED_WEIGHTS = 131_072
 _PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
 _UNITS = 128  # about, of a layer after it
 
-_LAYER = np.dtype([(name, np.int64) for name in "units width offset matrix bias gain moments".split()])
+_LAYER = np.dtype(
+    [(name, np.int64) for name in ("units", "width", "offset", "matrix", "bias", "gain", "moments")]
+)
 # where in the flat array these begin; x is an address
 _PLACES = (
     "x u values r kept hidden delta carried normal means variances spread gradient pieces "
@@ -125,7 +127,9 @@ class WholeNetwork(Packed):
             if moments >= 0 and self._rule.averaging:
                 yield _Cut("moments", i, -1, 0, moments, moments + 2 * width)
 
-    def _pairs(self, flat: np.ndarray, state: Sequence[Array]) -> Iterator[tuple[Array, np.ndarray]]:
+    def _places(
+        self, flat: np.ndarray, state: Sequence[Array]
+    ) -> Iterator[tuple[Array, np.ndarray]]:
         """Pair weights and gains with their places in a state."""
         arrays = iter(state)
         for i, (fan_in, fan_out) in enumerate(pairwise(self._spec.sizes)):
@@ -155,7 +159,7 @@ class WholeNetwork(Packed):
         rows = numbers[: self._count * self._size].reshape(self._count, -1)
         pairs: list[tuple[Array, np.ndarray]] = []
         for flat, state in zip(rows, states, strict=True):
-            pairs += self._pairs(flat, state)
+            pairs += self._places(flat, state)
         pairs += zip(moments, self._moments(rows[0]), strict=True)
         if self._rule.averaging:
             pairs += zip(states[-1][len(states[0]) :], self._moments(rows[-1]), strict=True)
@@ -297,8 +301,9 @@ class WholeNetwork(Packed):
         def phase(pieces: Iterable[tuple[int, ...]]) -> None:
             first, found = len(self._pieces), list(pieces)
             self._pieces += found
-            # numbers take time, and samples as well
-            sizes = [max(1, high - low if of_samples else end - begin) for *_, of_samples, low, high, begin, end in found]
+            sizes = []  # numbers take time, and samples as well
+            for *_, of_samples, low, high, begin, end in found:
+                sizes.append(max(1, high - low if of_samples else end - begin))
             work = np.cumsum([0, *sizes])
             shares = work[-1] * np.arange(workers + 1) / workers
             self._phases.append((first + np.searchsorted(work, shares)).tolist())
@@ -315,7 +320,7 @@ class WholeNetwork(Packed):
         sum_shift, gather, scatter = on.OF_TILE[self._registers]
         begin = [sum_shift] if job["has_shift"] else []
         span = add([*begin, on.begin_sums], 0)
-        of_tiles = [(*span, False, 0, 1, j, j + columns) for j in tiles]
+        of_tiles: list[tuple[int, ...]] = [(*span, False, 0, 1, j, j + columns) for j in tiles]
         listing = drop_inputs if job["dropped_inputs"] else collect
         phase(of_samples(add([listing], 0), self._block) + of_tiles)
 

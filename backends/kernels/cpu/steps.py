@@ -80,7 +80,7 @@ def add_squares(job, memory, piece):  # type: ignore[no-untyped-def]
     total = np.float64(s0) + s1 + s2 + s3 + s4 + s5 + s6 + s7
     for i in range(whole, a.size):
         total += a[i] * a[i]
-    memory.numbers[job.squares + piece.index] = total
+    memory.numbers[job.squares + piece.number] = total
 
 
 # --- steps -----------------------------------------------------------------------------------
@@ -117,7 +117,10 @@ def sgd(job, memory, piece):  # type: ignore[no-untyped-def]
     """Step as plain SGD does."""
     real = memory.numbers.dtype.type
     step = -memory.numbers[job.rates + piece.start // job.batch] * real(_factor(job, memory, piece))
-    w, g = vector(memory.numbers, piece.begin, piece.end - piece.begin), _gradient(job, memory, piece)
+    w, g = (
+        vector(memory.numbers, piece.begin, piece.end - piece.begin),
+        _gradient(job, memory, piece),
+    )
     add(step, g, w)
 
 
