@@ -211,8 +211,9 @@ METHOD = f"""\
   this trainer is faster. "ours / momentum" is our median over that of plain momentum.
 - An epoch is whole batches of the first samples, as many as the title says, in the same order, and
   the times are scaled to all training samples. Ours is `EpochReport.seconds`, from bytes of pixels;
-  it includes the training loss, which the others need not sum. They have the samples as dense
-  float32, uploaded before the clock starts.
+  it includes the training loss, which the others need not sum, and what is done once an epoch,
+  which weighs more where the samples are few. The others have the samples as dense float32,
+  uploaded before the clock starts.
 - Momentum is 0.9, and in Nesterov's form in `nesterov`; AdamW's decay is 0.01, of matrices alone;
   what is dropped has the probability 0.2; a batch's gradients have a joint norm of 1 at most; the
   average's β is 0.999, and less in the first steps; GELU is the form with tanh. All but the Adams
