@@ -24,12 +24,10 @@ core, a matrix product on all cores waits for it, up to twenty times as long.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -60,16 +58,19 @@ from scripts.measuring import (  # noqa: E402
     as_number,
     as_spread,
     as_table,
-    circumstances,
     compared,
+    describe_machine,
     in_turns,
     load_average,
+    machine_line,
     median_ratio,
     summary,
+    use_cpu,
     write_report,
 )
 from trainer import DataError, Dataset, load  # noqa: E402
 
+PACKAGES = ("numpy", "scipy", "numba", "scikit-learn", "torch", "jax", "jaxlib")
 CHECKED_BATCHES = (1, 128)  # the last batch of 128 is a smaller one
 # largest difference of a weight from ours in float64, as a share of its array's largest change
 TOLERANCES = {"float64": 1e-9, "float32": 1e-3}
@@ -179,12 +180,12 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
     data = load(source)
     plan = replace(plan, epoch=min(plan.epoch, len(data.train_x)))
     starts = {loss: Ours(data, loss).start_weights() for loss in OURS}
-    report: Row = {"machine": describe_machine(threads), "data": describe_data(data, plan)}
+    report: Row = {
+        "machine": describe_machine(threads, PACKAGES),
+        "data": describe_data(data, plan),
+    }
     report |= {"checks": [], "skipped": [], "failed": [], "times": []}
-    # before a worker starts, since a thread pool reads its size once
-    for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
-        os.environ[f"{pool}_NUM_THREADS"] = str(threads)
-    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    use_cpu(threads)
     workers = {name: new_worker(name, source, threads) for name in CONTENDERS}
     for name, worker in list(workers.items()):
         loss = CONTENDERS[name][1]
@@ -218,19 +219,6 @@ def compare(source: str, threads: int, plan: Plan) -> Row:
     return report
 
 
-def describe_machine(threads: int) -> Row:
-    """Describe everything that a time depends on besides the code."""
-    versions: dict[str, str | None] = {}
-    for package in ("numpy", "scipy", "numba", "scikit-learn", "torch", "jax", "jaxlib"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            versions[package] = None
-    cpu = describe_cpu()
-    cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
-    return cpu | {"threads": threads, "versions": versions} | circumstances()
-
-
 def describe_data(data: Dataset, plan: Plan) -> Row:
     """Describe what is learned, and how much of it in a round."""
     numbers = {"train": len(data.train_x), "test": len(data.test_x)}
@@ -259,18 +247,14 @@ METHOD = """\
 
 def markdown(report: Row) -> str:
     """Format the report as tables."""
-    m, data = report["machine"], report["data"]
-    versions = [f"{name} {number}" for name, number in m["versions"].items() if number]
+    data = report["data"]
     rates = [
         f"{as_number(r['median'])} GFLOP/s on {n} thread{'s' * (n != '1')}"
         for n, r in report["product_gflops"].items()
     ]
     blocks = [
         f"# {data['network']} on {data['name']}, measured",
-        f"{m['name']}, {m['cores']} cores, threads: {m['threads']}; {m['system']}; Python "
-        f"{m['python']}; {', '.join(versions)}; {', '.join(m['blas'])}; {m['date']}; load "
-        f"average before and after: {', '.join(map(as_number, m['load']))}. A float32 matrix "
-        f"product runs at {', '.join(rates)}.",
+        f"{machine_line(report['machine'])} A float32 matrix product runs at {', '.join(rates)}.",
         f"Rounds: {data['rounds']}; an epoch of {data['samples']:,} of the {data['train']:,} "
         f"samples; {data['non_zero']:.0%} of the pixels are not zero.",
         *["A quick look: what is done once weighs more here than in a whole epoch."]

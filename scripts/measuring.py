@@ -15,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,14 @@ class Worker:
         with suppress(Exception):  # it may be gone
             os.kill(self._process.result(10), getattr(signal, "SIGKILL", signal.SIGTERM))
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def use_cpu(threads: int) -> None:
+    """Make the workers to come use the CPU alone, with so many threads."""
+    # before a worker starts, since a thread pool reads its size once
+    for pool in ("OMP", "OPENBLAS", "MKL", "NUMBA"):
+        os.environ[f"{pool}_NUM_THREADS"] = str(threads)
+    os.environ |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 
 def _limit(threads: int) -> None:
@@ -197,6 +206,30 @@ def largest_difference(
 
 
 # --- the machine --------------------------------------------------------------------------
+
+
+def describe_machine(threads: int, packages: Iterable[str]) -> Row:
+    """Describe everything that a time on the CPU depends on besides the code."""
+    found: dict[str, str | None] = {}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = None
+    cpu = describe_cpu()
+    cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
+    return cpu | {"threads": threads, "versions": found} | circumstances()
+
+
+def machine_line(machine: Row) -> str:
+    """Format what `describe_machine` returned, with the load average again at the end."""
+    m = machine
+    numbers = [f"{name} {number}" for name, number in m["versions"].items() if number]
+    return (
+        f"{m['name']}, {m['cores']} cores, threads: {m['threads']}; {m['system']}; Python "
+        f"{m['python']}; {', '.join(numbers)}; {', '.join(m['blas'])}; {m['date']}; load "
+        f"average before and after: {', '.join(map(as_number, m['load']))}."
+    )
 
 
 def circumstances() -> Row:
