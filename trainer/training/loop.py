@@ -29,6 +29,7 @@ from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
+_COPIED = 1_000_000  # weights, whose copying for a report is worth as much time again
 _TICK = 1e-9  # in place of the 0 s of a coarse clock
 
 
@@ -328,7 +329,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _set_report_interval(self, seconds: float, size: int) -> None:
         """Set how many blocks to learn until the next report by how long the last ones took."""
-        wanted = self._blocks_a_report * _REPORT_SECONDS / max(seconds, _TICK)
+        weights = sum(math.prod(shape) for shape in self.model.spec.shapes)
+        between = _REPORT_SECONDS * (1 + weights / _COPIED)
+        wanted = self._blocks_a_report * between / max(seconds, _TICK)
         self._blocks_a_report = max(
             1, min(4 * self._blocks_a_report, int(wanted), -(-size // self._block_size))
         )

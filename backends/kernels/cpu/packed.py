@@ -13,13 +13,15 @@ from ...feeding import States
 from ...functions import Array
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import products
+from .compiling import compiled
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import Network
 from .products import BLOCK, First
-from .workers import work
+from .workers import work, worker_count
 
 # fewer cost less than the start of a thread that takes them
 _SAMPLES_A_WORKER = 256
+_LARGE_MATRIX = 200_000
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -47,12 +49,32 @@ class Packed:
     def __init__(self, pairs: Sequence[tuple[Array, np.ndarray]]) -> None:
         self._pairs = pairs
         for array, packed in pairs:
-            packed[...] = array
+            _assign(packed, array)
 
     def unpack(self) -> None:
         """Write the numbers back to the arrays that they came from."""
         for array, packed in self._pairs:
-            array[...] = packed
+            _assign(array, packed)
+
+
+def _assign(target: np.ndarray, source: np.ndarray) -> None:
+    """Copy an array; large matrices, of which one may be transposed, on all cores."""
+    if target.ndim == 2 and target.size >= _LARGE_MATRIX:
+        work(_copy_squares, worker_count(), source, target)
+    else:
+        target[...] = source
+
+
+@compiled
+def _copy_squares(worker, workers, barrier, source, target):  # type: ignore[no-untyped-def]
+    """Copy a matrix in squares, which are in the cache however it lies; each worker takes rows."""
+    rows, columns = source.shape
+    for top in range(16 * worker, rows, 16 * workers):
+        bottom = min(top + 16, rows)
+        for left in range(0, columns, 16):
+            for j in range(left, min(left + 16, columns)):
+                for i in range(top, bottom):
+                    target[i, j] = source[i, j]
 
 
 class FirstLayer(Packed):
