@@ -81,7 +81,8 @@ class WholeNetwork(Packed):
         self._cut = list(self._cut_weights())
         self._batch = min(learned.size, len(learned.values))
         tiles = self._layers["width"][0] // self._columns
-        self._block = min(64, round_up(-(-self._batch * int(tiles) // 4), 8))
+        # by the size that is asked for: a last batch is computed alike, learned by itself or not
+        self._block = min(64, round_up(-(-learned.size * int(tiles) // 4), 8))
         self._operations: list[tuple[int, int]] = []
         self._pieces: list[tuple[int, ...]] = []
         self._phases: list[list[int]] = []
@@ -173,7 +174,7 @@ class WholeNetwork(Packed):
         scale, shift = (numbers[job["map"] + i * self._rows :][: spec.sizes[0]] for i in (0, 1))
         scale[...], shift[...] = spec.scale, spec.shift
         job["x"] = values.ctypes.data
-        numbers[job["ones"] :][: self._rows] = 1
+        numbers[job["ones"] :][: spec.sizes[0]] = 1
         if not job["dropped_inputs"]:
             job["has_shift"] = shift.any()
             if job["has_shift"] and not self._normalized:  # of normalised sums δ has no sum
@@ -325,7 +326,7 @@ class WholeNetwork(Packed):
             for j in tiles
             for low, high in blocks
         )
-        part = max(8, min(BLOCK, self._batch // 4))
+        part = max(8, min(BLOCK, self._learned.size // 4))
         output = [on.forward, *([on.add_biases] if spec.bias else [])] if last else []
         output.append(on.softmax if spec.loss == "cross_entropy" else on.sigmoids)
         if spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized:
