@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -19,6 +22,7 @@ from backends.base import NetworkSpec
 from backends.cpu import CpuBackend
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels.cpu.blas import gemm
+from backends.kernels.cpu.lanes import REGISTER_BYTES
 from backends.kernels.cpu.views import item, matrix, matrix_at, vector
 from backends.regularization import Regularization, new_normalization
 from tests.conftest import assert_weights
@@ -31,6 +35,9 @@ class ByPrograms(CpuBackend):
         return False
 
 
+PLAIN_SGD = Rule()
+
+
 @dataclass(frozen=True)
 class Lesson:
     """A network, samples, and how they are learned."""
@@ -39,7 +46,7 @@ class Lesson:
     activation: str = "sigmoid"
     loss: str = "cross_entropy"
     bias: bool = True
-    rule: Rule = Rule()
+    rule: Rule = PLAIN_SGD
     values: str = "uint8"
     by_feature: tuple[bool, bool] = (False, False)
     shift: float = 0.1
@@ -51,6 +58,7 @@ class Lesson:
     weighted: bool = False
     made: int = 0
     dtype: str = "float64"
+    layout: str = "C"
     seed: int = 0
 
     def spec(self) -> NetworkSpec:
@@ -78,6 +86,11 @@ class Lesson:
             values = rng.normal(size=values.shape).astype(self.values)
         values[rng.random(values.shape) < rng.choice([0.0, 0.5, 0.9])] = 0
         labels = rng.integers(0, self.sizes[-1], n)
+        if self.layout == "F":
+            values = np.asfortranarray(values)
+        elif self.layout == "strided":
+            values, labels = np.repeat(values, 2, axis=1)[:, ::2], np.repeat(labels, 3)[::3]
+        values.flags.writeable = labels.flags.writeable = self.layout != "read-only"
         steps = -(-n // self.size)
         rates = rng.uniform(0.01, 0.05, steps)
         sample_weights = (rng.integers(0, 4, n) / 2).astype(spec.dtype) if self.weighted else None
@@ -114,7 +127,7 @@ class Lesson:
 
 
 RULES = {
-    "sgd": Rule(),
+    "sgd": PLAIN_SGD,
     "momentum": Rule(momentum=0.9),
     "nesterov": Rule(momentum=0.5, nesterov=True),
     # what is added to the root is large enough that the step of a gradient of 0 stays one of 0,
@@ -161,10 +174,43 @@ def lessons(draw: Callable[..., Any]) -> Lesson:
     )
 
 
-@settings(max_examples=200)
+@settings(max_examples=120)
 @given(lesson=lessons())
 def test_a_program_is_the_textbook(base_on_numpy, lesson):
     assert_weights(lesson.learn(ByPrograms()), lesson.learn(base_on_numpy), 1e-10)
+
+
+@pytest.mark.parametrize("values", ["uint8", "float64"])
+@pytest.mark.parametrize("layout", ["F", "strided", "read-only"])
+def test_samples_and_labels_may_lie_anyhow(values, layout):
+    lesson = Lesson((9, 5, 3), values=values)
+    found = replace(lesson, layout=layout).learn(ByPrograms(), [1])
+    assert_weights(found, lesson.learn(ByPrograms(), [1]), 0)
+
+
+OTHER_PROCESSOR = """
+import sys
+from llvmlite import binding
+features = binding.get_host_cpu_features()
+features["avx512f"] = False
+features["avx2"] = sys.argv[1] == "32"
+binding.get_host_cpu_features = lambda: features
+from backends.kernels.cpu import lanes
+assert lanes.REGISTER_BYTES == int(sys.argv[1])
+import numpy as np
+from backends import Backend
+from tests.backends import test_programs
+test_programs.test_a_program_is_the_textbook(Backend(np, "base", "base.py on NumPy"))
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("register_bytes", [16, 32])
+def test_programs_for_other_processors_are_the_textbook(tmp_path, register_bytes):
+    if register_bytes >= REGISTER_BYTES:
+        pytest.skip("this processor's registers are no wider")
+    command = [sys.executable, "-c", OTHER_PROCESSOR, str(register_bytes)]
+    subprocess.run(command, check=True, env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)})
 
 
 # --- neither the threads nor where a call ends change a bit --------------------------------
@@ -226,7 +272,7 @@ def test_a_cut_changes_no_bit(lesson):
         assert_weights(learn_by(2, lesson, cuts), whole, 0)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(lesson=lessons(), data=st.data())
 def test_neither_threads_nor_cuts_change_a_bit(lesson, data):
     steps = -(-lesson.samples // lesson.size)

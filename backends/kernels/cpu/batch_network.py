@@ -185,9 +185,8 @@ class WholeNetwork(Packed):
         index = np.zeros(-(-self._batch // self._block) * self._rows, np.uint64)
         marks = np.zeros(workers * self._rows, np.uint8)
         words = np.zeros(workers * job["noise_size"], np.uint32)
-        memory = program.Memory(
-            self._layers, numbers, index, marks, words, read_only(learned.labels)
-        )
+        labels = read_only(np.ascontiguousarray(learned.labels, np.int64))
+        memory = program.Memory(self._layers, numbers, index, marks, words, labels)
         self._write_program(job, memory, values.dtype, workers)
         tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))
         tickets = np.zeros((workers, 16), np.int64)

@@ -45,7 +45,7 @@ def gradient_at(job, piece):  # type: ignore[no-untyped-def]
 @part
 def _drop(job, memory, piece, probability, layer, row, start, a):  # type: ignore[no-untyped-def]
     """Multiply a row's numbers, the first of which is its `start`-th, by their mask."""
-    skipped = start % 8  # of the counter's eight units; no tile begins there in registers of 512 bits
+    skipped = start % 8  # of a counter's eight units: a register may hold fewer numbers
     count = (skipped + a.size + 7) // 8 * 4
     words = vector(memory.words, piece.worker * job.noise_size, count)
     update = job.update + piece.start // job.batch
