@@ -420,9 +420,10 @@ class TestSampleWeights:
             shuffle=False, momentum=0.0, nesterovs_momentum=False,
         )  # fmt: skip
         theirs.partial_fit(x, y, classes=[0, 1, 2])  # to have weights that can be set
-        start = model.get_weights()
-        for w, a in zip([*theirs.coefs_, *theirs.intercepts_], start[::2] + start[1::2], strict=True):
-            w[...] = a
+        for layer in (0, 1):
+            theirs.coefs_[layer][...], theirs.intercepts_[layer][...] = model.get_weights()[
+                2 * layer : 2 * layer + 2
+            ]
         theirs.partial_fit(x, y, sample_weight=weight)
         train(model, x, y, sample_weight=weight, epochs=1, batch_size=7, learning_rate=0.3)
         assert_weights(model.get_weights()[::2], theirs.coefs_, 1e-12)

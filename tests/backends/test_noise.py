@@ -85,7 +85,8 @@ def test_noise_is_philox_at_its_place_on_every_device(backend, key, update, laye
 
 
 def test_noise_keys_differ_and_have_64_bits():
-    keys = {noise_key((seed, epoch)) for seed in (0, 1, 2**62 + 7, 2**63 - 1) for epoch in range(50)}
+    seeds = (0, 1, 2**62 + 7, 2**63 - 1)
+    keys = {noise_key((seed, epoch)) for seed in seeds for epoch in range(50)}
     assert len(keys) == 200
     assert all(0 <= key < 2**64 for key in keys)
 
