@@ -9,7 +9,7 @@ import pytest
 from backends import Batches
 from backends.kernels.cpu import batches
 from backends.kernels.cpu.philox import draw
-from backends.noise import noise_key, philox
+from backends.noise import noise_key, philox, uniform
 from backends.regularization import dropout_masks
 from trainer import MLP
 
@@ -82,6 +82,20 @@ def test_noise_is_philox_at_its_place_on_every_device(backend, key, update, laye
             counter = [group, row, layer, update & LOW]
             words = plain_philox(counter, (key & LOW, key >> 32))
             assert by_kernel[row, 4 * group : 4 * group + 4].tolist() == words
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_uniform_noise_is_philox_in_steps_of_16_bits(backend, dtype):
+    key, n, units = (2**62 + 7, 3, 2**33 + 5), 37, 21
+    real = getattr(backend.xp, dtype)
+    words = philox(np, noise_key(key[:-1]), key[-1], 4, n, units).astype(np.int64)
+    for found in (
+        backend.noise(key, 4, n, units, real),
+        uniform(backend.xp, key, 4, n, units, real),
+    ):
+        found = backend.to_numpy(found)
+        assert found.dtype == dtype
+        np.testing.assert_array_equal(found, (words - 32768) / 65536)
 
 
 def test_noise_keys_differ_and_have_64_bits():
