@@ -402,5 +402,5 @@ class Backend(Device):
         return online.learn(batches)
 
     def block(self, batch_size: int) -> int:
-        """Return the samples in a block, between which `learn` may be called anew without effect."""
+        """Return the samples in a block; `learn` may be called anew between two without effect."""
         return self.block_size if batch_size == 1 else batch_size

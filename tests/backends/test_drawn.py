@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from backends import Backend, Batches, Rule, select
-from backends.feeding import Rule
 from backends.functions import ACTIVATIONS, LOSSES
 from trainer import MLP
 

@@ -377,9 +377,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         penalty = 1.0 if self.model.l2 else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
-        batches = Batches(
-            values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one
-        )
+        batches = Batches(values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one)
         learned = [*weights, *(a for pair in moments for a in pair)]
         average = [xp.zeros_like(a) for a in learned] if self._learned.average else []
         self._make_optimizer(weights).learn(spec, weights, batches, average)

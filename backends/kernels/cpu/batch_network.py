@@ -34,7 +34,8 @@ _CACHED_WEIGHTS = 131_072
 _PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
 _UNITS = 128  # about, of a layer after it
 
-_LAYER = np.dtype([(name, np.int64) for name in "units width offset matrix bias gain moments".split()])
+_OF_LAYER = "units", "width", "offset", "matrix", "bias", "gain", "moments"
+_LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
 # where in the flat array these begin; x is an address
 _PLACES = (
     "x u values r kept hidden delta carried normal means variances spread gradient pieces "
@@ -125,7 +126,9 @@ class WholeNetwork(Packed):
             if moments >= 0 and self._rule.averaging:
                 yield _Cut("moments", i, -1, 0, moments, moments + 2 * width)
 
-    def _pairs(self, flat: np.ndarray, state: Sequence[Array]) -> Iterator[tuple[Array, np.ndarray]]:
+    def _pairs(
+        self, flat: np.ndarray, state: Sequence[Array]
+    ) -> Iterator[tuple[Array, np.ndarray]]:
         """Pair weights and gains with their places in a state."""
         arrays = iter(state)
         for i, (fan_in, fan_out) in enumerate(pairwise(self._spec.sizes)):
@@ -297,7 +300,10 @@ class WholeNetwork(Packed):
             first, found = len(self._pieces), list(pieces)
             self._pieces += found
             # numbers take time, and samples as well
-            sizes = [max(1, high - low if of_samples else end - begin) for *_, of_samples, low, high, begin, end in found]
+            sizes = [
+                max(1, high - low if of_samples else end - begin)
+                for *_, of_samples, low, high, begin, end in found
+            ]
             work = np.cumsum([0, *sizes])
             shares = work[-1] * np.arange(workers + 1) / workers
             self._phases.append((first + np.searchsorted(work, shares)).tolist())

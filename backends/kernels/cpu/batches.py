@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import philox, products
+from .blas import gemm
 from .compiling import part
 from .elementwise import activate, add, exp, times_slope
-from .blas import gemm
 from .program import Operation
 from .views import matrix, matrix_at, vector
 
@@ -78,8 +78,9 @@ def begin_sums(job, memory, piece):  # type: ignore[no-untyped-def]
     """Begin the first layer's sums with the biases, after `sum_shift` if there is one."""
     r = vector(memory.numbers, job.r + piece.begin, job.columns)
     bias = vector(memory.numbers, memory.layers[0].bias + piece.begin, job.columns)
+    zero = r.dtype.type(0)
     for j in range(r.size):
-        r[j] = (r[j] if job.has_shift else r.dtype.type(0)) + (bias[j] if job.adds_biases else r.dtype.type(0))
+        r[j] = (r[j] if job.has_shift else zero) + (bias[j] if job.adds_biases else zero)
 
 
 def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
@@ -299,7 +300,8 @@ def drop_errors(job, memory, piece):  # type: ignore[no-untyped-def]
 def carry_raw(job, memory, piece):  # type: ignore[no-untyped-def]
     """Keep the error as Rashid's rule hands it down."""
     for s in range(piece.low, piece.high):
-        raw, delta = _row(job, memory, piece, job.carried, s), _row(job, memory, piece, job.delta, s)
+        delta = _row(job, memory, piece, job.delta, s)
+        raw = _row(job, memory, piece, job.carried, s)
         for j in range(raw.size):
             raw[j] = delta[j]
 

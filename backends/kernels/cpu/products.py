@@ -64,7 +64,7 @@ def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-un
     """List the inputs of `count` samples from the `first`-th on that are not zero.
 
     Inputs go in pairs, i and i + 1: index[i] has a bit for each sample where one of them is not 0,
-    index[i + 1] says where in `values` their numbers scale ∘ x begin, two for each of these samples.
+    index[i + 1] says where in `values` their numbers scale ∘ x begin, two for each such sample.
     """
     for i in range(index.size):
         index[i] = 0

@@ -13,8 +13,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import types, typeof
+from numba import typeof, types
 from numba.extending import intrinsic
 
 from .compiling import compiled, separate
@@ -114,7 +113,8 @@ def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, 
                         layer, end = operations[o, 1], row[END]
                         if end < 0:
                             end = memory.layers[layer].units
-                        piece = Piece(worker, i - phase[0], layer, start, n, low, high, row[BEGIN], end)
+                        index, begin = i - phase[0], row[BEGIN]
+                        piece = Piece(worker, index, layer, start, n, low, high, begin, end)
                         _call(operations[o, 0], job, memory, piece)
                     i = own + take(tickets[owner]) - taken[owner]
                 taken[owner] += end_of_own - own + workers
