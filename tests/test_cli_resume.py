@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +76,19 @@ def outcome(run):
     return Path(run, "model.safetensors").read_bytes(), numbers
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory):
+    """Outcomes of trainings that nothing interrupts, each trained once."""
+
+    @cache
+    def outcome_of(*options):
+        run = tmp_path_factory.mktemp("whole") / "whole"
+        assert train(*options, "--out", str(run)) == 0
+        return outcome(run)
+
+    return outcome_of
+
+
 def names(run):
     return sorted(path.name for path in Path(run, "checkpoints").iterdir())
 
@@ -91,14 +105,15 @@ def refused(capsys, *arguments, code=2):
 
 
 @pytest.mark.parametrize("by", ["SIGINT", "SIGTERM", "SIGHUP"])
-def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(monkeypatch, capsys, by):
+def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(
+    left_alone, monkeypatch, capsys, by
+):
     number = getattr(signal, by)
-    assert train("--epochs", "5", "--out", "whole") == 0
     assert stopped(monkeypatch, 2, "--epochs", "5", "--out", "o", by=number) == 128 + number
     assert names("o") == ["epoch00002.safetensors"]
     assert main(["train", "--resume", "o"]) == 0
     assert "after 2 epochs, from o/checkpoints/epoch00002.safetensors" in capsys.readouterr().out
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone("--epochs", "5")
     assert not Path("o/.lock").exists()
 
 
@@ -117,13 +132,12 @@ def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(monkeypatch, cap
     ],
 )
 @pytest.mark.parametrize("after", [6, 30])
-def test_it_goes_on_inside_an_epoch_too(monkeypatch, reports_often, options, after):
+def test_it_goes_on_inside_an_epoch_too(monkeypatch, left_alone, reports_often, options, after):
     options = [*options, *([] if "--steps" in options else ["--epochs", "3"])]
-    assert train(*options, "--out", "whole") == 0
     code = stopped(monkeypatch, after, *options, "--out", "o", inside=True)
     assert main(["train", "--resume", "o", "--quiet"]) == 0
     assert code in (0, 143)
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone(*options)
 
 
 def test_it_goes_on_as_often_as_one_likes(monkeypatch, reports_often):
@@ -161,8 +175,7 @@ def test_before_the_first_checkpoint_it_begins_again(monkeypatch, capsys):
     assert outcome("o") == outcome("whole")
 
 
-def test_more_epochs_may_follow_a_finished_run(capsys):
-    assert train("--epochs", "4", "--shuffle", "--out", "whole") == 0
+def test_more_epochs_may_follow_a_finished_run(left_alone, capsys):
     assert train("--epochs", "2", "--shuffle", "--out", "o") == 0
     assert main(["train", "--resume", "o"]) == 0
     assert "o has finished: 2 epochs" in capsys.readouterr().out
@@ -170,7 +183,7 @@ def test_more_epochs_may_follow_a_finished_run(capsys):
     end = json.loads(capsys.readouterr().out)
     assert (end["event"], end["epochs"], end["finished_before"]) == ("end", 2, True)
     assert main(["train", "--resume", "o", "--epochs", "4", "--quiet"]) == 0
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone("--epochs", "4", "--shuffle")
     assert Run.open(Path("o")).config["settings"]["epochs"] == 4
 
 
@@ -279,8 +292,9 @@ def empty(path):
 
 
 @pytest.mark.parametrize("damage", [flip, cut, empty])
-def test_of_damaged_checkpoints_the_newest_whole_one_is_taken(monkeypatch, capsys, damage):
-    assert train("--epochs", "6", "--out", "whole") == 0
+def test_of_damaged_checkpoints_the_newest_whole_one_is_taken(
+    left_alone, monkeypatch, capsys, damage
+):
     options = ["--epochs", "6", "--checkpoint-every", "1", "--out", "o"]
     assert stopped(monkeypatch, 4, *options) == 143
     for epoch in (3, 4):
@@ -290,18 +304,17 @@ def test_of_damaged_checkpoints_the_newest_whole_one_is_taken(monkeypatch, capsy
     passed = [line for line in out.splitlines() if line.startswith("passed over: ")]
     assert [line.split("/")[2][:10] for line in passed] == ["epoch00004", "epoch00003"]
     assert "after 2 epochs, from o/checkpoints/epoch00002.safetensors" in out
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone("--epochs", "6")
     for path in Path("o/checkpoints").iterdir():
         read_checkpoint(path)
 
 
-def test_with_every_checkpoint_damaged_it_begins_again(monkeypatch, capsys):
-    assert train("--epochs", "3", "--out", "whole") == 0
+def test_with_every_checkpoint_damaged_it_begins_again(left_alone, monkeypatch, capsys):
     assert stopped(monkeypatch, 2, "--epochs", "3", "--out", "o") == 143
     flip(Path("o/checkpoints/epoch00002.safetensors"))
     assert main(["train", "--resume", "o"]) == 0
     assert "passed over: o/checkpoints/epoch00002.safetensors: not" in capsys.readouterr().out
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone("--epochs", "3")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", "[" * 100_000])
@@ -640,11 +653,9 @@ def mistake_in(owner, name, at):
     ],
 )
 def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
-    monkeypatch, capsys, owner, name, at, after, options
+    monkeypatch, capsys, left_alone, reports_often, owner, name, at, after, options
 ):
     """By default, under which a checkpoint comes after 30 seconds."""
-    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
-    assert train("--epochs", "4", *options, "--out", "whole") == 0
     with monkeypatch.context() as patch:
         patch.setattr(owner, name, mistake_in(owner, name, at))
         with pytest.raises(Mistake):
@@ -654,7 +665,7 @@ def test_a_mistake_of_the_programs_is_not_hidden_and_loses_nothing(
     assert after in error
     assert error.endswith(": python -m trainer train --resume o\n")
     assert train("--resume", "o") == 0
-    assert outcome("o") == outcome("whole")
+    assert outcome("o") == left_alone("--epochs", "4", *options)
 
 
 def test_a_mistake_in_an_update_keeps_the_checkpoints_of_its_epoch(

@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score
+from sklearn.neural_network import MLPClassifier
 
-from backends import Batches
+from backends import Batches, Rule
 from backends.cpu import CpuBackend
+from backends.functions import LOSSES
 from backends.regularization import BatchHooks, dropout_masks
 from tests.conftest import (
     assert_weights,
@@ -25,6 +27,7 @@ from tests.conftest import (
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load
 from trainer.recipes import RECIPES, build, changed
 from trainer.settings import BATCH_OPTIMIZERS, FULL_BATCH_METHODS, TrainingSettings
+from trainer.training.course import Course
 from trainer.training.minimize import METHODS
 from trainer.training.optimizers import OPTIMIZERS
 from trainer.training.schedules import schedule
@@ -264,6 +267,167 @@ class TestAveraging:
         x, y = samples(5, 4, 3)
         with pytest.raises(ValueError, match=r"averaging=0\.9 goes with batches"):
             fit(MLP([4, 3], backend=backend), x, y, averaging=0.9)
+
+
+class TestSampleWeights:
+    """A batch steps by the weighted mean of its samples' gradients."""
+
+    def network(self, backend, **changes):
+        settings = {"sizes": [4, 6, 3], "loss": "cross_entropy", "activation": "tanh", "bias": True}
+        settings |= {"dtype": "float64", "init": "glorot", "scale": 0.5, "shift": 0.1}
+        return MLP(**settings | changes, backend=backend)
+
+    def trained(self, backend, x, y, weight, network=None, **settings):
+        model = self.network(backend, **network or {})
+        settings = {"epochs": 1, "batch_size": len(x), "learning_rate": 0.5, **settings}
+        reports = train(model, x, y, sample_weight=weight, **settings)
+        return [*model.get_weights(), np.array([report.train_loss for report in reports])]
+
+    @given(network=networks(), counts=st.lists(st.integers(0, 3), min_size=7, max_size=7))
+    def test_a_whole_number_is_so_many_samples(self, backend, network, counts):
+        counts[3] = counts[3] or 1
+        x, y = samples(7, 4, 3)
+        again = np.repeat(np.arange(7), counts)
+        model = MLP(**network, backend=backend)
+        spec, xp = model.spec, backend.xp
+        gradients = []
+        for rows, weight in ((np.arange(7), np.array(counts, float)), (again, None)):
+            values, labels = model.samples(x[rows]), model.labels(y[rows], len(rows))
+            if weight is not None:
+                weight = backend.asarray(weight)
+            factors = Batches(values, labels, [0.1], len(rows), weights=weight).factors(xp)
+            _, found = backend.losses_and_gradients(
+                spec, model.weights, values, labels, 0.3, None, factors
+            )
+            gradients.append([backend.to_numpy(g) for g in found])
+        assert_weights(*gradients, 1e-12)
+        # a decay is a share of how many samples there are
+        network["l2"] = 0.0
+        learned = [
+            self.trained(backend, x, y, counts, network, learning_rate=0.1),
+            self.trained(backend, x[again], y[again], None, network, learning_rate=0.1),
+        ]
+        assert_weights(*learned, 1e-12)
+
+    @pytest.mark.parametrize("settings", [{"momentum": 0.9}, {"clip": 0.1}, {"optimizer": "adam"}])
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_that_are_all_alike_change_nothing(self, backend, batch_size, settings):
+        x, y = samples(22, 4, 3)
+        settings = {**settings, "epochs": 2, "batch_size": batch_size, "learning_rate": 0.05}
+        settings |= {"shuffle": True, "seed": 3, "network": {"l2": 0.5}}
+        alike = self.trained(backend, x, y, np.full(22, 3.7), **settings)
+        assert_weights(alike, self.trained(backend, x, y, None, **settings), 1e-12)
+
+    @pytest.mark.parametrize("loss", list(LOSSES))
+    def test_of_0_leave_a_sample_out(self, backend, loss):
+        x, y = samples(9, 4, 3)
+        weight, network = np.array([1, 0, 2, 1, 0, 0, 3, 0.5, 0]), {"loss": loss}
+        without = weight > 0
+        desired = self.trained(backend, x[without], y[without], weight[without], network)
+        assert_weights(self.trained(backend, x, y, weight, network), desired, 1e-12)
+
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_of_0_in_a_whole_batch_make_no_step(self, backend, batch_size):
+        x, y = samples(18, 4, 3)
+        weight = np.ones(18)
+        weight[4:12] = weight[16:] = 0
+        without = weight > 0
+        settings = {"batch_size": batch_size, "learning_rate": 0.5}
+        desired = self.trained(backend, x[without], y[without], None, **settings)
+        found = self.trained(backend, x, y, weight, **settings)
+        assert_weights(found, desired, 1e-12)
+
+    def test_of_0_leave_the_momentum_and_the_decay(self, backend):
+        model, rng = self.network(backend), np.random.default_rng(0)
+        speeds = [rng.normal(size=w.shape) for w in model.get_weights()]
+        desired = []
+        for w, v in zip(model.get_weights(), speeds, strict=True):
+            v = 0.5 * v - (0.1 * 0.3 * w if w.ndim == 2 else 0.0)
+            desired += [w + v, v]
+        states = [model.weights, [backend.asarray(v, dtype="float64") for v in speeds]]
+        x, y = samples(6, 4, 3)
+        batches = Batches(
+            model.samples(x), model.labels(y, 6), [0.1], 6, 0.3, weights=backend.asarray(0.0 * y)
+        )
+        losses = backend.learn(model.spec, states, batches, Rule(momentum=0.5))
+        assert np.isfinite(backend.to_numpy(losses)).all()
+        found = [backend.to_numpy(a) for pair in zip(*states, strict=True) for a in pair]
+        assert_weights(found, desired, 1e-14)
+
+    def test_make_the_training_loss_a_weighted_mean(self, backend):
+        x, y = samples(15, 4, 3)
+        weight = np.random.default_rng(1).uniform(0, 5, 15)
+        model = self.network(backend)
+        each = [model.loss(x[i : i + 1], y[i : i + 1]) for i in range(15)]
+        for settings in ({"learning_rate": 0.5}, {"batch_size": 4, "learning_rate": 1e-12}):
+            loss = self.trained(backend, x, y, weight, **settings)[-1]
+            assert loss == pytest.approx(np.average(each, weights=weight), rel=1e-9)
+
+    @pytest.mark.parametrize("course", [{"shuffle": True}, {"sampling": "with-replacement"}])
+    def test_go_with_their_samples(self, backend, course):
+        x, y = samples(22, 4, 3)
+        weight = np.random.default_rng(1).uniform(0, 5, 22)
+        settings = TrainingSettings(epochs=1, batch_size=4, **course)
+        order = Course(settings, 22).order(np.random.default_rng(5), 1)
+        found = self.trained(backend, x, y, weight, batch_size=4, seed=5, **course)
+        desired = self.trained(backend, x[order], y[order], weight[order], batch_size=4)
+        assert sorted(order) != list(order)
+        assert_weights(found[:-1], desired[:-1], 1e-12)
+
+    @pytest.mark.parametrize("type_of", [list, np.float32, np.int64, "device"])
+    def test_are_given_as_anything(self, backend, type_of):
+        x, y = samples(6, 4, 3)
+        weight = [0, 1, 2, 3, 1, 1]
+        if type_of == "device":
+            given = backend.asarray(weight)
+        else:
+            given = weight if type_of is list else np.array(weight, type_of)
+        desired = self.trained(backend, x, y, np.array(weight, float))
+        assert_weights(self.trained(backend, x, y, given), desired, 0)
+
+    @pytest.mark.parametrize(
+        ("given", "message"),
+        [
+            ([1.0, 2.0], r"sample_weight has shape \(2,\): expected \(6,\), one number a sample"),
+            (np.ones((6, 1)), r"sample_weight has shape \(6, 1\): expected \(6,\)"),
+            (1.0, r"sample_weight has shape \(\): expected \(6,\)"),
+            ([1, 1, -0.5, 1, -2, 1], r"sample_weight\[2\] is -0.5: expected 0 or more"),
+            ([1, 1, 1, np.nan, 1, 1], r"sample_weight\[3\] is nan: expected 0 or more"),
+            ([1, 1, 1, 1, np.inf, 1], r"sample_weight\[4\] is inf: expected 0 or more"),
+            ([0] * 6, "sample_weight is 0 for every sample: expected one above 0"),
+        ],
+    )
+    def test_that_are_none_are_named(self, backend, given, message):
+        x, y = samples(6, 4, 3)
+        with pytest.raises(ValueError, match=message):
+            fit(self.network(backend), x, y, batch_size=3, sample_weight=given)
+
+    @pytest.mark.parametrize("largest", [1e308, 1e-310])
+    def test_count_by_their_ratio_alone(self, backend, largest):
+        x, y = samples(6, 4, 3)
+        weight = np.array([0, 1, 0.5, 0.25, 1, 1])
+        desired = self.trained(backend, x, y, weight)
+        assert_weights(self.trained(backend, x, y, largest * weight), desired, 1e-9)
+
+    def test_are_scikit_learns(self, base_on_numpy):
+        if "sample_weight" not in inspect.signature(MLPClassifier.fit).parameters:
+            pytest.skip("this scikit-learn has no weights of samples for networks")
+        x, y = samples(30, 4, 3)
+        weight = np.random.default_rng(1).integers(0, 4, 30) / 2.0
+        model = self.network(base_on_numpy, scale=1.0, shift=0.0)
+        theirs = MLPClassifier(
+            (6,), "tanh", solver="sgd", alpha=0.0, batch_size=7, learning_rate_init=0.3,
+            shuffle=False, momentum=0.0, nesterovs_momentum=False,
+        )  # fmt: skip
+        theirs.partial_fit(x, y, classes=[0, 1, 2])  # to have weights that can be set
+        for layer in (0, 1):
+            theirs.coefs_[layer][...], theirs.intercepts_[layer][...] = model.get_weights()[
+                2 * layer : 2 * layer + 2
+            ]
+        theirs.partial_fit(x, y, sample_weight=weight)
+        train(model, x, y, sample_weight=weight, epochs=1, batch_size=7, learning_rate=0.3)
+        assert_weights(model.get_weights()[::2], theirs.coefs_, 1e-12)
+        assert_weights(model.get_weights()[1::2], theirs.intercepts_, 1e-12)
 
 
 class TestStates:

@@ -143,7 +143,7 @@ class TestTests:
             "import time, pytest\n@pytest.mark.parametrize('seconds', [0, 600, 0])\n"
             "def test(seconds): time.sleep(seconds)\n"
         )
-        found = run(20, 1, "test_made_up.py")
+        found = run(12, 1, "test_made_up.py")
         assert [found[k] for k in ("passed", "cut", "ended")] == [1, True, False], found["tail"]
         assert failures(found) == found["failures"]
 

@@ -15,7 +15,7 @@ from trainer.cli import main
 from trainer.running.recorder import Recorder
 
 XOR = ([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0])
-MANY = [1000, pytest.param(20_000, marks=pytest.mark.thorough)]
+MANY = [600, pytest.param(20_000, marks=pytest.mark.thorough)]
 
 
 def kept() -> int:
@@ -89,7 +89,8 @@ def test_the_program_keeps_and_writes_no_more_for_a_late_epoch(
         counts[stop][0] - counts[start][0] for start, stop in ((200, 300), (epochs - 100, epochs))
     )
     assert late - early < 100 * 40  # digits more of the epoch's number and of the seconds
-    assert counts[epochs][1] - counts[200][1] < 600  # less than an object an epoch
+    objects = counts[epochs][1] - counts[200][1]
+    assert objects < min(600, epochs - 200)  # less than one an epoch
     lines = Path("o/metrics.jsonl").read_bytes()
     assert lines.count(b"\n") == epochs
 

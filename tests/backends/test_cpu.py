@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -150,19 +151,15 @@ class TestSgd:
         assert not select("cpu").has_kernels(MLP(**network, backend="cpu").spec, batch_size)
 
     @pytest.mark.parametrize("activation", list(ACTIVATIONS))
-    @pytest.mark.parametrize("chunk_size", [7, 1024])
-    def test_learns_deep_wide_networks_with_blas(
-        self, base_on_numpy, monkeypatch, chunk_size, activation
-    ):
-        monkeypatch.setattr("backends.cpu._COMPILED_WEIGHTS", 500)
+    def test_learns_deep_wide_networks(self, base_on_numpy, monkeypatch, activation):
+        # whose weights do not stay in a core's cache
+        monkeypatch.setattr("backends.kernels.cpu.batch_network._CACHED_WEIGHTS", 500)
         rng = np.random.default_rng(6)
         x, y = rng.integers(0, 256, (70, 20), dtype=np.uint8), rng.integers(0, 3, 70)
         step = {"batch_size": 30, "momentum": 0.9, "penalty": 0.01, "rates": [0.1, 0.2, 0.1]}
         network = {"sizes": [20, 30, 30, 3], "bias": True, "loss": "cross_entropy"}
         network["activation"] = activation
-        cpu = select("cpu")
-        cpu.chunk_size = chunk_size
-        actual = learn(cpu, network, x, y, step)
+        actual = learn(select("cpu"), network, x, y, step)
         assert_weights(actual, learn(base_on_numpy, network, x, y, step), 1e-10)
 
 
@@ -331,6 +328,31 @@ class TestWorkers:
         with pytest.raises(KeyboardInterrupt):
             workers.work(kernel, 3, arrived)
         assert sorted(arrived) == [1, 2]
+
+    @pytest.mark.skipif(
+        platform.machine() not in ("x86_64", "AMD64"), reason="denormals are flushed on x86 alone"
+    )
+    @pytest.mark.parametrize("count", [1, 2])
+    def test_flush_the_smallest_results_and_leave_the_caller_as_it_was(self, count):
+        small, tenth = np.float32(1e-38), np.float32(0.1)
+        found = []
+
+        def kernel(worker, workers, barrier):
+            found.append(small * tenth)
+
+        def failing(worker, workers, barrier):
+            raise KeyboardInterrupt
+
+        workers.work(kernel, count)
+        assert found == [0] * count
+        assert 0 < small * tenth < small
+        with pytest.raises(KeyboardInterrupt):
+            workers.work(failing, 1)
+        assert 0 < small * tenth < small
+        for step in ({"batch_size": 1}, {"batch_size": 30}, {"batch_size": 30, "clip": 0.1}):
+            x, y = np.ones((40, 3), np.uint8), np.zeros(40, np.int64)
+            list(fit(MLP([3, 4, 2], backend=select("cpu")), x, y, epochs=1, **step))
+            assert 0 < small * tenth < small
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
     @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -153,10 +153,10 @@ def _checked_weights(model: MLP, sample_weight: Any, n: int) -> Array:
     if bool(xp.any(wrong)):
         at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
         raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
-    mean = float(xp.mean(weights))
-    if not mean > 0:
+    if not bool(xp.any(weights > 0)):
         raise ValueError("sample_weight is 0 for every sample: expected one above 0")
-    return xp.astype(weights / mean, model.spec.dtype)
+    weights = weights / xp.max(weights)  # so that their sum is finite
+    return xp.astype(weights / xp.mean(weights), model.spec.dtype)
 
 
 class Training(Iterator[BatchProgress | EpochReport]):

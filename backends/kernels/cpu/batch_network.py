@@ -34,9 +34,8 @@ _CACHED_WEIGHTS = 131_072
 _PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
 _UNITS = 128  # about, of a layer after it
 
-_LAYER = np.dtype(
-    [(name, np.int64) for name in ("units", "width", "offset", "matrix", "bias", "gain", "moments")]
-)
+_OF_LAYER = "units", "width", "offset", "matrix", "bias", "gain", "moments"
+_LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
 # where in the flat array these begin; x is an address
 _PLACES = (
     "x u values r kept hidden delta carried normal means variances spread gradient pieces "
@@ -83,7 +82,8 @@ class WholeNetwork(Packed):
         self._cut = list(self._cut_weights())
         self._batch = min(learned.size, len(learned.values))
         tiles = self._layers["width"][0] // self._columns
-        self._block = min(64, round_up(-(-self._batch * int(tiles) // 4), 8))
+        # by the size that is asked for: a last batch is computed alike, learned by itself or not
+        self._block = min(64, round_up(-(-learned.size * int(tiles) // 4), 8))
         self._operations: list[tuple[int, int]] = []
         self._pieces: list[tuple[int, ...]] = []
         self._phases: list[list[int]] = []
@@ -178,7 +178,7 @@ class WholeNetwork(Packed):
         scale, shift = (numbers[job["map"] + i * self._rows :][: spec.sizes[0]] for i in (0, 1))
         scale[...], shift[...] = spec.scale, spec.shift
         job["x"] = values.ctypes.data
-        numbers[job["ones"] :][: self._rows] = 1
+        numbers[job["ones"] :][: spec.sizes[0]] = 1
         if not job["dropped_inputs"]:
             job["has_shift"] = shift.any()
             if job["has_shift"] and not self._normalized:  # of normalised sums δ has no sum
@@ -189,9 +189,8 @@ class WholeNetwork(Packed):
         index = np.zeros(-(-self._batch // self._block) * self._rows, np.uint64)
         marks = np.zeros(workers * self._rows, np.uint8)
         words = np.zeros(workers * job["noise_size"], np.uint32)
-        memory = program.Memory(
-            self._layers, numbers, index, marks, words, read_only(learned.labels)
-        )
+        labels = read_only(np.ascontiguousarray(learned.labels, np.int64))
+        memory = program.Memory(self._layers, numbers, index, marks, words, labels)
         self._write_program(job, memory, values.dtype, workers)
         tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))
         tickets = np.zeros((workers, 16), np.int64)
@@ -331,7 +330,7 @@ class WholeNetwork(Packed):
             for j in tiles
             for low, high in blocks
         )
-        part = max(8, min(BLOCK, self._batch // 4))
+        part = max(8, min(BLOCK, self._learned.size // 4))
         output = [on.forward, *([on.add_biases] if spec.bias else [])] if last else []
         output.append(on.softmax if spec.loss == "cross_entropy" else on.sigmoids)
         if spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized:

@@ -45,10 +45,12 @@ def gradient_at(job, piece):  # type: ignore[no-untyped-def]
 @part
 def _drop(job, memory, piece, probability, layer, row, start, a):  # type: ignore[no-untyped-def]
     """Multiply a row's numbers, the first of which is its `start`-th, by their mask."""
-    words = vector(memory.words, piece.worker * job.noise_size, (a.size + 7) // 8 * 4)
+    skipped = start % 8  # of a counter's eight units: a register may hold fewer numbers
+    count = (skipped + a.size + 7) // 8 * 4
+    words = vector(memory.words, piece.worker * job.noise_size, count)
     update = job.update + piece.start // job.batch
     philox.draw(job.key, start // 8, row, layer, update, words)
-    numbers = words.view(np.uint16)
+    numbers = words.view(np.uint16)[skipped:]
     one, zero = a.dtype.type(1), a.dtype.type(0)
     least = np.uint16(probability * 65536)
     factor = one / (one - a.dtype.type(probability))
@@ -300,10 +302,8 @@ def drop_errors(job, memory, piece):  # type: ignore[no-untyped-def]
 def carry_raw(job, memory, piece):  # type: ignore[no-untyped-def]
     """Keep the error as Rashid's rule hands it down."""
     for s in range(piece.low, piece.high):
-        raw, delta = (
-            _row(job, memory, piece, job.carried, s),
-            _row(job, memory, piece, job.delta, s),
-        )
+        delta = _row(job, memory, piece, job.delta, s)
+        raw = _row(job, memory, piece, job.carried, s)
         for j in range(raw.size):
             raw[j] = delta[j]
 

@@ -113,9 +113,8 @@ def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, 
                         layer, end = operations[o, 1], row[END]
                         if end < 0:
                             end = memory.layers[layer].units
-                        piece = Piece(
-                            worker, i - phase[0], layer, start, n, low, high, row[BEGIN], end
-                        )
+                        number, begin = i - phase[0], row[BEGIN]
+                        piece = Piece(worker, number, layer, start, n, low, high, begin, end)
                         _call(operations[o, 0], job, memory, piece)
                     i = own + take(tickets[owner]) - taken[owner]
                 taken[owner] += end_of_own - own + workers

@@ -117,11 +117,8 @@ def sgd(job, memory, piece):  # type: ignore[no-untyped-def]
     """Step as plain SGD does."""
     real = memory.numbers.dtype.type
     step = -memory.numbers[job.rates + piece.start // job.batch] * real(_factor(job, memory, piece))
-    w, g = (
-        vector(memory.numbers, piece.begin, piece.end - piece.begin),
-        _gradient(job, memory, piece),
-    )
-    add(step, g, w)
+    w = vector(memory.numbers, piece.begin, piece.end - piece.begin)
+    add(step, _gradient(job, memory, piece), w)
 
 
 @Operation

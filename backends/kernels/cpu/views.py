@@ -20,9 +20,8 @@ def _start(context: Any, builder: Any, signature: Any, args: Any) -> Any:
 
 def _array(context: Any, builder: Any, kind: Any, data: Any, shape: list[Any]) -> Any:
     made = context.make_array(kind)(context, builder)
-    size = context.get_constant(
-        types.intp, context.get_abi_sizeof(context.get_data_type(kind.dtype))
-    )
+    number = context.get_data_type(kind.dtype)
+    size = context.get_constant(types.intp, context.get_abi_sizeof(number))
     strides, total = [size], shape[0]
     if len(shape) == 2:
         strides, total = [builder.mul(shape[1], size), size], builder.mul(*shape)
