@@ -404,13 +404,18 @@ class TestCrowd:
     )
     def test_as_many_workers_as_had_cores(self, on_cores, limit):
         crowd = workers._Crowd()
-        crowd.judge(1.0, on_cores)
+        crowd.judge([1.0] * len(on_cores), on_cores)
         assert crowd.limit() == limit
+
+    def test_one_that_ends_early_was_not_kept_from_a_core(self):
+        crowd = workers._Crowd()
+        crowd.judge([1.0, 0.1], [1.0, 0.1])
+        assert crowd.limit() == np.inf
 
     def test_one_worker_and_a_short_kernel_say_nothing(self):
         crowd = workers._Crowd()
-        crowd.judge(1.0, [0.1])
-        crowd.judge(0.001, [0.0001, 0.0001])
+        crowd.judge([1.0], [0.1])
+        crowd.judge([0.001, 0.001], [0.0001, 0.0001])
         assert crowd.limit() == np.inf
 
     def test_more_are_tried_again_later_and_later(self, monkeypatch):
@@ -418,14 +423,14 @@ class TestCrowd:
         monkeypatch.setattr(workers, "perf_counter", lambda: now)
         crowd, free = workers._Crowd(), []
         for _ in range(6):
-            crowd.judge(1.0, [0.5, 0.5])
+            crowd.judge([1.0, 1.0], [0.5, 0.5])
             begun = now
             while crowd.limit() == 1:
                 now += 0.25
             free.append(now - begun)
         assert free == [1.0, 2.0, 4.0, 8.0, 8.0, 8.0]
-        crowd.judge(1.0, [1.0, 1.0])
+        crowd.judge([1.0, 1.0], [1.0, 1.0])
         assert crowd.limit() == np.inf
-        crowd.judge(1.0, [0.5, 0.5])
+        crowd.judge([1.0, 1.0], [0.5, 0.5])
         now += 1.0
         assert crowd.limit() == np.inf

@@ -33,6 +33,7 @@ from .workers import work
 _CACHED_WEIGHTS = 131_072
 _PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
 _UNITS = 128  # about, of a layer after it
+_DENSE = 2.5  # times as long as a weight of the first layer takes one of the others, about
 
 _OF_LAYER = "units", "width", "offset", "matrix", "bias", "gain", "moments"
 _LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
@@ -108,8 +109,11 @@ class WholeNetwork(Packed):
         return layers, at, offset
 
     def _cut_weights(self) -> Iterator[_Cut]:
-        """Cut a state into parts of which workers take one at a time."""
-        for i, layer in enumerate(self._layers.tolist()):
+        """Cut a state into parts of which workers take one at a time.
+
+        The first layer's, which are the smallest, come last, so that all workers end together.
+        """
+        for i, layer in reversed(list(enumerate(self._layers.tolist()))):
             units, width, _, matrix, bias, gain, moments = layer
             rows, tiles = (units, 1) if i else (self._rows, width // self._columns)
             length = (bias - matrix) // rows // tiles
@@ -301,8 +305,10 @@ class WholeNetwork(Packed):
             first, found = len(self._pieces), list(pieces)
             self._pieces += found
             sizes = []  # numbers take time, and samples as well
-            for *_, of_samples, low, high, begin, end in found:
-                sizes.append(max(1, high - low if of_samples else end - begin))
+            for operation, last, of_samples, low, high, begin, end in found:
+                size = max(1, high - low if of_samples else end - begin)
+                is_deep = not of_samples and last > operation and self._operations[operation][1]
+                sizes.append(_DENSE * size if is_deep else size)
             work = np.cumsum([0, *sizes])
             shares = work[-1] * np.arange(workers + 1) / workers
             self._phases.append((first + np.searchsorted(work, shares)).tolist())

@@ -61,11 +61,11 @@ class _Crowd:
         """Return how many workers there are cores for, as far as is known."""
         return self._limit if perf_counter() < self._until else inf
 
-    def judge(self, seconds: float, on_cores: Sequence[float]) -> None:
-        """Take note of a kernel's time, and of how much of it each worker was on a core."""
-        if seconds < self.shortest or len(on_cores) == 1:
+    def judge(self, seconds: Sequence[float], on_cores: Sequence[float]) -> None:
+        """Take note of each worker's time in a kernel, and of how much of it it was on a core."""
+        if max(seconds) < self.shortest or len(seconds) == 1:
             return
-        cores = sum(on_cores) / seconds
+        cores = sum(part / whole for part, whole in zip(on_cores, seconds, strict=True))
         if cores > 0.85 * len(on_cores):
             self._pause = 1.0
         else:
@@ -90,20 +90,20 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
     """
     barrier = np.zeros(2 * _LINE, np.int64)
 
-    on_cores = [0.0] * workers
+    seconds, on_cores = [1.0] * workers, [1.0] * workers
 
     def run(worker: int) -> None:
-        mode, begun = _flush_denormals(), thread_time()
+        mode, begun, on_core = _flush_denormals(), perf_counter(), thread_time()
         try:
             kernel(worker, workers, barrier, *args)
         finally:
             _restore(mode)
-            on_cores[worker] = thread_time() - begun
+            seconds[worker] = max(perf_counter() - begun, 1e-9)
+            on_cores[worker] = thread_time() - on_core
 
     others = [
         threading.Thread(target=run, args=(worker,), daemon=True) for worker in range(1, workers)
     ]
-    begun = perf_counter()
     try:
         for other in others:
             other.start()
@@ -115,7 +115,7 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
         for other in others:
             if other.ident is not None:
                 other.join()
-    _crowd.judge(perf_counter() - begun, on_cores)
+    _crowd.judge(seconds, on_cores)
 
 
 @part
