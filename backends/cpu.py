@@ -131,19 +131,19 @@ class CpuBackend(Backend):
         with _cores(to_kernels=_is_small(spec)) as workers:
             state, its_spec = [W] if b is None else [W, b], replace(spec, bias=b is not None)
             layer = FirstLayer(its_spec, [state], workers)
-            z = np.empty((values.shape[0], layer.W.shape[2]), spec.dtype)
+            z = np.empty((values.shape[0], layer.width), spec.dtype)
             layer.affine(readable(spec, values), z)
         return z[:, : W.shape[1]]
 
     def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
-        features, units = spec.sizes[:2]
         nothing = [np.zeros(shape, spec.dtype) for shape in spec.shapes[:2]]
         with _cores(to_kernels=_is_small(spec)) as workers:
             layer = FirstLayer(spec, [nothing], workers)
-            d = np.zeros((delta.shape[0], layer.W.shape[2]), spec.dtype)
-            d[:, :units] = delta
+            d = np.zeros((delta.shape[0], layer.width), spec.dtype)
+            d[:, : delta.shape[1]] = delta
             layer.update(readable(spec, values), d, d.sum(axis=0))
-        return layer.W[0, :features, :units]
+            layer.unpack()
+        return nothing[0]
 
     def losses_and_gradients(self, spec: NetworkSpec, *args: Any) -> tuple[Array, list[Array]]:
         with _cores(to_kernels=_is_small(spec)):
@@ -202,7 +202,7 @@ class CpuBackend(Backend):
             if not plain:
                 size = block // batches.size
                 coefficients = coefficient_tables(rates, size, rule.momentum, batches.penalty, real)
-            count, _, width = layer.W.shape
+            count, width = layer.b.shape
             steps = aligned((count, BLOCK + 1, width), real)
             workspace = online_sgd.Workspace(
                 mixing=aligned((2, BLOCK + 1, BLOCK), real),

@@ -24,8 +24,8 @@ from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import batches as on
 from . import program, steps
 from .lanes import lane_count
-from .packed import Packed, aligned, read_only, readable, round_up, tile_of
-from .products import BLOCK
+from .packed import Packed, aligned, read_only, readable, round_up, tile_of, tile_pairs
+from .products import BLOCK, LISTED
 from .workers import work
 
 # Weights after the first layer up to which each worker reads them all, for its own samples; more of
@@ -39,7 +39,7 @@ _OF_LAYER = "units", "width", "offset", "matrix", "bias", "gain", "moments"
 _LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
 # where in the flat array these begin; x is an address
 _PLACES = (
-    "x u values r kept hidden delta carried normal means variances spread gradient pieces "
+    "x u values r unused kept hidden delta carried normal means variances spread gradient pieces "
     "squares factor map ones shift no_shift rates losses weights average"
 )
 _SIZES = "noise_size piece_size rows features width columns block samples batch size count"
@@ -84,7 +84,7 @@ class WholeNetwork(Packed):
         self._batch = min(learned.size, len(learned.values))
         tiles = self._layers["width"][0] // self._columns
         # by the size that is asked for: a last batch is computed alike, learned by itself or not
-        self._block = min(64, round_up(-(-learned.size * int(tiles) // 4), 8))
+        self._block = min(LISTED, round_up(-(-learned.size * int(tiles) // 4), 8))
         self._operations: list[tuple[int, int]] = []
         self._pieces: list[tuple[int, ...]] = []
         self._phases: list[list[int]] = []
@@ -142,9 +142,7 @@ class WholeNetwork(Packed):
             if i:
                 yield W, matrix.reshape(fan_out, -1)[:, :fan_in].T
             else:
-                for j, tile in enumerate(matrix.reshape(-1, self._rows, self._columns)):
-                    part = W[:, j * self._columns : (j + 1) * self._columns]
-                    yield part, tile[:fan_in, : part.shape[1]]
+                yield from tile_pairs(W, matrix.reshape(-1, self._rows, self._columns))
             if self._spec.bias:
                 yield next(arrays), flat[layer["bias"] :][:fan_out]
         if self._normalized:
@@ -254,6 +252,7 @@ class WholeNetwork(Packed):
             "u": self._batch * self._spec.sizes[0] if job["dropped_inputs"] else 0,
             "values": round_up(self._batch, self._block) * rows,
             "r": job["width"],
+            "unused": workers * self._columns,
             "kept": of_batch,
             "hidden": of_batch if keeps_apart else 0,
             "delta": of_batch,

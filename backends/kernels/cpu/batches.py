@@ -137,7 +137,7 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
         r = vector(numbers, job.r + piece.begin, job.columns)
         W = matrix(numbers, piece.begin * job.rows, job.rows, job.columns)
         z = matrix(numbers, job.kept + piece.low * job.width + piece.begin, count, job.width)
-        products.gather_listed(tile, index, values, count, r, W, z)
+        products.gather(tile, 0, index, values, count, r, W, z)
 
     @Operation
     def scatter(job, memory, piece):  # type: ignore[no-untyped-def]
@@ -147,6 +147,7 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
         G = matrix(numbers, gradient_at(job, piece), rows, job.columns)
         d_sum = vector(numbers, job.gradient + memory.layers[0].bias + j, job.columns)
         shift, none = vector(numbers, job.shift + low, rows), vector(numbers, job.no_shift, rows)
+        r = vector(numbers, job.unused + piece.worker * job.columns, job.columns)
         for begin in range(0, piece.n, job.block):
             count = min(job.block, piece.n - begin)
             index = vector(memory.index, begin // job.block * job.rows + low, rows)
@@ -154,7 +155,7 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
             is_new = begin == 0
             of_block = shift if is_new else none  # the sum of δ is that of all blocks
             values = _values(job, memory, begin)
-            products.scatter_listed(tile, index, values, of_block, delta, d_sum, is_new, G)
+            products.scatter(tile, 0, index, values, of_block, delta, d_sum, is_new, G, r)
 
     return sum_shift, gather, scatter
 

@@ -151,29 +151,31 @@ def train(worker, workers, barrier, layer, network, samples, block, coefficients
     of b for each block; None without momentum and decay, for which a simpler kernel is compiled.
     """
     x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, layer.r
-    n, (states, rows, width) = x.shape[0], W.shape
-    columns = products.tile_width(layer)
+    n, (states, tiles, _, columns) = x.shape[0], W.shape
     blocks, passed = -(-n // block), 0
     upcoming = min(block, n)
     for k in range(states):
-        for j in range(worker * columns, width, workers * columns):
-            products.row_sums(tile, j, W[k], shift, r[k])
+        for i in range(worker, tiles, workers):
+            products.row_sums(tile, i * columns, W[k, i], shift, r[k])
     # turn -1 prepares the first block, the last turn carries the last block's steps into W
     for turn in range(-1, blocks + 1):
         now, other = turn % 2, 1 - turn % 2
         first, count = turn * block, upcoming
-        u, mask = layer.u[worker, now], layer.mask[worker, now]
-        other_u, other_mask = layer.u[worker, other], layer.mask[worker, other]
+        index, values = layer.index[now], layer.values[now]
+        other_index, other_values = layer.index[other], layer.values[other]
         if turn >= 0:
-            for j in range(worker * columns, width, workers * columns):
+            for i in range(worker, tiles, workers):
+                j = i * columns
                 for k in range(states):
                     if turn > 0:
                         d = workspace.steps[k]
                         products.scatter(
-                            tile, j, other_u, other_mask, 0, rows, shift, d, d[-1], W[k], r[k]
+                            tile, j, other_index, other_values, shift, d, d[-1], False, W[k, i], r[k]
                         )
                     if turn < blocks:
-                        products.gather(tile, j, u, mask, count, r[k], W[k], workspace.z[k])
+                        products.gather(
+                            tile, j, index, values, count, r[k], W[k, i], workspace.z[k]
+                        )
             if turn == blocks or not wait_at_barrier(workers, barrier, passed):
                 return
             passed += 1
@@ -184,10 +186,11 @@ def train(worker, workers, barrier, layer, network, samples, block, coefficients
                 )
         # beside the recurrence, what the next block needs besides the weights
         upcoming = min(block, n - first - block)
-        if upcoming > 0:
-            products.prepare(x, first + block, upcoming, 0, rows, layer.scale, other_u, other_mask)
-            if worker == workers - 1:
-                products.gram(other_u, upcoming, shift, workspace.mixing[other])
+        if upcoming > 0 and worker == workers - 1:
+            u, scale, marks = layer.u, layer.scale, layer.marks[worker]
+            products.scaled(x, first + block, upcoming, scale, u)
+            products.gram(u, upcoming, shift, workspace.mixing[other])
+            products.collect(x, first + block, upcoming, scale, marks, other_index, other_values)
         if not wait_at_barrier(workers, barrier, passed):
             return
         passed += 1

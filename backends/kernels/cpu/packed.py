@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -16,7 +16,7 @@ from . import products
 from .compiling import compiled
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import Network
-from .products import BLOCK, First
+from .products import BLOCK, LISTED, First
 from .workers import work, worker_count
 
 # fewer cost less than the start of a thread that takes them
@@ -41,6 +41,14 @@ def tile_of(spec: NetworkSpec) -> tuple[int, ...]:
 def round_up(n: int, step: int) -> int:
     """Return the lowest multiple of step that is not below n."""
     return -(-n // step) * step
+
+
+def tile_pairs(W: Array, tiles: np.ndarray) -> Iterator[tuple[Array, np.ndarray]]:
+    """Pair the columns of the first layer's matrix with the tiles, (tiles, rows, columns)."""
+    features, columns = W.shape[0], tiles.shape[2]
+    for j, tile in enumerate(tiles):
+        part = W[:, j * columns : (j + 1) * columns]
+        yield part, tile[:features, : part.shape[1]]
 
 
 class Packed:
@@ -80,9 +88,10 @@ def _copy_squares(worker, workers, barrier, source, target):  # type: ignore[no-
 class FirstLayer(Packed):
     """The first layer of a network in the layout of kernels, which may have so many workers.
 
-    W has the shape (states, rows, width), and b (states, width), zeros without biases. `scale` and
-    `shift` are the input map, a number a row of W; `tiles` says how many a row has, see `lanes`.
-    `first` is all this for a kernel, with a workspace.
+    W has the shape (states, tiles, rows, columns): tiles of columns, see `lanes`, lie apart, since
+    cores that work on neighbouring lines of the cache hinder each other. b has (states, width),
+    zeros without biases. `scale` and `shift` are the input map, a number a row of W. `first` is all
+    this for a kernel, with a workspace.
     """
 
     def __init__(self, spec: NetworkSpec, states: States, workers: int) -> None:
@@ -93,30 +102,35 @@ class FirstLayer(Packed):
         self.tile = tile_of(spec)
         columns = len(self.tile) * lanes
         self.tiles = -(-units // columns)
-        rows, width = round_up(features, lanes), round_up(units, columns)
+        rows = round_up(features, lanes)
+        self.width = width = self.tiles * columns
         self.scale, self.shift = aligned((rows,), dtype), aligned((rows,), dtype)
         self.scale[:features] = spec.scale
         self.shift[:features] = spec.shift
         count = len(states)
-        self.W, self.b = aligned((count, rows, width), dtype), aligned((count, width), dtype)
+        self.W = aligned((count, self.tiles, rows, columns), dtype)
+        self.b = aligned((count, width), dtype)
         pairs = []
         for state, W, b in zip(states, self.W, self.b, strict=True):
-            pairs.append((state[0], W[:features, :units]))
+            pairs += tile_pairs(state[0], W)
             if spec.bias:
                 pairs.append((state[1], b[:units]))
         super().__init__(pairs)
         mapping = self.scale, self.shift, np.zeros_like(self.shift)
-        # for two blocks a worker, whose u is in its own cache
-        u, mask = aligned((workers, 2, BLOCK, rows), dtype), np.zeros((workers, 2, rows), np.uint32)
-        r = aligned((max(workers, count), width), dtype)
-        self.first = First(self.tile, *mapping, self.W, self.b, u, mask, r)
+        # lists for each worker, and for two blocks at least, since one is listed beside another
+        lists = max(workers, 2)
+        index = np.zeros((lists, rows), np.uint64)
+        values = aligned((lists, LISTED * rows), dtype)
+        marks = np.zeros((lists, rows), np.uint8)
+        u, r = aligned((BLOCK, rows), dtype), aligned((max(workers, count), width), dtype)
+        self.first = First(self.tile, *mapping, self.W, self.b, u, index, values, marks, r)
 
     def affine(self, x: np.ndarray, z: np.ndarray) -> None:
-        """Compute z = x W + b of samples as `readable` gives them; z is padded like W."""
+        """Compute z = x W + b of samples as `readable` gives them; z has `width` columns."""
         work(products.affine, self._workers_for(x), self.first, x, z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
-        """Compute W += xᵀ d, or with momentum its velocity; d, padded like W, has the sum d_sum."""
+        """Compute W += xᵀ d, or with momentum its velocity; d, as wide as z, has the sum d_sum."""
         work(products.update, self._workers_for(x), self.first, x, d, d_sum)
 
     def _workers_for(self, x: np.ndarray) -> int:
@@ -148,12 +162,12 @@ class DeeperLayers(Packed):
         layout, inputs, matrix = [], 0, 0
         for layer, (fan_in, fan_out) in enumerate(pairwise(spec.sizes[1:])):
             columns = round_up(fan_in, lanes)
-            logits = inputs + (columns if layer else first.W.shape[2])
+            logits = inputs + (columns if layer else first.width)
             biases = matrix + fan_out * columns
             layout.append((fan_in, columns, fan_out, inputs, logits, matrix, biases))
             inputs, matrix = logits, biases + (round_up(fan_out, lanes) if spec.bias else 0)
         self._layout = np.array(layout, np.int64).reshape(-1, 7)
-        self.units = inputs + (round_up(spec.sizes[-1], lanes) if layout else first.W.shape[2])
+        self.units = inputs + (round_up(spec.sizes[-1], lanes) if layout else first.width)
         self.flat = [aligned((matrix,), spec.dtype) for _ in first.states]
         pairs = []
         for flat, state in zip(self.flat, first.states, strict=True):

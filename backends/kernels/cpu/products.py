@@ -8,11 +8,11 @@ zeros of the data p,
       = W + Σ_t u_tᵀ d_t + bᵀ Σ_t d_t             (scatter)
     x_t · x_s = u_t · u_s + β_t + β_s + b · b,   β_t = b · u_t
 
-so only u's non-zeros are multiplied, and b is one sample more. Rows of W are walked through in
-order, each in registers while all the samples of the block that have its pixel use it: a bit a
-sample in `mask` says which. The r of the next block falls off on the way. A row of W has `width`
-numbers, whole tiles (see `lanes`), zero beyond the layer's units; there is an even number of rows,
-since `gather` takes two at a time.
+so only u's non-zeros are multiplied, and b is one sample more. Rows of W are walked through two at a
+time, in registers while all the samples of the block that have one of their pixels use them:
+`collect` lists which these are, and their numbers. The r of the next block falls off on the way. A
+row of W has whole tiles of columns (see `lanes`), zero beyond the layer's units, and each tile lies by
+itself; there is an even number of rows.
 """
 
 from __future__ import annotations
@@ -25,38 +25,23 @@ from .compiling import compiled, part
 from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
 from .views import item
 
-BLOCK = 32  # samples, the bits of a mask
+BLOCK = 32  # samples that are learned by delayed updates
+LISTED = 64  # samples that are listed at a time at most, the bits of a number
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
 TILES = (8, 7)
 
 
-class First(namedtuple("First", "tile scale shift no_shift W b u mask r")):
+class First(namedtuple("First", "tile scale shift no_shift W b u index values marks r")):
     """The first layer, as `packed.FirstLayer` describes it."""
 
 
 @part
-def tile_width(layer):  # type: ignore[no-untyped-def]
-    """Return the numbers in a tile."""
-    return len(layer.tile) * (REGISTER_BYTES // layer.W.itemsize)
-
-
-@part
-def prepare(x, first, count, start, stop, scale, u, mask):  # type: ignore[no-untyped-def]
-    """Fill u[t] = s∘p and each pixel's mask for samples first … first + count - 1 of x.
-
-    Only for the pixels start … stop - 1; u, mask and scale have zeros for some more than x has.
-    """
-    # views from 0 on: an index that might be negative keeps LLVM from vectorising the loops
-    bits, factor = mask[start:stop], scale[start:stop]
-    for i in range(bits.size):
-        bits[i] = 0
+def scaled(x, first, count, scale, u):  # type: ignore[no-untyped-def]
+    """Fill u[t] = s∘p for samples first … first + count - 1 of x; u has zeros beyond."""
     for t in range(count):
-        bit = np.uint32(1) << np.uint32(t)
-        pixels, mapped = x[first + t, start:stop], u[t, start:stop]
+        pixels, mapped = x[first + t], u[t]
         for i in range(pixels.size):
-            mapped[i] = u.dtype.type(pixels[i]) * factor[i]
-        for i in range(pixels.size):
-            bits[i] |= bit if mapped[i] != 0 else np.uint32(0)
+            mapped[i] = u.dtype.type(pixels[i]) * scale[i]
 
 
 @part
@@ -94,64 +79,29 @@ def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-un
 
 @part
 def row_sums(tile, j, W, shift, r):  # type: ignore[no-untyped-def]
-    """Compute r = b W, in the tile of columns from j on."""
+    """Compute r = b W of a tile W, whose columns are those from j on."""
     sums = splat(tile, W.dtype.type(0))
     for i in range(shift.size):
-        sums = fma(shift[i], load(tile, W, i * W.shape[1] + j), sums)
+        sums = fma(shift[i], load(tile, W, i * W.shape[1]), sums)
     store(r, j, sums)
 
 
 @part
-def gather(tile, j, u, mask, count, r, W, z):  # type: ignore[no-untyped-def]
-    """Compute z[t] = u[t] W + r for t < count, in the tile of columns from j on."""
-    width = W.shape[1]
-    start = load(tile, r, j)
+def gather(tile, j, index, values, count, r, W, z):  # type: ignore[no-untyped-def]
+    """Compute z[t] = u[t] W + r of `count` samples, see `collect`.
+
+    W is a tile, whose columns are those from j on of z and r.
+    """
+    width, columns, start, k = z.shape[1], W.shape[1], load(tile, r, j), 0
     for t in range(count):
         store(z, t * width + j, start)
-    for i in range(0, mask.size, 2):
-        bits = mask[i] | mask[i + 1]
-        if bits == 0:
-            continue
-        row, next_row = load(tile, W, i * width + j), load(tile, W, (i + 1) * width + j)
-        while bits:
-            t = lowest_bit(bits)
-            bits &= bits - np.uint32(1)
-            sums = fma(u[t, i], row, load(tile, z, t * width + j))
-            store(z, t * width + j, fma(u[t, i + 1], next_row, sums))
-
-
-@part
-def scatter(tile, j, u, mask, start, stop, shift, d, d_sum, W, r):  # type: ignore[no-untyped-def]
-    """Compute W += Σ_t x_tᵀ d[t] and r = b W, in the tile from j on of rows start … stop - 1."""
-    width = W.shape[1]
-    sums, r_sum = load(tile, d_sum, j), splat(tile, W.dtype.type(0))
-    for i in range(start, stop):
-        bits, b = mask[i], shift[i]
-        if bits == 0 and b == 0:
-            continue
-        row = fma(b, sums, load(tile, W, i * width + j))
-        while bits:
-            t = lowest_bit(bits)
-            bits &= bits - np.uint32(1)
-            row = fma(u[t, i], load(tile, d, t * width + j), row)
-        store(W, i * width + j, row)
-        r_sum = fma(b, row, r_sum)
-    store(r, j, r_sum)
-
-
-@part
-def gather_listed(tile, index, values, count, r, W, z):  # type: ignore[no-untyped-def]
-    """Compute z[t] = x[t] W + r of `count` samples, see `collect`, in the first tile of columns."""
-    width, columns, start, k = z.shape[1], W.shape[1], load(tile, r, 0), 0
-    for t in range(count):
-        store(z, t * width, start)
     for i in range(0, index.size, 2):
         bits = index[i]
         if bits == 0:
             continue
         row, next_row = load(tile, W, i * columns), load(tile, W, (i + 1) * columns)
         while bits:
-            at = lowest_bit(bits) * width
+            at = lowest_bit(bits) * width + j
             bits &= bits - np.uint64(1)
             sums = fma(item(values, k), row, load(tile, z, at))
             store(z, at, fma(item(values, k + 1), next_row, sums))
@@ -159,27 +109,35 @@ def gather_listed(tile, index, values, count, r, W, z):  # type: ignore[no-untyp
 
 
 @part
-def scatter_listed(tile, index, values, shift, d, d_sum, is_new, G):  # type: ignore[no-untyped-def]
-    """Compute G += xᵀ d of the samples in `index`, see `collect`, and shiftᵀ d_sum.
+def scatter(tile, j, index, values, shift, d, d_sum, is_new, W, r):  # type: ignore[no-untyped-def]
+    """Compute W += Σ_t x_tᵀ d[t] of the samples in `index`, see `collect`, and r = b W.
 
-    In the first tile of columns. If G is new, it is written, and not added to.
+    W is a tile, whose columns are those from j on of the others. If W is new, it is written, and not
+    added to.
     """
-    sums, zero = load(tile, d_sum, 0), splat(tile, G.dtype.type(0))
-    width, columns = d.shape[1], G.shape[1]
+    sums, zero = load(tile, d_sum, j), splat(tile, W.dtype.type(0))
+    width, columns, r_sum = d.shape[1], W.shape[1], zero
     for i in range(0, index.size, 2):
         bits, k = index[i], np.int64(index[i + 1])
-        row = zero if is_new else load(tile, G, i * columns)
-        next_row = zero if is_new else load(tile, G, (i + 1) * columns)
-        if shift[i] != 0 or shift[i + 1] != 0:
-            row, next_row = fma(shift[i], sums, row), fma(shift[i + 1], sums, next_row)
+        b, next_b = shift[i], shift[i + 1]
+        is_shifted = b != 0 or next_b != 0
+        if bits == 0 and not is_shifted and not is_new:
+            continue
+        row = zero if is_new else load(tile, W, i * columns)
+        next_row = zero if is_new else load(tile, W, (i + 1) * columns)
+        if is_shifted:
+            row, next_row = fma(b, sums, row), fma(next_b, sums, next_row)
         while bits:
-            of_sample = load(tile, d, lowest_bit(bits) * width)
+            of_sample = load(tile, d, lowest_bit(bits) * width + j)
             bits &= bits - np.uint64(1)
             row = fma(item(values, k), of_sample, row)
             next_row = fma(item(values, k + 1), of_sample, next_row)
             k += 2
-        store(G, i * columns, row)
-        store(G, (i + 1) * columns, next_row)
+        store(W, i * columns, row)
+        store(W, (i + 1) * columns, next_row)
+        if is_shifted:
+            r_sum = fma(next_b, next_row, fma(b, row, r_sum))
+    store(r, j, r_sum)
 
 
 @part
@@ -235,44 +193,45 @@ def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
 def begin_sums(layer, worker):  # type: ignore[no-untyped-def]
     """Compute what every sample's z begins with, r = b W and the biases."""
     W, r = layer.W[0], layer.r[worker]
-    for j in range(0, W.shape[1], tile_width(layer)):
-        row_sums(layer.tile, j, W, layer.shift, r)
+    for i in range(W.shape[0]):
+        row_sums(layer.tile, i * W.shape[2], W[i], layer.shift, r)
     for j in range(r.size):
         r[j] += layer.b[0, j]
 
 
 @part
-def block_sums(layer, worker, x, first, count, z):  # type: ignore[no-untyped-def]
-    """Compute z[t] = x_t W + b for a block of samples, after `begin_sums`."""
-    W, u, mask = layer.W[0], layer.u[worker, 0], layer.mask[worker, 0]
-    prepare(x, first, count, 0, W.shape[0], layer.scale, u, mask)
-    for j in range(0, W.shape[1], tile_width(layer)):
-        gather(layer.tile, j, u, mask, count, layer.r[worker], W, z)
-
-
-@part
-def update_rows(worker, workers, layer, x, first, count, d, d_sum):  # type: ignore[no-untyped-def]
-    """Compute W += Σ_t x_tᵀ d[t] for the samples from `first` on, W the last state; each worker
-    takes rows of it."""
-    W, u, mask, r = layer.W[-1], layer.u[worker, 0], layer.mask[worker, 0], layer.r[worker]
-    low, high = worker * W.shape[0] // workers, (worker + 1) * W.shape[0] // workers
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
-        prepare(x, first + start, stop - start, low, high, layer.scale, u, mask)
-        b = layer.shift if start == 0 else layer.no_shift  # d_sum is that of all blocks
-        for j in range(0, W.shape[1], tile_width(layer)):
-            scatter(layer.tile, j, u, mask, low, high, b, d[start:stop], d_sum, W, r)
+def _listed(worker, layer, x, first, count):  # type: ignore[no-untyped-def]
+    """List a block of samples, see `collect`, in a worker's own arrays."""
+    index, values, marks = layer.index[worker], layer.values[worker], layer.marks[worker]
+    collect(x, first, count, layer.scale, marks, index, values)
+    return index, values
 
 
 @compiled
 def affine(worker, workers, barrier, layer, x, z):  # type: ignore[no-untyped-def]
     """Compute z = x W + b; each worker takes blocks of samples."""
     begin_sums(layer, worker)
-    for start in range(worker * BLOCK, x.shape[0], workers * BLOCK):
-        block_sums(layer, worker, x, start, min(BLOCK, x.shape[0] - start), z[start:])
+    W, r = layer.W[0], layer.r[worker]
+    for start in range(worker * LISTED, x.shape[0], workers * LISTED):
+        count = min(LISTED, x.shape[0] - start)
+        index, values = _listed(worker, layer, x, start, count)
+        for i in range(W.shape[0]):
+            gather(layer.tile, i * W.shape[2], index, values, count, r, W[i], z[start:])
 
 
 @compiled
 def update(worker, workers, barrier, layer, x, d, d_sum):  # type: ignore[no-untyped-def]
-    """Compute W += Σ_t x_tᵀ d[t]."""
-    update_rows(worker, workers, layer, x, 0, x.shape[0], d, d_sum)
+    """Compute W += Σ_t x_tᵀ d[t], W the last state; each worker takes rows of it."""
+    pairs = layer.W.shape[2] // 2
+    low, high = 2 * (worker * pairs // workers), 2 * ((worker + 1) * pairs // workers)
+    W, r, n = layer.W[-1], layer.r[worker], x.shape[0]
+    for start in range(0, n, LISTED):
+        stop = min(start + LISTED, n)
+        index, values = _listed(worker, layer, x, start, stop - start)
+        b = layer.shift if start == 0 else layer.no_shift  # d_sum is that of all blocks
+        steps = d[start:stop]
+        for i in range(W.shape[0]):
+            j, rows = i * W.shape[2], W[i, low:high]
+            scatter(
+                layer.tile, j, index[low:high], values, b[low:high], steps, d_sum, False, rows, r
+            )
