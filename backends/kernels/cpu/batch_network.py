@@ -380,9 +380,8 @@ class WholeNetwork(Packed):
 
     def _parts(self, units: int) -> list[int]:
         """Return where the parts of a layer begin, in an even number, and the last one's end."""
-        count = max(1, 2 * round(units / _UNITS / 2))
-        step = round_up(-(-units // count), self._lanes)
-        return [*range(0, units, step), units]
+        count, registers = max(1, 2 * round(units / _UNITS / 2)), -(-units // self._lanes)
+        return [i * registers // count * self._lanes for i in range(count)] + [units]
 
     def _ranges(self, size: int) -> list[tuple[int, int]]:
         """Cut a batch into parts of so many samples."""
