@@ -168,9 +168,9 @@ def train(worker, workers, barrier, layer, network, samples, block, coefficients
                 j = i * columns
                 for k in range(states):
                     if turn > 0:
-                        d = workspace.steps[k]
+                        d, rows = workspace.steps[k], W[k, i]
                         products.scatter(
-                            tile, j, other_index, other_values, shift, d, d[-1], False, W[k, i], r[k]
+                            tile, j, other_index, other_values, shift, d, d[-1], False, rows, r[k]
                         )
                     if turn < blocks:
                         products.gather(

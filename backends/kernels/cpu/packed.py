@@ -110,7 +110,7 @@ class FirstLayer(Packed):
         count = len(states)
         self.W = aligned((count, self.tiles, rows, columns), dtype)
         self.b = aligned((count, width), dtype)
-        pairs = []
+        pairs: list[tuple[Array, np.ndarray]] = []
         for state, W, b in zip(states, self.W, self.b, strict=True):
             pairs += tile_pairs(state[0], W)
             if spec.bias:

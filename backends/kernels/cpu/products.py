@@ -8,11 +8,11 @@ zeros of the data p,
       = W + Σ_t u_tᵀ d_t + bᵀ Σ_t d_t             (scatter)
     x_t · x_s = u_t · u_s + β_t + β_s + b · b,   β_t = b · u_t
 
-so only u's non-zeros are multiplied, and b is one sample more. Rows of W are walked through two at a
-time, in registers while all the samples of the block that have one of their pixels use them:
+so only u's non-zeros are multiplied, and b is one sample more. Rows of W are walked through two at
+a time, in registers while all the samples of the block that have one of their pixels use them:
 `collect` lists which these are, and their numbers. The r of the next block falls off on the way. A
-row of W has whole tiles of columns (see `lanes`), zero beyond the layer's units, and each tile lies by
-itself; there is an even number of rows.
+row of W has whole tiles of columns (see `lanes`), zero beyond the layer's units, and each tile lies
+by itself; there is an even number of rows.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ def gather(tile, j, index, values, count, r, W, z):  # type: ignore[no-untyped-d
 def scatter(tile, j, index, values, shift, d, d_sum, is_new, W, r):  # type: ignore[no-untyped-def]
     """Compute W += Σ_t x_tᵀ d[t] of the samples in `index`, see `collect`, and r = b W.
 
-    W is a tile, whose columns are those from j on of the others. If W is new, it is written, and not
-    added to.
+    W is a tile, whose columns are those from j on of the others. If W is new, it is written, and
+    not added to.
     """
     sums, zero = load(tile, d_sum, j), splat(tile, W.dtype.type(0))
     width, columns, r_sum = d.shape[1], W.shape[1], zero
