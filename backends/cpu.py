@@ -86,7 +86,7 @@ class CpuBackend(Backend):
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
-    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+    def has_kernels(self, spec: NetworkSpec) -> bool:
         return spec.loss in LOSS_CODES and spec.activation in (*ACTIVATION_CODES, "gelu")
 
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
@@ -170,7 +170,7 @@ class CpuBackend(Backend):
     ) -> Array | None:
         if self._learns_online(spec, batches, rule):
             return self._learn_online(spec, states, batches, rule)
-        if not self.has_kernels(spec, batches.size) or not len(batches.values):
+        if not self.has_kernels(spec) or not len(batches.values):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
         # SciPy's BLAS takes 0.15 s to import

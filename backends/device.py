@@ -66,7 +66,7 @@ class Device:
 
     # --- training on it -----------------------------------------------------------------
 
-    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+    def has_kernels(self, spec: NetworkSpec) -> bool:
         """Return whether `learn` learns such a network faster than the textbook would."""
         return False
 

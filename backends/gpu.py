@@ -98,7 +98,7 @@ class GpuBackend(Backend):
         pool = self._cupy.get_default_memory_pool()
         return self._cupy.cuda.runtime.memGetInfo()[0] + pool.free_bytes()
 
-    def has_kernels(self, spec: NetworkSpec, batch_size: int) -> bool:
+    def has_kernels(self, spec: NetworkSpec) -> bool:
         return has_codes(spec)
 
     def warm_up_spec(self, spec: NetworkSpec, batch_size: int) -> NetworkSpec:
@@ -154,7 +154,7 @@ class GpuBackend(Backend):
     def propagate(
         self, spec: NetworkSpec, weights: Sequence[Array], values: Array
     ) -> Iterator[tuple[slice, list[Array], Array, Array]]:
-        if not self.has_kernels(spec, 0):
+        if not self.has_kernels(spec):
             yield from super().propagate(spec, weights, values)
             return
         n = values.shape[0]
@@ -182,7 +182,7 @@ class GpuBackend(Backend):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        if rule.has_extras(batches) or not self.has_kernels(spec, batches.size):
+        if rule.has_extras(batches) or not self.has_kernels(spec):
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)

@@ -15,6 +15,7 @@ from scipy.special import expit
 
 from backends import Backend, BackendUnavailable, select
 from backends.functions import ACTIVATIONS, LOSSES
+from trainer import Dataset
 
 try:
     import cyclopts  # noqa: F401
@@ -94,6 +95,14 @@ def networks(draw: Callable[..., Any]) -> dict[str, Any]:
         "shift": 0.1,
         **draw(st.sampled_from([{}, {"target_low": 0.1, "target_high": 0.7}])),
     }
+
+
+def drawn_dataset() -> Dataset:
+    """Draw a small data set of pixels, of which less than half are not zero."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (450, 12), np.uint8) * (rng.random((450, 12)) < 0.4)
+    x, y = pixels.astype(np.uint8), rng.integers(0, 3, 450)
+    return Dataset("drawn", x[:400], y[:400], x[400:], y[400:], None, (0, 1, 2), (0, 255), "", "")
 
 
 def samples(n: int, features: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

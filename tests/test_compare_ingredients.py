@@ -16,17 +16,14 @@ from benchmarks.ingredient_peers import (
 from scripts import compare_ingredients
 from scripts.compare_ingredients import Comparison, chosen, markdown, row, rows
 from scripts.measuring import PeerError, describe_machine, largest_difference
-from trainer import Dataset
+from tests.conftest import drawn_dataset
 
 MNIST = 784, 10, 60_000
 
 
 @pytest.fixture(scope="module")
 def data():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (450, 12), np.uint8) * (rng.random((450, 12)) < 0.4)
-    x, y = pixels.astype(np.uint8), rng.integers(0, 3, 450)
-    return Dataset("drawn", x[:400], y[:400], x[400:], y[400:], None, (0, 1, 2), (0, 255), "", "")
+    return drawn_dataset()
 
 
 class Textbook(Ours):

@@ -5,17 +5,14 @@ from benchmarks.peers import CONTENDERS, OURS, Numpy
 from scripts import compare_peers
 from scripts.compare_peers import Plan, check, race
 from scripts.measuring import PeerError, in_turns
-from trainer import Dataset
+from tests.conftest import drawn_dataset
 
 PACKAGES = {"torch": "torch", "jax": "jax", "sklearn": "sklearn"}
 
 
 @pytest.fixture(scope="module")
 def data():
-    rng = np.random.default_rng(0)
-    pixels = rng.integers(0, 256, (450, 12), np.uint8) * (rng.random((450, 12)) < 0.4)
-    x, y = pixels.astype(np.uint8), rng.integers(0, 3, 450)
-    return Dataset("drawn", x[:400], y[:400], x[400:], y[400:], None, (0, 1, 2), (0, 255), "", "")
+    return drawn_dataset()
 
 
 def calling(contender):

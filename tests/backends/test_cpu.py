@@ -133,7 +133,7 @@ class TestSgd:
                 network = {"sizes": [3, 4, 2], "activation": activation}
                 learn(cpu, network, np.ones((40, 3)), np.zeros(40, np.int64), step)
                 spec = MLP(**network, backend=cpu).spec
-                assert cpu.has_kernels(spec, batch_size)
+                assert cpu.has_kernels(spec)
                 assert learned
 
     @pytest.mark.parametrize("batch_size", [1, 7, 40])
@@ -148,7 +148,7 @@ class TestSgd:
         step["rates"] = [0.1] * -(-90 // batch_size)
         training = network, x, y, step
         assert_weights(learn(select("cpu"), *training), learn(base_on_numpy, *training), 1e-10)
-        assert not select("cpu").has_kernels(MLP(**network, backend="cpu").spec, batch_size)
+        assert not select("cpu").has_kernels(MLP(**network, backend="cpu").spec)
 
     @pytest.mark.parametrize("activation", list(ACTIVATIONS))
     def test_learns_deep_wide_networks(self, base_on_numpy, monkeypatch, activation):

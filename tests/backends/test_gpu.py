@@ -158,9 +158,7 @@ class TestSgd:
             assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
             names = [launch.name for launch in fake.machine.launches]
             assert (kernel in names) == (activation in ACTIVATION_CODES)
-            assert gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size) == (
-                kernel in names
-            )
+            assert gpu.has_kernels(MLP(**network, backend=gpu).spec) == (kernel in names)
 
     @pytest.mark.parametrize("batch_size", [1, 40])
     def test_goes_back_to_the_textbook_for_a_new_loss(
@@ -171,7 +169,7 @@ class TestSgd:
         network = {"sizes": [30, 8, 3], "loss": "half_as_much", "bias": True}
         training = network, x, y, steps(80, batch_size, momentum=0.5)
         assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-10)
-        assert not gpu.has_kernels(MLP(**network, backend=gpu).spec, batch_size)
+        assert not gpu.has_kernels(MLP(**network, backend=gpu).spec)
         model = MLP(**network, backend=gpu, seed=0)
         answers = MLP(**network, backend=base_on_numpy, seed=0).predict_proba(x)
         np.testing.assert_allclose(gpu.to_numpy(model.predict_proba(x)), answers, rtol=1e-5)

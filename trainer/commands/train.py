@@ -170,10 +170,8 @@ def run(
             facts["resumed"] = f"after {after}, from {checkpoint.path}"
             event["resumed_from"] = str(checkpoint.path)
         view.start(facts, event)
-        all_samples = len(job.data.train_y)
-        batch_size = all_samples if job.training is None else job.training.course.batch_size
-        if not job.model.backend.has_kernels(job.model.spec, batch_size):
-            spec = job.model.spec
+        spec = job.model.spec
+        if not job.model.backend.has_kernels(spec):
             view.note(
                 f"{spec.activation} with {spec.loss} has no kernel on {job.model.backend.name}: it"
                 " is computed by plain array operations, which is slower"

@@ -329,8 +329,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _set_report_interval(self, seconds: float, size: int) -> None:
         """Set how many blocks to learn until the next report by how long the last ones took."""
-        weights = sum(math.prod(shape) for shape in self.model.spec.shapes)
-        between = _REPORT_SECONDS * (1 + weights / _COPIED)
+        between = _REPORT_SECONDS * (1 + self.model.weight_count / _COPIED)
         wanted = self._blocks_a_report * between / max(seconds, _TICK)
         self._blocks_a_report = max(
             1, min(4 * self._blocks_a_report, int(wanted), -(-size // self._block_size))

@@ -73,6 +73,15 @@ def _values(job, memory, s):  # type: ignore[no-untyped-def]
     return vector(memory.numbers, job.values + s * job.rows, job.block * job.rows)
 
 
+@part
+def _list_inputs(job, memory, piece, x, first, scale_at):  # type: ignore[no-untyped-def]
+    """List the inputs that are not zero of the piece's samples, x's from the `first`-th on."""
+    index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
+    scale = vector(memory.numbers, scale_at, job.rows)
+    marks = vector(memory.marks, piece.worker * job.rows, job.rows)
+    products.collect(x, first, piece.high - piece.low, scale, marks, index, values)
+
+
 @Operation
 def begin_sums(job, memory, piece):  # type: ignore[no-untyped-def]
     """Begin the first layer's sums with the biases, after `sum_shift` if there is one."""
@@ -91,11 +100,8 @@ def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
     @Operation
     def collect(job, memory, piece):  # type: ignore[no-untyped-def]
         """List the inputs that are not zero of a block of samples."""
-        x, first = matrix_at(job.x, dtype, job.samples, job.features), piece.start + piece.low
-        index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
-        scale = vector(memory.numbers, job.map, job.rows)
-        marks = vector(memory.marks, piece.worker * job.rows, job.rows)
-        products.collect(x, first, piece.high - piece.low, scale, marks, index, values)
+        x = matrix_at(job.x, dtype, job.samples, job.features)
+        _list_inputs(job, memory, piece, x, piece.start + piece.low, job.map)
 
     @Operation
     def drop_inputs(job, memory, piece):  # type: ignore[no-untyped-def]
@@ -109,10 +115,7 @@ def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
             for i in range(mapped.size):
                 mapped[i] = mapped.dtype.type(values[i]) * scale[i] + shift[i]
             _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
-        index, listed = _index(job, memory, piece.low), _values(job, memory, piece.low)
-        ones = vector(memory.numbers, job.ones, job.rows)
-        marks = vector(memory.marks, piece.worker * job.rows, job.rows)
-        products.collect(u, 0, count, ones, marks, index, listed)
+        _list_inputs(job, memory, piece, u, 0, job.ones)
 
     return collect, drop_inputs
 

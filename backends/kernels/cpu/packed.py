@@ -130,7 +130,7 @@ class FirstLayer(Packed):
         work(products.affine, self._workers_for(x), self.first, x, z)
 
     def update(self, x: np.ndarray, d: np.ndarray, d_sum: np.ndarray) -> None:
-        """Compute W += xᵀ d, or with momentum its velocity; d, as wide as z, has the sum d_sum."""
+        """Compute W += xᵀ d; d, as wide as z, has the sum d_sum."""
         work(products.update, self._workers_for(x), self.first, x, d, d_sum)
 
     def _workers_for(self, x: np.ndarray) -> int:

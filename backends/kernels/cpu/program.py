@@ -17,7 +17,7 @@ from numba import typeof, types
 from numba.extending import intrinsic
 
 from .compiling import compiled, separate
-from .workers import take, wait_at_barrier
+from .workers import count_up, wait_at_barrier
 
 
 class Memory(NamedTuple):
@@ -103,7 +103,7 @@ def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, 
             for turn in range(workers):
                 owner = (worker + turn) % workers
                 own, end_of_own = phase[owner], phase[owner + 1]
-                i = own + take(tickets[owner]) - taken[owner]
+                i = own + count_up(tickets[owner]) - taken[owner]
                 while i < end_of_own:
                     row = pieces[i]
                     low, high = row[LOW], row[HIGH]
@@ -116,7 +116,7 @@ def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, 
                         number, begin = i - phase[0], row[BEGIN]
                         piece = Piece(worker, number, layer, start, n, low, high, begin, end)
                         _call(operations[o, 0], job, memory, piece)
-                    i = own + take(tickets[owner]) - taken[owner]
+                    i = own + count_up(tickets[owner]) - taken[owner]
                 taken[owner] += end_of_own - own + workers
             if not wait_at_barrier(workers, barrier, passed):
                 return

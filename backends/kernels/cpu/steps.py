@@ -21,7 +21,14 @@ PIECE = 2048  # numbers, of which four kinds are in the first cache at a time
 
 
 @part
+def _weights(memory, piece):  # type: ignore[no-untyped-def]
+    """View a piece's weights."""
+    return vector(memory.numbers, piece.begin, piece.end - piece.begin)
+
+
+@part
 def _gradient(job, memory, piece):  # type: ignore[no-untyped-def]
+    """View a piece's gradient."""
     return vector(memory.numbers, gradient_at(job, piece), piece.end - piece.begin)
 
 
@@ -58,8 +65,7 @@ def matrix_gradient(job, memory, piece):  # type: ignore[no-untyped-def]
 def add_penalty(job, memory, piece):  # type: ignore[no-untyped-def]
     """Add the gradient of the penalty, as often as the batch has samples."""
     factor = job.penalty * memory.numbers.dtype.type(piece.n)
-    w = vector(memory.numbers, piece.begin, piece.end - piece.begin)
-    add(factor, w, _gradient(job, memory, piece))
+    add(factor, _weights(memory, piece), _gradient(job, memory, piece))
 
 
 @Operation
@@ -104,6 +110,18 @@ def _factor(job, memory, piece):  # type: ignore[no-untyped-def]
 
 
 @part
+def _rate(job, memory, piece):  # type: ignore[no-untyped-def]
+    """Return the batch's learning rate."""
+    return memory.numbers[job.rates + piece.start // job.batch]
+
+
+@part
+def _made(job, piece):  # type: ignore[no-untyped-def]
+    """Count the steps with this one."""
+    return job.made + piece.start // job.batch + 1
+
+
+@part
 def _parts(job, memory, piece, low):  # type: ignore[no-untyped-def]
     """View some of the weights from `low` on, the gradient, and two more states of these."""
     numbers, n = memory.numbers, min(PIECE, piece.end - low)
@@ -116,16 +134,15 @@ def _parts(job, memory, piece, low):  # type: ignore[no-untyped-def]
 def sgd(job, memory, piece):  # type: ignore[no-untyped-def]
     """Step as plain SGD does."""
     real = memory.numbers.dtype.type
-    step = -memory.numbers[job.rates + piece.start // job.batch] * real(_factor(job, memory, piece))
-    w = vector(memory.numbers, piece.begin, piece.end - piece.begin)
-    add(step, _gradient(job, memory, piece), w)
+    step = -_rate(job, memory, piece) * real(_factor(job, memory, piece))
+    add(step, _gradient(job, memory, piece), _weights(memory, piece))
 
 
 @Operation
 def momentum(job, memory, piece):  # type: ignore[no-untyped-def]
     """Step with momentum, or as Nesterov."""
     real, mu = memory.numbers.dtype.type, job.momentum
-    step = -memory.numbers[job.rates + piece.start // job.batch] * real(_factor(job, memory, piece))
+    step = -_rate(job, memory, piece) * real(_factor(job, memory, piece))
     for low in range(piece.begin, piece.end, PIECE):
         w, g, v, _ = _parts(job, memory, piece, low)
         if job.nesterov:
@@ -144,10 +161,10 @@ def momentum(job, memory, piece):  # type: ignore[no-untyped-def]
 def adam(job, memory, piece):  # type: ignore[no-untyped-def]
     """Step as Adam, matrices with a decay."""
     real, one = memory.numbers.dtype.type, memory.numbers.dtype.type(1)
-    made = job.made + piece.start // job.batch + 1
+    made = _made(job, piece)
     correction1 = one / real(1 - np.float64(job.beta1) ** made)
     correction2 = one / real(1 - np.float64(job.beta2) ** made)
-    rate = memory.numbers[job.rates + piece.start // job.batch]
+    rate = _rate(job, memory, piece)
     keep = one - rate * job.decay if piece.high > 0 else one
     step, factor = rate * correction1, real(_factor(job, memory, piece))
     beta1, beta2, epsilon = job.beta1, job.beta2, job.epsilon
@@ -164,9 +181,9 @@ def adam(job, memory, piece):  # type: ignore[no-untyped-def]
 @Operation
 def move_average(job, memory, piece):  # type: ignore[no-untyped-def]
     """Move the average of a piece."""
-    made = job.made + piece.start // job.batch + 1
+    made = _made(job, piece)
     fraction = memory.numbers.dtype.type(1 - min(job.averaging, (1 + made) / (10 + made)))
-    w = vector(memory.numbers, piece.begin, piece.end - piece.begin)
+    w = _weights(memory, piece)
     average = vector(memory.numbers, job.average + piece.begin, w.size)
     for i in range(w.size):
         average[i] += fraction * (w[i] - average[i])

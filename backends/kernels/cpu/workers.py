@@ -123,7 +123,7 @@ def wait_at_barrier(workers, barrier, passed):  # type: ignore[no-untyped-def]
     """Wait for all workers; `passed` counts the barriers so far. False if one will not come."""
     if workers == 1:
         return True
-    _raise(barrier)
+    count_up(barrier)
     turns = 0
     while _watch(barrier, 0) < (passed + 1) * workers:
         if _watch(barrier, _LINE):
@@ -189,20 +189,8 @@ def _element(context: Any, builder: Any, array_type: Any, array: Any, index: Any
 
 
 @intrinsic
-def _raise(typing: Any, array: Any) -> Any:
-    """Add one to the first number, and publish what was written before."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        first = _element(context, builder, array, args[0], ir.IntType(64)(0))
-        builder.atomic_rmw("add", first, ir.IntType(64)(1), "seq_cst")
-        return context.get_dummy_value()
-
-    return types.void(array), generate
-
-
-@intrinsic
-def take(typing: Any, array: Any) -> Any:
-    """Return the first number, and add one to it: each number is handed out once."""
+def count_up(typing: Any, array: Any) -> Any:
+    """Add one to the first number, and publish what was written before; return what it was."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         first = _element(context, builder, array, args[0], ir.IntType(64)(0))
