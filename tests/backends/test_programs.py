@@ -21,8 +21,8 @@ from backends import Backend, Batches, Rule
 from backends.base import NetworkSpec
 from backends.cpu import CpuBackend
 from backends.functions import ACTIVATIONS, LOSSES
-from backends.kernels.cpu.blas import gemm
-from backends.kernels.cpu.lanes import REGISTER_BYTES
+from backends.kernels.cpu.dense import ROWS, multiply, registers_for, turn
+from backends.kernels.cpu.lanes import REGISTER_BYTES, lane_count
 from backends.kernels.cpu.views import item, matrix, matrix_at, vector
 from backends.regularization import Regularization, new_normalization
 from tests.conftest import assert_weights
@@ -140,7 +140,7 @@ RULES = {
 @st.composite
 def lessons(draw: Callable[..., Any]) -> Lesson:
     """Everything together with everything."""
-    hidden = draw(st.lists(st.integers(1, 70), max_size=3))
+    hidden = draw(st.lists(st.integers(1, 130), max_size=3))
     if draw(st.integers(0, 14)) == 7:
         hidden = [draw(st.sampled_from([130, 200, 300]))] * draw(st.integers(1, 2))
     if draw(st.integers(0, 24)) == 7:
@@ -285,16 +285,10 @@ def test_neither_threads_nor_cuts_change_a_bit(lesson, data):
 
 
 def parts_kernel(dtype: type) -> Callable[..., None]:
-    """Compile a kernel that multiplies, and copies what it views into an array of three rows."""
+    """Compile a kernel that copies what it views into an array of three rows."""
 
     @numba.njit
-    def kernel(transposed, shape, a, b, c, places, address, at, rows, columns, copied):
-        m, n, k = shape
-        gemm(
-            transposed[0], transposed[1], m, n, k,
-            a, places[0, 0], places[0, 1], b, places[1, 0], places[1, 1],
-            c, places[2, 0], places[2, 1],
-        )  # fmt: skip
+    def kernel(a, address, at, rows, columns, copied):
         line, table = vector(a, at, rows * columns), matrix(a, at, rows, columns)
         foreign = matrix_at(address, dtype, rows, columns)
         for i in range(rows):
@@ -308,38 +302,83 @@ def parts_kernel(dtype: type) -> Callable[..., None]:
     return kernel
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
-def test_products_and_views_of_parts_of_an_array(dtype, tolerance):
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_views_of_parts_of_an_array(dtype):
     rng = np.random.default_rng(0)
     kernel = parts_kernel(dtype)
-    for case in range(64):
-        m, n, k = (int(size) for size in rng.integers(1, 20, 3))
-        stored = [(m, k), (k, n), (m, n)]
-        transposed = bool(case & 1), bool(case & 2)
-        stored = [s[::-1] if t else s for s, t in zip(stored, (*transposed, False), strict=True)]
-        flat, views, places = [], [], np.zeros((3, 2), np.int64)
-        for i, (rows, columns) in enumerate(stored):
-            at, width = int(rng.integers(0, 9)), columns + int(rng.integers(0, 5))
-            places[i] = at, width
-            whole = rng.normal(size=at + rows * width + 3).astype(dtype)
-            flat.append(whole)
-            views.append(whole[at : at + rows * width].reshape(rows, width)[:, :columns])
-        a, b, c = flat
-        left, right = (v.T if t else v for v, t in zip(views, transposed, strict=False))
-        desired = c.copy()  # what lies around a product stays as it was
-        at, width = places[2]
-        desired[at : at + m * width].reshape(m, width)[:, :n] = left @ right
+    for size in rng.integers(4, 60, 64):
+        a = rng.normal(size=size).astype(dtype)
         rows = int(rng.integers(1, 4))
         columns = len(a) // rows // 2 or 1
-        rows = min(rows, len(a))
         at = int(rng.integers(0, len(a) - rows * columns + 1))
         before, copied = a.copy(), np.zeros((3, rows * columns), dtype)
         other = rng.normal(size=rows * columns).astype(dtype)
-        address = other.ctypes.data
-        kernel(transposed, (m, n, k), a, b, c, places, address, at, rows, columns, copied)
-        np.testing.assert_allclose(c, desired, rtol=tolerance, atol=tolerance)
+        kernel(a, other.ctypes.data, at, rows, columns, copied)
         seen = before[at : at + rows * columns]
         np.testing.assert_array_equal(copied, [seen, seen, seen + other])
         before[at + rows * columns - 1] = rows * columns + rows
         before[at] = rows * columns
         np.testing.assert_array_equal(a, before)
+
+
+@pytest.mark.parametrize("registers", ROWS)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float32, 1e-5), (np.float64, 1e-13)])
+def test_a_product_in_registers(dtype, tolerance, registers):
+    tile, rows = (0,) * registers, (0,) * ROWS[registers]
+
+    @numba.njit
+    def kernel(count, is_new, n, a, by, b, c, places):
+        at_a, at_b, by_b, at_c, by_c = places
+        multiply(tile, rows, count, is_new, n, a, at_a, by[0], by[1], b, at_b, by_b, c, at_c, by_c)
+
+    rng = np.random.default_rng(registers)
+    width = registers * lane_count(dtype)
+    for case in range(48):
+        count, n = int(rng.integers(1, ROWS[registers] + 1)), int(rng.integers(0, 20))
+        is_new = bool(case & 1)
+        ats, gaps = rng.integers(0, 9, 3), rng.integers(0, 5, 3)
+        stored = (n, count) if case & 2 else (count, n)
+        flat, views, steps = [], [], []
+        for shape, at, gap in zip((stored, (n, width), (count, width)), ats, gaps, strict=True):
+            step = shape[1] + gap
+            whole = rng.normal(size=at + shape[0] * step + 3).astype(dtype)
+            flat.append(whole)
+            views.append(whole[at : at + shape[0] * step].reshape(shape[0], step)[:, : shape[1]])
+            steps.append(step)
+        left = views[0].T if case & 2 else views[0]
+        desired = flat[2].copy()  # what lies around stays as it was
+        at, step = ats[2], steps[2]
+        part = desired[at : at + count * step].reshape(count, step)[:, :width]
+        part[...] = left @ views[1] + (0 if is_new else part)
+        by = (1, steps[0]) if case & 2 else (steps[0], 1)
+        places = ats[1], steps[1], ats[2], steps[2]
+        kernel(count, is_new, n, flat[0], by, flat[1], flat[2], (ats[0], *places))
+        np.testing.assert_allclose(flat[2], desired, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_turned_block(dtype):
+    @numba.njit
+    def kernel(a, at_a, by_a, b, at_b, by_b, rows):
+        turn(a, at_a, by_a, b, at_b, by_b, rows)
+
+    lanes, rng = lane_count(dtype), np.random.default_rng(0)
+    for rows in (*range(lanes + 1), lanes + 3):
+        by_a, by_b = lanes + int(rng.integers(0, 5)), lanes + int(rng.integers(0, 5))
+        a = rng.normal(size=2 + lanes * by_a).astype(dtype)
+        b = rng.normal(size=3 + lanes * by_b).astype(dtype)
+        desired = b.copy()
+        block = a[2:].reshape(lanes, by_a)[:, :lanes]
+        desired[3:].reshape(lanes, by_b)[:rows, :lanes] = block.T[:rows]
+        kernel(a, 2, by_a, b, 3, by_b, rows)
+        np.testing.assert_array_equal(b, desired)
+
+
+def test_tiles_waste_little():
+    lanes = REGISTER_BYTES // 4
+    for units in (*range(1, 300), 800, 1000, 2500):
+        count = -(-units // lanes)
+        registers = registers_for(count)
+        padded = -(-count // registers) * registers
+        assert registers in ROWS
+        assert padded <= count + max(1, count // 4)

@@ -29,7 +29,7 @@ from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
-_COPIED = 1_000_000  # weights, whose copying for a report is worth as much time again
+_COPIED = 500_000  # weights, whose copying for a report is worth as much time again
 _TICK = 1e-9  # in place of the 0 s of a coarse clock
 
 

@@ -2,10 +2,9 @@
 
 The numbers lie in one flat array. The states come first: the weights, what the rule keeps for each
 of them, and the average. A state has layer after layer, first the matrix, then the biases. The
-first layer's matrix is cut into tiles of columns, see `lanes`, each with a row for each input; the
-others have one for each unit of their own, padded to whole registers. After all layers come the
-gains of normalised ones, then their running moments. The batch's numbers follow, of each layer a
-row for each sample, and what else the operations need, see `_PLACES`.
+matrix is cut into tiles of columns, see `lanes`, each with a row for each input. After all layers
+come the gains of normalised ones, then their running moments. The batch's numbers follow, of each
+layer a row for each sample, and what else the operations need, see `_PLACES`.
 """
 
 from __future__ import annotations
@@ -23,26 +22,27 @@ from ...noise import noise_key
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import batches as on
 from . import program, steps
+from .dense import registers_for
 from .lanes import lane_count
 from .packed import Packed, aligned, read_only, readable, round_up, tile_of, tile_pairs
-from .products import BLOCK, LISTED
+from .products import LISTED
 from .workers import work
 
 # Weights after the first layer up to which each worker reads them all, for its own samples; more of
 # them do not stay in a core's cache, and each worker takes units of all samples.
 _CACHED_WEIGHTS = 131_072
-_PIECE = 16_384  # numbers of the first layer's weights that a worker takes at a time
-_UNITS = 128  # about, of a layer after it
+_PIECE = 16_384  # weights that a worker takes at a time, about
+_UNITS = 128  # of a layer, likewise
 _DENSE = 2.5  # times as long as a weight of the first layer takes one of the others, about
 
-_OF_LAYER = "units", "width", "offset", "matrix", "bias", "gain", "moments"
+_OF_LAYER = "units", "width", "columns", "offset", "matrix", "bias", "gain", "moments"
 _LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
 # where in the flat array these begin; x is an address
 _PLACES = (
     "x u values r unused kept hidden delta carried normal means variances spread gradient pieces "
-    "squares factor map ones shift no_shift rates losses weights average"
+    "turned scratch squares factor map ones shift no_shift rates losses weights average"
 )
-_SIZES = "noise_size piece_size rows features width columns block samples batch size count"
+_SIZES = "noise_size piece_size rows features width block chunk padded samples batch size count"
 _CHOICES = "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
 _REALS = "low high momentum beta1 beta2 epsilon decay penalty dropped_inputs dropped"
 
@@ -75,16 +75,21 @@ class WholeNetwork(Packed):
         self._real = np.dtype(spec.dtype)
         self._lanes = lane_count(self._real)
         self._rows = round_up(spec.sizes[0], self._lanes)
-        self._registers = len(tile_of(spec))
-        self._columns = self._registers * self._lanes
         self._normalized = bool(learned.regularization.moments)
         self._states, self._count = states, len(states)
+        # of each layer, how many registers a tile has
+        self._tiles = [len(tile_of(spec))]
+        self._tiles += [registers_for(-(-units // self._lanes)) for units in spec.sizes[2:]]
         self._layers, self._size, self._width = self._lay_out()
         self._cut = list(self._cut_weights())
         self._batch = min(learned.size, len(learned.values))
-        tiles = self._layers["width"][0] // self._columns
         # by the size that is asked for: a last batch is computed alike, learned by itself or not
-        self._block = min(LISTED, round_up(-(-learned.size * int(tiles) // 4), 8))
+        tiles = self._tile_count(0)
+        self._block = min(LISTED, round_up(-(-learned.size * tiles // 4), 8))
+        # samples whose errors are handed down together
+        self._by_samples = spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized
+        registers = -(-learned.size // self._lanes)
+        self._chunk = 1 + (registers >= 8) if self._by_samples else registers_for(registers)
         self._operations: list[tuple[int, int]] = []
         self._pieces: list[tuple[int, ...]] = []
         self._phases: list[list[int]] = []
@@ -93,20 +98,24 @@ class WholeNetwork(Packed):
 
     def _lay_out(self) -> tuple[np.ndarray, int, int]:
         """Return the layers' places, and the numbers of a state and of a sample."""
-        at, offset = 0, 0
+        at, offset, rows = 0, 0, self._rows
         layers = np.full(len(self._spec.sizes) - 1, -1, _LAYER)
-        for i, units in enumerate(self._spec.sizes[1:]):
-            width = round_up(units, self._lanes if i else self._columns)
-            biases = at + (units * int(layers["width"][i - 1]) if i else self._rows * width)
+        for i, (units, registers) in enumerate(zip(self._spec.sizes[1:], self._tiles, strict=True)):
+            columns = registers * self._lanes
+            width = round_up(units, columns)
+            biases = at + rows * width
             # rows an even number of registers apart would share some sets of the cache's lines
             width += 0 if width // self._lanes % 2 else self._lanes
-            layers[i] = units, width, offset, at, biases, -1, -1
-            at, offset = biases + width, offset + width
+            layers[i] = units, width, columns, offset, at, biases, -1, -1
+            at, offset, rows = biases + width, offset + width, units
         if self._normalized:
             for name, count in ("gain", 1), ("moments", 2):
                 for layer in layers[:-1]:
                     layer[name], at = at, at + count * int(layer["width"])
         return layers, at, offset
+
+    def _tile_count(self, layer: int) -> int:
+        return -(-self._spec.sizes[layer + 1] // (self._tiles[layer] * self._lanes))
 
     def _cut_weights(self) -> Iterator[_Cut]:
         """Cut a state into parts of which workers take one at a time.
@@ -114,18 +123,14 @@ class WholeNetwork(Packed):
         The first layer's, which are the smallest, come last, so that all workers end together.
         """
         for i, layer in reversed(list(enumerate(self._layers.tolist()))):
-            units, width, _, matrix, bias, gain, moments = layer
-            rows, tiles = (units, 1) if i else (self._rows, width // self._columns)
-            length = (bias - matrix) // rows // tiles
-            height = max(16, _PIECE // length)
-            starts = self._parts(units) if i else [*range(0, rows, height), rows]
-            for tile in range(tiles):
-                for low, high in pairwise(starts):
-                    at = matrix + tile * rows * length
-                    yield _Cut("matrix", i, low, high, at + low * length, at + high * length)
-            step = width if i else self._columns
-            for at in range(bias, bias + width // step * step, step) if self._spec.bias else ():
-                yield _Cut("bias", i, -1, 0, at, at + step)
+            _, width, columns, _, matrix, bias, gain, moments = layer
+            tiles = self._tile_count(i)
+            rows, height = (bias - matrix) // columns // tiles, max(16, _PIECE // columns)
+            for tile in range(matrix, bias, rows * columns):
+                for low, high in pairwise([*range(0, rows, height), rows]):
+                    yield _Cut("matrix", i, low, high, tile + low * columns, tile + high * columns)
+            for at in range(bias, bias + tiles * columns, columns) if self._spec.bias else ():
+                yield _Cut("bias", i, -1, 0, at, at + columns)
             if gain >= 0:
                 yield _Cut("gain", i, -1, 0, gain, gain + width)
             if moments >= 0 and self._rule.averaging:
@@ -136,15 +141,12 @@ class WholeNetwork(Packed):
     ) -> Iterator[tuple[Array, np.ndarray]]:
         """Pair weights and gains with their places in a state."""
         arrays = iter(state)
-        for i, (fan_in, fan_out) in enumerate(pairwise(self._spec.sizes)):
-            layer, W = self._layers[i], next(arrays)
+        for i, layer in enumerate(self._layers):
             matrix = flat[layer["matrix"] : layer["bias"]]
-            if i:
-                yield W, matrix.reshape(fan_out, -1)[:, :fan_in].T
-            else:
-                yield from tile_pairs(W, matrix.reshape(-1, self._rows, self._columns))
+            tiles = matrix.reshape(self._tile_count(i), -1, layer["columns"])
+            yield from tile_pairs(next(arrays), tiles)
             if self._spec.bias:
-                yield next(arrays), flat[layer["bias"] :][:fan_out]
+                yield next(arrays), flat[layer["bias"] :][: layer["units"]]
         if self._normalized:
             for layer in self._layers[:-1]:
                 yield next(arrays), flat[layer["gain"] :][: layer["units"]]
@@ -211,10 +213,11 @@ class WholeNetwork(Packed):
             "rows": self._rows,
             "features": spec.sizes[0],
             "width": widths[0],
-            "columns": self._columns,
             "block": self._block,
+            "chunk": self._chunk * self._lanes,
+            "padded": round_up(self._batch, self._chunk * self._lanes),
             "samples": n,
-            "batch": learned.size,
+            "batch": self._batch,
             "size": self._size,
             "count": len(self._cut),
             "update": learned.key[-1],
@@ -252,7 +255,7 @@ class WholeNetwork(Packed):
             "u": self._batch * self._spec.sizes[0] if job["dropped_inputs"] else 0,
             "values": round_up(self._batch, self._block) * rows,
             "r": job["width"],
-            "unused": workers * self._columns,
+            "unused": workers * self._layers["columns"][0],
             "kept": of_batch,
             "hidden": of_batch if keeps_apart else 0,
             "delta": of_batch,
@@ -263,6 +266,8 @@ class WholeNetwork(Packed):
             "spread": self._width,
             "gradient": self._size,
             "pieces": workers * job["piece_size"],
+            "turned": job["padded"] * self._width,
+            "scratch": workers * on.HEIGHT * job["chunk"],
             "squares": len(self._cut),
             "factor": 1,
             "map": 2 * rows,
@@ -292,8 +297,9 @@ class WholeNetwork(Packed):
     ) -> None:
         """Fill the tables of `program.run`."""
         spec, units = self._spec, self._layers["units"].tolist()
-        last, columns = len(units) - 1, self._columns
+        last, columns = len(units) - 1, int(self._layers["columns"][0])
         blocks = self._ranges(self._block)
+        turn_errors, backward = on.OF_CHUNK[self._chunk]
 
         def add(names: Sequence[program.Operation], layer: int) -> tuple[int, int]:
             first = len(self._operations)
@@ -316,12 +322,14 @@ class WholeNetwork(Packed):
             return [(*span, True, low, high, 0, -1) for low, high in self._ranges(size)]
 
         def of_units(span: tuple[int, int], layer: int) -> list[tuple[int, ...]]:
-            parts = pairwise(self._parts(units[layer]))
+            step = int(self._layers["columns"][layer])
+            step *= max(1, round(_UNITS / step))
+            parts = pairwise([*range(0, units[layer], step), units[layer]])
             return [(*span, True, 0, self._batch, low, high) for low, high in parts]
 
         tiles = range(0, units[0], columns)
         collect, drop_inputs = on.OF_SAMPLES[dtype]
-        sum_shift, gather, scatter = on.OF_TILE[self._registers]
+        sum_shift, gather, scatter = on.OF_TILE[self._tiles[0]]
         begin = [sum_shift] if job["has_shift"] else []
         span = add([*begin, on.begin_sums], 0)
         of_tiles: list[tuple[int, ...]] = [(*span, False, 0, 1, j, j + columns) for j in tiles]
@@ -335,16 +343,19 @@ class WholeNetwork(Packed):
             for j in tiles
             for low, high in blocks
         )
-        part = max(8, min(BLOCK, self._learned.size // 4))
-        output = [on.forward, *([on.add_biases] if spec.bias else [])] if last else []
+        output = [*self._sums(last), *([on.add_biases] if spec.bias else [])] if last else []
         output.append(on.softmax if spec.loss == "cross_entropy" else on.sigmoids)
-        if spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized:
+        if last:
+            output.append(turn_errors)
+        part = self._lanes * min(self._chunk, 2)
+        if self._by_samples:
             first = len(self._operations)
             for layer in range(1, last):
                 add(self._forward(job, layer), layer)
             add(output, last)
             for layer in reversed(range(last)):
-                add(self._backward(job), layer)
+                add([backward, *self._backward(job)], layer)
+                add([turn_errors] if layer else [], layer)
             phase(of_samples((first, len(self._operations)), part))
         else:
             for layer in range(is_whole, last):
@@ -352,7 +363,8 @@ class WholeNetwork(Packed):
                 phase(of_units(add(forward if layer else forward[1:], layer), layer))
             phase(of_samples(add(output, last), part))
             for layer in reversed(range(last)):
-                phase(of_units(add(self._backward(job), layer), layer))
+                errors = [backward, *self._backward(job), *([turn_errors] if layer else [])]
+                phase(of_units(add(errors, layer), layer))
 
         is_shifted = job["shift"] != job["no_shift"]
         if is_shifted:
@@ -362,7 +374,7 @@ class WholeNetwork(Packed):
         for cut in self._cut:
             names: list[program.Operation] = []
             if cut.kind == "matrix":
-                names = [steps.matrix_gradient if cut.layer else scatter]
+                names = [steps.GRADIENT[self._tiles[cut.layer]] if cut.layer else scatter]
                 names += [steps.add_penalty] if job["penalty"] else []
             elif cut.kind == "bias" and not (self._normalized and cut.layer < last):
                 # for the shift, it was computed before
@@ -378,18 +390,17 @@ class WholeNetwork(Packed):
             phase([(*add([steps.find_norm], 0), False, 0, 1, 0, 0)])
             phase(later)
 
-    def _parts(self, units: int) -> list[int]:
-        """Return where the parts of a layer begin, in an even number, and the last one's end."""
-        count, registers = max(1, 2 * round(units / _UNITS / 2)), -(-units // self._lanes)
-        return [i * registers // count * self._lanes for i in range(count)] + [units]
-
     def _ranges(self, size: int) -> list[tuple[int, int]]:
         """Cut a batch into parts of so many samples."""
         return [(low, min(low + size, self._batch)) for low in range(0, self._batch, size)]
 
+    def _sums(self, layer: int) -> list[program.Operation]:
+        """List what computes a layer's sums, but for its biases."""
+        return [on.FORWARD[self._tiles[layer]]] if layer else [on.OF_TILE[self._tiles[0]][1]]
+
     def _forward(self, job: np.void, layer: int) -> list[program.Operation]:
         """List what leads from the layer before to a hidden layer's activations."""
-        names = [on.forward]
+        names = self._sums(layer)
         if self._normalized:
             names.append(on.normalize)
         elif self._spec.bias and layer:
@@ -398,8 +409,8 @@ class WholeNetwork(Packed):
         return [*names, on.drop_units] if job["dropped"] else names
 
     def _backward(self, job: np.void) -> list[program.Operation]:
-        """List what leads from the layer behind to a hidden layer's δ."""
-        names = [on.backward]
+        """List what leads from the errors of a hidden layer's activations to its δ."""
+        names = []
         if job["dropped"]:
             names.append(on.drop_errors)
         if LOSSES[self._spec.loss].splits_raw_errors:

@@ -13,18 +13,28 @@ from typing import Any
 import numpy as np
 
 from . import philox, products
-from .blas import gemm
 from .compiling import part
+from .dense import ROWS, multiply, turn
 from .elementwise import activate, add, exp, times_slope
+from .lanes import REGISTER_BYTES
 from .program import Operation
 from .views import matrix, matrix_at, vector
+
+DEPTH = 512  # inputs whose weights in a tile are in the second cache while all samples use them
+HEIGHT = 256  # units whose errors are, likewise
+
+
+@part
+def rows_at(job, where, layer):  # type: ignore[no-untyped-def]
+    """Return where a layer begins in one of the arrays that hold all layers of a batch."""
+    return where + layer.offset * job.batch
 
 
 @part
 def _row(job, memory, piece, where, s):  # type: ignore[no-untyped-def]
     """View the units of a sample, of one of the arrays that hold all layers of a batch."""
     layer = memory.layers[piece.layer]
-    at = where + layer.offset * piece.n + s * layer.width + piece.begin
+    at = rows_at(job, where, layer) + s * layer.width + piece.begin
     return vector(memory.numbers, at, piece.end - piece.begin)
 
 
@@ -85,8 +95,8 @@ def _list_inputs(job, memory, piece, x, first, scale_at):  # type: ignore[no-unt
 @Operation
 def begin_sums(job, memory, piece):  # type: ignore[no-untyped-def]
     """Begin the first layer's sums with the biases, after `sum_shift` if there is one."""
-    r = vector(memory.numbers, job.r + piece.begin, job.columns)
-    bias = vector(memory.numbers, memory.layers[0].bias + piece.begin, job.columns)
+    r = vector(memory.numbers, job.r + piece.begin, memory.layers[0].columns)
+    bias = vector(memory.numbers, memory.layers[0].bias + piece.begin, memory.layers[0].columns)
     if not job.has_shift:
         for j in range(r.size):
             r[j] = 0
@@ -128,17 +138,18 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
     def sum_shift(job, memory, piece):  # type: ignore[no-untyped-def]
         """Compute what the input map's shift adds to a tile of the sums."""
         numbers = memory.numbers
-        W = matrix(numbers, piece.begin * job.rows, job.rows, job.columns)
+        columns = memory.layers[0].columns
+        W = matrix(numbers, piece.begin * job.rows, job.rows, columns)
         shift = vector(numbers, job.map + job.rows, job.rows)
-        products.row_sums(tile, 0, W, shift, vector(numbers, job.r + piece.begin, job.columns))
+        products.row_sums(tile, 0, W, shift, vector(numbers, job.r + piece.begin, columns))
 
     @Operation
     def gather(job, memory, piece):  # type: ignore[no-untyped-def]
         """Compute a tile of the sums of a block of samples."""
         numbers, count = memory.numbers, piece.high - piece.low
         index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
-        r = vector(numbers, job.r + piece.begin, job.columns)
-        W = matrix(numbers, piece.begin * job.rows, job.rows, job.columns)
+        r = vector(numbers, job.r + piece.begin, memory.layers[0].columns)
+        W = matrix(numbers, piece.begin * job.rows, job.rows, memory.layers[0].columns)
         z = matrix(numbers, job.kept + piece.low * job.width + piece.begin, count, job.width)
         products.gather(tile, 0, index, values, count, r, W, z)
 
@@ -146,11 +157,12 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
     def scatter(job, memory, piece):  # type: ignore[no-untyped-def]
         """Sum rows of a tile of the gradient over the batch."""
         numbers, low, rows = memory.numbers, piece.low, piece.high - piece.low
-        j = piece.begin // (job.rows * job.columns) * job.columns
-        G = matrix(numbers, gradient_at(job, piece), rows, job.columns)
-        d_sum = vector(numbers, job.gradient + memory.layers[0].bias + j, job.columns)
+        columns = memory.layers[0].columns
+        j = piece.begin // (job.rows * columns) * columns
+        G = matrix(numbers, gradient_at(job, piece), rows, columns)
+        d_sum = vector(numbers, job.gradient + memory.layers[0].bias + j, columns)
         shift, none = vector(numbers, job.shift + low, rows), vector(numbers, job.no_shift, rows)
-        r = vector(numbers, job.unused + piece.worker * job.columns, job.columns)
+        r = vector(numbers, job.unused + piece.worker * columns, columns)
         for begin in range(0, piece.n, job.block):
             count = min(job.block, piece.n - begin)
             index = vector(memory.index, begin // job.block * job.rows + low, rows)
@@ -170,16 +182,32 @@ OF_TILE = {registers: _of_tile(registers) for registers in products.TILES}
 # --- forward ---------------------------------------------------------------------------------
 
 
-@Operation
-def forward(job, memory, piece):  # type: ignore[no-untyped-def]
-    """Compute the sums of a layer after the first."""
-    at, before, n = memory.layers[piece.layer], memory.layers[piece.layer - 1], piece.n
-    gemm(
-        False, True, piece.high - piece.low, piece.end - piece.begin, before.units,
-        memory.numbers, job.hidden + before.offset * n + piece.low * before.width, before.width,
-        memory.numbers, at.matrix + piece.begin * before.width, before.width,
-        memory.numbers, job.kept + at.offset * n + piece.low * at.width + piece.begin, at.width,
-    )  # fmt: skip
+def _forward(registers: int) -> Operation:
+    """Make the product of a layer after the first, whose tiles take so many registers."""
+    tile, rows = (0,) * registers, (0,) * ROWS[registers]
+    height = len(rows)
+
+    @Operation
+    def forward(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Compute tiles of the sums of samples."""
+        numbers, before = memory.numbers, memory.layers[piece.layer - 1]
+        at, inputs = memory.layers[piece.layer], rows_at(job, job.hidden, before)
+        for j in range(piece.begin, piece.end, at.columns):
+            W, z = at.matrix + j * before.units, rows_at(job, job.kept, at) + j
+            for low in range(0, before.units, DEPTH):
+                count = min(DEPTH, before.units - low)
+                for s in range(piece.low, piece.high, height):
+                    multiply(
+                        tile, rows, min(height, piece.high - s), low == 0, count,
+                        numbers, inputs + s * before.width + low, before.width, 1,
+                        numbers, W + low * at.columns, at.columns,
+                        numbers, z + s * at.width, at.width,
+                    )  # fmt: skip
+
+    return forward
+
+
+FORWARD = {registers: _forward(registers) for registers in ROWS}
 
 
 @Operation
@@ -282,16 +310,60 @@ def sigmoids(job, memory, piece):  # type: ignore[no-untyped-def]
         memory.numbers[job.losses + piece.start + s] = loss
 
 
-@Operation
-def backward(job, memory, piece):  # type: ignore[no-untyped-def]
-    """Compute the errors of a hidden layer's activations."""
-    at, after, n = memory.layers[piece.layer], memory.layers[piece.layer + 1], piece.n
-    gemm(
-        False, False, piece.high - piece.low, piece.end - piece.begin, after.units,
-        memory.numbers, job.carried + after.offset * n + piece.low * after.width, after.width,
-        memory.numbers, after.matrix + piece.begin, at.width,
-        memory.numbers, job.delta + at.offset * n + piece.low * at.width + piece.begin, at.width,
-    )  # fmt: skip
+def _of_chunk(registers: int) -> tuple[Operation, Operation]:
+    """Make what hands errors down, of as many samples at a time as so many registers hold."""
+    tile, rows = (0,) * registers, (0,) * ROWS[registers]
+    height = len(rows)
+
+    @Operation
+    def turn_errors(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Write a layer's errors by units: of each chunk of samples a row for each unit."""
+        numbers, at, chunk = memory.numbers, memory.layers[piece.layer], job.chunk
+        errors = rows_at(job, job.carried, at)
+        lanes = REGISTER_BYTES // numbers.itemsize
+        for s in range(piece.low, piece.high, lanes):
+            turned = job.turned + at.offset * job.padded + s // chunk * chunk * at.width + s % chunk
+            for j in range(piece.begin, piece.end, lanes):
+                count = min(lanes, piece.end - j)
+                by_samples = errors + s * at.width + j
+                turn(numbers, by_samples, at.width, numbers, turned + j * chunk, chunk, count)
+
+    @Operation
+    def backward(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Compute the errors of a hidden layer's activations."""
+        numbers, chunk = memory.numbers, job.chunk
+        at, after = memory.layers[piece.layer], memory.layers[piece.layer + 1]
+        lanes = REGISTER_BYTES // numbers.itemsize
+        scratch = job.scratch + piece.worker * HEIGHT * chunk
+        for start in range(piece.low, piece.high, chunk):
+            errors = job.turned + after.offset * job.padded + start * after.width
+            stop = min(start + chunk, piece.high)
+            for low in range(piece.begin, piece.end, HEIGHT):
+                high = min(low + HEIGHT, piece.end)
+                for j in range(0, after.units, after.columns):
+                    W, count = after.matrix + j * at.units, min(after.columns, after.units - j)
+                    for k in range(low, high, height):
+                        multiply(
+                            tile, rows, min(height, high - k), j == 0, count,
+                            numbers, W + k * after.columns, after.columns, 1,
+                            numbers, errors + j * chunk, chunk,
+                            numbers, scratch + (k - low) * chunk, chunk,
+                        )  # fmt: skip
+                whole = -(-(high - low) // lanes) * lanes  # beyond the units all is zero
+                rest = vector(numbers, scratch + (high - low) * chunk, (whole - high + low) * chunk)
+                for i in range(rest.size):
+                    rest[i] = 0
+                for s in range(start, stop, lanes):
+                    delta = rows_at(job, job.delta, at) + s * at.width + low
+                    for k in range(0, whole, lanes):
+                        by_unit = scratch + k * chunk + s - start
+                        rows_left = min(lanes, stop - s)
+                        turn(numbers, by_unit, chunk, numbers, delta + k, at.width, rows_left)
+
+    return turn_errors, backward
+
+
+OF_CHUNK = {registers: _of_chunk(registers) for registers in ROWS}
 
 
 @Operation

@@ -71,10 +71,22 @@ def _shuffled(builder: Any, vector: Any, lanes: Iterable[int]) -> Any:
     return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
 
 
-def _splat(builder: Any, lanes: Lanes, scalar: Any) -> Any:
+def splat_of(builder: Any, lanes: Lanes, scalar: Any) -> Any:
+    """Build a register with the same number everywhere."""
     undefined, first = ir.Constant(lanes.register, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     vector = builder.insert_element(undefined, scalar, first)
     return _shuffled(builder, vector, [0] * lanes.register.count)
+
+
+def shuffled_pair(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """Build two vectors of the numbers of a and b in turn, first of their halves in front."""
+    count = a.type.count
+    order = [lane for k in range(count) for lane in (k, count + k)]
+    low, high = (
+        ir.Constant(ir.VectorType(ir.IntType(32), count), part)
+        for part in (order[:count], order[count:])
+    )
+    return builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
 
 
 def _address(context: Any, builder: Any, array_type: Any, args: Any, lanes: Lanes, k: int) -> Any:
@@ -117,7 +129,7 @@ def splat(typing: Any, tile: Any, scalar: Any) -> Any:
     lanes = Lanes(scalar, tile.count)
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        register = _splat(builder, lanes, args[1])
+        register = splat_of(builder, lanes, args[1])
         return _build(builder, lanes, lambda k: register)
 
     return lanes(tile, scalar), generate
@@ -129,7 +141,7 @@ def fma(typing: Any, factor: Any, value: Any, addend: Any) -> Any:
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         factors, values, addends = args
-        number = None if factor == value else _splat(builder, value, factors)
+        number = None if factor == value else splat_of(builder, value, factors)
 
         def one(k: int) -> Any:
             left = builder.extract_value(factors, k) if number is None else number

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .batches import gradient_at
-from .blas import gemm
+from .batches import gradient_at, rows_at
 from .compiling import part
+from .dense import ROWS, multiply
 from .elementwise import add
 from .program import Operation
 from .views import vector
 
+DEPTH = 32  # samples whose δ in a tile is in the first cache while all inputs use it
 PIECE = 2048  # numbers, of which four kinds are in the first cache at a time
 
 
@@ -42,23 +43,40 @@ def bias_gradient(job, memory, piece):  # type: ignore[no-untyped-def]
     first = piece.begin - layer.bias
     stop = min(piece.end - layer.bias, layer.units)
     sums = vector(memory.numbers, job.gradient + piece.begin, stop - first)
-    at = job.delta + layer.offset * piece.n + first
+    at = rows_at(job, job.delta, layer) + first
     for j in range(sums.size):
         sums[j] = 0
     for s in range(piece.n):
         add(sums.dtype.type(1), vector(memory.numbers, at + s * layer.width, sums.size), sums)
 
 
-@Operation
-def matrix_gradient(job, memory, piece):  # type: ignore[no-untyped-def]
-    """Sum rows of the gradient of a matrix after the first."""
-    at, before = memory.layers[piece.layer], memory.layers[piece.layer - 1]
-    gemm(
-        True, False, piece.high - piece.low, before.units, piece.n,
-        memory.numbers, job.delta + at.offset * piece.n + piece.low, at.width,
-        memory.numbers, job.hidden + before.offset * piece.n, before.width,
-        memory.numbers, gradient_at(job, piece), before.width,
-    )  # fmt: skip
+def _matrix_gradient(registers: int) -> Operation:
+    """Make the gradient of a matrix after the first, whose tiles take so many registers."""
+    tile, rows = (0,) * registers, (0,) * ROWS[registers]
+    height = len(rows)
+
+    @Operation
+    def matrix_gradient(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Sum rows of a tile of the gradient over the batch."""
+        numbers, n, low, high = memory.numbers, piece.n, piece.low, piece.high
+        at, before = memory.layers[piece.layer], memory.layers[piece.layer - 1]
+        j = (piece.begin - at.matrix) // (before.units * at.columns) * at.columns
+        inputs, delta = rows_at(job, job.hidden, before), rows_at(job, job.delta, at) + j
+        gradient = gradient_at(job, piece)
+        for s in range(0, n, DEPTH):
+            count = min(DEPTH, n - s)
+            for k in range(low, high, height):
+                multiply(
+                    tile, rows, min(height, high - k), s == 0, count,
+                    numbers, inputs + s * before.width + k, 1, before.width,
+                    numbers, delta + s * at.width, at.width,
+                    numbers, gradient + (k - low) * at.columns, at.columns,
+                )  # fmt: skip
+
+    return matrix_gradient
+
+
+GRADIENT = {registers: _matrix_gradient(registers) for registers in ROWS}
 
 
 @Operation

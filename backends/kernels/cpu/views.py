@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils, errors
 from numba.extending import intrinsic
 
 
@@ -74,6 +75,23 @@ def matrix_at(typing: Any, address: Any, dtype: Any, rows: Any, columns: Any) ->
         return _array(context, builder, kind, data, [args[2], args[3]])
 
     return types.Array(number, 2, "C")(types.int64, dtype, *[types.intp] * 2), generate
+
+
+@intrinsic
+def local(typing: Any, like: Any, n: Any) -> Any:
+    """Return n numbers, which the code says, of an array's dtype, that last until the return."""
+    if not isinstance(n, types.IntegerLiteral):
+        raise errors.RequireLiteralValue("n")
+    size = n.literal_value
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        number = context.get_data_type(like.dtype)
+        place = cgutils.alloca_once(builder, ir.ArrayType(number, size))
+        data = builder.bitcast(place, number.as_pointer())
+        length = context.get_constant(types.intp, size)
+        return _array(context, builder, signature.return_type, data, [length])
+
+    return types.Array(like.dtype, 1, "C")(like, n), generate
 
 
 @intrinsic
