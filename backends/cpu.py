@@ -33,7 +33,7 @@ from .kernels.cpu.packed import (
     round_up,
 )
 from .kernels.cpu.products import BLOCK
-from .kernels.cpu.workers import core_count, work, worker_count
+from .kernels.cpu.workers import core_count, new_barrier, work, worker_count
 from .noise import noise_key
 
 # Weights after the first layer up to which the kernels, that read them once a sample, beat BLAS,
@@ -45,6 +45,9 @@ _FULL_BATCH = 16
 # Largest batches that are learned fastest by delayed updates, plainly and with momentum or decay,
 # where these change all weights once a block.
 _ONLINE_BATCH, _ONLINE_BATCH_WITH_STATE = 24, 3
+# Weights after the first layer up to which one worker learns a sample; more are too many for its
+# cache, and are divided among all.
+_WEIGHTS_OF_ONE = 250_000
 
 
 class _OneBlasThread:
@@ -195,9 +198,10 @@ class CpuBackend(Backend):
         """Return whether delayed updates are the fastest way to the same result."""
         if rule.betas or rule.has_extras(batches) or not has_codes(spec):
             return False
-        largest = _ONLINE_BATCH_WITH_STATE if rule.momentum or batches.penalty else _ONLINE_BATCH
+        is_plain = not rule.momentum and not batches.penalty
+        largest = _ONLINE_BATCH if is_plain else _ONLINE_BATCH_WITH_STATE
         small = batches.size <= largest and _is_small(spec, batches.size)
-        return batches.size == 1 or small
+        return small or (batches.size == 1 and is_plain)
 
     def _learn_online(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
@@ -225,7 +229,9 @@ class CpuBackend(Backend):
                 steps=steps,
             )
             workers = min(cores, layer.tiles)
-            arguments = layer.first, network, samples, block, coefficients, workspace
+            is_large = spec.deeper_weights > _WEIGHTS_OF_ONE
+            together = new_barrier() if is_large and plain and batches.size == 1 else None
+            arguments = layer.first, network, samples, block, coefficients, workspace, together
             work(online_sgd.train, workers, *arguments)
             deeper.unpack()
             layer.unpack()

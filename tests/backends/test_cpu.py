@@ -73,6 +73,26 @@ class TestSgd:
             outcomes.append(learn(select("cpu"), {"sizes": [50, 300, 3]}, x, y, step))
         assert_weights(*outcomes, 0)
 
+    @pytest.mark.parametrize("loss", list(LOSSES))
+    @pytest.mark.parametrize(
+        ("layers", "bias"),
+        [([30, 250, 90, 20, 5], True), ([30, 250, 7, 4], False), ([9, 250, 3], True)],
+    )
+    def test_a_team_learns_what_one_worker_does(
+        self, base_on_numpy, monkeypatch, loss, layers, bias
+    ):
+        rng = np.random.default_rng(9)
+        x = rng.integers(0, 256, (50, layers[0]), dtype=np.uint8)
+        y = rng.integers(0, layers[-1], 50)
+        network = {"sizes": layers, "bias": bias, "loss": loss, "activation": "scaled_tanh"}
+        step = {"batch_size": 1, "momentum": 0.0, "penalty": 0.0, "rates": [0.02] * 50}
+        alone = learn(select("cpu"), network, x, y, step)
+        assert_weights(alone, learn(base_on_numpy, network, x, y, step), 1e-10)
+        monkeypatch.setattr("backends.cpu._WEIGHTS_OF_ONE", 0)
+        for count in (1, 2, 3):
+            monkeypatch.setattr("backends.cpu.worker_count", lambda n=count: n)
+            assert_weights(learn(select("cpu"), network, x, y, step), alone, 0)
+
     @pytest.mark.parametrize("order", ["C", "F", "strided", "read-only", "int64", "float32"])
     def test_takes_samples_however_they_lie(self, base_on_numpy, order):
         rng = np.random.default_rng(5)
@@ -417,6 +437,20 @@ class TestCrowd:
         crowd.judge([1.0], [0.1])
         crowd.judge([0.001, 0.001], [0.0001, 0.0001])
         assert crowd.limit() == np.inf
+
+    def test_waiting_for_a_kernel_to_be_compiled_says_nothing(self, monkeypatch):
+        crowd = workers._Crowd()
+        monkeypatch.setattr(workers, "_crowd", crowd)
+
+        @compiling.compiled
+        def kernel(worker, workers, barrier):
+            pass
+
+        judged = []
+        monkeypatch.setattr(crowd, "judge", lambda *times: judged.append(times))
+        for count in (0, 0, 1):
+            assert len(judged) == count
+            workers.work(kernel, 2)
 
     def test_more_are_tried_again_later_and_later(self, monkeypatch):
         now = 0.0

@@ -5,6 +5,9 @@ flat buffer: the matrix transposed, so that rows are long even before a small ou
 rows of fan_in numbers padded to whole registers; then fan_out biases, padded likewise. Each row of
 `layout` describes one, see `_layer`. Back-propagation and the step go over a weight together: it
 is read for the error, then its step is made.
+
+A network's weights that do not stay in a core's cache are read by all workers as a `Team`, each of
+which takes some units; without one (None) a single worker does everything.
 """
 
 from __future__ import annotations
@@ -17,6 +20,35 @@ from . import products
 from .compiling import inlined, part
 from .elementwise import activate, exp, times_slope
 from .lanes import REGISTER_BYTES, fma, load, splat, store
+from .workers import wait_at_barrier
+
+
+class Team(namedtuple("Team", "worker workers barrier")):
+    """Workers that learn a sample together, and which of them this is."""
+
+
+@part
+def part_of(team, n):  # type: ignore[no-untyped-def]
+    """Return which of n things this worker takes: from where on, and where it stops."""
+    if team is None:
+        return 0, n
+    return team.worker * n // team.workers, (team.worker + 1) * n // team.workers
+
+
+@part
+def is_first(team):  # type: ignore[no-untyped-def]
+    """Return whether this worker does what one alone must."""
+    if team is None:
+        return True
+    return team.worker == 0
+
+
+@part
+def wait_for(team, passed):  # type: ignore[no-untyped-def]
+    """Wait for the others, after so many times before; return how often that is now."""
+    if team is not None:
+        wait_at_barrier(team.workers, team.barrier, passed)
+    return passed + 1
 
 
 class Network(
@@ -42,19 +74,25 @@ def _layer(layout, layer):  # type: ignore[no-untyped-def]
 
 
 @part
-def _forward(network, acts):  # type: ignore[no-untyped-def]
+def _forward(network, acts, team, passed):  # type: ignore[no-untyped-def]
     """Propagate the first layer's z at the head of `acts` to the logits."""
-    W = network.W
+    W, step = network.W, REGISTER_BYTES // acts.itemsize
     for layer in range(network.layout.shape[0]):
         fan_in, columns, fan_out, inputs, logits, matrix, biases = _layer(network.layout, layer)
-        activate(network.activation, acts, inputs, columns)
-        for j in range(fan_in, columns):
+        low, high = part_of(team, columns // step)
+        low, high = low * step, high * step
+        activate(network.activation, acts, inputs + low, high - low)
+        for j in range(max(low, fan_in), high):
             acts[inputs + j] = 0
-        for k in range(fan_out):
+        passed = wait_for(team, passed)
+        low, high = part_of(team, fan_out)
+        for k in range(low, high):
             acts[logits + k] = products.dot(W, matrix + k * columns, acts, inputs, columns)
         if network.bias:
-            for k in range(fan_out):
+            for k in range(low, high):
                 acts[logits + k] += W[biases + k]
+        passed = wait_for(team, passed)
+    return passed
 
 
 @part
@@ -112,27 +150,32 @@ def _back_tile(tile, j, rows, columns, W, T, matrix, factor, acts, inputs, error
 
 
 @part
-def _backward(network, T, acts, errors, factor):  # type: ignore[no-untyped-def]
+def _backward(network, T, acts, errors, factor, team, passed):  # type: ignore[no-untyped-def]
     """Propagate the output's δ back to the first layer's, and T += factor · gradients."""
     W = network.W
     step = REGISTER_BYTES // W.itemsize
     delta, carried, error = errors[1], errors[2], errors[3]
     for layer in range(network.layout.shape[0] - 1, -1, -1):
         fan_in, columns, fan_out, inputs, _, matrix, biases = _layer(network.layout, layer)
-        whole = columns - columns % (4 * step)
-        for j in range(0, whole, 4 * step):
+        fours = columns // (4 * step)
+        low, high = part_of(team, fours)
+        for j in range(low * 4 * step, high * 4 * step, 4 * step):
             four = (0, 0, 0, 0)
             _back_tile(four, j, fan_out, columns, W, T, matrix, factor, acts, inputs, errors)
-        for j in range(whole, columns, step):
-            _back_tile((0,), j, fan_out, columns, W, T, matrix, factor, acts, inputs, errors)
-        if network.bias:
-            for k in range(fan_out):
-                T[biases + k] += factor * delta[k]
-        for i in range(fan_in):
-            delta[i] = error[i]
-        times_slope(network.activation, acts[inputs : inputs + fan_in], delta[:fan_in])
-        for i in range(fan_in):
-            carried[i] = error[i] if network.loss == 0 else delta[i]
+        if is_first(team):
+            for j in range(fours * 4 * step, columns, step):
+                _back_tile((0,), j, fan_out, columns, W, T, matrix, factor, acts, inputs, errors)
+        passed = wait_for(team, passed)
+        if is_first(team):
+            if network.bias:
+                for k in range(fan_out):
+                    T[biases + k] += factor * delta[k]
+            for i in range(fan_in):
+                delta[i] = error[i]
+            times_slope(network.activation, acts[inputs : inputs + fan_in], delta[:fan_in])
+            for i in range(fan_in):
+                carried[i] = error[i] if network.loss == 0 else delta[i]
+        passed = wait_for(team, passed)
 
 
 @part
@@ -147,16 +190,25 @@ def begin_batch(network, rate):  # type: ignore[no-untyped-def]
                 T[i] -= rate * network.penalty * W[i]
 
 
+@part
+def waits(network):  # type: ignore[no-untyped-def]
+    """Count how often a team waits for a sample."""
+    return 4 * network.layout.shape[0] + 2
+
+
 @inlined
-def learn_sample(network, T, acts, errors, label, factor, d):  # type: ignore[no-untyped-def]
+def learn_sample(network, T, acts, errors, label, factor, d, team, passed):  # type: ignore[no-untyped-def]
     """Propagate z_1 at the head of `acts` forward and the errors back; return the loss.
 
     T += factor · gradients, and d = factor · δ_1. `errors` has four rows: outputs, δ, the error
-    that is handed down, and that which arrives.
+    that is handed down, and that which arrives. A team has waited `passed` times before.
     """
-    _forward(network, acts)
-    loss = _output(network, acts, label, errors)
-    _backward(network, T, acts, errors, factor)
-    for j in range(network.units):
-        d[j] = factor * errors[1, j]
+    passed = _forward(network, acts, team, wait_for(team, passed))
+    loss = acts.dtype.type(0)
+    if is_first(team):
+        loss = _output(network, acts, label, errors)
+    _backward(network, T, acts, errors, factor, team, wait_for(team, passed))
+    if is_first(team):
+        for j in range(network.units):
+            d[j] = factor * errors[1, j]
     return loss

@@ -26,7 +26,7 @@ from . import products
 from .compiling import compiled, inlined, part
 from .elementwise import add
 from .lanes import REGISTER_BYTES, fma, load, store
-from .layers import begin_batch, learn_sample
+from .layers import Team, begin_batch, is_first, learn_sample, waits
 from .workers import wait_at_barrier
 
 
@@ -35,7 +35,7 @@ class Workspace(namedtuple("Workspace", "mixing z acts errors d steps")):
 
 
 @inlined
-def _recurrence(tile, network, samples, workspace, mixing, first, count):  # type: ignore[no-untyped-def]
+def _recurrence(tile, network, samples, workspace, mixing, first, count, team):  # type: ignore[no-untyped-def]
     """Run the samples first … first + count - 1 through the network, one after the other."""
     W, T, batch = network.W, network.T, samples.batch
     z, d, acts = workspace.z[0], workspace.d, workspace.acts
@@ -48,15 +48,18 @@ def _recurrence(tile, network, samples, workspace, mixing, first, count):  # typ
         if t == start and not direct:
             begin_batch(network, rate)
         # z_t, straight to where the first layer's activations will be
-        for j in range(0, width, step):
+        for j in range(0, width if is_first(team) else 0, step):
             sums = load(tile, z, t * width + j)
             for s in range(start):
                 sums = fma(mixing[t, s], load(tile, d, s * width + j), sums)
             store(acts, j, sums)
         factor = -rate / W.dtype.type(stop - start)
-        samples.losses[first + t] = learn_sample(
-            network, W if direct else T, acts, workspace.errors, label, factor, d[t]
+        passed = (first + t) * waits(network)
+        loss = learn_sample(
+            network, W if direct else T, acts, workspace.errors, label, factor, d[t], team, passed
         )
+        if is_first(team):
+            samples.losses[first + t] = loss
         if t + 1 == stop and not direct:
             add(W.dtype.type(1), T, W)
 
@@ -105,7 +108,7 @@ def _weighted(c, batch, count, d, steps):  # type: ignore[no-untyped-def]
 
 
 @inlined
-def _learn(layer, network, samples, block, coefficients, workspace, mixing, first, count):  # type: ignore[no-untyped-def]
+def _learn(layer, network, samples, block, coefficients, workspace, mixing, first, count, team):  # type: ignore[no-untyped-def]
     """Learn a block whose z and mixing come from plain products; fills steps for `scatter`."""
     W, b, batch = layer.W, layer.b, samples.batch
     z, d, steps = workspace.z, workspace.d, workspace.steps
@@ -120,12 +123,14 @@ def _learn(layer, network, samples, block, coefficients, workspace, mixing, firs
                     add(c_b[at, k], b[k], z[0, t])
                 for s in range(at * batch):
                     mixing[t, s] += c_b[at, 2 + s // batch]
-    elif network.bias:
+    elif network.bias and is_first(team):
         for t in range(count):
             add(one, b[0], z[0, t])
             for s in range(t):
                 mixing[t, s] += one
-    _recurrence(layer.tile, network, samples, workspace, mixing, first, count)
+    _recurrence(layer.tile, network, samples, workspace, mixing, first, count, team)
+    if not is_first(team):
+        return
     if coefficients is None:  # d is steps[0]
         _sum(count, steps[0])
         if network.bias:
@@ -143,12 +148,15 @@ def _learn(layer, network, samples, block, coefficients, workspace, mixing, firs
 
 
 @compiled
-def train(worker, workers, barrier, layer, network, samples, block, coefficients, workspace):  # type: ignore[no-untyped-def]
+def train(  # type: ignore[no-untyped-def]
+    worker, workers, barrier, layer, network, samples, block, coefficients, workspace, together
+):
     """Learn all samples in order, and write the weights and the losses.
 
     The first layer has one state, and with momentum a second, the velocity. A block has so many
     samples, a multiple of the batch, at most `products.BLOCK`. The coefficients are those of W and
     of b for each block; None without momentum and decay, for which a simpler kernel is compiled.
+    `together` is a barrier for samples that all workers learn as a `Team`; None if one does.
     """
     x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, layer.r
     n, (states, tiles, _, columns) = x.shape[0], W.shape
@@ -179,11 +187,15 @@ def train(worker, workers, barrier, layer, network, samples, block, coefficients
             if turn == blocks or not wait_at_barrier(workers, barrier, passed):
                 return
             passed += 1
-            if worker == 0:
-                mixing = workspace.mixing[now]
+            mixing = workspace.mixing[now]
+            if together is not None:
+                team = Team(worker, workers, together)
+                _learn(layer, network, samples, block, None, workspace, mixing, first, count, team)
+            elif worker == 0:
                 _learn(
-                    layer, network, samples, block, coefficients, workspace, mixing, first, count
-                )
+                    layer, network, samples, block, coefficients, workspace, mixing, first, count,
+                    None,
+                )  # fmt: skip
         # beside the recurrence, what the next block needs besides the weights
         upcoming = min(block, n - first - block)
         if upcoming > 0 and worker == workers - 1:

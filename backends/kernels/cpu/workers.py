@@ -82,15 +82,20 @@ def worker_count() -> int:
     return int(min(core_count(), _crowd.limit()))
 
 
+def new_barrier() -> np.ndarray:
+    """Return memory for a barrier that no worker has come to."""
+    return np.zeros(2 * _LINE, np.int64)
+
+
 def work(kernel: Any, workers: int, *args: Any) -> None:
     """Call kernel(worker, workers, barrier, *args) for every worker, worker 0 on this thread.
 
     Results too small to be stored with all their digits are 0 in kernels: sums that decay, such as
     the velocity of a pixel that is rarely set, become such, and cost a hundred times as much.
     """
-    barrier = np.zeros(2 * _LINE, np.int64)
-
+    barrier = new_barrier()
     seconds, on_cores = [1.0] * workers, [1.0] * workers
+    known = len(getattr(kernel, "signatures", ()))
 
     def run(worker: int) -> None:
         mode, begun, on_core = _flush_denormals(), perf_counter(), thread_time()
@@ -115,7 +120,8 @@ def work(kernel: Any, workers: int, *args: Any) -> None:
         for other in others:
             if other.ident is not None:
                 other.join()
-    _crowd.judge(seconds, on_cores)
+    if len(getattr(kernel, "signatures", ())) == known:  # others wait while one compiles
+        _crowd.judge(seconds, on_cores)
 
 
 @part
