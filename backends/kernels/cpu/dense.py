@@ -27,6 +27,8 @@ from .lanes import REGISTER_BYTES, Lanes, shuffled_pair, splat_of
 # rows of C by the registers of a tile, so that C, a row of B and a number of a fit the registers
 ROWS = {4: 6, 7: 3, 2: 10, 1: 12} if REGISTER_BYTES == 64 else {2: 6, 3: 4, 1: 8}
 
+_LINE = 64  # bytes of a line of the cache
+
 
 def registers_for(count: int) -> int:
     """Return into tiles of how many registers it is fastest to cut so many."""
@@ -40,6 +42,16 @@ def registers_for(count: int) -> int:
 def _register_at(builder: Any, lanes: Lanes, data: Any, at: Any, k: int) -> Any:
     index = builder.add(at, ir.Constant(at.type, k * lanes.register.count))
     return builder.bitcast(builder.gep(data, [index]), lanes.register.as_pointer())
+
+
+def _prefetch(builder: Any, data: Any, at: Any) -> None:
+    """Ask for the line of the cache that a number is in."""
+    byte, whole = ir.IntType(8).as_pointer(), ir.IntType(32)
+    kind = ir.FunctionType(ir.VoidType(), [byte, whole, whole, whole])
+    function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+    place = builder.bitcast(builder.gep(data, [at]), byte)
+    to_read, to_keep, is_data = whole(0), whole(3), whole(1)
+    builder.call(function, [place, to_read, to_keep, is_data])
 
 
 @intrinsic
@@ -68,6 +80,7 @@ def multiply(  # type: ignore[no-untyped-def]
             row = builder.select(builder.icmp_signed("<", row, last), row, last)
             of_a.append(builder.add(at_a, builder.mul(row, by_row)))
             of_c.append(builder.add(at_c, builder.mul(row, by_c)))
+        a_line = ir.Constant(at_a.type, _LINE // align)
         registers = range(lanes.count)
         sums = [[cgutils.alloca_once(builder, lanes.register) for _ in registers] for _ in of_c]
         zero = ir.Constant(lanes.register, [0.0] * lanes.register.count)
@@ -88,6 +101,8 @@ def multiply(  # type: ignore[no-untyped-def]
                 for k in registers
             ]
             moved = builder.mul(loop.index, by_k)
+            # where k goes down a column, the next rows' numbers are in lines that nothing foretells
+            _prefetch(builder, a, builder.add(builder.add(of_a[0], moved), a_line))
             for at, row in zip(of_a, sums, strict=True):
                 number = builder.load(builder.gep(a, [builder.add(at, moved)]))
                 factor = splat_of(builder, lanes, number)
