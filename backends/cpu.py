@@ -198,10 +198,10 @@ class CpuBackend(Backend):
         """Return whether delayed updates are the fastest way to the same result."""
         if rule.betas or rule.has_extras(batches) or not has_codes(spec):
             return False
-        is_plain = not rule.momentum and not batches.penalty
-        largest = _ONLINE_BATCH if is_plain else _ONLINE_BATCH_WITH_STATE
+        plain = _is_plain(batches, rule)
+        largest = _ONLINE_BATCH if plain else _ONLINE_BATCH_WITH_STATE
         small = batches.size <= largest and _is_small(spec, batches.size)
-        return small or (batches.size == 1 and is_plain)
+        return small or (batches.size == 1 and plain)
 
     def _learn_online(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
@@ -214,7 +214,7 @@ class CpuBackend(Backend):
             samples = Samples(x, labels, rates, batches.size, np.empty(n, real))
             network = deeper.network(rule.momentum, batches.penalty)
             block, coefficients = self.block(batches.size), None
-            plain = not rule.momentum and not batches.penalty
+            plain = _is_plain(batches, rule)
             if not plain:
                 size = block // batches.size
                 coefficients = coefficient_tables(rates, size, rule.momentum, batches.penalty, real)
@@ -236,6 +236,11 @@ class CpuBackend(Backend):
             deeper.unpack()
             layer.unpack()
         return samples.losses
+
+
+def _is_plain(batches: Batches, rule: Rule) -> bool:
+    """Return whether delayed updates need no coefficients."""
+    return not rule.momentum and not batches.penalty
 
 
 def _is_small(spec: NetworkSpec, batch_size: int = _FULL_BATCH) -> bool:

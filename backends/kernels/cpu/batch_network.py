@@ -86,7 +86,8 @@ class WholeNetwork(Packed):
         # by the size that is asked for: a last batch is computed alike, learned by itself or not
         tiles = self._tile_count(0)
         self._block = min(LISTED, round_up(-(-learned.size * tiles // 4), 8))
-        # samples whose errors are handed down together
+        # registers of samples whose errors are handed down together: in small networks one or two,
+        # so that both cores have some
         self._by_samples = spec.deeper_weights <= _CACHED_WEIGHTS and not self._normalized
         registers = -(-learned.size // self._lanes)
         self._chunk = 1 + (registers >= 8) if self._by_samples else registers_for(registers)
@@ -115,6 +116,7 @@ class WholeNetwork(Packed):
         return layers, at, offset
 
     def _tile_count(self, layer: int) -> int:
+        """Count the tiles of a layer's matrix."""
         return -(-self._spec.sizes[layer + 1] // (self._tiles[layer] * self._lanes))
 
     def _cut_weights(self) -> Iterator[_Cut]:
@@ -337,13 +339,15 @@ class WholeNetwork(Packed):
         phase(of_samples(add([listing], 0), self._block) + of_tiles)
 
         is_whole = last > 0 and not self._normalized
-        span = add([gather, *(self._forward(job, 0)[1:] if is_whole else [])], 0)
+        span = add([gather, *(self._activation(job, 0) if is_whole else [])], 0)
         phase(
             (*span, True, low, high, j, min(j + columns, units[0]))
             for j in tiles
             for low, high in blocks
         )
-        output = [*self._sums(last), *([on.add_biases] if spec.bias else [])] if last else []
+        # the first layer's were gathered
+        sums = [[], *([on.FORWARD[registers]] for registers in self._tiles[1:])]
+        output = [*sums[last], *([on.add_biases] if spec.bias and last else [])]
         output.append(on.softmax if spec.loss == "cross_entropy" else on.sigmoids)
         if last:
             output.append(turn_errors)
@@ -351,7 +355,7 @@ class WholeNetwork(Packed):
         if self._by_samples:
             first = len(self._operations)
             for layer in range(1, last):
-                add(self._forward(job, layer), layer)
+                add([*sums[layer], *self._activation(job, layer)], layer)
             add(output, last)
             for layer in reversed(range(last)):
                 add([backward, *self._backward(job)], layer)
@@ -359,8 +363,8 @@ class WholeNetwork(Packed):
             phase(of_samples((first, len(self._operations)), part))
         else:
             for layer in range(is_whole, last):
-                forward = self._forward(job, layer)
-                phase(of_units(add(forward if layer else forward[1:], layer), layer))
+                forward = [*sums[layer], *self._activation(job, layer)]
+                phase(of_units(add(forward, layer), layer))
             phase(of_samples(add(output, last), part))
             for layer in reversed(range(last)):
                 errors = [backward, *self._backward(job), *([turn_errors] if layer else [])]
@@ -394,13 +398,9 @@ class WholeNetwork(Packed):
         """Cut a batch into parts of so many samples."""
         return [(low, min(low + size, self._batch)) for low in range(0, self._batch, size)]
 
-    def _sums(self, layer: int) -> list[program.Operation]:
-        """List what computes a layer's sums, but for its biases."""
-        return [on.FORWARD[self._tiles[layer]]] if layer else [on.OF_TILE[self._tiles[0]][1]]
-
-    def _forward(self, job: np.void, layer: int) -> list[program.Operation]:
-        """List what leads from the layer before to a hidden layer's activations."""
-        names = self._sums(layer)
+    def _activation(self, job: np.void, layer: int) -> list[program.Operation]:
+        """List what leads from a hidden layer's sums to its activations."""
+        names = []
         if self._normalized:
             names.append(on.normalize)
         elif self._spec.bias and layer:

@@ -22,7 +22,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .lanes import REGISTER_BYTES, Lanes, shuffled_pair, splat_of
+from .lanes import REGISTER_BYTES, Lanes, register_at, shuffled, splat_of
 
 # rows of C by the registers of a tile, so that C, a row of B and a number of a fit the registers
 ROWS = {4: 6, 7: 3, 2: 10, 1: 12} if REGISTER_BYTES == 64 else {2: 6, 3: 4, 1: 8}
@@ -37,11 +37,6 @@ def registers_for(count: int) -> int:
         return -(-count // registers) * registers * (1 + 1 / registers + 1 / ROWS[registers])
 
     return min(ROWS, key=cost)
-
-
-def _register_at(builder: Any, lanes: Lanes, data: Any, at: Any, k: int) -> Any:
-    index = builder.add(at, ir.Constant(at.type, k * lanes.register.count))
-    return builder.bitcast(builder.gep(data, [index]), lanes.register.as_pointer())
 
 
 def _prefetch(builder: Any, data: Any, at: Any) -> None:
@@ -84,7 +79,7 @@ def multiply(  # type: ignore[no-untyped-def]
         registers = range(lanes.count)
         sums = [[cgutils.alloca_once(builder, lanes.register) for _ in registers] for _ in of_c]
         zero = ir.Constant(lanes.register, [0.0] * lanes.register.count)
-        places = [[_register_at(builder, lanes, c, at, k) for k in registers] for at in of_c]
+        places = [[register_at(builder, lanes, c, at, k) for k in registers] for at in of_c]
         with builder.if_else(is_new) as (new, old):
             with new:
                 for k in registers:
@@ -97,7 +92,7 @@ def multiply(  # type: ignore[no-untyped-def]
         with cgutils.for_range(builder, n) as loop:
             start = builder.add(at_b, builder.mul(loop.index, by_b))
             row_of_b = [
-                builder.load(_register_at(builder, lanes, b, start, k), align=align)
+                builder.load(register_at(builder, lanes, b, start, k), align=align)
                 for k in registers
             ]
             moved = builder.mul(loop.index, by_k)
@@ -136,13 +131,17 @@ def turn(typing: Any, a: Any, at_a: Any, by_a: Any, b: Any, at_b: Any, by_b: Any
 
         def place(data: Any, at: Any, by: Any, i: int) -> Any:
             row = builder.add(at, builder.mul(by, ir.Constant(by.type, i)))
-            return _register_at(builder, lanes, data, row, 0)
+            return register_at(builder, lanes, data, row, 0)
 
         block = [builder.load(place(a, at_a, by_a, i), align=align) for i in range(count)]
         half = count // 2
+        in_turn = [lane for k in range(count) for lane in (k, count + k)]
         for _ in range(half.bit_length()):  # a perfect shuffle of the halves each
-            pairs = zip(block[:half], block[half:], strict=True)
-            block = [part for pair in pairs for part in shuffled_pair(builder, *pair)]
+            block = [
+                shuffled(builder, upper, order, lower)
+                for upper, lower in zip(block[:half], block[half:], strict=True)
+                for order in (in_turn[:count], in_turn[count:])
+            ]
         for i, row in enumerate(block):
             with builder.if_then(builder.icmp_signed("<", ir.Constant(rows.type, i), rows)):
                 builder.store(row, place(b, at_b, by_b, i), align=align)

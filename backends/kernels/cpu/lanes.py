@@ -64,36 +64,31 @@ def _build(builder: Any, lanes: Lanes, one: Any) -> Any:
     return value
 
 
-def _shuffled(builder: Any, vector: Any, lanes: Iterable[int]) -> Any:
-    """Build a vector of the lanes of another with these numbers."""
+def shuffled(builder: Any, vector: Any, lanes: Iterable[int], other: Any = None) -> Any:
+    """Build a vector of the lanes with these numbers, of another or, counted on, a second one."""
     indices = [ir.Constant(ir.IntType(32), lane) for lane in lanes]
     mask = ir.Constant(ir.VectorType(ir.IntType(32), len(indices)), indices)
-    return builder.shuffle_vector(vector, ir.Constant(vector.type, ir.Undefined), mask)
+    other = ir.Constant(vector.type, ir.Undefined) if other is None else other
+    return builder.shuffle_vector(vector, other, mask)
 
 
 def splat_of(builder: Any, lanes: Lanes, scalar: Any) -> Any:
     """Build a register with the same number everywhere."""
     undefined, first = ir.Constant(lanes.register, ir.Undefined), ir.Constant(ir.IntType(32), 0)
     vector = builder.insert_element(undefined, scalar, first)
-    return _shuffled(builder, vector, [0] * lanes.register.count)
+    return shuffled(builder, vector, [0] * lanes.register.count)
 
 
-def shuffled_pair(builder: Any, a: Any, b: Any) -> tuple[Any, Any]:
-    """Build two vectors of the numbers of a and b in turn, first of their halves in front."""
-    count = a.type.count
-    order = [lane for k in range(count) for lane in (k, count + k)]
-    low, high = (
-        ir.Constant(ir.VectorType(ir.IntType(32), count), part)
-        for part in (order[:count], order[count:])
-    )
-    return builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)
+def register_at(builder: Any, lanes: Lanes, data: Any, start: Any, k: int) -> Any:
+    """Build the address of the k-th register from a `start`-th number on."""
+    index = builder.add(start, ir.Constant(start.type, k * lanes.register.count))
+    return builder.bitcast(builder.gep(data, [index]), lanes.register.as_pointer())
 
 
 def _address(context: Any, builder: Any, array_type: Any, args: Any, lanes: Lanes, k: int) -> Any:
     array, start = args
     data = context.make_array(array_type)(context, builder, array).data
-    index = builder.add(start, ir.Constant(start.type, k * lanes.register.count))
-    return builder.bitcast(builder.gep(data, [index]), lanes.register.as_pointer())
+    return register_at(builder, lanes, data, start, k)
 
 
 @intrinsic
@@ -165,7 +160,7 @@ def total(typing: Any, value: Any) -> Any:
         width = value.register.count
         while width > 1:
             halves = range(width // 2), range(width // 2, width)
-            sums = builder.fadd(*(_shuffled(builder, sums, half) for half in halves))
+            sums = builder.fadd(*(shuffled(builder, sums, half) for half in halves))
             width //= 2
         return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
