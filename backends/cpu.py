@@ -16,8 +16,8 @@ import threadpoolctl
 
 from .base import Backend, NetworkSpec
 from .feeding import Batches, Rule, States
-from .functions import Array
-from .kernels.codes import ACTIVATION_CODES, LOSS_CODES, has_codes
+from .functions import ACTIVATIONS, Array
+from .kernels.codes import ACTIVATION_CODES, has_codes, keeps_no_sums
 from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import deforming, online_sgd, philox
 from .kernels.cpu.dense import registers_for
@@ -99,7 +99,7 @@ class CpuBackend(Backend):
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size
 
     def has_kernels(self, spec: NetworkSpec) -> bool:
-        return spec.loss in LOSS_CODES and spec.activation in (*ACTIVATION_CODES, "gelu")
+        return has_codes(spec)
 
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
@@ -170,7 +170,7 @@ class CpuBackend(Backend):
             yield from super().propagate(spec, *args)
 
     def activate(self, name: str, z: Array) -> Array:
-        if name not in ACTIVATION_CODES:
+        if name not in ACTIVATION_CODES or ACTIVATIONS[name].needs_z:
             return super().activate(name, z)
         a = np.array(z, order="C")
         activate_all(ACTIVATION_CODES[name], a.reshape(-1))
@@ -196,7 +196,7 @@ class CpuBackend(Backend):
 
     def _learns_online(self, spec: NetworkSpec, batches: Batches, rule: Rule) -> bool:
         """Return whether delayed updates are the fastest way to the same result."""
-        if rule.betas or rule.has_extras(batches) or not has_codes(spec):
+        if rule.betas or rule.has_extras(batches) or not keeps_no_sums(spec):
             return False
         plain = _is_plain(batches, rule)
         largest = _ONLINE_BATCH if plain else _ONLINE_BATCH_WITH_STATE

@@ -20,11 +20,12 @@ from .base import Backend, NetworkSpec
 from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
-from .kernels.codes import has_codes
+from .kernels.codes import has_codes, keeps_no_sums
 from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
 from .kernels.cuda.steps import Forward, Steps
+from .noise import noise_key
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
@@ -126,7 +127,16 @@ class GpuBackend(Backend):
 
         return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
 
-    # --- images -------------------------------------------------------------------------
+    # --- noise and images ---------------------------------------------------------------
+
+    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+        out = self.xp.empty((n, units), dtype)
+        groups = -(-units // 8)
+        place = np.uint64(noise_key(key[:-1])), np.uint32(layer), np.uint32(key[-1] % 2**32)
+        self._kernels("noise", out.dtype).for_each(
+            "uniform", n * groups, *place, groups, units, out
+        )
+        return out
 
     def deform(self, images: Array, maps: Array, fields: Array | None, background: float) -> Array:
         if images.dtype == self.xp.float16:  # which the kernels do not know
@@ -146,7 +156,7 @@ class GpuBackend(Backend):
         part = self._readable(values)
         x = self.xp.empty(part.shape, spec.dtype)
         if part.size:
-            kernels = self._kernels("batch_sgd", spec.dtype, part.dtype)
+            kernels = self._kernels("batches", spec.dtype, part.dtype)
             options = input_map(spec)
             kernels.for_each("map_inputs", part.size, part.shape[1], *options, part, x)
         return x
@@ -163,7 +173,7 @@ class GpuBackend(Backend):
         for start in range(0, max(n, 1), most):
             rows = slice(start, min(start + most, n))
             part = self._readable(self.asarray(values[rows, :]))
-            kernels = self._kernels("batch_sgd", spec.dtype, part.dtype)
+            kernels = self._kernels("batches", spec.dtype, part.dtype)
             run = Forward(kernels, spec, weights, part.shape[0])
             outputs = run.outputs(part)
             yield rows, run.acts[1:-1], run.acts[-1], outputs
@@ -182,13 +192,14 @@ class GpuBackend(Backend):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        if rule.has_extras(batches) or not self.has_kernels(spec):
+        if not self.has_kernels(spec):
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)
         variant = None
-        alone = batches.size == 1 and len(batches.values) and not rule.betas
-        if alone and spec.deeper_weights <= _ONE_BLOCK:
+        alone = batches.size == 1 and len(batches.values) and keeps_no_sums(spec)
+        with_extras = rule.betas or rule.has_extras(batches)
+        if alone and not with_extras and spec.deeper_weights <= _ONE_BLOCK:
             device = self._multiprocessors, self._shared_limit
             variant = online.choose_variant(spec, rule.momentum, *device)
         if variant is None:
@@ -200,13 +211,14 @@ class GpuBackend(Backend):
 
     def _steps(self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule) -> Steps:
         """Return the workspace and the graph of such steps, kept from the last two calls or new."""
-        where = tuple(a.data.ptr for arrays in states for a in arrays)
-        dtype = batches.values.dtype
-        key = (spec, batches.size, batches.penalty, dtype, where, rule)
+        regularization, dtype = batches.regularization, batches.values.dtype
+        arrays = *states, *regularization.moments
+        where = tuple(a.data.ptr for some in arrays for a in some)
+        key = (spec, batches.size, batches.penalty, dtype, where, regularization.dropped, rule)
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batch_sgd", spec.dtype, dtype)
+            kernels = self._kernels("batches", spec.dtype, dtype)
             self._running[key] = Steps(kernels, spec, states, batches, rule)
         return self._running[key]
 

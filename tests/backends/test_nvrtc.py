@@ -16,10 +16,11 @@ THREADS = {"mixing": 256, "first_layer": 256, "recurrence": 256}
 LESSONS = {"REAL": "float32", "VALUE": "uint8", "BLOCK": 64, "UNITS": 2}
 TEN_CLASSES = LESSONS | {"CLASSES": 10, "COLUMNS": 4}
 VARIANTS = [
-    ("batch_sgd", {"REAL": "float32", "VALUE": "uint8"}),
-    ("batch_sgd", {"REAL": "float64", "VALUE": "float32"}),
+    ("batches", {"REAL": "float32", "VALUE": "uint8"}),
+    ("batches", {"REAL": "float64", "VALUE": "float32"}),
     ("deforming", {"REAL": "float32", "VALUE": "uint8"}),
     ("deforming", {"REAL": "float64", "VALUE": "float64"}),
+    ("noise", {"REAL": "float32"}),
     ("online_sgd", TEN_CLASSES),
     ("online_sgd", LESSONS | {"CLASSES": 0, "COLUMNS": 8}),
     ("online_sgd", LESSONS | {"REAL": "float64", "BLOCK": 32, "CLASSES": 16, "COLUMNS": 4}),
@@ -34,7 +35,7 @@ def every_variant():
                 macros = {"REAL": real, "VALUE": "float32", "BLOCK": block, "UNITS": units}
                 yield "online_sgd", macros | {"CLASSES": classes, "COLUMNS": columns}
     for value in ("bool", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"):
-        yield "batch_sgd", {"REAL": "float32", "VALUE": value}
+        yield "batches", {"REAL": "float32", "VALUE": value}
         yield "deforming", {"REAL": "float32", "VALUE": value}
         yield "online_sgd", TEN_CLASSES | {"VALUE": value}
 

@@ -109,8 +109,9 @@ constexpr unsigned launch_bounds(unsigned threads, T...) {
 constexpr unsigned max_threads = 1024, lanes = 32;
 constexpr size_t stack_bytes = 64 << 10, page = 4096, guard = 1 << 20;
 
-enum Place { nowhere, syncthreads, syncwarp, shfl_xor };
-constexpr const char* names[] = {"", "__syncthreads", "__syncwarp", "__shfl_xor_sync"};
+enum Place { nowhere, syncthreads, syncwarp, shfl_xor, shfl };
+constexpr const char* names[] = {"", "__syncthreads", "__syncwarp", "__shfl_xor_sync",
+                                 "__shfl_sync"};
 
 struct Fiber {
     void* stack_pointer;
@@ -584,13 +585,22 @@ inline void __syncwarp(unsigned mask = ~0u) {
 }
 
 template <class T>
-T __shfl_xor_sync(unsigned mask, T value, int bits) {
+T exchange(on_host::Place place, unsigned mask, T value, int lane) {
     static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4);
     uint64_t given = 0;
     memcpy(&given, &value, sizeof value);
-    const uint64_t taken =
-        on_host::wait_for_warp(on_host::shfl_xor, mask, given, (on_host::self->lane ^ bits) % 32);
+    const uint64_t taken = on_host::wait_for_warp(place, mask, given, lane % 32);
     return on_host::read<T>(&taken);
+}
+
+template <class T>
+T __shfl_xor_sync(unsigned mask, T value, int bits) {
+    return exchange(on_host::shfl_xor, mask, value, on_host::self->lane ^ bits);
+}
+
+template <class T>
+T __shfl_sync(unsigned mask, T value, int lane) {
+    return exchange(on_host::shfl, mask, value, lane);
 }
 
 template <class T>

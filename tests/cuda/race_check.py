@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from ctypes import string_at
+from dataclasses import fields
 from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
@@ -35,11 +36,13 @@ def _learns(*sizes: int, batch_size: int = 1, **options: Any) -> Callable[[Modul
     def case(cupy: ModuleType) -> None:
         from backends import select
         from trainer import MLP, fit
+        from trainer.settings import TrainingSettings
 
         rng = np.random.default_rng(0)
         x = rng.integers(0, 256, (80, sizes[0]), dtype=np.uint8)
         y = rng.integers(0, sizes[-1], len(x))
-        training = {key: options.pop(key) for key in ("momentum", "optimizer") if key in options}
+        settings = {field.name for field in fields(TrainingSettings)}
+        training = {key: options.pop(key) for key in settings & options.keys()}
         model = MLP(sizes, backend=select("gpu"), **options)
         list(fit(model, x, y, epochs=1, batch_size=batch_size, test=(x, y), **training))
 
@@ -64,6 +67,8 @@ def _deforms(height: int, width: int, dtype: str) -> Callable[[ModuleType], obje
     return case
 
 
+_ALL = {"optimizer": "adamw", "weight_decay": 0.1, "clip": 1.0, "batch_norm": True}
+_ALL |= {"dropout": 0.5, "input_dropout": 0.2, "averaging": 0.9}
 #: What to check: each is given a fake CuPy, which is installed, and launches kernels on it.
 CASES: list[Callable[[ModuleType], object]] = [
     _learns(784, 200, 10),
@@ -77,6 +82,9 @@ CASES: list[Callable[[ModuleType], object]] = [
     _learns(50, 40, 30, 5, bias=True, batch_size=20),
     _learns(50, 40, 5, bias=True, batch_size=20, momentum=0.5, l2=1.0),
     _learns(50, 40, 40, batch_size=20, loss="cross_entropy", optimizer="adam"),
+    _learns(50, 40, 30, 5, bias=True, batch_size=70, optimizer="nesterov", momentum=0.5, clip=0.1),
+    _learns(50, 40, 30, 5, batch_size=20, activation="gelu", dropout=0.5, input_dropout=0.2),
+    _learns(300, 40, 30, 5, bias=True, batch_size=40, loss="cross_entropy", **_ALL),
     _deforms(28, 28, "uint8"),
     _deforms(1, 5, "float32"),
 ]

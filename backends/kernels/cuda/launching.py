@@ -16,7 +16,11 @@ from .cublas import Products
 NULL = np.uintp(0)
 _THREADS = 256
 # what a source needs before it, besides what all do
-_HEADERS = {"online_sgd": ("blocks.cuh", "first_layer.cuh", "deeper_layers.cuh")}
+_HEADERS = {
+    "online_sgd": ("blocks.cuh", "first_layer.cuh", "deeper_layers.cuh"),
+    "batches": ("philox.cuh", "strips.cuh", "updates.cuh"),
+    "noise": ("philox.cuh",),
+}
 
 
 @cache
@@ -29,25 +33,25 @@ def source(name: str) -> str:
 class Kernels:
     """The kernels of one source, compiled by NVRTC, and the products that multiply between them.
 
-    The dtypes are those of the arithmetic and of the samples; the macros say what else is fixed
-    when the source of that name (without its ending) is compiled.
+    The dtypes are those of the arithmetic and of the samples, where it reads some; the macros say
+    what else is fixed when the source of that name (without its ending) is compiled.
     """
 
     def __init__(
-        self, products: Products, name: str, dtype: Any, values: Any, **macros: int
+        self, products: Products, name: str, dtype: Any, values: Any = None, **macros: int
     ) -> None:
         self.cupy, self.products = products.cupy, products
-        names = {"REAL": np.dtype(dtype).name, "VALUE": np.dtype(values).name} | macros
+        names = {"REAL": np.dtype(dtype).name, "VALUE": np.dtype(values or dtype).name} | macros
         options = ("-std=c++17", *(f"-D{macro}={value}" for macro, value in names.items()))
         self._module = self.cupy.RawModule(code=source(name), options=options)
         self._kernel = lru_cache(self._module.get_function)
 
-    def __call__(self, name: str, grid: int, threads: int | tuple[int, int], *args: Any) -> None:
+    def __call__(self, name: str, grid: int | tuple[int, int], threads: int, *args: Any) -> None:
         """Launch a kernel on the current stream; the arguments are those of `bind`."""
         self.bind(name, grid, threads, *args)()
 
     def bind(
-        self, name: str, grid: int, threads: int | tuple[int, int], *args: Any, shared: int = 0
+        self, name: str, grid: int | tuple[int, int], threads: int, *args: Any, shared: int = 0
     ) -> Callable[..., None]:
         """Make a function that launches a kernel on the current stream, in a grid of thread blocks.
 
@@ -57,17 +61,13 @@ class Kernels:
         kernel = self._kernel(name)
         if shared:  # with the static one it may be more than a kernel has unasked
             kernel.max_dynamic_shared_size_bytes = shared
-        block = threads if isinstance(threads, tuple) else (threads,)
+        blocks = grid if isinstance(grid, tuple) else (grid,)
         bound = tuple(map(_argument, args))
-        return lambda *first: kernel((grid,), block, (*first, *bound), shared_mem=shared)
+        return lambda *first: kernel(blocks, (threads,), (*first, *bound), shared_mem=shared)
 
     def for_each(self, name: str, count: int, *args: Any) -> None:
         """Launch a kernel of `FOR_EACH`, whose first argument is the count."""
         self(name, min(-(-count // _THREADS), 1 << 16), _THREADS, np.int64(count), *args)
-
-    def for_rows(self, name: str, rows: int, *args: Any) -> None:
-        """Launch a kernel that takes a thread block a row."""
-        self(name, rows, _THREADS, *args)
 
 
 def input_map(spec: NetworkSpec) -> tuple[Array, Array, int, int]:

@@ -31,7 +31,7 @@ typedef REAL real;
 // Every k below a count that the compiler knows, each in instructions of its own.
 #define UNROLLED(k, count) _Pragma("unroll") for (int k = 0; k < (count); k++)
 
-enum Activation { SIGMOID, TANH, RELU, SCALED_TANH };
+enum Activation { SIGMOID, TANH, RELU, SCALED_TANH, GELU };
 enum Loss { RASHID, SQUARED_ERROR, BINARY_CROSS_ENTROPY, CROSS_ENTROPY };
 
 const unsigned FULL_WARP = 0xffffffffu;

@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from math import prod
-from typing import Any
+from collections.abc import Iterator, Sequence
+from math import inf
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ...base import NetworkSpec
 from ...feeding import Batches, Rule, States
-from ...functions import LOSSES, Array
+from ...functions import ACTIVATIONS, LOSSES, Array
+from ...noise import noise_key
+from ...regularization import Regularization
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from .launching import Kernels, input_map
 
-_SGD, _MOMENTUM, _ADAM = 0, 1, 2
-_ALPHA, _BETA = slice(0, 1), slice(1, 2)  # of the factors, see batch_sgd.cu
-_FACTORS = 6
-_CURSOR = 7
-_WARPS = 8
+# the codes, numbers and sizes of batches.cu, strips.cuh and updates.cuh
+_TO_WEIGHTS, _TO_VELOCITIES, _TO_GRADIENTS = range(3)
+_SGD, _MOMENTUM, _NESTEROV, _ADAM = range(4)
+_CURSOR, _FACTORS = 10, 6
+_ALPHA, _BETA = slice(0, 1), slice(1, 2)
+_PART = 9  # numbers of a `Part`
+_STRIP, _WARPS = 8, 8
+_THREADS = 32 * _WARPS
+_ITEM = 4 * _THREADS
+_FEATURES = 256  # of a sample, that a warp reads
+_SUMS, _BLOCKS = 1024, 4096  # thread blocks of `squares` and of `update` at most
 # a graph is worth its making, a millisecond or so, from so many batches on
 _WORTH_A_GRAPH = 3
+
+
+class _Norm(NamedTuple):
+    """A normalised layer's gain, running moments and spread, see `hidden` of batches.cu."""
+
+    gain: Array | None = None
+    mean: Array | None = None
+    variance: Array | None = None
+    spread: Array | None = None
 
 
 class Forward:
     """The forward propagation of up to `rows` samples, with arrays for every layer.
 
-    The kernels are `batch_sgd.cu` for the dtype of the values, and the weights C-contiguous. `acts`
+    The kernels are `batches.cu` for the dtype of the values, and the weights C-contiguous. `acts`
     are the inputs, the hidden layers' activations and the logits, each of shape (rows, sizes[l]).
     """
 
@@ -36,75 +53,151 @@ class Forward:
         self._cupy, self._kernels, self._products = kernels.cupy, kernels, kernels.products
         self.spec, self.layers, self.rows = spec, spec.layers(weights), rows
         self.real = np.dtype(spec.dtype).type
-        self.acts = [self._cupy.empty((rows, width), self.real) for width in spec.sizes]
+        self.acts = self._arrays(spec.sizes)
+        self._sums = self.acts  # where a layer's product goes
+        self._norms = [_Norm()] * len(spec.sizes)
+        self._dropped = [(0, self.real(1))] * len(spec.sizes)
         self._cursor = self._cupy.zeros(_CURSOR, np.int64)
-        self._set_rule(_SGD, Rule(), 0.0, None)
+        # what the factors of a step follow from; without an array of them there is none
+        self._factors_of = _TO_WEIGHTS, *map(self.real, (0, 0)), *map(np.float64, (0, 0, 0)), None
 
-    def _set_rule(self, optimizer: int, rule: Rule, penalty: float, factors: Array) -> None:
-        """Set what the factors of a step follow from; without an array of them there is none."""
-        betas = map(np.float64, rule.betas or (0.0, 0.0))
-        self._rule = optimizer, self.real(rule.momentum), self.real(penalty), *betas, factors
+    def _arrays(self, widths: Sequence[int]) -> list[Array]:
+        return [self._cupy.empty((self.rows, width), self.real) for width in widths]
 
     def outputs(self, values: Array) -> Array:
         """Return the outputs of as many samples as there are rows."""
         found = self._cupy.empty((self.rows, self.spec.sizes[-1]), self.real)
         if self.rows:
             self._products.bind()
-            self._kernels("begin", 1, 1, self._cursor, values, None, None, None, np.int64(0))
+            self._begin(values)
             self.forward(self.rows)
             self.answer(self.rows, found, None, None)
         return found
 
+    def _begin(self, *samples: Array | None, steps: int = 0, key: tuple[int, ...] = (0,)) -> None:
+        """Store where samples are: values, labels, rates, losses and factors, as far as given."""
+        arrays = (*samples, *(None,) * (5 - len(samples)))
+        numbers = np.int64(steps), np.uint64(noise_key(key[:-1])), np.int64(key[-1])
+        self._kernels("begin", 1, 1, self._cursor, *arrays, *numbers)
+
     def forward(self, n: int) -> None:
         """Propagate the next n samples up to the last layer's product."""
-        spec = self.spec
-        samples = self._cursor, n, self.rows, spec.sizes[0], *input_map(spec), self.acts[0]
-        self._kernels.for_rows("inputs", n, *samples, *self._rule)
-        activation = ACTIVATION_CODES[spec.activation]
-        for layer, (W, b) in enumerate(self.layers):
-            z = self.acts[layer + 1]
-            self._products(z[:n], self.acts[layer][:n], W)
-            if layer + 1 < len(self.layers):
-                self._kernels.for_rows("hidden", n, spec.sizes[layer + 1], activation, b, z)
+        spec, features = self.spec, self.spec.sizes[0]
+        samples = self._cursor, n, self.rows, features, *input_map(spec), *self._dropped[0]
+        grid = -(-n * -(-features // _FEATURES) // _WARPS)
+        self._kernels("inputs", grid, _THREADS, *samples, self.acts[0], *self._factors_of)
+        for layer, (W, b) in enumerate(self.layers, 1):
+            self._products(self._sums[layer][:n], self.acts[layer - 1][:n], W)
+            if layer < len(self.layers):
+                arrays = b, self._sums[layer], self.acts[layer], *self._norms[layer]
+                self._pass("hidden", n, layer, *arrays)
+
+    def _pass(self, name: str, n: int, layer: int, *arrays: Any) -> None:
+        """Launch a kernel on a hidden layer's numbers of n samples."""
+        units = self.spec.sizes[layer]
+        # sums over a batch stay in one thread block
+        rows = 1 if self._norms[layer].gain is not None else min(-(-n // _THREADS), 1 << 15)
+        options = n, units, layer, ACTIVATION_CODES[self.spec.activation], *self._dropped[layer]
+        grid = -(-units // _STRIP), rows
+        self._kernels(name, grid, _THREADS, self._cursor, *options, *arrays)
 
     def answer(self, n: int, *results: Array | None) -> None:
         """Turn the last product into logits, and these into outputs, δ and the error to split."""
         spec = self.spec
         targets = map(self.real, (spec.target_low, spec.target_high))
-        options = self._cursor, n, spec.sizes[-1], LOSS_CODES[spec.loss], *targets
+        options = self._cursor, n, self.rows, spec.sizes[-1], LOSS_CODES[spec.loss], *targets
         arrays = self.layers[-1][1], self.acts[-1], *results
-        self._kernels("answers", -(-n // _WARPS), 32 * _WARPS, *options, *arrays)
+        self._kernels("answers", -(-n // _WARPS), _THREADS, *options, *arrays)
 
 
 class Steps(Forward):
-    """Steps of SGD, with or without momentum, or of Adam, on batches of one size and penalty."""
+    """Steps of any rule on batches of one size and penalty, with dropout and normalised layers.
+
+    The products leave the gradients of the matrices, or where nothing comes between move the
+    weights or the velocities at once; one launch, `update`, does what is left.
+    """
 
     def __init__(
         self, kernels: Kernels, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
     ) -> None:
-        super().__init__(kernels, spec, states[0], batches.size)
-        cupy, self._states, self._penalty = self._cupy, states, batches.penalty
-        if rule.betas:
-            optimizer = _ADAM
-            # a gradient is used up before the next is taken; zeros, as a factor of 0 on the device
-            # need not keep cuBLAS from reading what it is multiplied by
-            self._targets = _alternating(cupy.zeros, self.real, spec.shapes, 1)
-        elif rule.momentum:
-            optimizer, self._targets = _MOMENTUM, list(states[1])
-        else:
-            optimizer, self._targets = _SGD, list(states[0])
-        self._factors = cupy.zeros(_FACTORS, self.real)
-        self._set_rule(optimizer, rule, batches.penalty, self._factors)
-        self._optimizer, self._decay = optimizer, rule.decay
-        self._adam = *rule.betas, rule.epsilon
-        self._raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
-        # at a time there is an error that is split, the one that comes of it, and a single other δ
-        shapes = [(self.rows, width) for width in spec.sizes[1:]]
-        self._errors = _alternating(cupy.empty, self.real, shapes, 2)
-        self._deltas = _alternating(cupy.empty, self.real, shapes, 1) if self._raw else self._errors
+        weights = states[0]
+        super().__init__(kernels, spec, weights[: len(spec.shapes)], batches.size)
+        zeros, real = self._cupy.zeros, self.real
+        raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
+        self._deltas = self._arrays(spec.sizes[1:])
+        self._errors = self._arrays(spec.sizes[1:]) if raw else self._deltas
+        self._set_hooks(weights, batches.regularization)
+
+        target = _TO_GRADIENTS
+        if rule.clip == inf and not rule.nesterov and not rule.betas:
+            target = _TO_VELOCITIES if rule.momentum else _TO_WEIGHTS
+        # zeros, as a factor of 0 on the device need not keep cuBLAS from reading what it multiplies
+        self._gradients = [
+            zeros(w.shape, real) if w.ndim == 1 or target == _TO_GRADIENTS else None
+            for w in weights
+        ]
+        moved = states[1] if rule.momentum else weights
+        self._targets = self._gradients if target == _TO_GRADIENTS else moved
+        self._factors = zeros(_FACTORS, real)
+        betas = rule.betas or (0.0, 0.0)
+        numbers = map(np.float64, (*betas, rule.averaging))
+        penalty = batches.penalty
+        self._factors_of = target, *map(real, (rule.momentum, penalty)), *numbers, self._factors
+
+        optimizer = _NESTEROV if rule.nesterov else _MOMENTUM if rule.momentum else _SGD
+        numbers = map(real, (rule.momentum, penalty, rule.decay, *betas, rule.epsilon))
+        self._rule = _ADAM if rule.betas else optimizer, *numbers
+        self._largest = real(rule.clip)
+        self._squares = zeros(_SUMS, real) if rule.clip < inf else None
+        parts = list(self._list_parts(states, batches.regularization, rule))
+        # each begins where the one before it ends; an empty one ends the table
+        firsts = np.cumsum([0, *(items for items, *_ in parts)])
+        self._items = int(firsts[-1])
+        rows = [*(part for _, *part in parts), [0] * (_PART - 1)]
+        table = np.column_stack([firsts, np.array(rows, np.int64)])
+        self._parts = self._cupy.asarray(table)
         self._graph: Any = None
         self._launched = 0  # whole batches, in all calls
         self._capturable = kernels.products.capturable
+
+    def _set_hooks(self, weights: Sequence[Array], regularization: Regularization) -> None:
+        """Prepare dropout and normalised layers, and to keep sums where the way back asks."""
+        spec, real = self.spec, self.real
+        hidden = range(1, len(self.layers))
+        moments, gains = regularization.moments, weights[len(spec.shapes) :]
+        if moments or ACTIVATIONS[spec.activation].needs_z:
+            kept = self._arrays(spec.sizes[1:-1])
+            self._sums = [self.acts[0], *kept, self.acts[-1]]
+        for layer, gain, of_layer in zip(hidden, gains, moments, strict=False):
+            self._norms[layer] = _Norm(gain, *of_layer, self._cupy.empty(gain.shape, real))
+        of_inputs, of_hidden = (
+            (int(p * 65536), real(1) / real(1 - p)) for p in regularization.dropped
+        )
+        self._dropped = [of_inputs, *(of_hidden for _ in self.layers)]
+
+    def _list_parts(
+        self, states: States, regularization: Regularization, rule: Rule
+    ) -> Iterator[tuple[int, ...]]:
+        """List the arrays that `update` changes: how many items each has, and then its `Part`."""
+        weights, *memory = states
+        averages = memory.pop() if rule.averaging else [None] * len(weights)
+        speeds, squares = (*memory, *([None] * len(weights) for _ in range(2)))[:2]
+        moments = [a for pair in regularization.moments for a in pair]
+        biases = weights[1 : len(self.spec.shapes) : 2] if self.spec.bias else []
+        deltas = {
+            b.data.ptr: delta
+            for b, delta, norm in zip(biases, self._deltas, self._norms[1:], strict=False)
+            if norm.gain is None  # a normalised layer's are left by `split`
+        }
+        for at, w in enumerate(weights):
+            its_deltas = deltas.get(w.data.ptr) if w.ndim == 1 else None
+            arrays = w, self._gradients[at], speeds[at], squares[at], averages[at], its_deltas
+            if any(a is not None for a in arrays[1:]):
+                items = -(-w.size // (_ITEM if its_deltas is None else _STRIP))
+                yield items, w.size, *map(_pointer, arrays), w.ndim == 2
+        for moment, average in zip(moments, averages[len(weights) :], strict=False):
+            arrays = moment, None, None, None, average, None
+            yield -(-moment.size // _ITEM), moment.size, *map(_pointer, arrays), False
 
     def learn(self, batches: Batches, steps: int = 0) -> Array:
         """Learn samples in order; `steps` have been made before. Returns the losses."""
@@ -112,8 +205,8 @@ class Steps(Forward):
         losses = cupy.empty(n, self.real)
         rates = cupy.asarray(batches.rates, dtype=self.real)
         self._products.bind()
-        samples = batches.values, batches.labels, rates, losses
-        self._kernels("begin", 1, 1, self._cursor, *samples, np.int64(steps))
+        samples = batches.values, batches.labels, rates, losses, batches.factors(cupy)
+        self._begin(*samples, steps=steps, key=batches.key)
         for left in range(n // self.rows, 0, -1):
             # the first is launched as it is: nothing may be loaded or set up in a capture
             worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH
@@ -146,48 +239,38 @@ class Steps(Forward):
     def _step(self, n: int) -> None:
         self.forward(n)
         delta, error = self._deltas[-1], self._errors[-1]
-        self.answer(n, None, delta, error if self._raw else None)
+        self.answer(n, None, delta, None if error is delta else error)
+        factors = {"alpha": self._factors[_ALPHA], "beta": self._factors[_BETA]}
         per_layer = 2 if self.spec.bias else 1
         for layer in reversed(range(len(self.layers))):
+            at = layer * per_layer
             if layer:  # split the errors before the weights move
                 error, W = self._errors[layer - 1], self.layers[layer][0]
                 self._products(error[:n], self._errors[layer][:n], W, transpose_b=True)
-            self._update(layer * per_layer, self.acts[layer][:n], self._deltas[layer][:n])
+            a, delta = self.acts[layer][:n], self._deltas[layer][:n]
+            self._products(self._targets[at], a, delta, transpose_a=True, **factors)
             if layer:
-                activation = ACTIVATION_CODES[self.spec.activation]
-                arrays = self.acts[layer], self._errors[layer - 1], self._deltas[layer - 1]
-                self._kernels.for_each("split", n * self.spec.sizes[layer], activation, *arrays)
+                self._split(n, layer)
+        if not self._items:
+            return
+        work = self._parts, self._items, n, *self._rule
+        blocks = min(self._items, _SUMS)
+        if self._squares is not None:
+            self._kernels("squares", blocks, _THREADS, *work, self._squares)
+        clip = self._squares, blocks, self._largest, self._factors
+        self._kernels("update", min(self._items, _BLOCKS), _THREADS, *work, *clip)
 
-    def _update(self, at: int, a: Array, delta: Array) -> None:
-        """Change a layer's matrix, which is array number `at`, and its bias."""
-        alpha, beta = self._factors[_ALPHA], self._factors[_BETA]
-        self._products(self._targets[at], a, delta, transpose_a=True, alpha=alpha, beta=beta)
-        self._move(at, self._penalty, self._decay)
-        if self.spec.bias:
-            n, units = delta.shape
-            arguments = n, units, delta, self._factors, self._targets[at + 1]
-            self._kernels("column_sums", -(-units // 32), (32, 8), *arguments)
-            self._move(at + 1, 0.0, 0.0)
-
-    def _move(self, at: int, penalty: float, decay: float) -> None:
-        real, target = self.real, self._targets[at]
-        w, *memory = (state[at] for state in self._states)
-        if self._optimizer == _MOMENTUM:
-            arrays = self._factors, w, target
-            self._kernels.for_each("velocity_step", w.size, real(penalty), *arrays)
-        elif self._optimizer == _ADAM:
-            numbers = map(real, (penalty, decay, *self._adam))
-            arrays = self._factors, target, w, *memory
-            self._kernels.for_each("adam_step", w.size, *numbers, *arrays)
+    def _split(self, n: int, layer: int) -> None:
+        """Turn the error split back to a hidden layer into its δ."""
+        norm, error, delta = self._norms[layer], self._errors[layer - 1], self._deltas[layer - 1]
+        sums = self.layers[layer - 1][1], self._sums[layer], self.acts[layer]
+        gradients = None, None
+        if norm.gain is not None:
+            gains = self._gradients[len(self.spec.shapes) :]
+            gradients = gains[layer - 1], self._gradients[2 * layer - 1]
+        arrays = *sums, int(error is not delta), error, delta, norm.gain, norm.spread, *gradients
+        self._pass("split", n, layer, *arrays)
 
 
-def _alternating(
-    make: Callable[..., Array], real: Any, shapes: Sequence[tuple[int, ...]], count: int
-) -> list[Array]:
-    """Make arrays in `count` buffers; those whose numbers differ by `count` share one."""
-    sizes = [prod(shape) for shape in shapes]
-    buffers = [make(max(sizes[first::count], default=0), real) for first in range(count)]
-    return [
-        buffers[i % count][:size].reshape(shape)
-        for i, (size, shape) in enumerate(zip(sizes, shapes, strict=True))
-    ]
+def _pointer(a: Array | None) -> int:
+    return 0 if a is None else a.data.ptr
