@@ -1,7 +1,9 @@
 """The GPU's code without a GPU: its kernels run on the host, the rest against a stand-in."""
 
 import gc
+from collections import Counter
 from dataclasses import replace
+from math import inf
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from backends.feeding import Resident
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels.codes import ACTIVATION_CODES
 from backends.kernels.cuda import cublas
-from tests.backends.lessons import VARIED, Lesson, lessons
+from tests.backends.lessons import RULES, VARIED, Lesson, lessons
 from tests.backends.trainings import HALF_AS_MUCH, SOFTSIGN, learn, trainings
 from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
@@ -46,6 +48,24 @@ def gpu(fake):
 @pytest.fixture(params=["stand-in", pytest.param("device", marks=pytest.mark.gpu)])
 def any_gpu(request):
     return request.getfixturevalue("gpu" if request.param == "stand-in" else "gpu_backend")
+
+
+STEPS = {name: {"rule": rule} for name, rule in RULES.items()} | {
+    "sgd without biases": {"bias": False},
+    "momentum without biases": {"rule": RULES["momentum"], "bias": False},
+    "clip": {"rule": Rule(momentum=0.9, clip=0.1)},
+    "averaging": {"rule": Rule(momentum=0.9, averaging=0.9)},
+    "dropout": {"dropped": (0.2, 0.5)},
+    "batch normalisation": {"normalized": True},
+    "sample weights": {"weighted": True},
+    "penalty": {"penalty": 0.1, "rule": RULES["momentum"]},
+    "everything": {
+        "rule": Rule(betas=(0.9, 0.99), decay=0.1, clip=0.1, averaging=0.9),
+        "dropped": (0.2, 0.5),
+        "normalized": True,
+        "weighted": True,
+    },
+}
 
 
 def digits(n, features=784, classes=10, seed=0):
@@ -231,14 +251,22 @@ class TestBatches:
         for cuts in ([steps - 1], [1], range(1, steps)):
             assert_weights(lesson.learn(any_gpu, cuts), whole, 0)
 
-    def test_the_lessons_step_is_nine_launches(self, fake, gpu):
-        x, y = digits(128)
-        learn(gpu, LESSONS, x, y, steps(128, 128), "float32")
-        fake.machine.forget()
-        learn(gpu, LESSONS, x, y, steps(128, 128), "float32")
-        ran = {name: n for name, n in fake.machine.ran.items() if name != "begin"}
-        kernels = {"inputs": 1, "hidden": 1, "answers": 1, "split": 1, "gemmEx": 5}
-        assert {name: ran.get(name) for name in kernels} == kernels
+    @pytest.mark.parametrize("hidden", [(), (20,), (25, 20, 15, 10, 5)])
+    @pytest.mark.parametrize("ingredients", STEPS.values(), ids=list(STEPS))
+    def test_a_step_is_its_products_and_a_pass_a_layer(self, fake, gpu, ingredients, hidden):
+        lesson = Lesson((30, *hidden, 4), "relu", size=8, **ingredients)
+        lesson = replace(lesson, normalized=lesson.normalized and bool(hidden))
+        ran = []
+        for steps in (4, 5):
+            fake.machine.forget()
+            replace(lesson, samples=8 * steps).learn(gpu)
+            ran.append(Counter(fake.machine.ran))
+        layers = len(hidden) + 1
+        step = {"inputs": 1, "hidden": layers - 1, "answers": 1, "split": layers - 1, "update": 1}
+        step |= {"gemmEx": 3 * layers - 1, "squares": int(lesson.rule.clip < inf)}
+        if lesson.rule == Rule() and not lesson.bias:  # the products have moved all there is
+            del step["update"]
+        assert ran[1] - ran[0] == Counter(step) - Counter()  # without those that are 0
 
     @pytest.mark.parametrize("batch_size", [1, 50])
     def test_nothing_waits_within_an_epoch(self, fake, gpu, batch_size):
