@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from math import inf
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,18 +14,13 @@ from ...noise import noise_key
 from ...regularization import Regularization
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from .launching import Kernels, input_map
+from .updates import TO_WEIGHTS, Updates
 
-# the codes, numbers and sizes of batches.cu, strips.cuh and updates.cuh
-_TO_WEIGHTS, _TO_VELOCITIES, _TO_GRADIENTS = range(3)
-_SGD, _MOMENTUM, _NESTEROV, _ADAM = range(4)
-_CURSOR, _FACTORS = 10, 6
-_ALPHA, _BETA = slice(0, 1), slice(1, 2)
-_PART = 9  # numbers of a `Part`
+# the sizes of batches.cu and strips.cuh
+_CURSOR = 10
 _STRIP, _WARPS = 8, 8
 _THREADS = 32 * _WARPS
-_ITEM = 4 * _THREADS
 _FEATURES = 256  # of a sample, that a warp reads
-_SUMS, _BLOCKS = 1024, 4096  # thread blocks of `squares` and of `update` at most
 # a graph is worth its making, a millisecond or so, from so many batches on
 _WORTH_A_GRAPH = 3
 
@@ -58,8 +52,8 @@ class Forward:
         self._norms = [_Norm()] * len(spec.sizes)
         self._dropped = [(0, self.real(1))] * len(spec.sizes)
         self._cursor = self._cupy.zeros(_CURSOR, np.int64)
-        # what the factors of a step follow from; without an array of them there is none
-        self._factors_of = _TO_WEIGHTS, *map(self.real, (0, 0)), *map(np.float64, (0, 0, 0)), None
+        # of a step; none, as there is no array for its factors
+        self._rule = TO_WEIGHTS, *map(self.real, (0, 0)), *map(np.float64, (0, 0, 0)), None
 
     def _arrays(self, widths: Sequence[int]) -> list[Array]:
         return [self._cupy.empty((self.rows, width), self.real) for width in widths]
@@ -85,7 +79,7 @@ class Forward:
         spec, features = self.spec, self.spec.sizes[0]
         samples = self._cursor, n, self.rows, features, *input_map(spec), *self._dropped[0]
         grid = -(-n * -(-features // _FEATURES) // _WARPS)
-        self._kernels("inputs", grid, _THREADS, *samples, self.acts[0], *self._factors_of)
+        self._kernels("inputs", grid, _THREADS, *samples, self.acts[0], *self._rule)
         for layer, (W, b) in enumerate(self.layers, 1):
             self._products(self._sums[layer][:n], self.acts[layer - 1][:n], W)
             if layer < len(self.layers):
@@ -122,40 +116,18 @@ class Steps(Forward):
     ) -> None:
         weights = states[0]
         super().__init__(kernels, spec, weights[: len(spec.shapes)], batches.size)
-        zeros, real = self._cupy.zeros, self.real
         raw = LOSSES[spec.loss].splits_raw_errors and len(self.layers) > 1
         self._deltas = self._arrays(spec.sizes[1:])
         self._errors = self._arrays(spec.sizes[1:]) if raw else self._deltas
         self._set_hooks(weights, batches.regularization)
 
-        target = _TO_GRADIENTS
-        if rule.clip == inf and not rule.nesterov and not rule.betas:
-            target = _TO_VELOCITIES if rule.momentum else _TO_WEIGHTS
-        # zeros, as a factor of 0 on the device need not keep cuBLAS from reading what it multiplies
-        self._gradients = [
-            zeros(w.shape, real) if w.ndim == 1 or target == _TO_GRADIENTS else None
-            for w in weights
+        # a normalised layer's bias has its gradient from `split`
+        of_biases = [
+            None if norm.gain is not None else delta
+            for norm, delta in zip(self._norms[1:], self._deltas, strict=True)
         ]
-        moved = states[1] if rule.momentum else weights
-        self._targets = self._gradients if target == _TO_GRADIENTS else moved
-        self._factors = zeros(_FACTORS, real)
-        betas = rule.betas or (0.0, 0.0)
-        numbers = map(np.float64, (*betas, rule.averaging))
-        penalty = batches.penalty
-        self._factors_of = target, *map(real, (rule.momentum, penalty)), *numbers, self._factors
-
-        optimizer = _NESTEROV if rule.nesterov else _MOMENTUM if rule.momentum else _SGD
-        numbers = map(real, (rule.momentum, penalty, rule.decay, *betas, rule.epsilon))
-        self._rule = _ADAM if rule.betas else optimizer, *numbers
-        self._largest = real(rule.clip)
-        self._squares = zeros(_SUMS, real) if rule.clip < inf else None
-        parts = list(self._list_parts(states, batches.regularization, rule))
-        # each begins where the one before it ends; an empty one ends the table
-        firsts = np.cumsum([0, *(items for items, *_ in parts)])
-        self._items = int(firsts[-1])
-        rows = [*(part for _, *part in parts), [0] * (_PART - 1)]
-        table = np.column_stack([firsts, np.array(rows, np.int64)])
-        self._parts = self._cupy.asarray(table)
+        self._updates = Updates(kernels, spec, states, batches, rule, of_biases)
+        self._rule = self._updates.rule
         self._graph: Any = None
         self._launched = 0  # whole batches, in all calls
         self._capturable = kernels.products.capturable
@@ -174,30 +146,6 @@ class Steps(Forward):
             (int(p * 65536), real(1) / real(1 - p)) for p in regularization.dropped
         )
         self._dropped = [of_inputs, *(of_hidden for _ in self.layers)]
-
-    def _list_parts(
-        self, states: States, regularization: Regularization, rule: Rule
-    ) -> Iterator[tuple[int, ...]]:
-        """List the arrays that `update` changes: how many items each has, and then its `Part`."""
-        weights, *memory = states
-        averages = memory.pop() if rule.averaging else [None] * len(weights)
-        speeds, squares = (*memory, *([None] * len(weights) for _ in range(2)))[:2]
-        moments = [a for pair in regularization.moments for a in pair]
-        biases = weights[1 : len(self.spec.shapes) : 2] if self.spec.bias else []
-        deltas = {
-            b.data.ptr: delta
-            for b, delta, norm in zip(biases, self._deltas, self._norms[1:], strict=False)
-            if norm.gain is None  # a normalised layer's are left by `split`
-        }
-        for at, w in enumerate(weights):
-            its_deltas = deltas.get(w.data.ptr) if w.ndim == 1 else None
-            arrays = w, self._gradients[at], speeds[at], squares[at], averages[at], its_deltas
-            if any(a is not None for a in arrays[1:]):
-                items = -(-w.size // (_ITEM if its_deltas is None else _STRIP))
-                yield items, w.size, *map(_pointer, arrays), w.ndim == 2
-        for moment, average in zip(moments, averages[len(weights) :], strict=False):
-            arrays = moment, None, None, None, average, None
-            yield -(-moment.size // _ITEM), moment.size, *map(_pointer, arrays), False
 
     def learn(self, batches: Batches, steps: int = 0) -> Array:
         """Learn samples in order; `steps` have been made before. Returns the losses."""
@@ -240,7 +188,8 @@ class Steps(Forward):
         self.forward(n)
         delta, error = self._deltas[-1], self._errors[-1]
         self.answer(n, None, delta, None if error is delta else error)
-        factors = {"alpha": self._factors[_ALPHA], "beta": self._factors[_BETA]}
+        updates = self._updates
+        factors = {"alpha": updates.alpha, "beta": updates.beta}
         per_layer = 2 if self.spec.bias else 1
         for layer in reversed(range(len(self.layers))):
             at = layer * per_layer
@@ -248,17 +197,10 @@ class Steps(Forward):
                 error, W = self._errors[layer - 1], self.layers[layer][0]
                 self._products(error[:n], self._errors[layer][:n], W, transpose_b=True)
             a, delta = self.acts[layer][:n], self._deltas[layer][:n]
-            self._products(self._targets[at], a, delta, transpose_a=True, **factors)
+            self._products(updates.targets[at], a, delta, transpose_a=True, **factors)
             if layer:
                 self._split(n, layer)
-        if not self._items:
-            return
-        work = self._parts, self._items, n, *self._rule
-        blocks = min(self._items, _SUMS)
-        if self._squares is not None:
-            self._kernels("squares", blocks, _THREADS, *work, self._squares)
-        clip = self._squares, blocks, self._largest, self._factors
-        self._kernels("update", min(self._items, _BLOCKS), _THREADS, *work, *clip)
+        updates.launch(n)
 
     def _split(self, n: int, layer: int) -> None:
         """Turn the error split back to a hidden layer into its δ."""
@@ -266,11 +208,8 @@ class Steps(Forward):
         sums = self.layers[layer - 1][1], self._sums[layer], self.acts[layer]
         gradients = None, None
         if norm.gain is not None:
-            gains = self._gradients[len(self.spec.shapes) :]
-            gradients = gains[layer - 1], self._gradients[2 * layer - 1]
+            of_weights = self._updates.gradients
+            gains = of_weights[len(self.spec.shapes) :]
+            gradients = gains[layer - 1], of_weights[2 * layer - 1]
         arrays = *sums, int(error is not delta), error, delta, norm.gain, norm.spread, *gradients
         self._pass("split", n, layer, *arrays)
-
-
-def _pointer(a: Array | None) -> int:
-    return 0 if a is None else a.data.ptr
