@@ -523,7 +523,10 @@ class TestMemory:
         ("training", "arrays"),
         [
             ({}, 2),
+            ({"averaging": 0.9}, 3),
             ({"momentum": 0.9}, 3),
+            ({"momentum": 0.9, "clip": 1.0}, 4),
+            ({"momentum": 0.9, "optimizer": "nesterov"}, 4),
             ({"optimizer": "adam"}, 5),
             ({"optimizer": "adamw", "weight_decay": 0.1}, 5),
         ],
@@ -540,7 +543,7 @@ class TestMemory:
             next(reports)
             state = reports.state()
             list(reports)
-            # weights, their copy of the epoch's start, the optimiser's memory, Adam's gradients
+            # weights, their copy of the epoch's start, the optimiser's memory, gradients
             needed = 4 * arrays * model.weight_count
             taken = fake.machine.held - before
             assert needed < taken < needed + 0.6 * model.weight_count
