@@ -289,7 +289,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> EpochReport:
         """Return the report of an epoch that has ended, and prepare the next."""
         xp, clock = self.model.backend.xp, self._clock
-        if not all(_finite(xp, a) for a in self._learned.arrays()):
+        # not finite if a weight is not; a single number, so as to wait for the device once
+        learned = sum(xp.sum(a, dtype=xp.float64) for a in self._learned.arrays())
+        if not math.isfinite(float(learned)):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size
