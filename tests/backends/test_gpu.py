@@ -1,6 +1,7 @@
 """The GPU's code without a GPU: its kernels run on the host, the rest against a stand-in."""
 
 import gc
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -237,6 +238,26 @@ class TestBatches:
         batches = Batches(values[:250], labels[:250], rates, batch_size)
         gpu.learn(model.spec, [model.weights], batches, Rule())
         assert fake.machine.counts["allocations"] == learned[1]
+
+    @pytest.mark.parametrize("hidden", [(4,), (6, 5, 4, 5)])
+    def test_an_epochs_end_waits_for_four_numbers(self, fake, gpu, monkeypatch, hidden):
+        x, y = digits(40, 30, 3)
+        counts, ends = fake.machine.counts, []
+        learn = Training._learn
+
+        def counted(self, values, labels, done):
+            before = counts["downloads"]
+            result = learn(self, values, labels, done)
+            ends.append((before, counts["downloads"]))
+            return result
+
+        monkeypatch.setattr(Training, "_learn", counted)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 10.0)
+        model = MLP([30, *hidden, 3], backend=gpu, bias=True)
+        list(fit(model, x, y, epochs=3, batch_size=40, shuffle=True, test=(x, y)))
+        # sums of the last losses, of the weights, of all losses; and how many answers are right
+        between = [first - last for (_, last), (first, _) in pairwise(ends)]
+        assert between == [4, 4]
 
     def test_other_weights_get_another_graph(self, gpu, base_on_numpy):
         x, y = digits(500, 30, 3)

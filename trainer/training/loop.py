@@ -297,7 +297,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         train_loss = self._sum(xp.concat(self._losses)) / size
         self._learned.update_model()
         clock.lap()
-        accuracy = {name: self.model.accuracy(*part) for name, part in parts.items()}
+        right = {name: self.model.count_right(*part) for name, part in parts.items()}
+        accuracy = {name: int(n) / parts[name][1].shape[0] for name, n in right.items()}
         clock.lap("evaluation_seconds")
         report = EpochReport(
             epoch=self._epoch,
