@@ -600,7 +600,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(capsys, monkeypatch, begun)
 def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error):
     options = ["--epochs", "4", "--checkpoint-every", "1"]
     assert train(*options, "--out", "whole") == 0
-    learn, calls = MLP.accuracy, 0
+    learn, calls = MLP.count_right, 0
 
     def fail(*arguments):
         nonlocal calls
@@ -612,7 +612,7 @@ def test_short_memory_and_a_lost_device_are_one_line(monkeypatch, capsys, error)
     failures = "trainer.commands.ending.device_failure"
     with monkeypatch.context() as patch:
         patch.setattr(failures, lambda e: str(e) if e is error else None)
-        patch.setattr(MLP, "accuracy", fail)
+        patch.setattr(MLP, "count_right", fail)
         line = refused(capsys, *SMALL, *options, "--quiet", "--out", "o", code=1)
     assert str(error) in line
     assert "The training stopped in epoch 3 of 4; go on after 2 epochs: python -m" in line
@@ -644,7 +644,7 @@ def mistake_in(owner, name, at):
     [
         (Training, "_learn", 2, "it has no checkpoint yet"),
         (Training, "_learn", 60, "go on after 1 epoch:"),
-        (MLP, "accuracy", 3, "go on after 2 epochs:"),
+        (MLP, "count_right", 3, "go on after 2 epochs:"),
         (Training, "_set_report_interval", 50, "go on after "),
         (QuietView, "progress", 50, "go on after 1 epoch and "),
         (QuietView, "epoch", 3, "go on after 3 epochs:"),

@@ -677,6 +677,21 @@ def test_the_seed_makes_the_order(backend, batch_size):
     assert not np.array_equal(trained(None)[0], trained(None)[0])
 
 
+@pytest.mark.parametrize("reports", [10.0, 1e-9])  # seconds between them: none, and after a batch
+def test_a_state_holds_the_generator_before_its_epochs_order(base_on_numpy, monkeypatch, reports):
+    monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", reports)
+    x, y = samples(30, 4, 3)
+    model = MLP([4, 3, 3], backend=base_on_numpy)
+    training = fit(model, x, y, epochs=3, batch_size=4, shuffle=True, seed=5)
+    states = [training.state(), *(training.state() for _ in training)]
+    assert {state.epoch for state in states} == {1, 2, 3, 4}  # the last, of which none is drawn
+    for state in states:
+        rng = np.random.default_rng(5)
+        for _ in range(1, state.epoch):
+            rng.permutation(30)
+        assert state.order == rng.bit_generator.state
+
+
 class TestHostArrays:
     def trained(self, backend, x, y, batch_size):
         model = MLP([4, 3, 3], backend=backend, dtype="float64", scale=0.5, shift=0.1)
@@ -797,11 +812,11 @@ class TestReports:
         x, y = samples(60, 4, 3)
         model = MLP([4, 3, 3], backend=backend)
         train(model, x, y, epochs=1)  # compiled by now
-        accuracy = model.accuracy
+        count_right = model.count_right
         told = []
         prepare = lambda *args: told.append(args[1]) or time.sleep(0.4)  # noqa: E731
         monkeypatch.setattr("trainer.training.Training._compile", prepare)
-        monkeypatch.setattr(model, "accuracy", lambda x, y: time.sleep(0.4) or accuracy(x, y))
+        monkeypatch.setattr(model, "count_right", lambda *xy: time.sleep(0.4) or count_right(*xy))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))
         assert told == [backend.xp.float64]
         assert first.compile_seconds >= 0.4
@@ -809,7 +824,7 @@ class TestReports:
         for report in (first, second):
             assert report.evaluation_seconds >= 0.4 > report.seconds
             assert report.test_accuracy is None
-        assert second.validation_accuracy == accuracy(x, y)
+        assert second.validation_accuracy == int(count_right(*model.labelled(x, y))) / 60
 
     def test_say_the_same_wherever_they_fall(self, backend, monkeypatch, batch_size, unit):
         x, y = samples(37 * unit + 4, 4, 3)
@@ -833,6 +848,20 @@ class TestReports:
         monkeypatch.setattr(model, "samples", slow)
         first, second = train(model, x, y, epochs=2, batch_size=batch_size)
         assert first.seconds >= 0.4 > second.seconds
+
+    @ON_THE_CPU
+    def test_charge_an_order_to_the_epoch_in_which_it_is_drawn(
+        self, backend, monkeypatch, batch_size
+    ):
+        x, y = samples(30, 4, 3)
+        model = MLP([4, 3, 3], backend=backend)
+        order = Course.order
+        train(model, x, y, epochs=1)  # compiled by now
+        monkeypatch.setattr(Course, "order", lambda *args: time.sleep(0.4) or order(*args))
+        settings = {"epochs": 2, "batch_size": batch_size, "shuffle": True, "test": (x, y)}
+        first, second = train(model, x, y, **settings)
+        assert first.seconds >= 0.8
+        assert max(second.seconds, first.evaluation_seconds, second.evaluation_seconds) < 0.4
 
     @ON_THE_CPU
     def test_leave_out_what_the_reader_still_has_running(self, monkeypatch, batch_size):

@@ -263,12 +263,18 @@ class MLP:
     def accuracy(self, x: Any, y: Any) -> float:
         """Return the fraction of samples answered with their label; an answer of NaN is wrong."""
         values, labels = self.labelled(x, y)
+        return int(self.count_right(values, labels)) / labels.shape[0]
+
+    def count_right(self, values: Array, labels: Array) -> Array:
+        """Count what `accuracy` calls right, in a device array of one number.
+
+        The samples are `labelled`'s. Nothing waits for the device.
+        """
         xp = self.backend.xp
         outputs = self.predict_proba(values)
         # NaN is no answer, though argmax finds a class for it
         answered = xp.all(xp.isfinite(outputs), axis=1)
-        right = (xp.argmax(outputs, axis=1) == labels) & answered
-        return float(xp.count_nonzero(right)) / labels.shape[0]
+        return xp.count_nonzero((xp.argmax(outputs, axis=1) == labels) & answered)
 
     def loss(self, x: Any, y: Any) -> float:
         """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number."""

@@ -3,6 +3,7 @@
 import gc
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from math import inf
 
 import numpy as np
@@ -23,6 +24,7 @@ from tests.cuda.stand_in import fake_cupy, install
 from trainer import MLP, EpochReport, fit
 from trainer.augmentation import Deformation, DeformedFeed, Deformer
 from trainer.training import Training
+from trainer.training.course import Course
 
 LESSONS = {"sizes": [784, 200, 10]}
 
@@ -288,6 +290,48 @@ class TestBatches:
         batches = Batches(values[:250], labels[:250], rates, batch_size)
         gpu.learn(model.spec, [model.weights], batches, Rule())
         assert fake.machine.counts["allocations"] == learned[1]
+
+    @pytest.mark.parametrize("hidden", [(4,), (6, 5, 4, 5)])
+    def test_an_epochs_end_waits_for_four_numbers(self, fake, gpu, monkeypatch, hidden):
+        x, y = digits(40, 30, 3)
+        counts, ends = fake.machine.counts, []
+        learn = Training._learn
+
+        def counted(self, values, labels, done):
+            before = counts["downloads"]
+            result = learn(self, values, labels, done)
+            ends.append((before, counts["downloads"]))
+            return result
+
+        monkeypatch.setattr(Training, "_learn", counted)
+        monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 10.0)
+        model = MLP([30, *hidden, 3], backend=gpu, bias=True)
+        list(fit(model, x, y, epochs=3, batch_size=40, shuffle=True, test=(x, y)))
+        # sums of the last losses, of the weights, of all losses; and how many answers are right
+        between = [first - last for (_, last), (first, _) in pairwise(ends)]
+        assert between == [4, 4]
+
+    def test_the_next_order_is_drawn_while_the_device_learns(self, fake, gpu, monkeypatch):
+        x, y = digits(40, 30, 3)
+        counts, events = fake.machine.counts, []
+
+        def noted(owner, name):
+            inner = getattr(owner, name)
+
+            def note(*args):
+                result = inner(*args)
+                events.append((name, counts["synchronizations"]))
+                return result
+
+            monkeypatch.setattr(owner, name, note)
+
+        noted(Training, "_learn")
+        noted(Course, "order")
+        model = MLP([30, 5, 3], backend=gpu)
+        list(fit(model, x, y, epochs=3, batch_size=40, shuffle=True, test=(x, y)))
+        assert [name for name, _ in events] == 3 * ["order", "_learn"]
+        for (_, learned), (_, drawn) in (events[1:3], events[3:5]):
+            assert learned == drawn
 
     def test_other_weights_get_another_graph(self, gpu, base_on_numpy):
         x, y = digits(500, 30, 3)

@@ -196,8 +196,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights
-        self._rng = model.backend.rng(seed)
-        self._order_state = self._rng.bit_generator.state
+        # the generator of orders as it is before the running epoch's, and as it is after
+        self._rng = self._rng_after = model.backend.rng(seed)
+        self._drawn: tuple[int, Any, Any] | None = None  # the next epoch's, see `_draw`
         self._noise_key = 0  # of dropout and deformation, for the running epoch
         self._epoch, self._samples = 1, 0  # the epoch that runs, and how much of it is learned
         self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
@@ -228,6 +229,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     stop = min(done + self._blocks_a_report * self._block_size, feed.stop(done))
                     self._is_whole = False
                     losses, rates = self._learn(*feed.rows(done, stop), done)
+                    if self._drawn is None and self._epoch < course.epochs:
+                        # a GPU is still learning
+                        self._drawn = self._draw(self._rng_after, self._epoch + 1)
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
                     done = stop
@@ -251,22 +255,27 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self.model.backend.release()
 
     def _begin_epoch(self, feed: Feed) -> int:
-        """Draw the order of an epoch that starts or was interrupted; return its size."""
+        """Set the order of an epoch that starts or was interrupted; return its size."""
         if not self._samples:
             # cleared before copying, so that memory never holds two copies
             self._weights_at_start.clear()
             copy = partial(self.model.backend.xp.asarray, copy=True)
             self._weights_at_start = [copy(w) for w in self.model.weights]
-        # from a copy of the generator of orders, whose saved state a resumed run finds as it was
-        self._noise_key = int(deepcopy(self._rng).integers(2**63))
+        drawn, self._drawn = self._drawn or self._draw(self._rng, self._epoch), None
+        self._noise_key, order, self._rng_after = drawn
         if isinstance(feed, DeformedFeed):
             feed.key = (self._noise_key, self._epoch)
-        order = self.course.order(self._rng, self._epoch)
         feed.start(order)
         if self._weights is not None and order is not None:
             xp = self.model.backend.xp
             self._weights_in_order = xp.take(self._weights, xp.asarray(order), axis=0)
         return self.course.n if order is None else len(order)
+
+    def _draw(self, before: Any, epoch: int) -> tuple[int, Any, Any]:
+        """Draw an epoch's key of noise and its order; return also the generator after it."""
+        key = int(deepcopy(before).integers(2**63))
+        after = deepcopy(before)
+        return key, self.course.order(after, epoch), after
 
     def _learn(self, values: Array, labels: Array, done: int) -> tuple[Array, list[float]]:
         """Learn the samples after those done; return their losses, and the rate of each update."""
@@ -289,13 +298,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> EpochReport:
         """Return the report of an epoch that has ended, and prepare the next."""
         xp, clock = self.model.backend.xp, self._clock
-        if not all(_finite(xp, a) for a in self._learned.arrays()):
+        # not finite if a weight is not; a single number, so as to wait for the device once
+        learned = sum(xp.sum(a, dtype=xp.float64) for a in self._learned.arrays())
+        if not math.isfinite(float(learned)):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size
         self._learned.update_model()
         clock.lap()
-        accuracy = {name: self.model.accuracy(*part) for name, part in parts.items()}
+        right = {name: self.model.count_right(*part) for name, part in parts.items()}
+        accuracy = {name: int(n) / parts[name][1].shape[0] for name, n in right.items()}
         clock.lap("evaluation_seconds")
         report = EpochReport(
             epoch=self._epoch,
@@ -306,7 +318,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             **clock.spent,
         )
         clock.reset()
-        self._order_state = self._rng.bit_generator.state
+        self._rng = self._rng_after
         self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
         self._is_whole = True
         return report
@@ -409,7 +421,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
             epoch=self._epoch,
             samples=self._samples,
             steps=self._optimizer.steps,
-            order=dict(self._order_state),
+            order=dict(self._rng.bit_generator.state),
             arrays={name: to_numpy(a) for name, a in named.items()},
             **self._clock.spent,
         )
@@ -447,7 +459,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
             self._rng.bit_generator.state = state.order
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise ValueError(f"the state's order is no generator's state ({error})") from error
-        self._order_state = self._rng.bit_generator.state
         self._clock.spent = {kind: getattr(state, kind) for kind in self._clock.spent}
 
     def _named(self) -> dict[str, Array]:

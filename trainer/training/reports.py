@@ -46,8 +46,9 @@ class EpochReport:
         Fraction of right answers after the epoch; None without test samples.
     seconds : float
         Wall time of training with the device synchronised: shuffling, conversion and upload
-        included, what is prepared once charged to the first epoch. Compilation, evaluation and
-        the time the generator was suspended are not in it.
+        included, what is prepared once charged to the first epoch, and each further epoch's order
+        to the one before it, in which it is drawn. Compilation, evaluation and the time the
+        generator was suspended are not in it.
     evaluation_seconds, compile_seconds : float
     samples_per_second : float
         Training samples over `seconds`.
