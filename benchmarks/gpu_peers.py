@@ -18,10 +18,20 @@ from typing import Any
 import numpy as np
 
 from backends import Backend, describe_cpu, describe_gpus, select
-from benchmarks.peers import Contender, Jax, Numpy, Ours, Torch, Weights, torch_precision
+from benchmarks.peers import (
+    Contender,
+    Jax,
+    Numpy,
+    Ours,
+    Torch,
+    Weights,
+    replayed,
+    torch_precision,
+)
 from trainer import Dataset, load
 
 PACKAGES = ("numpy", "scipy", "numba", "torch", "jax", "jaxlib")
+IN_A_GRAPH = "empty kernel in a graph, done"  # of the launches
 WHEELS = ("cupy-cuda12x", "cupy-cuda13x", "cupy", "jax-cuda12-plugin", "jax-cuda13-plugin")
 
 
@@ -91,28 +101,7 @@ class Captured:
             loss.backward()
             self.sgd.step()
 
-        self._uncaptured = step
-        if contender.device == "cpu":
-            self.replay: Callable[[], None] = self._plain
-            return
-        aside = torch.cuda.Stream()  # as PyTorch's manual has it
-        aside.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(aside):
-            for _ in range(3):
-                self.sgd.zero_grad(set_to_none=True)
-                self.row.zero_()
-                step()
-        torch.cuda.current_stream().wait_stream(aside)
-        self.sgd.zero_grad(set_to_none=True)
-        self.row.zero_()
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            step()
-        self.replay = graph.replay
-
-    def _plain(self) -> None:
-        self.sgd.zero_grad()
-        self._uncaptured()
+        self.replay = replayed(torch, contender.device, self.sgd, self.row, step)
 
     def restart(self, weights: Weights) -> None:
         """Take over weights, where the graph reads them."""
@@ -194,7 +183,7 @@ class Machine:
     def launches(self, count: int) -> dict[str, float]:
         """Return the seconds of a launch: on the host, until it may go on, and until all are done.
 
-        Of an elementwise operation, and on a GPU of an empty kernel.
+        Of an elementwise operation, and on a GPU of an empty kernel, alone and in a CUDA graph.
         """
         ones = self.xp.ones(1, "float32")
         calls = {"elementwise": lambda: self.xp.add(ones, 1, out=ones)}
@@ -207,7 +196,22 @@ class Machine:
             runs = [self._timed(call, count) for _ in range(6)][1:]
             for what, column in zip(("host", "done"), zip(*runs, strict=True), strict=True):
                 seconds[f"{name}, {what}"] = median(column) / count
+        if self.device == "gpu":
+            graph = self._graph(calls["empty kernel"], count)
+            runs = [self._timed(graph, 1)[1] for _ in range(6)][1:]
+            seconds[IN_A_GRAPH] = median(runs) / count
         return seconds
+
+    def _graph(self, call: Callable[[], Any], count: int) -> Callable[[], Any]:
+        """Return what replays so many calls, one after the other, as a CUDA graph."""
+        stream = self.xp.cuda.Stream(non_blocking=True)
+        with stream:
+            stream.begin_capture()
+            for _ in range(count):
+                call()
+            graph = stream.end_capture()
+        replay: Callable[[], Any] = graph.launch
+        return replay
 
     def _seconds(self, work: Callable[[], Any], seconds: float) -> float:
         """Return the time of doing it once, repeated for about so many seconds."""

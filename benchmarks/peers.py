@@ -45,6 +45,7 @@ __all__ = [
     "Sklearn",
     "Torch",
     "Weights",
+    "replayed",
     "torch_precision",
     "whole_batches",
 ]
@@ -342,6 +343,44 @@ class Torch(Contender):
 def torch_precision(torch: Any, precision: str) -> None:
     """Choose how PyTorch multiplies float32 matrices."""
     torch.set_float32_matmul_precision("highest" if precision == "float32" else "high")
+
+
+def replayed(
+    torch: Any, device: str, optimizer: Any, row: Any, step: Callable[[], None]
+) -> Callable[[], None]:
+    """Return a step as a CUDA graph, captured as PyTorch's manual has it, or on a CPU as it is.
+
+    Parameters
+    ----------
+    torch : module
+    device : {"cpu", "gpu"}
+    optimizer : torch.optim.Optimizer
+        Its gradients are set to None before a step that is no replay.
+    row : tensor
+        The step's place in the data, from 0 on in each step before the capture.
+    step : callable
+    """
+
+    def plain() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        step()
+
+    if device == "cpu":
+        return plain
+    aside = torch.cuda.Stream()
+    aside.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(aside):
+        for _ in range(3):
+            row.zero_()
+            plain()
+    torch.cuda.current_stream().wait_stream(aside)
+    optimizer.zero_grad(set_to_none=True)
+    row.zero_()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    replay: Callable[[], None] = graph.replay
+    return replay
 
 
 class Sklearn(Contender):

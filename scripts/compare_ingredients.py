@@ -6,10 +6,10 @@
 
 A row of the comparison is a network, a batch size and an ingredient, NETWORK/BATCH/INGREDIENT:
 
-    256/128, 256/32, 256/1024, 1000/128 and 200-200/128 with each ingredient: momentum (0.9),
+    256/128, 256/32, 256/1024, 1000/128 and 200-200/128 with each ingredient: sgd, momentum (0.9),
     nesterov (0.9), adam, adamw (decay 0.01), then momentum with one of dropout (0.2),
     input-dropout (0.2), clip (1), batch-norm, gelu or averaging (0.999), and at last
-    adam+dropout+clip+averaging
+    adam+dropout+clip+averaging and all, which is adamw with each of these
     800-800 and 2500-2000-1500-1000-500, batch 100 and 512, with momentum and adam
 
 All are ReLU networks with biases, softmax and cross-entropy, in float32. The others:
@@ -216,9 +216,10 @@ METHOD = f"""\
   uploaded before the clock starts.
 - Momentum is 0.9, and in Nesterov's form in `nesterov`; AdamW's decay is 0.01, of matrices alone;
   what is dropped has the probability 0.2; a batch's gradients have a joint norm of 1 at most; the
-  average's β is 0.999, and less in the first steps; GELU is the form with tanh. All but the Adams
-  go with momentum. The learning rate is Adam's 0.001, else 0.01, and a quarter of it with five
-  hidden layers, so that nothing diverges; it costs no time.
+  average's β is 0.999, and less in the first steps; GELU is the form with tanh. All but `sgd` and
+  the Adams go with momentum; `all` is AdamW with all of this. The learning rate is Adam's 0.001,
+  else 0.01, and a quarter of it with five hidden layers, so that nothing diverges; it costs no
+  time.
 - That all compute the same is checked in float64, from the same weights: {CHECKED_EPOCHS} epochs of
   {CHECKED_SAMPLES} samples in batches of 32, in a network with as many hidden layers, of
   {CHECKED_UNITS} units each, with a clip of 0.1, which acts. The last table has the largest

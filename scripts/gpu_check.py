@@ -6,13 +6,17 @@
 
 It runs from the source tree and needs no network. In this order:
 
-    tests      pytest -m gpu, all that are marked so
-    kernels    tests/backends/test_drawn.py: every operation against backends/base.py on NumPy,
-               random networks of all kinds, in both precisions, until the time is up
-    training   tests/test_devices.py: the default recipe on the GPU and on the CPU
-    measuring  the machine's own copies and matrix products; then this trainer, plain CuPy, PyTorch,
-               PyTorch with CUDA graphs, JAX and this trainer on the CPU, at batch size 1 to 8192
-               and 200 to 4096 hidden units, at equal precision, taking turns in rounds
+    tests        pytest -m gpu, all that are marked so
+    kernels      tests/backends/test_drawn.py: every operation against backends/base.py on NumPy,
+                 random networks of all kinds, in both precisions, until the time is up
+    training     tests/test_devices.py: the default recipe on the GPU and on the CPU
+    measuring    the machine's own copies, matrix products and launches; then this trainer, plain
+                 CuPy, PyTorch, PyTorch with CUDA graphs, JAX and this trainer on the CPU, at batch
+                 size 1 to 8192 and 200 to 4096 hidden units, at equal precision, taking turns in
+                 rounds
+    ingredients  each optimiser, gelu, clipping, dropout, batch normalisation, averaging and all of
+                 it, in 784-256-10, 784-200-10 and 784-2500-2000-1500-1000-500-10: this trainer,
+                 PyTorch with CUDA graphs, compiled and both, and JAX, in turns
 
 Each contender first shows that it computes what base.py does; one that does not, or is not
 installed, is not timed, and the report says so, as it does about all that the time did not suffice
@@ -37,7 +41,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -50,7 +54,9 @@ sys.path.insert(0, str(ROOT))  # this checkout is checked, not what may be insta
 import numpy as np  # noqa: E402
 
 from benchmarks.gpu_peers import CONTENDERS, Machine, Process, first_samples  # noqa: E402
+from benchmarks.ingredient_peers import INGREDIENTS  # noqa: E402
 from benchmarks.peers import ANSWERS, CHECKED_SAMPLES, Ours  # noqa: E402
+from scripts.gpu_ingredients import Cells, Ingredients, works_of  # noqa: E402
 from scripts.gpu_report import (  # noqa: E402
     count_of,
     failures,
@@ -61,7 +67,6 @@ from scripts.gpu_report import (  # noqa: E402
 )
 from scripts.measuring import (  # noqa: E402
     Parser,
-    PeerError,
     Row,
     Worker,
     circumstances,
@@ -71,21 +76,28 @@ from scripts.measuring import (  # noqa: E402
     summary,
     write_report,
 )
+from scripts.racing import (  # noqa: E402
+    FAILURES,
+    PATIENCE,
+    Deadline,
+    Processes,
+    Race,
+    named,
+    run_races,
+)
 from trainer import DataError, Dataset, load  # noqa: E402
 from trainer.benchmarking import Rounds  # noqa: E402
 
 # the tests' suffices for a first run, which mostly compiles; what is left over goes to measuring
-SHARES = {"tests": 160 / 480, "kernels": 90 / 480, "training": 60 / 480, "rest": 30 / 480}
+SHARES = {"tests": 160 / 480, "kernels": 90 / 480, "training": 60 / 480}
+SHARES |= {"ingredients": 50 / 480, "rest": 30 / 480}
 # of what changed most in an array; TF32 rounds factors to 11 bits
 PEER_TOLERANCES = {"float32": 1e-3, "tf32": 3e-2}
 OTHER_ANSWERS = 1e-2  # share of test images whose class may differ by rounding
 KERNEL_TESTS, TRAINING_TESTS = "tests/backends/test_drawn.py", "tests/test_devices.py"
 CASES = 2_000  # at most
-PATIENCE = 60.0  # seconds; who takes longer, compilation included, hangs
-RESTARTS = 3  # of a process
 DEFORMED_BATCH = 100
 MISSING_TOOLS = ("cyclopts", "pooch", "array_api_strict")  # that a machine may lack
-FAILURES = (ImportError, PeerError)  # of a process
 ANSWERING = ("ours", "cpu", "cupy", "torch", "jax")
 
 
@@ -112,6 +124,8 @@ class Plan:
         About how long a run of ours lasts.
     side, mebibytes : int
         Of the square matrices, and of the arrays that are copied.
+    ingredients : tuple
+        Hidden layers, batch size and names in `INGREDIENTS`, the most telling first.
     """
 
     seconds: float
@@ -125,6 +139,12 @@ class Plan:
     run_seconds: float
     side: int
     mebibytes: int
+    ingredients: tuple[Cells, ...]
+
+    @property
+    def grace(self) -> float:
+        """Return the seconds by which what started in time may end too late."""
+        return self.seconds * SHARES["rest"] / 3
 
     def cells(self) -> list[tuple[int, int, str]]:
         """Return hidden size, batch size (or `ANSWERS`) and precision of all that is timed."""
@@ -132,6 +152,7 @@ class Plan:
         return cells + [(h, b, "tf32") for h in self.tf32_hidden for b in self.tf32_batches]
 
 
+DEEP = (2500, 2000, 1500, 1000, 500)
 FULL = Plan(
     seconds=480,
     samples=0,
@@ -139,11 +160,19 @@ FULL = Plan(
     batches=(1, 32, 128, 512, 2048, 8192),
     tf32_hidden=(800, 4096),
     tf32_batches=(2048, 8192),
-    deformed=((800,), (2500, 2000, 1500, 1000, 500)),
+    deformed=((800,), DEEP),
     rounds=5,
     run_seconds=0.06,
     side=8192,
     mebibytes=1024,
+    ingredients=(
+        ((256,), 128, ("momentum", "adam", "all", "sgd")),
+        (DEEP, 512, ("momentum", "adam", "all")),
+        ((256,), 128, ("dropout", "batch-norm", "clip", "gelu", "nesterov")),
+        ((256,), 128, ("input-dropout", "averaging", "adamw")),
+        (DEEP, 512, ("sgd", "nesterov", "adamw")),
+        ((200,), 128, ("sgd", "momentum", "nesterov", "adam", "adamw")),
+    ),
 )
 QUICK = replace(
     FULL,
@@ -155,6 +184,7 @@ QUICK = replace(
     deformed=((800,),),
     rounds=3,
     side=4096,
+    ingredients=(((256,), 128, ("momentum", "adam", "all")),),
 )
 ON_CPU = Plan(
     seconds=120,
@@ -168,24 +198,12 @@ ON_CPU = Plan(
     run_seconds=0.02,
     side=512,
     mebibytes=32,
+    ingredients=(
+        ((16,), 32, ("momentum", "adam", "all")),
+        ((32, 16, 16), 64, ("momentum", "adam")),
+        ((16,), 32, tuple(name for name in INGREDIENTS if name not in ("momentum", "adam", "all"))),
+    ),
 )
-
-
-class Deadline:
-    """A time after which nothing more starts."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._end = clock() + seconds
-
-    @property
-    def left(self) -> float:
-        """Return the seconds left, 0 once it is over."""
-        return max(0.0, self._end - self._clock())
-
-    def within(self, seconds: float) -> Deadline:
-        """Return a deadline in so many seconds, no later than this one."""
-        return Deadline(min(seconds, self.left), self._clock)
 
 
 # --- tests --------------------------------------------------------------------------------
@@ -289,11 +307,6 @@ def check_training(source: str, samples: int, device: str, until: Deadline) -> R
     return report
 
 
-def spoiled(worker: Worker, error: Exception) -> bool:
-    """Return whether a process cannot go on: it ended, or its GPU met an error."""
-    return not worker.alive or bool(re.search("cuda|memory", str(error), re.IGNORECASE))
-
-
 def cores() -> int:
     """Count the processors that this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -304,40 +317,15 @@ def cores() -> int:
 # --- measuring ------------------------------------------------------------------------
 
 
-class Team:
-    """The contenders' processes, each restarted after a failure."""
+class Team(Processes):
+    """The processes of the plain contenders."""
 
     def __init__(self, source: str, device: str, samples: int, without: Sequence[str]) -> None:
-        self._made = (source, device, samples)
         names = dict.fromkeys(entry.process for entry in CONTENDERS.values())
         self.names = [name for name in names if name not in without]
-        self._workers: dict[str, Worker] = {}
-        self._restarts: Counter[str] = Counter()
+        made = (Process, source, device, samples)
+        super().__init__(dict.fromkeys((*self.names, "reference"), made))
         self._wanted: dict[tuple[Any, ...], Any] = {}
-        for name in (*self.names, "reference"):
-            self._start(name)
-
-    def _start(self, name: str) -> None:
-        self._workers[name] = Worker(name, Process, *self._made)
-
-    def process(self, name: str) -> Worker:
-        """Return a process that answers; one that ended is restarted, a few times."""
-        if not self._workers[name].alive:
-            self._restarts[name] += 1
-            if self._restarts[name] > RESTARTS:
-                raise PeerError(f"{name}: given up")
-            self._start(name)
-        return self._workers[name]
-
-    def call(self, name: str, method: str, *arguments: Any, seconds: float) -> Any:
-        """Call a process and return its result; see `Worker.result`."""
-        worker = self.process(name)
-        try:
-            return worker.call(method, *arguments, seconds=seconds)
-        except PeerError as error:
-            if spoiled(worker, error):
-                worker.kill()
-            raise
 
     def do(self, contender: str, method: str, *arguments: Any, seconds: float) -> Any:
         """Call a contender's method and return its result."""
@@ -374,11 +362,6 @@ class Team:
     def wanted(self, key: tuple[str, int, int, int], seconds: float) -> Any:
         """Return what base.py computes in float64, by loss, hidden and batch size, and samples."""
         return self._workers["reference"].result(self._wanted[key], seconds)
-
-    def kill(self) -> None:
-        """End all processes."""
-        for worker in self._workers.values():
-            worker.kill()
 
 
 def checked_samples(batch: int) -> int:
@@ -421,7 +404,7 @@ def check_contenders(
             run, patience = (name, hidden, batch, n, "float32"), min(until.left, PATIENCE)
             found = team.call(entry.process, "check", *run, seconds=patience)
         except FAILURES as error:
-            out[name] = _named(name, error)
+            out[name] = named(name, error)
             continue
         tolerance = PEER_TOLERANCES[entry.precision]
         others = OTHER_ANSWERS if entry.precision == "float32" else 5 * OTHER_ANSWERS
@@ -473,8 +456,8 @@ def measure_limits(machine: Worker, plan: Plan, until: Deadline, report: Row) ->
     report["limits"] = {name: summary(values) for name, values in runs.items()}
 
 
-class Race:
-    """All contenders at one hidden size, batch size and precision, in turns.
+class CellRace(Race):
+    """All contenders at one hidden size, batch size and precision.
 
     Parameters
     ----------
@@ -484,65 +467,29 @@ class Race:
     names : sequence of str
         In `CONTENDERS`.
     plan : Plan
-
-    Attributes
-    ----------
-    rounds : Rounds
-        The first is dropped, and with it what is compiled.
-    wrong : dict
-        Why a contender dropped out.
     """
 
     def __init__(
         self, team: Team, cell: tuple[int, int, str], names: Sequence[str], plan: Plan
     ) -> None:
-        self.cell, self.rounds = cell, Rounds(names)
-        self.wrong: dict[str, str] = {}
-        self._team, self._plan = team, plan
+        super().__init__(_cell(cell), names, plan.rounds, plan.grace)
+        self.cell, self._team, self._plan = cell, team, plan
         self._samples: dict[str, int] = {}
-        self._runs: dict[str, dict[int, Row]] = {name: {} for name in names}
 
-    @property
-    def done(self) -> bool:
-        """Return whether all rounds were run."""
-        return self.rounds.done > self._plan.rounds or not self.rounds.cases
-
-    def run(self, rounds: int, until: Deadline, last: Deadline) -> None:
-        """Run up to so many rounds that end before `until`, but at least one.
-
-        No run starts after `last`.
-        """
-        for name in self.rounds.until(rounds + 1, least=2, left=lambda: until.left):
-            if last.left <= 0:
-                return
-            self._take_turn(name, last)
-
-    def leave_out(self, names: Iterable[str]) -> None:
-        """Go on without contenders that hang, so as not to wait for them in each round."""
-        self.rounds.cases = [name for name in self.rounds.cases if name not in names]
-
-    def _take_turn(self, name: str, last: Deadline) -> None:
+    def measure(self, name: str, seconds: float) -> Row:
         hidden, batch, _ = self.cell
-        # what started in time may end
-        patience = min(last.left + self._plan.seconds * SHARES["rest"] / 3, PATIENCE)
-        try:
-            if name not in self._samples:
-                choose = ("samples_of_run", hidden, batch, self._plan.run_seconds)
-                self._samples[name] = self._team.do(name, *choose, seconds=patience)
-            run = ("two_passes", hidden, batch, self._samples[name])
-            found = self._team.do(name, *run, seconds=patience)
-        except FAILURES as error:
-            self.wrong[name] = f"{_cell(self.cell)}: {_named(name, error)}"
-            self.rounds.cases.remove(name)
-            return
-        if self.rounds.done:
-            self._runs[name][self.rounds.done] = found
+        if name not in self._samples:
+            choose = ("samples_of_run", hidden, batch, self._plan.run_seconds)
+            self._samples[name] = self._team.do(name, *choose, seconds=seconds)
+        run = ("two_passes", hidden, batch, self._samples[name])
+        found: Row = self._team.do(name, *run, seconds=seconds)
+        return found
 
     def rows(self) -> list[Row]:
         """Return what was measured, in seconds a sample or, of the answers, for all of them."""
         hidden, batch, precision = self.cell
         rows = []
-        for name, runs in self._runs.items():
+        for name, runs in self.runs.items():
             if not runs:
                 continue
             n = 1 if batch == ANSWERS else self._samples[name]
@@ -552,7 +499,7 @@ class Race:
                 row[which] = summary([run[which] for run in runs.values()], 1 / n)
             ours = CONTENDERS[name].ours
             pair = [
-                {i: run["second"] for i, run in self._runs.get(one, {}).items()}
+                {i: run["second"] for i, run in self.runs.get(one, {}).items()}
                 for one in (name, ours)
             ]
             ratio = median_ratio(*pair)
@@ -562,9 +509,16 @@ class Race:
         return rows
 
 
+def measure_machine(machine: Worker, plan: Plan, until: Deadline, report: Row) -> None:
+    """Time what limits a step: copies, matrix products and launches."""
+    measure_limits(machine, plan, until, report)
+    if until.left > 0:
+        with suppress(*FAILURES):
+            report["launch"] = machine.call("launches", 300, seconds=PATIENCE)
+
+
 def measure(
     team: Team,
-    machine: Worker,
     plan: Plan,
     device: str,
     report: Row,
@@ -575,15 +529,11 @@ def measure(
     print("checking that all contenders compute the same", flush=True)
     report["checks"], out, unchecked = check_contenders(team, plan, until.within(0.5 * until.left))
     report["cut"] += unchecked
-    report["not_timed"] = list(dict.fromkeys(out.values()))
+    report["not_timed"] += dict.fromkeys(out.values())
     for line in report["not_timed"]:
         print(f"not timed: {line}", flush=True)
     timed = [name for name, e in CONTENDERS.items() if name not in out and e.process in team.names]
     report["problems"] += [line for name, line in out.items() if _must_hold(name, line, device)]
-    measure_limits(machine, plan, until.within(0.1 * until.left), report)
-    if until.left > 0:
-        with suppress(*FAILURES):
-            report["launch"] = machine.call("launches", 300, seconds=PATIENCE)
     if "ours" in timed:
         for hidden, batch in ((plan.hidden[0], 1), *((h, plan.batches[-1]) for h in plan.hidden)):
             call = ("ours", "peak_memory", hidden, batch)
@@ -595,7 +545,7 @@ def measure(
             try:
                 row = team.do("ours", "deforming", layers, DEFORMED_BATCH, seconds=patience)
             except FAILURES as error:
-                report["not_timed"].append(f"on deformed images, {_named('ours', error)}")
+                report["not_timed"].append(f"on deformed images, {named('ours', error)}")
                 continue
             report["deforming"].append(row | {"batch": DEFORMED_BATCH})
     save()
@@ -603,34 +553,18 @@ def measure(
     for cell in plan.cells():
         names = [n for n in timed if CONTENDERS[n].precision == cell[2]]
         names = [n for n in names if n in ANSWERING or cell[1] != ANSWERS]
-        races.append(Race(team, cell, names, plan))
-    hung: set[str] = set()
-    # every cell once, then all their rounds, then what the time of others is left for
-    for sweep, rounds in enumerate((1, plan.rounds, plan.rounds)):
-        for at, race in enumerate(races):
-            race.leave_out(hung)
-            if timing.left <= 0 or race.done:
-                continue
-            print(f"timing {_cell(race.cell)}{', more rounds' * bool(sweep)}", flush=True)
-            slot = timing.left if sweep == 2 else timing.left / (len(races) - at)
-            race.run(rounds, timing.within(slot), timing)
-            hung |= {name for name, line in race.wrong.items() if "no answer" in line}
-            report["times"] = [row for race in races for row in race.rows()]
-            save()
+        races.append(CellRace(team, cell, names, plan))
+
+    def save_times() -> None:
+        report["times"] = [row for race in races for row in race.rows()]
+        save()
+
+    run_races(races, timing, save_times)
     for race in races:
         wrong = race.wrong
         report["not_timed"] += wrong.values()
         report["problems"] += [w for name, w in wrong.items() if _must_hold(name, w, device)]
-        if not race.done:
-            counted = max(0, race.rounds.done - 1)
-            report["cut"].append(f"{_cell(race.cell)}: {counted} of {plan.rounds} rounds")
-    if until.left > 0:  # shows a machine that has become slower
-        measure_limits(machine, plan, until, report)
-
-
-def _named(contender: str, error: Exception) -> str:
-    """Format an error of a contender, whose process has another name."""
-    return f"{contender}: {str(error).removeprefix(CONTENDERS[contender].process + ': ')}"
+        report["cut"] += race.cut()
 
 
 def _must_hold(name: str, line: str, device: str) -> bool:
@@ -698,7 +632,8 @@ def options(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return given
 
 
-SKIPPABLE = ("tests", "kernels", "training", "measuring", "cpu", "cupy", "torch", "jax")
+SKIPPABLE = ("tests", "kernels", "training", "measuring", "ingredients")
+SKIPPABLE += ("cpu", "cupy", "torch", "torch.compile", "jax")
 
 
 def plan_for(device: str, quick: bool, seconds: float | None) -> Plan:
@@ -754,11 +689,13 @@ class Session:
         self._started = time.monotonic()
         self.no_gpu = ""
         self._running: list[Any] = []
+        self._ingredients: Ingredients | None = None
         self._plan_for(given.device)
         parts = ("tests", "kernels", "training")
         self.report: Row = {"gpu": given.device == "gpu", "data": {}, "machine": {}}
         self.report |= dict.fromkeys(parts) | {"limits": {}, "launch": {}}
-        lists = ("checks", "times", "memory", "deforming", "pays", "not_timed", "cut", "problems")
+        lists = ("checks", "times", "ingredient_checks", "ingredients", "memory", "deforming")
+        lists += ("pays", "not_timed", "cut", "problems")
         self.report |= {name: [] for name in lists}
 
     def _plan_for(self, device: str) -> None:
@@ -773,6 +710,10 @@ class Session:
         print(f"{report['machine']['device']}; cases from seed {given.seed}", flush=True)
         report["cut"] += [f"{name}: skipped, as asked" for name in given.skip]
         seconds = {name: share * plan.seconds for name, share in SHARES.items()}
+        # compiled beside what is not timed, where there are cores enough
+        early = cores() >= 8
+        if "ingredients" not in given.skip and early:
+            self._prepare_ingredients()
         if "tests" not in given.skip:
             print("tests: pytest -m gpu", flush=True)
             tests = check_tests(self.until.within(seconds["tests"]))
@@ -780,8 +721,7 @@ class Session:
             print(f"tests: {tests['passed']} passed, {tests['failed']} failed", flush=True)
             report["cut"] += ["pytest -m gpu, by the time"] * tests["cut"]
             self.save()
-        # compiled beside what is not timed, where there are cores enough
-        ahead = seconds["kernels"] + seconds["training"] / 2 if cores() >= 8 else 0.0
+        ahead = seconds["kernels"] + seconds["training"] / 2 if early else 0.0
         if ahead:
             self._prepare(ahead)
         if "kernels" not in given.skip:
@@ -799,13 +739,37 @@ class Session:
             report["cut"] += training["cut"]
             self.save()
         if "measuring" not in given.skip:
+            if self._ingredients:  # idle from here on, while others are timed
+                self._ingredients.settle(*2 * [min(30.0, 0.1 * self.until.left)])
             if not ahead:
                 self._prepare(0.1 * self.until.left)
             wrong = self._team.prepared(self._calls, min(60.0, 0.3 * self.until.left))
             for line in wrong.values():
                 print(f"not prepared: {line}", flush=True)
+            kept = seconds["rest"] + seconds["ingredients"] * ("ingredients" not in given.skip)
+            until = self.until.within(self.until.left - kept)
+            measure_machine(machine, plan, until.within(0.1 * until.left), report)
+            measure(self._team, plan, self.device, report, until, self.save)
+        if "ingredients" not in given.skip:
+            print("ingredients", flush=True)
             until = self.until.within(self.until.left - seconds["rest"])
-            measure(self._team, machine, plan, self.device, report, until, self.save)
+            team = self._ingredients or self._prepare_ingredients()
+            team.settle(0.5 * until.left, 0.1 * until.left)
+            if not report["limits"]:
+                measure_machine(machine, plan, until.within(0.1 * until.left), report)
+            team.measure(report, plan.rounds, plan.grace, until, self.save)
+        if report["limits"] and self.until.left > 0:  # shows a machine that has become slower
+            measure_limits(machine, plan, self.until.within(seconds["rest"] / 3), report)
+
+    def _prepare_ingredients(self) -> Ingredients:
+        """Start their contenders, and start to check and compile."""
+        given, plan = self.given, self.plan
+        works = works_of(plan.ingredients, self.report["data"]["train"])
+        team = Ingredients(given.mnist, self.device, plan.samples, given.skip, works)
+        self._ingredients = team
+        self._running.append(team)
+        team.prepare()
+        return team
 
     def _prepare(self, seconds: float) -> None:
         """Start the contenders, and start to compile what they will need."""

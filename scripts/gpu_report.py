@@ -4,59 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby
 
 from benchmarks.gpu_peers import CONTENDERS
 from benchmarks.peers import ANSWERS, CHECKED_SAMPLES
+from scripts.gpu_ingredients import ingredient_tables, ingredients_checked
+from scripts.gpu_limits import LIMIT_EXPLAINED, LIMITS, best_product, shares
 from scripts.measuring import Row, as_contender, as_number, as_spread, as_table
-from trainer.benchmarking import Measurement, conclude, flops_per_sample
-
-# --- shares of the limits -----------------------------------------------------------------
-
-
-def bytes_per_step(sizes: Sequence[int], batch: int) -> int:
-    """Count the fewest bytes that a step moves: weights read and written, samples read.
-
-    Weights are float32, samples bytes with an int64 label. Whatever lies between the layers could
-    stay on the chip.
-
-    Examples
-    --------
-    >>> bytes_per_step([784, 200, 10], 1)
-    1271192
-    """
-    weights = sum(fan_in * fan_out for fan_in, fan_out in pairwise(sizes))
-    return 2 * 4 * weights + batch * (sizes[0] + 8)
-
-
-def best_product(limits: Mapping[str, Row], precision: str) -> float | None:
-    """Return the GFLOP/s of the fastest library at a precision."""
-    rates = [row["median"] for name, row in limits.items() if name.split()[-1] == precision]
-    return max(rates, default=None)
-
-
-def shares(row: Row, sizes: Sequence[int], limits: Mapping[str, Row]) -> Row:
-    """Return which shares of the machine's product rate and copy bandwidth a training takes.
-
-    Returns
-    -------
-    dict
-        products, copies : float or None
-            What the operations of `flops_per_sample` would take at the measured rate, and the bytes
-            of `bytes_per_step` at the measured bandwidth, as shares of the measured time.
-        larger : str
-            Which of them; nothing at batch size 1, where each step waits for the one before.
-    """
-    seconds, batch = row["second"]["median"], row["batch"]
-    rate, copy = best_product(limits, row["precision"]), limits.get("copy")
-    flops, moved = flops_per_sample(sizes), bytes_per_step(sizes, batch) / batch
-    products = flops / (rate * 1e9) / seconds if rate else None
-    copies = moved / (copy["median"] * 1e9) / seconds if copy else None
-    larger = ""
-    if batch > 1 and (products or copies):
-        larger = "products" if (products or 0) >= (copies or 0) else "copies"
-    return {"products": products, "copies": copies, "larger": larger}
+from trainer.benchmarking import Measurement, conclude
 
 
 def which_pays(report: Row) -> list[str]:
@@ -120,12 +75,14 @@ def markdown(report: Row) -> str:
         blocks += ["## How it was timed", METHOD.strip()]
         if not report["gpu"]:
             blocks.append("Here NumPy stands in for CuPy, and no step is captured as a graph.")
+        blocks.append(LIMIT_EXPLAINED)
         for precision in ("float32", "tf32"):
             for hidden in dict.fromkeys(r["hidden"] for r in report["times"]):
                 blocks += _training_tables(report, hidden, precision)
         blocks += _answers(report)
         blocks += ["## From which batch size on the GPU pays", *report["pays"]]
         blocks += ["By the first epoch, with what is prepared once; the data lie on the device."]
+    blocks += ingredient_tables(report)
     if report["memory"]:
         rows = [("hidden units", "batch size", "MiB")]
         rows += [(_n(r["hidden"]), _n(r["batch"]), as_number(r["mib"])) for r in report["memory"]]
@@ -135,6 +92,7 @@ def markdown(report: Row) -> str:
     blocks += _deforming(report)
     if report["checks"]:
         blocks += ["## That all compute the same", *_contenders(report)]
+    blocks += ingredients_checked(report)
     for name, lines in (("Not timed", report["not_timed"]), ("Cut or skipped", report["cut"])):
         if lines:
             blocks += [f"## {name}", "\n".join(f"- {line}" for line in lines)]
@@ -222,7 +180,7 @@ def passed(report: Row) -> str:
     numbers |= {
         "training check": sum(bool(training.get(k)) for k in ("exact", "twice", "common_epochs"))
     }
-    numbers |= {"contender": len(contenders)}
+    numbers |= {"contender": len(contenders), "ingredient": len(report["ingredient_checks"])}
     done = ", ".join(count_of(number, what) for what, number in numbers.items() if number)
     return f"Every check passed that was made: {done}." if done else "Nothing was checked."
 
@@ -266,10 +224,9 @@ def _limits(report: Row) -> str:
 
 
 SHARES_EXPLAINED = """\
-Ours, and what share of the measured time its counted operations would take at the machine's product
-rate, and its fewest bytes at the copies' bandwidth; the larger one is the limit. At batch size 1
-neither is: each sample waits for the one before, whose latency counts, and the bytes are those of a
-loop that reads and writes all weights."""
+Ours, and what share of the measured time each limit would take, the largest in bold. At batch
+size 1 none is: each sample waits for the one before, whose latency counts, and the bytes are those
+of a loop that reads and writes all weights."""
 
 
 DEFORMING_EXPLAINED = """\
@@ -291,21 +248,26 @@ def _training_tables(report: Row, hidden: int, precision: str) -> list[str]:
     others = [name for name in dict.fromkeys(r["contender"] for r in rows) if not _is_ours(name)]
     unit = f"ms an epoch of {_n(n)}"
     ours: list[list[str]] = [["rule", "batch size", unit, "min … max", "first epoch"]]
-    ours[0] += ["µs a sample", "samples timed", "runs", "of the products", "of the copies"]
+    ours[0] += ["µs a sample", "samples timed", "runs"]
+    ours[0] += [f"of the {limit}" for limit in LIMITS]
     ratios: list[list[str]] = [["batch size", *(name.split(", tf32")[0] for name in others)]]
-    theirs: list[list[str]] = [["contender", *ours[0][1:4], "samples timed", "runs"]]
+    theirs: list[list[str]] = [
+        ["contender", *ours[0][1:4], "samples timed", "runs", "of the limit"]
+    ]
     for row in sorted(rows, key=lambda r: list(CONTENDERS).index(r["contender"])):
         time, entry = row["second"], CONTENDERS[row["contender"]]
         start, end = as_spread(time, 1e3 * n), [_n(row["samples"]), str(len(time["runs"]))]
+        part = shares(report, row, sizes)
         if not _is_ours(row["contender"]):
-            theirs.append(
-                [as_contender(row["contender"], entry.kind.about), _n(row["batch"]), *start, *end]
-            )
+            about = as_contender(row["contender"], entry.kind.about)
+            on_device = entry.process != "cpu" or not report["gpu"]
+            share = _percent(part.get(part["larger"])) if part["larger"] and on_device else ""
+            theirs.append([about, _n(row["batch"]), *start, *end, share])
             continue
         first, each = row["first"]["median"] * 1e3 * n, time["median"] * 1e6
-        part = shares(row, sizes, report["limits"])
-        marks = {what: "**" * (what == part["larger"]) for what in ("products", "copies")}
-        of = [f"{mark}{_percent(part[what])}{mark}" for what, mark in marks.items()]
+        marks = {what: "**" * (what == part["larger"]) for what in LIMITS}
+        of = [f"{mark}{_percent(part.get(what))}{mark}" for what, mark in marks.items()]
+        of[-1] *= row["batch"] > 1
         cells = [*start, as_number(first), as_number(each), *end, *of]
         ours.append([entry.loss, _n(row["batch"]), *cells])
     for batch in batches:

@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
@@ -9,12 +11,18 @@ from importlib import import_module
 import numpy as np
 import pytest
 
+from benchmarks import ingredient_peers
 from benchmarks.gpu_peers import CONTENDERS, Machine, Process
+from benchmarks.ingredient_peers import INGREDIENTS, ON_GPU, OURS, Work
 from benchmarks.peers import ANSWERS, whole_batches
-from scripts import gpu_check
-from scripts.gpu_check import FULL, ON_CPU, ROOT, Deadline, Race, run_tests, slug
-from scripts.gpu_report import bytes_per_step, failures, markdown, problems, shares, which_pays
+from scripts import gpu_check, gpu_ingredients
+from scripts.gpu_check import FULL, ON_CPU, ROOT, CellRace, run_tests, slug
+from scripts.gpu_ingredients import REFERENCE, Ingredients, Prepared, works_of
+from scripts.gpu_limits import bytes_of_step, limits_of_step, shares
+from scripts.gpu_report import failures, markdown, problems, which_pays
 from scripts.measuring import PeerError, Worker, largest_difference, summary
+from scripts.racing import Deadline
+from trainer import TrainingSettings, load
 
 PACKAGES = {"torch": "torch", "jax": "jax"}
 SCRIPT = str(ROOT / "scripts" / "gpu_check.py")
@@ -50,27 +58,45 @@ class TestDeadline:
 
     def test_shares_leave_most_to_measuring(self):
         seconds = {name: share * FULL.seconds for name, share in gpu_check.SHARES.items()}
+        assert seconds.pop("ingredients") == pytest.approx(50)
         assert seconds == pytest.approx({"tests": 160, "kernels": 90, "training": 60, "rest": 30})
         assert FULL.seconds <= 480
 
 
 class TestCounts:
     def test_bytes_of_a_step(self):
-        weights = 784 * 200 + 200 * 10
-        assert bytes_per_step([784, 200, 10], 1) == 8 * weights + 784 + 8
-        assert bytes_per_step([784, 200, 10], 512) == 8 * weights + 512 * (784 + 8)
+        """Counted by hand: 3-2-1 has 8 weights, 3 biases and 2 gains."""
+        plain = bytes_of_step([3, 2, 1], 4, TrainingSettings(), bias=False)
+        assert plain == {
+            "samples": 4 * (3 + 8),
+            "activations": 4 * 3 * 4 * 2,
+            "weights": 8 * 4 * 2,
+            "states": 0,
+            "gradients": 0,
+        }
+        every = TrainingSettings(optimizer="adamw", clip=1.0, averaging=0.9, batch_norm=True)
+        found = bytes_of_step([3, 2, 1], 4, every, bias=True)
+        assert found == plain | {"weights": 104, "states": 3 * 104, "gradients": 104}
+        momentum = bytes_of_step([3, 2, 1], 4, TrainingSettings(momentum=0.9), bias=True)
+        assert momentum["states"] == momentum["weights"] == 11 * 4 * 2
 
     def test_shares_name_the_larger_limit(self):
         sizes, rates = [784, 200, 10], {"copy": 1000.0, "torch float32": 50_000, "cupy tf32": 9e9}
-        limits = {name: summary([rate]) for name, rate in rates.items()}
+        report = a_report() | {"limits": {name: summary([rate]) for name, rate in rates.items()}}
+        report["launch"] = {}
         row = {"batch": 32, "precision": "float32", "second": summary([1e-7])}
-        found = shares(row, sizes, limits)
+        found = shares(report, row, sizes)
+        moved = 8 * 158_800 + 32 * (784 + 8 + 8 * 210)
         assert found["products"] == pytest.approx(639_200 / 50_000e9 / 1e-7)
-        assert found["copies"] == pytest.approx(bytes_per_step(sizes, 32) / 32 / 1000e9 / 1e-7)
+        assert found["copies"] == pytest.approx(moved / 32 / 1000e9 / 1e-7)
         assert found["larger"] == "copies"
-        assert shares(row | {"batch": 8192}, sizes, limits)["larger"] == "products"
-        assert shares(row | {"batch": 1}, sizes, limits)["larger"] == ""
-        assert shares(row, sizes, {}) == {"products": None, "copies": None, "larger": ""}
+        assert shares(report, row | {"batch": 8192}, sizes)["larger"] == "products"
+        assert shares(report, row | {"batch": 1}, sizes)["larger"] == ""
+        assert shares(report | {"limits": {}}, row, sizes) == {"larger": ""}
+        report["launch"] = {"empty kernel in a graph, done": 1e-6}
+        assert limits_of_step(report, sizes, 32)["launches"] == pytest.approx(4e-6)
+        assert shares(report, row, sizes)["larger"] == "launches"
+        assert "launches" not in shares(report, row | {"batch": 1}, sizes)
 
     @pytest.mark.parametrize(
         ("samples", "batch", "expected"),
@@ -243,7 +269,7 @@ class StandStill:
 class TestRace:
     def test_takes_turns_and_goes_on_without_what_broke(self):
         team, plan = StandStill(), replace(ON_CPU, rounds=3)
-        race = Race(team, (16, 32, "float32"), ["ours", "cupy", "torch"], plan)
+        race = CellRace(team, (16, 32, "float32"), ["ours", "cupy", "torch"], plan)
         race.run(1, Deadline(60), Deadline(60))
         assert len(team.calls) == 6
         race.run(3, Deadline(60), Deadline(60))
@@ -260,13 +286,13 @@ class TestRace:
 
     def test_leaves_out_what_hung_elsewhere(self):
         team = StandStill()
-        race = Race(team, (16, 32, "float32"), ["ours", "cupy"], ON_CPU)
+        race = CellRace(team, (16, 32, "float32"), ["ours", "cupy"], ON_CPU)
         race.leave_out({"cupy"})
         race.run(3, Deadline(60), Deadline(60))
         assert set(team.calls) == {"ours"}
 
     def test_begins_nothing_after_the_time(self):
-        race = Race(StandStill(), (16, 32, "float32"), ["ours"], ON_CPU)
+        race = CellRace(StandStill(), (16, 32, "float32"), ["ours"], ON_CPU)
         race.run(3, Deadline(0), Deadline(0))
         assert race.rows() == []
         race.run(3, Deadline(0), Deadline(60))  # a counted round there is in any case
@@ -313,11 +339,11 @@ class TestMeasuring:
         plan = replace(plan, rounds=3, run_seconds=1e-3, side=64, mebibytes=1, deformed=((8, 5),))
         report = a_report(gpu=False)
         report["data"] |= {"train": 300, "test": 60, "features": 36}
-        lists = ("times", "memory", "deforming", "cut", "problems")
+        lists = ("times", "memory", "deforming", "ingredients", "not_timed", "cut", "problems")
         report |= {name: [] for name in lists} | {"limits": {}}
         save = partial(saved.append, 1)
-        until = Deadline(60)
-        gpu_check.measure(team, Local(team.machine), plan, "cpu", report, until, save)
+        gpu_check.measure_machine(Local(team.machine), plan, Deadline(60), report)
+        gpu_check.measure(team, plan, "cpu", report, Deadline(60), save)
         assert problems(report) == []
         assert [line.split(":")[0] for line in report["not_timed"]] == [
             "ours, tf32",
@@ -339,6 +365,180 @@ class TestMeasuring:
         assert sentence.startswith("With 8 hidden units ")
         assert "## Training 36-8-10 in float32" in markdown(report)
         assert "\n| 36-8-5-10 | 100 | " in markdown(report)
+
+
+class InThisProcess(Worker):
+    """What is started at once, in this process."""
+
+    def __init__(self, name, make, *arguments):
+        self.name, self.alive = name, True
+        self.made = partial(make, *arguments)
+
+    def start(self, method, *arguments):
+        call = Future()
+        try:
+            self.object = getattr(self, "object", None) or self.made()
+            call.set_result(getattr(self.object, method)(*arguments))
+        except Exception as error:
+            call.set_exception(error)
+        return call
+
+    def kill(self):
+        self.alive = False
+
+
+class Hasty(Prepared):
+    """Learns a little more than it should with momentum, and is never ready with Adam."""
+
+    def check(self, work, dtype):
+        return [
+            a * (1 + 1e-6 * (work.ingredient == "momentum")) for a in super().check(work, dtype)
+        ]
+
+    def prepare(self, work):
+        if work.ingredient == "adam":
+            raise RuntimeError("CUDA graphs are unknown")
+        super().prepare(work)
+
+
+class TestIngredients:
+    """The section on ingredients, measured in this process."""
+
+    CELLS = (((8,), 32, ("momentum", "adam")), ((8, 8), 64, ("momentum",)))
+
+    @pytest.fixture
+    def team(self, mnist, monkeypatch):
+        monkeypatch.setattr("scripts.racing.Worker", InThisProcess)
+        kinds = ON_GPU | {"jax": ON_GPU[OURS], "torch graph": ON_GPU[OURS]}
+        monkeypatch.setattr(gpu_ingredients, "ON_GPU", kinds)
+        without = ["torch.compile", "cpu"]
+        return Ingredients(mnist, "cpu", 0, without, works_of(self.CELLS, 300))
+
+    @pytest.fixture
+    def report(self):
+        lists = ("ingredients", "ingredient_checks", "not_timed", "cut", "problems")
+        return (
+            a_report()
+            | {name: [] for name in lists}
+            | {"data": a_report()["data"] | {"features": 36}}
+        )
+
+    def test_are_compared_then_timed(self, team, report):
+        assert team.names == [OURS, "torch graph", "jax"]
+        team.prepare()
+        team.settle(0, 0)
+        saved = []
+        team.measure(report, 2, 0.0, Deadline(60), partial(saved.append, 1))
+        assert report["problems"] == report["not_timed"] == report["cut"] == []
+        assert saved
+        names = [(tuple(r["hidden"]), r["batch"], r["ingredient"]) for r in report["ingredients"]]
+        assert names == [((8,), 32, "momentum"), ((8,), 32, "adam"), ((8, 8), 64, "momentum")]
+        for row in report["ingredients"]:
+            assert set(row["times"]) == set(row["times_ours"]) == {OURS, "torch graph", "jax"}
+            assert len(row["times"][OURS]["runs"]) == 2
+            assert row["times_ours"][OURS] == 1.0
+            assert row["samples"] == 288 if row["batch"] == 32 else 256
+        dtypes = [row["dtype"] for row in report["ingredient_checks"] if row["contender"] == OURS]
+        assert dtypes == ["float64", "float32"] * 3
+        assert "### 36-8-8-10, batch size 64, 256 samples" in markdown(report)
+
+    def test_who_differs_or_fails_is_not_timed(self, team, report):
+        team._workers["jax"].made = partial(Hasty, *team._objects["jax"][1:])
+        team.prepare()
+        team.settle(0, 0)
+        team.measure(report, 1, 0.0, Deadline(60), lambda: None)
+        assert [OURS in row["times"] for row in report["ingredients"]] == [True] * 3
+        assert ["jax" in row["times"] for row in report["ingredients"]] == [False] * 3
+        first, second, third = report["not_timed"]
+        assert "jax: does not compute the same in float64: differs by " in first
+        assert first.endswith(" in 32/32/momentum (8/32/momentum)")
+        assert second == "jax: CUDA graphs are unknown (8/32/adam)"
+        assert third.endswith(" in 32-32/32/momentum (8-8/64/momentum)")
+        assert report["problems"] == []  # it is not this trainer
+
+    def test_what_was_not_prepared_in_time_is_cut(self, team, report):
+        team.prepare()
+        late = [call for call in team._calls if call[0] == "jax" and call[1] == "prepare"]
+        team._calls |= {call: Future() for call in late[1:]}  # which nobody begins
+        team.settle(0, 0)
+        team.measure(report, 1, 0.0, Deadline(60), lambda: None)
+        assert ["jax" in row["times"] for row in report["ingredients"]] == [True, False, False]
+        assert report["cut"] == ["jax: not prepared in the time: 8/32/adam, 8-8/64/momentum"]
+        assert report["not_timed"] == []
+
+    def test_what_hangs_ends_with_its_process(self, team, report):
+        team.prepare()
+        hangs = [call for call in team._calls if call[:2] == ("jax", "prepare")][-1]
+        team._calls[hangs] = Future()
+        team._calls[hangs].set_running_or_notify_cancel()
+        team.settle(0, 0)
+        assert not team._workers["jax"].alive
+        team.measure(report, 1, 0.0, Deadline(60), lambda: None)
+        assert report["cut"] == ["jax: not prepared in the time: 8-8/64/momentum"]
+        # what it had prepared, a new process prepares again
+        assert ["jax" in row["times"] for row in report["ingredients"]] == [True, True, False]
+
+    def test_begins_nothing_after_the_time(self, team, report):
+        team.prepare()
+        team.settle(0, 0)
+        team.measure(report, 3, 0.0, Deadline(0), lambda: None)
+        assert report["ingredients"] == []
+        assert report["cut"] == [f"{work.name}: 0 of 3 rounds" for work in team.works]
+
+    def test_ours_must_compute_the_same(self, team, report):
+        team._workers[OURS].made = partial(Hasty, *team._objects[OURS][1:])
+        team.prepare()
+        team.settle(0, 0)
+        team.measure(report, 1, 0.0, Deadline(0), lambda: None)
+        assert len(report["problems"]) == 3
+
+    def test_all_ingredients_are_measured(self):
+        names = {name for *_, ingredients in FULL.ingredients for name in ingredients}
+        assert names == set(INGREDIENTS) - {"adam+dropout+clip+averaging"}
+        works = works_of(FULL.ingredients, 60_000)
+        assert len({work.name for work in works}) == len(works)
+        for hidden in ((200,), (256,), (2500, 2000, 1500, 1000, 500)):
+            found = {work.ingredient for work in works if work.hidden == hidden}
+            assert found >= {"sgd", "momentum", "nesterov", "adam", "adamw"}
+
+    @pytest.mark.parametrize("name", ["torch graph", "torch.compile graph", "jax"])
+    def test_others_compute_what_the_textbook_does(self, mnist, name):
+        pytest.importorskip("optax" if name == "jax" else "torch")
+        if "compile" in name and not shutil.which("g++"):
+            pytest.skip("there is no C++ compiler")
+        contenders = [Prepared(one, mnist, "cpu", 0) for one in (name, REFERENCE)]
+        try:
+            for ingredient in ["all"] if "compile" in name else ["sgd", "adam", "all"]:
+                work = Work.of((8, 8), 32, ingredient, 300).checked()
+                found, wanted = (one.check(work, "float64") for one in contenders)
+                data = {"features": 36, "classes": 10}
+                row = gpu_ingredients.compare(found, wanted, data, work, "float64", name)
+                assert row["difference"] <= row["tolerance"]
+                assert contenders[0].seconds(Work.of((8,), 32, ingredient, 300)) > 0
+        finally:
+            if name != "jax":  # what it has set is this process's
+                sys.modules["torch"].set_flush_denormal(False)
+
+    def test_a_graph_forgets_the_steps_before_its_capture(self, mnist, monkeypatch):
+        torch = pytest.importorskip("torch")
+        data, replayed = load(mnist), ingredient_peers.replayed
+
+        def captured(torch, device, optimizer, row, step):
+            for _ in range(3):  # as on a GPU
+                replayed(torch, device, optimizer, row, step)()
+            return replayed(torch, device, optimizer, row, step)
+
+        monkeypatch.setattr(ingredient_peers, "replayed", captured)
+        try:
+            for ingredient in ("momentum", "nesterov", "adam", "all"):
+                work = Work.of((8,), 32, ingredient, 300).checked()
+                found = ON_GPU["torch graph"](data).check(work)
+                wanted = ingredient_peers.Reference(data).check(work)
+                row = {"features": 36, "classes": 10}
+                row = gpu_ingredients.compare(found, wanted, row, work, "float64", "torch graph")
+                assert row["difference"] <= row["tolerance"]
+        finally:
+            torch.set_flush_denormal(False)
 
 
 class TestWorker:
@@ -403,12 +603,23 @@ def a_report(gpu=True):
             "allowed": 0.002,
         },
         "limits": {"copy": summary([4000.0]), "cupy float32": summary([5e4])},
-        "launch": {"elementwise, host": 5e-6},
+        "launch": {"elementwise, host": 5e-6, "empty kernel in a graph, done": 1e-6},
         "checks": [
             {"contender": "ours", "hidden": 200, "batch": 1, "difference": 1e-5}
             | {"tolerance": 1e-3, "other_answers": 0.0}
         ],
         "times": times,
+        "ingredient_checks": [
+            {"contender": "jax", "name": f"32/32/{name}", "dtype": "float64"}
+            | {"difference": difference, "tolerance": 1e-9}
+            for name, difference in (("adam", 1e-15), ("clip", 2e-15))
+        ],
+        "ingredients": [
+            {"hidden": [256], "batch": 128, "ingredient": name, "samples": 59_904}
+            | {"times": {OURS: summary([ours]), "torch graph": summary([4e-5, 6e-5, 5e-5])}}
+            | {"times_ours": {OURS: 1.0, "torch graph": 2.5}}
+            for name, ours in (("momentum", 2e-5), ("adam", 3e-5))
+        ],
         "memory": [{"hidden": 200, "batch": 1, "mib": 99.0}],
         "deforming": [
             {"sizes": [784, 800, 10], "batch": 100, "plain": [3e-5], "deformed": [4e-5]},
@@ -429,12 +640,17 @@ class TestReport:
             "`--seed 5`",
             "| sgd against base.py, float64 | 1 case | 1.0e-11 (case 1, W1) | 1e-09 |",
             "Not compared in float32, where a rectifier came too near to 0: 1.",
-            "**Every check passed that was made: 1 test, 1 kernel case, 3 training checks, 1 con",
+            "made: 1 test, 1 kernel case, 3 training checks, 1 contender, 2 ingredients.**",
             "| copy, bytes read and written | 4,000 | 4,000 … 4,000 | GB/s |",
             "Not measured, for want of PyTorch: tf32, bfloat16.",
             "## Training 784-200-10 in float32",
             "## Training 784-200-10 in tf32",
             "| rashid | 128 | 120,000 | 60,000 … 180,000 |",
+            "### 784-256-10, batch size 128, 59,904 samples",
+            # 4 launches of a µs each are more than the products' and the bytes' time
+            "| momentum | 4.00 | launches | 20.0 (20.0 … 20.0), 20% | 50.0 (40.0 … 60.0), 8%, ",
+            "| adam | 4.00 | launches | 30.0 (30.0 … 30.0), 13% | 50.0 (40.0 … 60.0), 8%, × 2.50 |",
+            "| jax | float64 | 2 | 2.0e-15 | 32/32/clip | 1e-09 |",
             "| 128 | × 1.50 | × 1.50 |",
             "## Answering 10,000 images",
             "| 784-800-10 | 100 | 30.0 | 40.0 | 25.0% |",
@@ -458,6 +674,7 @@ class TestReport:
     def test_needs_none_of_its_parts(self):
         report = a_report() | dict.fromkeys(("tests", "kernels", "training"))
         report |= {"limits": {}, "launch": {}, "times": [], "deforming": [], "checks": []}
+        report |= {"ingredients": [], "ingredient_checks": []}
         assert "**Nothing was checked.**" in markdown(report)
 
     def test_file_names_are_plain(self):
