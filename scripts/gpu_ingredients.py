@@ -45,7 +45,7 @@ Cells = tuple[tuple[int, ...], int, tuple[str, ...]]  # hidden layers, batch siz
 Call = tuple[Any, ...]  # contender, method and arguments
 
 REFERENCE = "reference"
-# of what an array changed by, in float32, where NumPy differs by 4e-4 and with Adam by 6e-3 in the
+# of what an array changed by, in float32, where NumPy differs by 4e-4 and with Adam by 2e-2 in the
 # deepest network: Adam divides by gradients that are hardly more than rounding
 TIMED_TOLERANCE, ADAM_TOLERANCE = 3e-3, 5e-2
 CHECKED_BATCHES = 2
