@@ -21,9 +21,9 @@ from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
 from .kernels.codes import has_codes
-from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
+from .kernels.cuda.online import OnlineSteps, choose_variant
 from .kernels.cuda.steps import Forward, Steps
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
@@ -80,7 +80,7 @@ class GpuBackend(Backend):
         self._products = Products(cupy, matmul)
         # no method, which would keep this object and all it holds alive until the next search
         self._kernels = lru_cache(partial(Kernels, self._products))
-        self._running: dict[Any, Steps] = {}
+        self._running: dict[Any, Steps | OnlineSteps] = {}
 
     # --- arrays -------------------------------------------------------------------------
 
@@ -186,19 +186,16 @@ class GpuBackend(Backend):
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)
-        variant = None
-        alone = batches.size == 1 and len(batches.values) and not rule.betas
-        if alone and spec.deeper_weights <= _ONE_BLOCK:
-            device = self._multiprocessors, self._shared_limit
-            variant = online.choose_variant(spec, rule.momentum, *device)
-        if variant is None:
-            return self._steps(spec, states, batches, rule).learn(batches, steps)
-        kernels = self._kernels("online_sgd", spec.dtype, batches.values.dtype, **variant.macros)
-        logits = online.learn(kernels, variant, spec, states, batches, rule.momentum)
+        running = self._steps(spec, states, batches, rule)
+        if isinstance(running, Steps):
+            return running.learn(batches, steps)
+        logits = running.learn(batches)
         outputs = self.output(spec.output, logits)
         return self.losses(spec, logits, outputs, self.targets(spec, batches.labels))
 
-    def _steps(self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule) -> Steps:
+    def _steps(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
+    ) -> Steps | OnlineSteps:
         """Return the workspace and the graph of such steps, kept from the last two calls or new."""
         where = tuple(a.data.ptr for arrays in states for a in arrays)
         dtype = batches.values.dtype
@@ -206,8 +203,16 @@ class GpuBackend(Backend):
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batch_sgd", spec.dtype, dtype)
-            self._running[key] = Steps(kernels, spec, states, batches, rule)
+            variant = None
+            if batches.size == 1 and not rule.betas and spec.deeper_weights <= _ONE_BLOCK:
+                device = self._multiprocessors, self._shared_limit
+                variant = choose_variant(spec, rule.momentum, *device)
+            if variant is None:
+                kernels = self._kernels("batch_sgd", spec.dtype, dtype)
+                self._running[key] = Steps(kernels, spec, states, batches, rule)
+            else:
+                kernels = self._kernels("online_sgd", spec.dtype, dtype, **variant.macros)
+                self._running[key] = OnlineSteps(kernels, variant, spec, states, batches, rule)
         return self._running[key]
 
     def _readable(self, values: Array) -> Array:
