@@ -21,9 +21,9 @@ from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
 from .kernels.codes import has_codes, keeps_no_sums
-from .kernels.cuda import online
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
+from .kernels.cuda.online import OnlineSteps, choose_variant
 from .kernels.cuda.steps import Forward, Steps
 from .noise import noise_key
 
@@ -81,7 +81,7 @@ class GpuBackend(Backend):
         self._products = Products(cupy, matmul)
         # no method, which would keep this object and all it holds alive until the next search
         self._kernels = lru_cache(partial(Kernels, self._products))
-        self._running: dict[Any, Steps] = {}
+        self._running: dict[Any, Steps | OnlineSteps] = {}
 
     # --- arrays -------------------------------------------------------------------------
 
@@ -196,30 +196,36 @@ class GpuBackend(Backend):
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)
-        variant = None
-        alone = batches.size == 1 and len(batches.values) and keeps_no_sums(spec)
-        with_extras = rule.betas or rule.has_extras(batches)
-        if alone and not with_extras and spec.deeper_weights <= _ONE_BLOCK:
-            device = self._multiprocessors, self._shared_limit
-            variant = online.choose_variant(spec, rule.momentum, *device)
-        if variant is None:
-            return self._steps(spec, states, batches, rule).learn(batches, steps)
-        kernels = self._kernels("online_sgd", spec.dtype, batches.values.dtype, **variant.macros)
-        logits = online.learn(kernels, variant, spec, states, batches, rule.momentum)
+        running = self._steps(spec, states, batches, rule)
+        if isinstance(running, Steps):
+            return running.learn(batches, steps)
+        logits = running.learn(batches)
         outputs = self.output(spec.output, logits)
         return self.losses(spec, logits, outputs, self.targets(spec, batches.labels))
 
-    def _steps(self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule) -> Steps:
+    def _steps(
+        self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
+    ) -> Steps | OnlineSteps:
         """Return the workspace and the graph of such steps, kept from the last two calls or new."""
         regularization, dtype = batches.regularization, batches.values.dtype
         arrays = *states, *regularization.moments
         where = tuple(a.data.ptr for some in arrays for a in some)
-        key = (spec, batches.size, batches.penalty, dtype, where, regularization.dropped, rule)
+        how = batches.size, batches.penalty, regularization.dropped, batches.weights is None, rule
+        key = (spec, dtype, where, how)
         if key not in self._running:
             while len(self._running) > 1:
                 del self._running[next(iter(self._running))]
-            kernels = self._kernels("batches", spec.dtype, dtype)
-            self._running[key] = Steps(kernels, spec, states, batches, rule)
+            variant = None
+            plain = keeps_no_sums(spec) and not rule.betas and not rule.has_extras(batches)
+            if batches.size == 1 and plain and spec.deeper_weights <= _ONE_BLOCK:
+                device = self._multiprocessors, self._shared_limit
+                variant = choose_variant(spec, rule.momentum, *device)
+            if variant is None:
+                kernels = self._kernels("batches", spec.dtype, dtype)
+                self._running[key] = Steps(kernels, spec, states, batches, rule)
+            else:
+                kernels = self._kernels("online_sgd", spec.dtype, dtype, **variant.macros)
+                self._running[key] = OnlineSteps(kernels, variant, spec, states, batches, rule)
         return self._running[key]
 
     def _readable(self, values: Array) -> Array:

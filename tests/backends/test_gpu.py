@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from backends import Batches, Rule, device_failure, memory_shortage, select
+from backends.delayed import block_coefficients
 from backends.feeding import Resident
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.kernels.codes import ACTIVATION_CODES
@@ -211,7 +212,115 @@ class TestSgd:
         x, y = digits(640)
         learn(gpu, LESSONS, x, y, steps(640), "float32")
         names = [launch.name for launch in fake.machine.launches]
-        assert names == ["mixing", *["first_layer", "recurrence"] * 10, "first_layer"]
+        blocks = ["first_layer", "recurrence"] * 10
+        assert names == ["begin", "mixing", *blocks, "first_layer"]
+
+    @pytest.mark.parametrize("bias", [False, True])
+    @pytest.mark.parametrize("changing", [False, True])
+    @pytest.mark.parametrize(("momentum", "penalty"), [(0.9, 0.0), (0.0, 0.03), (0.9, 0.03)])
+    @pytest.mark.parametrize("n", [20, 32, 128, 150])
+    def test_momentum_and_decay_at_any_rate_are_the_textbooks(
+        self, gpu, base_on_numpy, bias, changing, momentum, penalty, n
+    ):
+        x, y = digits(n, 30, 4)
+        step = steps(n, momentum=momentum, penalty=penalty)
+        if changing:
+            step["rates"] = list(np.geomspace(0.2, 0.01, n))
+        training = {"sizes": [30, 20, 4], "bias": bias}, x, y, step
+        assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-11)
+
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("kinds", [1, 2])
+    def test_coefficients_are_the_textbooks(self, fake, gpu, dtype, kinds):
+        rates = np.random.default_rng(0).uniform(0, 0.5, 21)
+        macros = {"BLOCK": 8, "UNITS": 2, "CLASSES": 3, "COLUMNS": 4}
+        kernels = gpu._kernels("online_sgd", dtype, "uint8", **macros)
+        tables = fake.empty((3, kinds, 10, 10), dtype)
+        rule = np.float64(0.9), np.float64(0.03), kinds - 1
+        kernels("coefficients", 3 * kinds, 10, fake.asarray(rates), np.int64(21), *rule, tables)
+        for block in range(3):
+            own = tuple(rates[8 * block : 8 * block + 8])
+            for kind, penalty in enumerate((0.03, 0.0)[:kinds]):
+                rows = np.array(block_coefficients(own, 0.9, penalty))
+                found = tables.get()[block, kind, : len(rows), : len(rows)]
+                np.testing.assert_array_equal(found, rows.astype(dtype))
+
+    def test_rates_are_all_that_is_uploaded_for_a_sample(self, fake, gpu):
+        n = 640
+        x, y = digits(n, 30, 3)
+        model = MLP([30, 20, 3], backend=gpu)
+        values, labels = model.samples(x), model.labels(y, n)
+        states = [model.weights, [fake.zeros_like(w) for w in model.weights]]
+        held = []
+        for rows in (slice(64), slice(n)):
+            rates = list(np.geomspace(0.2, 0.01, n)[rows])
+            batches = Batches(values[rows], labels[rows], rates, penalty=0.03)
+            for _ in range(2):
+                fake.machine.forget()
+                gpu.learn(model.spec, states, batches, Rule(0.9))
+            # for the coefficients, in the weights' dtype for the steps; and two targets
+            assert fake.machine.uploaded == (8 + 4) * len(rates) + 2 * 4
+            held.append(fake.machine.used)
+        assert held[0] == held[1]  # nothing that grows with a call outlives it
+
+    @pytest.mark.parametrize(("momentum", "penalty"), [(0.0, 0.0), (0.5, 0.01)])
+    def test_a_stretch_of_blocks_is_captured_once_and_replayed(
+        self, fake, gpu, monkeypatch, momentum, penalty
+    ):
+        monkeypatch.setattr("backends.kernels.cuda.online._STRETCH", 3)
+        monkeypatch.setattr("backends.kernels.cuda.online._WORTH_A_GRAPH", 6)
+        n = 64 * 8 + 10  # nine blocks
+        x, y = digits(n, 30, 3)
+        model = MLP([30, 20, 3], backend=gpu)
+        batches = Batches(model.samples(x), model.labels(y, n), [0.1] * n, penalty=penalty)
+        states = [model.weights, [fake.zeros_like(w) for w in model.weights]]
+        counts, launches, graphs = fake.machine.counts, [], []
+        for _ in range(3):
+            fake.machine.forget()
+            gpu.learn(model.spec, states[: 1 + bool(momentum)], batches, Rule(momentum))
+            assert fake.machine.ran["recurrence"] == 9
+            assert fake.machine.ran["first_layer"] == 10
+            launched = [launch.name for launch in fake.machine.launches if not launch.captured]
+            launches.append(launched.count("recurrence"))
+            graphs.append((counts["captures"], counts["graph_launches"]))
+        assert graphs == [(1, 2), (0, 3), (0, 3)]
+        assert launches == [3, 0, 0]  # the first as it is, and what makes no stretch
+
+    def test_few_blocks_go_without_a_graph(self, fake, gpu):
+        x, y = digits(64 * 40, 5, 3)
+        learn(gpu, {"sizes": [5, 4, 3]}, x, y, steps(len(x)), "float32")
+        assert not fake.machine.counts["captures"]
+        learn(gpu, {"sizes": [5, 4, 3]}, x[:0], y[:0], steps(0), "float32")
+
+    @pytest.mark.parametrize("changing", [False, True])
+    @pytest.mark.parametrize(("momentum", "penalty"), [(0.0, 0.0), (0.9, 0.01)])
+    @pytest.mark.parametrize("bias", [False, True])
+    def test_neither_graphs_nor_calls_change_a_bit(
+        self, fake, gpu, monkeypatch, changing, momentum, penalty, bias
+    ):
+        monkeypatch.setattr("backends.kernels.cuda.online._WORTH_A_GRAPH", 4)
+        n = 64 * 11 + 20
+        x, y = digits(n, 30, 3)
+        rates = list(np.geomspace(0.2, 0.01, n)) if changing else [0.1] * n
+        outcomes = []
+        for stretch, ends in ((99, [n]), (3, [n]), (2, [64, 64 * 6, 64 * 7, n])):
+            monkeypatch.setattr("backends.kernels.cuda.online._STRETCH", stretch)
+            model = MLP([30, 20, 3], backend=gpu, bias=bias)
+            values, labels = model.samples(x), model.labels(y, n)
+            speeds = [fake.zeros_like(w) for w in model.weights]
+            losses = []
+            for start, stop in pairwise([0, *ends]):
+                rows = slice(start, stop)
+                batches = Batches(values[rows], labels[rows], rates[rows], penalty=penalty)
+                states = [model.weights, speeds] if momentum else [model.weights]
+                losses.append(gpu.learn(model.spec, states, batches, Rule(momentum)).get())
+            graphs = fake.machine.counts["graph_launches"]
+            assert bool(graphs) == (stretch < 99)
+            outcomes.append([*on_host([*model.weights, *speeds]), np.concatenate(losses)])
+            gpu.release()
+            fake.machine.forget()
+        for outcome in outcomes[1:]:
+            assert_weights(outcome, outcomes[0], 0)
 
 
 class TestBatches:
@@ -594,10 +703,11 @@ class TestMemory:
             del model, reports
             assert fake.machine.used == before
 
-    def test_a_training_left_early_keeps_nothing(self, gpu, monkeypatch):
+    @pytest.mark.parametrize("batch_size", [1, 4])
+    def test_a_training_left_early_keeps_nothing(self, gpu, monkeypatch, batch_size):
         monkeypatch.setattr("trainer.training.loop._REPORT_SECONDS", 1e-9)
-        x, y = digits(40, 9, 3)
-        for _ in fit(MLP([9, 5, 3], backend=gpu), x, y, batch_size=4):
+        x, y = digits(140, 9, 3)
+        for _ in fit(MLP([9, 5, 3], backend=gpu), x, y, batch_size=batch_size):
             assert gpu._running
             break
         gc.collect()
@@ -744,6 +854,34 @@ class TestOnAGpu:
         gpu = select("gpu")
         assert_weights(on_host(learn(gpu, *training)), wanted, 0)
         assert all(batches._graph is None for batches in gpu._running.values())
+
+    @pytest.mark.parametrize("refused", ["begin_capture", "end_capture"])
+    @pytest.mark.parametrize("momentum", [0.0, 0.9])
+    def test_where_no_graph_is_to_be_had_blocks_are_launched(
+        self, gpu_backend, monkeypatch, refused, momentum
+    ):
+        import cupy
+
+        monkeypatch.setattr("backends.kernels.cuda.online._STRETCH", 3)
+        monkeypatch.setattr("backends.kernels.cuda.online._WORTH_A_GRAPH", 4)
+        x, y = digits(650, 30, 3)
+        step = steps(650, momentum=momentum, penalty=0.01)
+        step["rates"] = list(np.geomspace(0.2, 0.01, 650))
+        training = {"sizes": [30, 20, 3], "bias": True}, x, y, step, "float32"
+        usual = select("gpu")
+        wanted = on_host(learn(usual, *training))
+        assert all(blocks._graph for blocks in usual._running.values())
+        method = getattr(cupy.cuda.Stream, refused)
+
+        def refuses(stream, *args):
+            if refused == "end_capture":
+                method(stream, *args)
+            raise cupy.cuda.runtime.CUDARuntimeError(801)  # cudaErrorNotSupported
+
+        monkeypatch.setattr(cupy.cuda.Stream, refused, refuses)
+        gpu = select("gpu")
+        assert_weights(on_host(learn(gpu, *training)), wanted, 0)
+        assert all(blocks._graph is None for blocks in gpu._running.values())
 
 
 @pytest.mark.parametrize("streamed", [False, True])

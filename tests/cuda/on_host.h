@@ -51,7 +51,7 @@ namespace on_host {
 
 struct Parameter {
     unsigned size, pointee_size;
-    char kind, pointee_kind;  // p: pointer, f: real, i: integer, v: void
+    char kind, pointee_kind;  // p: pointer, f: real, i: integer, s: structure, v: void
 };
 struct Kernel {
     const char* name;
@@ -65,6 +65,7 @@ constexpr char kind_of() {
     if (std::is_void_v<T>) return 'v';
     if (std::is_pointer_v<T>) return 'p';
     if (std::is_floating_point_v<T>) return 'f';
+    if (std::is_class_v<T>) return 's';
     return 'i';
 }
 template <class T>

@@ -97,6 +97,8 @@ class Machine:
     counts : Counter
         "allocations", "synchronizations", "uploads", "downloads", "captures", "graph_launches",
         of the thread that made the machine; of other threads with "other " before.
+    uploaded : int
+        The bytes of all uploads.
     before_launch : list of callables
         Each is given every Launch just before it runs.
     """
@@ -108,6 +110,7 @@ class Machine:
         self.launches: list[LaunchRecord] = []
         self.ran: Counter[str] = Counter()
         self.counts: Counter[str] = Counter()
+        self.uploaded = 0
         self.before_launch: list[Callable[[Launch], object]] = []
         self.streams: weakref.WeakValueDictionary[int, Stream] = weakref.WeakValueDictionary()
         self._thread = threading.get_ident()
@@ -139,11 +142,16 @@ class Machine:
         own = threading.get_ident() == self._thread
         self.counts[what if own else f"other {what}"] += 1
 
+    def count_upload(self, host: np.ndarray) -> None:
+        self.count("uploads")
+        self.uploaded += host.nbytes
+
     def forget(self) -> None:
         """Start to count afresh; what is allocated stays."""
         self.launches.clear()
         self.ran.clear()
         self.counts.clear()
+        self.uploaded = 0
 
     # --- memory
 
@@ -333,7 +341,7 @@ class DeviceArray(NDArrayOperatorsMixin):
     def set(self, arr: np.ndarray, stream: Stream | None = None) -> None:
         if arr.shape != self.shape or arr.dtype != self.dtype:
             raise ValueError(f"{arr.dtype} {arr.shape} for a {self.dtype} {self.shape}")
-        self.machine.count("uploads")
+        self.machine.count_upload(arr)
         self.machine.do("upload", partial(np.copyto, self.plain, arr))
 
     def __getitem__(self, key: Any) -> Any:
@@ -349,7 +357,7 @@ class DeviceArray(NDArrayOperatorsMixin):
         if isinstance(value, DeviceArray):
             value = value.plain
         elif isinstance(value, np.ndarray):
-            self.machine.count("uploads")
+            self.machine.count_upload(value)
         self.machine.do("copy", partial(self.plain.__setitem__, key, value))
 
     def fill(self, value: Any) -> None:
@@ -605,10 +613,11 @@ def _functions(machine: Machine) -> dict[str, Any]:
     def array(a: Any, dtype: Any = None, copy: bool = True, order: Any = "K", **_: Any) -> Any:
         if isinstance(a, DeviceArray):
             return machine.call("array", np.array, a, dtype, copy=copy or None, order=order)
-        machine.count("uploads")
         if isinstance(a, (list, tuple)):
             a = [each.get() if isinstance(each, DeviceArray) else each for each in a]
-        return machine.adopt(np.array(a, dtype, order=order))
+        host = np.array(a, dtype, order=order)
+        machine.count_upload(host)
+        return machine.adopt(host)
 
     def asarray(a: Any, dtype: Any = None, order: Any = None, copy: Any = None, **_: Any) -> Any:
         return array(a, dtype, bool(copy), order or "K")

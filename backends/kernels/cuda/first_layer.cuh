@@ -2,11 +2,10 @@
 // with the samples before and after a block's sequential part.
 
 // Of thread block b: ahead[b][s][i] is what sample s + 1 + i gets of the step of sample s, that is
-// x_s · x_t (+ 1 beside a bias), times their coefficients, which lie `stride` apart. 256 threads.
+// x_s · x_t (+ 1 beside a bias), times their coefficients. 256 threads.
 extern "C" __global__ void __launch_bounds__(256)
 mixing(const VALUE *values, int64 n, int features, const real *scale, const real *shift,
-       int scale_step, int shift_step, int bias, const real *coefficients, int64 stride,
-       real *ahead) {
+       int scale_step, int shift_step, int bias, const real *tables, int64 alike, real *ahead) {
     const int SIDE = 16, ROWS = (BLOCK + SIDE - 1) / SIDE, TILE = 32;
     __shared__ real x[TILE][BLOCK + 1];
     const InputMap map{scale, shift, scale_step, shift_step};
@@ -33,9 +32,9 @@ mixing(const VALUE *values, int64 n, int features, const real *scale, const real
         }
         __syncthreads();
     }
-    const real *own = coefficients ? coefficients + blockIdx.x * stride : nullptr;
+    const real *own = own_table(tables, alike, bias, blockIdx.x);
     const Coefficients of_W{own, 0}, of_b{own, 1};
-    ahead += int64(blockIdx.x) * BLOCK * BLOCK;
+    ahead += first * BLOCK;
     for (int r = 0; r < ROWS; r++)
         for (int c = 0; c < ROWS; c++) {
             int s = ty + SIDE * r, t = tx + SIDE * c;
@@ -70,24 +69,25 @@ __device__ void products(const VALUE *values, int count, int features, InputMap 
     }
 }
 
-// Take the steps d of `before` samples, the first of them number `first`, then find the z of the
-// `count` samples that follow them.
+// Take the steps d of the block before, then find the z of the block that follows; either of them
+// may not be there.
 //
-// W (features × hidden) and b, U and u their velocities
-// or null, z and d (BLOCK × hidden). `before` or `count` may be 0. The coefficients of the block
-// before and of the one that follows, or null. COLUMNS columns a thread block; dynamic shared memory
-// for features × COLUMNS numbers, with a velocity for twice as many.
-extern "C" __global__ void __launch_bounds__(32 * WARPS)
-first_layer(int64 first, int before, int count, const real *coefficients_before,
-            const real *coefficients, const VALUE *values, int features, int hidden,
-            const real *scale, const real *shift, int scale_step, int shift_step, const real *d,
-            real *W, real *b, real *U, real *u, real *z) {
+// W (features × hidden) and b, U and u their velocities or null, z and d (BLOCK × hidden). COLUMNS
+// columns a thread block; dynamic shared memory for features × COLUMNS numbers, with a velocity for
+// twice as many.
+extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
+first_layer(const Cursor *cursor, int features, int hidden, const real *scale, const real *shift,
+            int scale_step, int shift_step, const real *d, real *W, real *b, real *U, real *u,
+            real *z) {
     DYNAMIC_SHARED(real, w);
     __shared__ real ds[2][BLOCK][COLUMNS], sums[WARPS][BLOCK * COLUMNS], start[2][COLUMNS];
     real *v = w + features * COLUMNS;
-    values += first * features;
+    const int before = cursor->before, count = cursor->count();
+    const int64 first = cursor->done - before;
+    const VALUE *values = cursor->values + first * features;
     const InputMap map{scale, shift, scale_step, shift_step};
     const int tid = threadIdx.x, column = blockIdx.x * COLUMNS;
+    const real *coefficients_before = cursor->table(first, b);
     const Coefficients of_W{coefficients_before, 0}, of_b{coefficients_before, 1};
 
     for (int k = tid; k < BLOCK * COLUMNS; k += blockDim.x) {
@@ -145,6 +145,7 @@ first_layer(int64 first, int before, int count, const real *coefficients_before,
     }
 
     values += int64(before) * features;
+    const real *coefficients = cursor->table(cursor->done, b);
     const Coefficients to_W{coefficients, 0}, to_b{coefficients, 1};
     for (int part = 0; part < (U ? 2 : 1) && count; part++) {
         products(values, count, features, map, part ? v : w, sums);

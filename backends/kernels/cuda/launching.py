@@ -70,6 +70,27 @@ class Kernels:
         self(name, min(-(-count // _THREADS), 1 << 16), _THREADS, np.int64(count), *args)
 
 
+def captured(
+    cupy: Any, launch: Callable[[], None], prepare: Callable[[], None] = lambda: None
+) -> Any:
+    """Return a CUDA graph of what a function launches; None where none is to be had.
+
+    `prepare` is called in the stream that captures, before it does.
+    """
+    stream = cupy.cuda.Stream(non_blocking=True)
+    try:
+        with stream:
+            prepare()
+            stream.begin_capture()
+            try:
+                launch()
+            finally:
+                graph = stream.end_capture()
+        return graph
+    except RuntimeError:  # CUDA's errors and CuPy's are of that kind
+        return None
+
+
 def input_map(spec: NetworkSpec) -> tuple[Array, Array, int, int]:
     """List what the kernels' `InputMap` is made of: each of the two may be a number or a vector."""
     return spec.scale, spec.shift, spec.scale.ndim, spec.shift.ndim

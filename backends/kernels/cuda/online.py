@@ -1,4 +1,8 @@
-"""Batch size 1 on a GPU: which variant of `online_sgd.cu` fits a network, and its launches."""
+"""Batch size 1 on a GPU: which variant of `online_sgd.cu` fits a network, and its launches.
+
+A stretch of blocks is one CUDA graph; what changes from block to block and from call to call stands
+in a cursor on the device.
+"""
 
 from __future__ import annotations
 
@@ -9,18 +13,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...base import NetworkSpec
-from ...feeding import Batches, States
+from ...feeding import Batches, Rule, States
 from ...functions import Array
 from ..codes import ACTIVATION_CODES, LOSS_CODES
-from ..coefficients import coefficient_tables
-from .launching import NULL, Kernels, input_map
+from .launching import Kernels, captured, input_map
 
 _WARPS = 8
+_CURSOR = 10  # numbers of 8 bytes, see blocks.cuh
+_STRETCH = 32  # blocks in a graph
+# a graph is worth its making, about as long as the launches of two stretches, from so many blocks
+_WORTH_A_GRAPH = 4 * _STRETCH
 # hidden units a thread, samples a block, and output weights a thread at most: together as many
 # numbers as a thread has registers for
 SHAPES = {
     "float32": ((2, 64, 64), (4, 32, 64), (8, 16, 48), (16, 8, 0)),
-    "float64": ((2, 32, 32), (4, 16, 32), (8, 8, 32)),
+    "float64": ((2, 32, 32), (4, 16, 32), (8, 8, 24)),
 }
 MOST_CLASSES = 32  # one a lane
 
@@ -65,7 +72,7 @@ def choose_variant(
     else:
         return None
 
-    numbers, in_shared = block * block, False
+    numbers, in_shared = block * (block + 2), False
     if not in_registers:
         widest = max(sizes)
         numbers += sum(sizes) + 4 * widest + max(widest, threads)
@@ -80,88 +87,116 @@ def choose_variant(
     return Variant(block, macros, columns, threads, first_shared, shared, in_shared)
 
 
-def learn(
-    kernels: Kernels,
-    variant: Variant,
-    spec: NetworkSpec,
-    states: States,
-    batches: Batches,
-    momentum: float,
-) -> Array:
-    """Learn samples one by one, as `delayed.OnlineSGD`, and change the states in place.
+class OnlineSteps:
+    """SGD with batch size 1 on one network, as `delayed.OnlineSGD`, and its workspace.
 
-    The kernels are `online_sgd.cu` for the variant and the dtype of the values. Return each
-    sample's logits before its own update, shape (n, classes).
+    The kernels are `online_sgd.cu` for the variant and the dtype of the samples. The states change
+    in place. The launches of a stretch of blocks are captured once in a CUDA graph and replayed.
     """
-    cupy, real = kernels.cupy, np.dtype(spec.dtype).type
-    values, labels, penalty = batches.values, batches.labels, batches.penalty
-    n, features = values.shape
-    size, hidden = variant.block, spec.sizes[1]
-    W, b = spec.layers(states[0])[0]
-    U, u = spec.layers(states[1])[0] if momentum else (None, None)
-    rest = [state[2 if spec.bias else 1 :] for state in states]
-    flat = [_flat(cupy, spec, arrays) for arrays in rest]
-    deeper, speeds = flat[0], flat[1] if momentum else None
-    tables, stride = _tables(cupy, spec, batches, size, momentum)
-    sizes = cupy.asarray(spec.sizes[1:], dtype=np.int32)
-    rates = cupy.asarray(batches.rates, dtype=real)
-    ahead = cupy.empty((len(tables), size, size), real)
-    z, d = cupy.empty((size, hidden), real), cupy.empty((size, hidden), real)
-    logits = cupy.empty((n, spec.sizes[-1]), real)
-    mapping, bias = input_map(spec), int(spec.bias)
-    for low, high in ((0, n // size), (n // size, len(tables))):  # the last block has its own table
-        if low < high:
-            part = values[low * size :], np.int64(n - low * size), features, *mapping, bias
-            coefficients = tables[low], np.int64(stride)
-            kernels("mixing", high - low, 256, *part, *coefficients, ahead[low])
 
-    # what changes from block to block comes first, so that a launch costs the host little
-    arguments = values, features, hidden, *mapping, d, W, b, U, u, z
-    shape = -(-hidden // variant.columns), 32 * _WARPS
-    first_layer = kernels.bind("first_layer", *shape, *arguments, shared=variant.first_shared)
-    codes = ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]
-    numbers = map(real, (spec.target_low, spec.target_high, momentum, penalty))
-    network = sizes, len(spec.sizes) - 2, *codes, bias, *numbers
-    arrays = rates, labels, z, ahead, deeper, speeds, int(variant.in_shared), d, logits
-    shape = 1, variant.threads
-    recurrence = kernels.bind("recurrence", *shape, *network, *arrays, shared=variant.shared)
-    before, of_before = 0, NULL
-    for block, of in enumerate(tables):
-        start = block * size
-        count = min(size, n - start)
-        first_layer(np.int64(start - before), np.int32(before), np.int32(count), of_before, of)
-        recurrence(np.int64(start), np.int32(count))
-        before, of_before = count, of
-    first_layer(np.int64(n - before), np.int32(before), np.int32(0), of_before, NULL)
-    for packed, unpacked in zip(flat, rest, strict=True):
-        _unpack(packed, unpacked)
-    return logits
+    def __init__(
+        self,
+        kernels: Kernels,
+        variant: Variant,
+        spec: NetworkSpec,
+        states: States,
+        batches: Batches,
+        rule: Rule,
+    ) -> None:
+        cupy, real = kernels.cupy, np.dtype(spec.dtype).type
+        self._cupy, self._kernels, self._spec, self._real = cupy, kernels, spec, real
+        self._size, self._momentum, self._penalty = variant.block, rule.momentum, batches.penalty
+        self._cursor = cupy.empty(_CURSOR, np.int64)
+        self._deeper: list[tuple[Array, Array]] = []  # the weights' own arrays and where they lie
+        rest = [self._flat(state[2 if spec.bias else 1 :]) for state in states]
+        deeper, speeds = rest[0], rest[1] if rule.momentum else None
+        W, b = spec.layers(states[0])[0]
+        U, u = spec.layers(states[1])[0] if rule.momentum else (None, None)
+        hidden, bias = spec.sizes[1], int(spec.bias)
+        z, d = (cupy.empty((self._size, hidden), real) for _ in range(2))
+        sizes = cupy.asarray(spec.sizes[1:], dtype=np.int32)
 
+        # of the same arguments for every block, so that a launch costs the host little
+        arguments = self._cursor, spec.sizes[0], hidden, *input_map(spec), d, W, b, U, u, z
+        shape = -(-hidden // variant.columns), 32 * _WARPS
+        shared = variant.first_shared
+        self._first_layer = kernels.bind("first_layer", *shape, *arguments, shared=shared)
+        codes = ACTIVATION_CODES[spec.activation], LOSS_CODES[spec.loss]
+        numbers = spec.target_low, spec.target_high, rule.momentum, batches.penalty
+        network = sizes, len(spec.sizes) - 2, *codes, bias, *map(real, numbers)
+        arguments = self._cursor, *network, z, deeper, speeds, int(variant.in_shared), d
+        shape, shared = (1, variant.threads), variant.shared
+        self._recurrence = kernels.bind("recurrence", *shape, *arguments, shared=shared)
+        self._graph: Any = None
+        self._launched = 0  # blocks, in all calls
+        self._capturable = True
 
-def _tables(
-    cupy: Any, spec: NetworkSpec, batches: Batches, size: int, momentum: float
-) -> tuple[list[Array], int]:
-    """Return every block's coefficients, null where all are one, and how far apart they lie."""
-    host, penalty = np.asarray(batches.rates), batches.penalty
-    whole, blocks = len(host) // size, -(-len(host) // size)
-    if not momentum and not penalty:
-        return [NULL] * blocks, 0
-    constant = bool((host == host[0]).all())
-    if constant:  # one table for the whole blocks, one for what is left
-        host = host[max(0, whole - 1) * size :]
-    tables = cupy.asarray(coefficient_tables(host, size, momentum, penalty, spec.dtype))
-    if constant:
-        return [tables[0]] * whole + [tables[-1]] * (blocks - whole), 0
-    return [tables[block] for block in range(blocks)], tables[0].size
+    def learn(self, batches: Batches) -> Array:
+        """Learn samples in order; return their logits before their own updates, (n, classes)."""
+        cupy, spec, n = self._cupy, self._spec, batches.values.shape[0]
+        blocks = -(-n // self._size)
+        logits = cupy.empty((n, spec.sizes[-1]), self._real)
+        if not n:
+            return logits
+        host = np.asarray(batches.rates, dtype=np.float64)
+        rates = cupy.asarray(host, dtype=self._real)
+        tables, alike = self._tables(host)
+        ahead = cupy.empty((blocks, self._size, self._size), self._real)
+        arrays = batches.values, batches.labels, rates, logits, ahead, tables
+        self._kernels("begin", 1, 1, self._cursor, np.int64(n), *arrays, np.int64(alike))
+        samples = batches.values, np.int64(n), spec.sizes[0], *input_map(spec), int(spec.bias)
+        self._kernels("mixing", blocks, 256, *samples, tables, np.int64(alike), ahead)
+        for own, packed in self._deeper:
+            packed[...] = own
+        while blocks:
+            # the first is launched as it is: nothing may be loaded or set up in a capture
+            worth = self._launched > 0 and self._launched + blocks >= _WORTH_A_GRAPH
+            if worth and blocks >= _STRETCH and self._graph is None and self._capturable:
+                self._graph = captured(cupy, self._launch_stretch)
+                self._capturable = self._graph is not None
+            if self._graph is not None and blocks >= _STRETCH:
+                self._graph.launch()
+                blocks -= _STRETCH
+            else:
+                self._launch_block()
+                self._launched += 1
+                blocks -= 1
+        self._first_layer()
+        for own, packed in self._deeper:
+            own[...] = packed
+        return logits
 
+    def _launch_block(self) -> None:
+        self._first_layer()
+        self._recurrence()
 
-def _flat(cupy: Any, spec: NetworkSpec, arrays: Sequence[Array]) -> Array:
-    parts = [a.ravel() for a in arrays]
-    return cupy.concatenate(parts) if parts else cupy.zeros(1, spec.dtype)
+    def _launch_stretch(self) -> None:
+        for _ in range(_STRETCH):
+            self._launch_block()
 
+    def _tables(self, rates: np.ndarray) -> tuple[Array | None, int]:
+        """Make the blocks' coefficients, on the device; blocks 0 to the number returned share one.
 
-def _unpack(flat: Array, arrays: Sequence[Array]) -> None:
-    start = 0
-    for a in arrays:
-        a[...] = flat[start : start + a.size].reshape(a.shape)
-        start += a.size
+        There are none where every coefficient is one.
+        """
+        if not self._momentum and not self._penalty:
+            return None, 0
+        size, bias = self._size, int(self._spec.bias)
+        constant = bool((rates == rates[0]).all())  # one for the whole blocks and one for the rest
+        alike = max(0, len(rates) // size - 1) if constant else 0
+        own = rates[alike * size :]
+        count = -(-len(own) // size)
+        tables = self._cupy.empty((count, 1 + bias, size + 2, size + 2), self._real)
+        rule = np.float64(self._momentum), np.float64(self._penalty), bias
+        arguments = self._cupy.asarray(own), np.int64(len(own)), *rule, tables
+        self._kernels("coefficients", count * (1 + bias), size + 2, *arguments)
+        return tables, alike
+
+    def _flat(self, arrays: Sequence[Array]) -> Array:
+        """Make memory for arrays one after the other, which `learn` copies there and back."""
+        flat = self._cupy.empty(max(1, sum(a.size for a in arrays)), self._real)
+        start = 0
+        for a in arrays:
+            self._deeper.append((a, flat[start : start + a.size].reshape(a.shape)))
+            start += a.size
+        return flat

@@ -3,7 +3,8 @@
 // Two launches a block. `first_layer` runs on the whole device, a few columns of the first weight
 // matrix a thread block: it takes the last block's steps, W += X'ᵀ D, and finds Z = X W of the next
 // one, straight from the samples' own bytes. `recurrence` runs what is sequential in one thread
-// block. The Gram matrices depend on no weight: `mixing` finds those of all blocks beforehand.
+// block. What depends on no weight is found beforehand, for all blocks of a call: the coefficients,
+// and the Gram matrices by `mixing`.
 //
 // REAL, VALUE, BLOCK (samples), UNITS (hidden units a thread), CLASSES (see `recurrence`) and
 // COLUMNS (of W_1 a thread block) are given when this is compiled.
@@ -40,8 +41,13 @@ struct __align__(2 * sizeof(real)) Broadcast {
     real carried, move;
 };
 
-// Run the recurrence of a block of `count` samples, the first of them number `first`, in one thread
-// block.
+// What a step needs of its sample; it takes the place of two numbers.
+struct __align__(2 * sizeof(real)) Sample {
+    real rate;
+    int label;
+};
+
+// Run the recurrence of the next block of samples, in one thread block.
 //
 // It is right-looking: a thread has UNITS hidden units, its registers hold their z of this sample
 // and of the BLOCK - 1 that follow, and after each sample adds what its step is to them. The
@@ -49,30 +55,32 @@ struct __align__(2 * sizeof(real)) Broadcast {
 //
 // sizes: of the first layer's output and of all after it, layers + 1 of them. deeper: their
 // weights, each matrix row by row and then its bias; speeds likewise, or null without momentum.
-// z (BLOCK × hidden) and ahead as the kernels above leave them. d: the first layer's steps, -η δ_1.
+// z (BLOCK × hidden) as `first_layer` leaves it. d: the first layer's steps, -η δ_1. The cursor's
 // logits: of each sample, before its update. in_shared: whether there is shared memory for the
-// weights; those with speeds stay where they are. Dynamic shared memory: BLOCK² numbers; without
-// CLASSES also, in this order, the sum of sizes, 4 × the largest of them, the larger of it and the
-// threads, and the padded weights.
+// weights; those with speeds stay where they are. Dynamic shared memory: BLOCK × (BLOCK + 2)
+// numbers; without CLASSES also, in this order, the sum of sizes, 4 × the largest of them, the
+// larger of it and the threads, and the padded weights.
 //
 // With CLASSES, the number of classes, there is one hidden layer, its output weights stay in
 // registers too, there is no momentum, and one barrier a sample suffices: each warp sums up its
 // units' part of the logits, and after it all warps finish the same answer.
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 1)
-recurrence(int64 first, int count, const int *sizes, int layers, int activation, int loss, int bias,
-           real low, real high, real momentum, real penalty, const real *rates,
-           const int64 *labels, const real *z_start, const real *ahead, real *deeper, real *speeds,
-           int in_shared, real *d, real *logits) {
+recurrence(Cursor *cursor, const int *sizes, int layers, int activation, int loss, int bias,
+           real low, real high, real momentum, real penalty, const real *z_start, real *deeper,
+           real *speeds, int in_shared, real *d) {
     const int VECTOR = 16 / sizeof(real);
     DYNAMIC_SHARED(real, memory);
     const int tid = threadIdx.x, threads = blockDim.x, hidden = sizes[0];
     const auto unit = [=](int k) { return tid + k * threads; };  // the k-th of this thread
-    rates += first;
-    labels += first;
-    ahead += first * BLOCK;
-    logits += first * sizes[layers];
+    const int64 first = cursor->done;
+    const int count = cursor->count();
+    const real *ahead = cursor->ahead + first * BLOCK;
+    real *logits = cursor->logits + first * sizes[layers];
     real *future = memory;
     for (int k = tid; k < BLOCK * BLOCK; k += threads) future[k] = ahead[k];
+    Sample *samples = reinterpret_cast<Sample *>(future + BLOCK * BLOCK);
+    for (int t = tid; t < count; t += threads)
+        samples[t] = {cursor->rates[first + t], int(cursor->labels[first + t])};
 
     real z[UNITS][BLOCK];
     UNROLLED(k, UNITS)
@@ -96,7 +104,7 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
         widest = max(widest, sizes[l]);
         total += sizes[l];
     }
-    real *acts = memory + BLOCK * BLOCK, *errors = acts + total, *partial = errors + 4 * widest;
+    real *acts = memory + BLOCK * (BLOCK + 2), *errors = acts + total, *partial = errors + 4 * widest;
     real *weights = in_shared ? partial + max(widest, threads) : deeper;
     if (in_shared) copy_weights(sizes, layers, bias, deeper, weights, false);
     const Deeper rest{sizes, layers,  activation, loss,   in_shared, bias,  low,
@@ -105,9 +113,10 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
     const real *answers = acts + total - classes;
 #endif
 
+    __syncthreads();
     for (int t = 0; t < count; t++) {
-        const real rate = rates[t];
-        const int label = labels[t];
+        const real rate = samples[t].rate;
+        const int label = samples[t].label;
         real a[UNITS], step[UNITS];
 #if CLASSES
         real sum[WIDE] = {};
@@ -180,4 +189,8 @@ recurrence(int64 first, int count, const int *sizes, int layers, int activation,
 #else
     if (in_shared) copy_weights(sizes, layers, bias, deeper, weights, true);
 #endif
+    if (tid == 0) {  // which all threads have read, before the first barrier
+        cursor->done += count;
+        cursor->before = count;
+    }
 }

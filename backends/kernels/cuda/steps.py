@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from ...functions import ACTIVATIONS, LOSSES, Array
 from ...noise import noise_key
 from ...regularization import Regularization
 from ..codes import ACTIVATION_CODES, LOSS_CODES
-from .launching import Kernels, input_map
+from .launching import Kernels, captured, input_map
 from .updates import TO_WEIGHTS, Updates
 
 # the sizes of batches.cu and strips.cuh
@@ -159,7 +160,10 @@ class Steps(Forward):
             # the first is launched as it is: nothing may be loaded or set up in a capture
             worth = self._launched > 0 and self._launched + left > _WORTH_A_GRAPH
             if worth and self._graph is None and self._capturable:
-                self._capture()
+                whole = partial(self._step, self.rows)
+                self._graph = captured(cupy, whole, self._products.bind)
+                self._capturable = self._graph is not None
+                self._products.bind()
             if self._graph is None:
                 self._step(self.rows)
                 self._launched += 1
@@ -168,21 +172,6 @@ class Steps(Forward):
         if n % self.rows:
             self._step(n % self.rows)
         return losses
-
-    def _capture(self) -> None:
-        cupy = self._cupy
-        stream = cupy.cuda.Stream(non_blocking=True)
-        try:
-            with stream:
-                self._products.bind()
-                stream.begin_capture()
-                try:
-                    self._step(self.rows)
-                finally:
-                    self._graph = stream.end_capture()
-        except (cupy.cuda.runtime.CUDARuntimeError, NotImplementedError, RuntimeError):
-            self._graph, self._capturable = None, False  # then every step is launched as it is
-        self._products.bind()
 
     def _step(self, n: int) -> None:
         self.forward(n)
