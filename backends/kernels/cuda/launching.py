@@ -52,18 +52,18 @@ class Kernels:
 
     def bind(
         self, name: str, grid: int | tuple[int, int], threads: int, *args: Any, shared: int = 0
-    ) -> Callable[..., None]:
+    ) -> Callable[[], None]:
         """Make a function that launches a kernel on the current stream, in a grid of thread blocks.
 
         The arguments are device arrays and NumPy scalars, None for a null pointer and int for
-        int32; those of the function come before them. `shared` are bytes of dynamic memory.
+        int32. `shared` are bytes of dynamic memory.
         """
         kernel = self._kernel(name)
         if shared:  # with the static one it may be more than a kernel has unasked
             kernel.max_dynamic_shared_size_bytes = shared
         blocks = grid if isinstance(grid, tuple) else (grid,)
         bound = tuple(map(_argument, args))
-        return lambda *first: kernel(blocks, (threads,), (*first, *bound), shared_mem=shared)
+        return lambda: kernel(blocks, (threads,), bound, shared_mem=shared)
 
     def for_each(self, name: str, count: int, *args: Any) -> None:
         """Launch a kernel of `FOR_EACH`, whose first argument is the count."""
