@@ -11,7 +11,7 @@ import numpy as np
 from backends import Backend
 
 from .augmentation import Deformation, read_augment, with_turned_copies
-from .data import Dataset
+from .data import Columns, Dataset
 from .network import MLP
 from .settings import (
     FULL_BATCH_METHODS,
@@ -185,8 +185,20 @@ def recorded(name: str, settings: dict[str, Any]) -> Recipe:
 
 
 def default_recipe(data: Dataset) -> Recipe:
-    """The recipe where none is named: digits and ex4 have their own, all else the lessons'."""
+    """Return the recipe where none is named: tables, digits and ex4 have their own."""
+    if data.columns is not None and not data.columns.is_image:
+        return RECIPES["table"]
     return RECIPES[data.kind if data.kind in ("digits", "ex4") else "rashid"]
+
+
+def for_data(recipe: Recipe | None, data: Dataset) -> Recipe:
+    """Return the recipe, or the default, as it is for a data set where nothing else is asked for.
+
+    How a recipe maps its inputs is meant for pixels: columns of numbers are standardised.
+    """
+    recipe = recipe or default_recipe(data)
+    is_table = data.columns is not None and not data.columns.is_image
+    return replace(recipe, inputs="standardised") if is_table else recipe
 
 
 def source_for(recipe: Recipe | None, data: str) -> str:
@@ -260,11 +272,17 @@ def augmented(
     return data, Deformation(shape, background, **settings) if settings else None
 
 
-def input_map(inputs: str, value_range: tuple[float, float], train_x: np.ndarray) -> tuple:
+def input_map(
+    inputs: str,
+    value_range: tuple[float, float],
+    train_x: np.ndarray,
+    columns: Columns | None = None,
+) -> tuple:
     """Find the scale and shift of the input map: numbers, or arrays of shape (features,).
 
     The data can have values from the low to the high end of its range. Of the samples only those
-    are looked at that will be trained on, `train_x` of shape (n, features).
+    are looked at that will be trained on, `train_x` of shape (n, features). Of a table's `columns`
+    only numbers are standardised, not the inputs of categories, which are 0 or 1.
     """
     if inputs in ("scaled", "symmetric"):
         least = 0.01 if inputs == "scaled" else -1.0
@@ -277,7 +295,10 @@ def input_map(inputs: str, value_range: tuple[float, float], train_x: np.ndarray
     deviation = train_x.std(axis=0, dtype=np.float64)
     constant = train_x.min(axis=0) == train_x.max(axis=0)
     scales = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
-    return scales, -mean * scales
+    shifts = -mean * scales
+    if columns is not None:
+        scales, shifts = (np.where(columns.numbers, a, b) for a, b in ((scales, 1.0), (shifts, 0.0)))
+    return scales, shifts
 
 
 def smoothed_targets(loss: str, classes: int, smoothing: float) -> tuple[float, float]:
@@ -313,7 +334,9 @@ def build(
     With `saved_map`, a scale and a shift, the input map is that of weights trained before. Raise
     ValueError if a setting does not go with another, or the dtype cannot hold the input map.
     """
-    scale, shift = saved_map or input_map(recipe.inputs, data.value_range, data.train_x)
+    scale, shift = saved_map or input_map(
+        recipe.inputs, data.value_range, data.train_x, data.columns
+    )
     largest = np.finfo(recipe.dtype).max
     if not all(np.all(np.abs(part) <= largest) for part in (scale, shift)):
         raise ValueError(

@@ -285,7 +285,11 @@ class DataSettings(_Settings):
     """How the data is prepared for the network."""
 
     inputs: str = _setting(
-        "scaled", choices=("scaled", "symmetric", "standardised", "unit"), is_option=False
+        "scaled",
+        "What the inputs are mapped to: the data's range to 0.01…1 (scaled) or to -1…1 (symmetric);"
+        " each to mean 0 and deviation 1 (standardised), as columns of numbers always are where"
+        " nothing is given; or pixels to 0…1 (unit).",
+        choices=("scaled", "symmetric", "standardised", "unit"),
     )
     augment: tuple[str, ...] = _setting(
         (),

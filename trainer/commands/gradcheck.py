@@ -10,7 +10,7 @@ from cyclopts.validators import Number
 
 from .. import display
 from ..gradients import PARAMETERS, SAMPLES, STEP, TOLERANCE, check, conclude, random_samples
-from ..recipes import RECIPES, build, changed, default_recipe
+from ..recipes import RECIPES, build, changed, for_data
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
 from .options import COUNT, WHOLE, Device, Flag, Json, given, one_value
@@ -82,7 +82,7 @@ def run(
             source = dataset.name
         else:
             dataset = load_for(chosen, data, None)
-            chosen = chosen or default_recipe(dataset)
+            chosen = for_data(chosen, dataset)
             source = f"training samples of {dataset.name}"
         with usage_errors():
             chosen = changed(chosen, changes | {"dtype": "float64"})

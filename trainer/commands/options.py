@@ -26,6 +26,7 @@ def _whole(type_: Any, tokens: Sequence[Any]) -> int:
 
 
 WHOLE = Parameter(converter=_whole, validator=Number(gte=0))  # from 0, or from 1
+LABEL = Parameter(allow_leading_hyphen=True)  # -1 is the last column
 COUNT = Parameter(converter=_whole, validator=Number(gte=1))
 INDEX = Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data.")
 

@@ -21,14 +21,14 @@ from .. import __version__, display, sweep
 from ..data import Dataset, hold_out
 from ..data.dataset import Samples
 from ..files import write_whole
-from ..recipes import Recipe, default_recipe
+from ..recipes import Recipe, for_data
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.starting import data_of
 from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
 from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
 from .figure_files import open_windows
-from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
+from .options import COUNT, LABEL, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
 from .words import count, device_words, samples_words
 
 _SHOWN_SECONDS = 0.1
@@ -42,6 +42,7 @@ def run(
     device: Annotated[str | None, WHAT] = None,
     data: Annotated[str | None, WHAT] = None,
     test_data: Annotated[str | None, WHAT] = None,
+    label: Annotated[str | None, LABEL, WHAT] = None,
     recipe: Annotated[str | None, WHAT] = None,
     limit: Annotated[str | None, WHAT] = None,
     validation: Annotated[int, WHOLE, WHAT] = 0,
@@ -70,6 +71,8 @@ def run(
         What train takes. [default: auto]
     test_data
         Likewise, to test on.
+    label
+        Of a table, the column of the labels, as train takes it.
     recipe
         What is trained where no option says otherwise.
     limit
@@ -95,7 +98,7 @@ def run(
     with ExitStack() as cleanup:
         cleanup.callback(view.close)
         if resume is not None:
-            what = _given(data=data, test_data=test_data, recipe=recipe)
+            what = _given(data=data, test_data=test_data, label=label, recipe=recipe)
             how = _given(seeds=seeds, validation=validation or None, out=out)
             if given := what | options | how:
                 names = ", ".join(map(typed, given))
@@ -114,8 +117,8 @@ def run(
             out = check_free(out, under="sweeps")
             wanted = recipe_named(recipe)
             backend = choose(device or "auto")
-            dataset = load_for(wanted, data, test_data, view.downloading)
-            plan = _plan(wanted or default_recipe(dataset), values, dataset)
+            dataset = load_for(wanted, data, test_data, view.downloading, label)
+            plan = _plan(for_data(wanted, dataset), values, dataset)
             part, held_out = hold_out(dataset, validation)
             config = {
                 "version": __version__,
@@ -124,8 +127,8 @@ def run(
             }
             folder = SweepFolder.start(out, plan, config)
             cleanup.callback(folder.close)
-        if dataset.note:
-            view.note(dataset.note)
+        for line in dataset.note.splitlines():
+            view.note(line)
         return _sweep(view, folder, part, held_out, backend, jobs, show)
 
 

@@ -30,7 +30,7 @@ from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
-from .options import COUNT, RESULT, WHAT, WHOLE, Flag, JsonEvents, RunOut, given, one_value
+from .options import COUNT, LABEL, RESULT, WHAT, WHOLE, Flag, JsonEvents, RunOut, given, one_value
 from .plot import draw_curves
 from .words import device_words, network_words, samples_words, setting_words
 
@@ -51,11 +51,14 @@ class _Wanted:
     ----------
     data
         auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to 20×20;
-        ex4:PATH of others), or a path: a folder of IDX files, a CSV (label first, a whole number or
-        a word), a folder with a train and a test CSV, an .npz, a .mat, or a folder with one
+        ex4:PATH of others), or a path: a folder of IDX files, a table (.csv, .tsv, .data, .parquet
+        and the like), a folder with a train and a test table, an .npz, a .mat, or a folder with one
         sub-folder of images a class. [default: auto]
     test_data
         Test on this instead of a part of --data; same kinds.
+    label
+        Of a table, the column of the labels: its name, or its number from 1, of which -1 is the
+        last. [default: the one that can be it, as a line says]
     recipe
         Named settings, see the command recipes. [default: digits for the 8×8 digits, else rashid]
     limit
@@ -78,6 +81,7 @@ class _Wanted:
 
     data: Annotated[str | None, WHAT] = None
     test_data: Annotated[str | None, WHAT] = None
+    label: Annotated[str | None, LABEL, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
     limit: Annotated[int | None, COUNT, WHAT] = None
     validation: Annotated[int | None, WHOLE, WHAT] = None

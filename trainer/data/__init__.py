@@ -1,10 +1,12 @@
 """From names, files and folders to arrays of labelled samples."""
 
+from .columns import Columns
 from .dataset import DataError, Dataset, Scale, hold_out, limited
 from .images import prepare_digit, read_grey
 from .loading import load, load_labelled, load_unlabelled
 
 __all__ = [
+    "Columns",
     "DataError",
     "Dataset",
     "Scale",

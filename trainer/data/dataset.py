@@ -9,13 +9,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..array_files import ArrayFileError, FileError, cause
 
-Samples = tuple[np.ndarray, np.ndarray]
+if TYPE_CHECKING:
+    from .columns import Columns
+
+Samples = tuple[Any, np.ndarray]  # values, of a table a `Table`, and labels
 Label = int | str
 
 _SPLIT_SEED = 0
@@ -59,8 +62,12 @@ class Dataset:
         "mnist", "digits", or the absolute path; after "ex4:" where that was asked for.
     test_source : str or None
         Likewise, where the test samples come from another source.
+    columns : Columns or None
+        Of a table, what the inputs are made of.
+    label : str or None
+        Of a table, which column is the label, as `load` takes it.
     note : str
-        One line worth showing, or nothing.
+        Lines worth showing, or nothing.
     """
 
     name: str
@@ -74,6 +81,8 @@ class Dataset:
     kind: str
     source: str
     test_source: str | None = None
+    columns: Columns | None = None
+    label: str | None = None
     note: str = ""
 
     def fingerprint(self) -> str:
@@ -88,7 +97,7 @@ class Dataset:
 class Source:
     """What a reader found: one or two parts, labels (int64 or text) not yet coded.
 
-    A reader takes the path of a file or folder and returns one of these, or raises an error that
+    The samples of a table are a `Table` without its label, whose name is kept. A reader takes the path of a file or folder and returns one of these, or raises an error that
     names the file, the place in it, what was found there and what was wanted.
     """
 
@@ -100,6 +109,7 @@ class Source:
     _: KW_ONLY
     image_shape: tuple[int, int] | None = None
     pixel_range: tuple[float, float] = (0.0, 255.0)
+    label: str | None = None
     note: str = ""
 
     @property
@@ -253,7 +263,9 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     if test is None:
         train, test = split(first.train, first.source)
     (train_x, train_y), (test_x, test_y) = train, test
+    from .columns import encoded  # which knows this module
 
+    (train_x, test_x), columns, notes = encoded(train_x, test_x, first.label, first.pixel_range)
     if train_x.shape[1] != test_x.shape[1]:
         raise DataError(
             f"{first.source} has {train_x.shape[1]} features a sample, "
@@ -264,11 +276,14 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         raise DataError(
             f"{first.source} has images of shape {shapes[0]}, but {where} of {shapes[1]}"
         )
-    if train_x.dtype == np.uint8:
+    if columns is not None and columns.is_image:
+        value_range = (0.0, columns.high)
+    elif train_x.dtype == np.uint8:
         value_range = first.pixel_range
     else:
         value_range = (float(train_x.min()), float(train_x.max()))
-    test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
+    if columns is None or columns.is_image:  # else each column has a scale of its own
+        test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
 
     named = named_classes(train_y) or named_classes(test_y)
     for labels, origin in ((train_y, first.source), (test_y, where)):
@@ -281,22 +296,24 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     labels = np.concatenate([train_y.astype(kind), test_y.astype(kind)])
     classes = tuple(np.unique(labels).tolist())
 
-    note = first.note
     if other is None and first.test is None:
-        note = f"{first.source} has no test part: a fifth of it tests and does not train"
+        notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
+    image_shape = square(train_x.shape[1]) if columns is None else columns.image_shape
     return Dataset(
         name=first.name,
         train_x=np.ascontiguousarray(train_x),
         train_y=code_labels(train_y, classes, first.source),
         test_x=np.ascontiguousarray(test_x),
         test_y=code_labels(test_y, classes, where),
-        image_shape=shapes[0] if shapes else square(train_x.shape[1]),
+        image_shape=shapes[0] if shapes else image_shape,
         classes=classes,
         value_range=value_range,
         kind=first.kind,
         source=first.source,
         test_source=None if other is None else other.source,
-        note=note,
+        columns=columns,
+        label=first.label,
+        note="\n".join(note for note in (first.note, *notes) if note),
     )
 
 

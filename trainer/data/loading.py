@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 
-from . import csv_files, digits, exercise, idx, images, mat, mnist, npz
+from . import digits, exercise, idx, images, mat, mnist, npz, table_files, tables
+from .columns import Columns
 from .dataset import (
     DataError,
     Dataset,
@@ -26,16 +28,18 @@ from .dataset import (
 _NAMES = ("mnist", "digits", exercise.NAME, "auto")
 _CUT = f"{exercise.NAME}:"
 _CHOICE = (
-    '"mnist", "digits", "ex4", a folder of IDX files, a .csv, a folder with a train and a test '
-    ".csv, an .npz, a .mat, or a folder with one sub-folder of images a class"
+    '"mnist", "digits", "ex4", a folder of IDX files, a table (.csv, .tsv, .data, .parquet, …), a '
+    "folder with a train and a test table, an .npz, a .mat, or a folder with one sub-folder of "
+    "images a class"
 )
-_FILE_READERS = {".csv": csv_files.read_file, ".npz": npz.read_file, ".mat": mat.read_file}
+_FILE_READERS = {".npz": npz.read_file, ".mat": mat.read_file}
 
 
 def load(
     source: str | os.PathLike[str] = "auto",
     test_data: str | os.PathLike[str] | None = None,
     *,
+    label: str | None = None,
     on_progress: mnist.Progress | None = None,
 ) -> Dataset:
     """Load data to train on and to test on.
@@ -45,12 +49,16 @@ def load(
     source : str or path-like
         "mnist"; "digits"; "auto" (MNIST if it is cached or can be had soon, else the digits);
         "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
-        a folder of IDX files, of one train and one test CSV, or of one sub-folder of images a
-        class; a ``.csv`` (label first), ``.npz`` (Keras' names) or ``.mat`` (``X``, ``y``) file.
+        a folder of IDX files, of one train and one test table, or of one sub-folder of images a
+        class; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
+        not), an ``.npz`` (Keras' names) or a ``.mat`` (``X``, ``y``) file.
         Without a test part it is split 80/20 with a fixed seed.
     test_data : str or path-like, optional
         Another source, whose test part (or all of it) tests, while the first one's training
         part (or all of it) trains.
+    label : str, optional
+        Of a table, the column of the labels: its name, or its number from 1, of which -1 is the
+        last. Found by itself if not given.
     on_progress : callable, optional
         Called with file name, bytes done and bytes in all while MNIST downloads.
 
@@ -63,8 +71,10 @@ def load(
     DataError
         One line: what was found where, what is wanted, and what to do.
     """
-    first = _read(source, on_progress)
-    return build(first, None if test_data is None else _read(test_data, on_progress))
+    first = _read(source, on_progress, label)
+    if test_data is None:
+        return build(first)
+    return build(first, _read(test_data, on_progress, first.label))
 
 
 def load_labelled(
@@ -72,6 +82,8 @@ def load_labelled(
     classes: tuple[Label, ...],
     features: int,
     scale: Scale | None = None,
+    columns: Columns | None = None,
+    on_note: Callable[[str], object] = lambda line: None,
 ) -> Samples:
     """Load samples to evaluate a trained network on.
 
@@ -85,6 +97,10 @@ def load_labelled(
         The network's inputs.
     scale : Scale, optional
         Of the values that it was trained on; checked if given.
+    columns : Columns, optional
+        Of the table that it was trained on.
+    on_note : callable, optional
+        Called with each line worth showing.
 
     Returns
     -------
@@ -99,25 +115,29 @@ def load_labelled(
         Bad data, another number of features, another scale, or a label that is none of the
         classes.
     """
-    data = _read(source)
-    x, y = data.evaluation_part
-    x = _fitting(x, features, scale, data.source)
-    return x, code_labels(y, classes, data.source)
+    where = os.fspath(source)
+    x, y = _load_for(source, classes, features, scale, columns, on_note)
+    if y is None:
+        raise DataError(f"{where}: no column of labels, which are wanted here")
+    return x, code_labels(y, classes, where)
 
 
 def load_unlabelled(
-    path: str | os.PathLike[str], features: int, scale: Scale | None = None
+    path: str | os.PathLike[str],
+    classes: tuple[Label, ...],
+    features: int,
+    scale: Scale | None = None,
+    columns: Columns | None = None,
+    on_note: Callable[[str], object] = lambda line: None,
 ) -> np.ndarray:
     """Load samples to predict.
 
     Parameters
     ----------
     path : str or path-like
-        An IDX image file; a CSV of `features` columns, or one more with the label first; or
-        whatever `load` takes, of which the test part (or all) is used. Labels are ignored.
-    features : int
-        The network's inputs.
-    scale : Scale, optional
+        An IDX image file; a table with labels or without; or whatever `load` takes, of which the
+        test part (or all) is used. Labels are ignored.
+    classes, features, scale, columns, on_note
         As for `load_labelled`.
 
     Returns
@@ -131,15 +151,40 @@ def load_unlabelled(
         Bad data, another number of features, or another scale.
     """
     file = _absolute(path)
-    with reading(file):
-        suffix = file.suffix.lower() if file.is_file() and os.fspath(path) not in _NAMES else None
-        if suffix == ".csv":
-            x = csv_files.read_unlabelled(file, features)
-        elif suffix is not None and suffix not in _FILE_READERS:
+    is_file = file.is_file() and os.fspath(path) not in _NAMES
+    if is_file and not tables.is_table(file) and file.suffix.lower() not in _FILE_READERS:
+        with reading(file):
             x, _ = idx.read_images(file)
-        else:
-            x, _ = _read(path).evaluation_part
-    return _fitting(x, features, scale, os.fspath(path))
+        return _fitting(x, features, scale, os.fspath(path))
+    return _load_for(path, classes, features, scale, columns, on_note)[0]
+
+
+def _load_for(
+    source: str | os.PathLike[str],
+    classes: tuple[Label, ...],
+    features: int,
+    scale: Scale | None,
+    columns: Columns | None,
+    on_note: Callable[[str], object],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Load inputs and, if there are any, labels for a trained network."""
+    file, where = _absolute(source), os.fspath(source)
+    if where in _NAMES or not file.is_file() or not tables.is_table(file):
+        data = _read(source)
+        x, y = data.evaluation_part
+        if isinstance(x, np.ndarray):
+            if columns is not None and not columns.is_image:
+                raise DataError(f"{where} is no table, as the training data was")
+            return _fitting(x, features, scale, where), y
+        file = Path(x.path)  # the test part of a folder of tables
+    is_table = columns is not None
+    high = scale.high if scale is not None and scale.dtype == "uint8" else 0.0
+    with reading(file):
+        reader = columns or Columns.unnamed(features, high)
+        x, y, lines = table_files.read_for(file, reader, classes)
+    for line in lines:
+        on_note(line)
+    return (x if is_table else _fitting(x, features, scale, where)), y
 
 
 def _fitting(x: np.ndarray, features: int, scale: Scale | None, where: str) -> np.ndarray:
@@ -156,7 +201,11 @@ def _absolute(source: str | os.PathLike[str]) -> Path:
     return Path(os.path.abspath(os.path.expanduser(os.fspath(source))))
 
 
-def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = None) -> Source:
+def _read(
+    source: str | os.PathLike[str],
+    on_progress: mnist.Progress | None = None,
+    label: str | None = None,
+) -> Source:
     name = os.fspath(source)
     path = _absolute(name)
     if name.lower() in _NAMES and not path.exists():
@@ -173,8 +222,10 @@ def _read(source: str | os.PathLike[str], on_progress: mnist.Progress | None = N
         if name == "auto":
             return _read_auto(on_progress)
         if name and path.is_dir():
-            return _read_folder(path)
+            return _read_folder(path, label)
         if path.is_file():
+            if tables.is_table(path):
+                return table_files.read_file(path, label)
             if path.suffix.lower() in _FILE_READERS:
                 return _FILE_READERS[path.suffix.lower()](path)
             raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
@@ -189,12 +240,12 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
         return replace(digits.read_digits(), note=f"{why}; using the 8×8 digits instead")
 
 
-def _read_folder(path: Path) -> Source:
+def _read_folder(path: Path, label: str | None) -> Source:
     if idx.is_idx_folder(path):
         return idx.read_folder(path)
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if any(entry.suffix.lower() == ".csv" for entry in entries):
-        return csv_files.read_folder(path)
+    if any(tables.is_table(entry) for entry in entries if entry.is_file()):
+        return table_files.read_folder(path, label)
     if any(entry.is_dir() for entry in entries):
         return images.read_folder(path)
     raise DataError(

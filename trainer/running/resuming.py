@@ -192,7 +192,9 @@ def same_data(
 ) -> Dataset:
     """Load the data of a run or a sweep again; RunError if it is gone or is not what it was."""
     try:
-        data = load(recorded_data["source"], recorded_data["test_source"], on_progress=on_progress)
+        source, test_source = recorded_data["source"], recorded_data["test_source"]
+        label = recorded_data.get("label")
+        data = load(source, test_source, label=label, on_progress=on_progress)
     except DataError as error:
         raise RunError(f"{folder}: the data it began on cannot be read again ({error})") from error
     if data.fingerprint() != recorded_data["crc32"]:
@@ -223,6 +225,7 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
     return config["settings"] | {
         "data": data["source"],
         "test_data": data["test_source"],
+        "label": data.get("label"),
         "crc32": data["crc32"],
         "recipe": config["recipe"],
         "seed": config["seed"],

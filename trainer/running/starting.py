@@ -14,7 +14,7 @@ from ..augmentation import Deformation, read_augment
 from ..data import Dataset, hold_out, limited
 from ..data.dataset import Samples
 from ..network import MLP
-from ..recipes import Recipe, augmented, build, changed, default_recipe
+from ..recipes import Recipe, augmented, build, changed, for_data
 from ..training import Training, fit
 from ..training.minimize import check
 from .checkpoints import Checkpoint
@@ -69,11 +69,11 @@ def new_training(
         read_augment(changes.get("augment", ()))
     backend = choose(device, asked.get("matmul", "float32"))
     data, test_data = asked.get("data"), asked.get("test_data")
-    dataset = load_for(recipe, data, test_data, listener.downloading)
-    if dataset.note:
-        listener.note(dataset.note)
+    dataset = load_for(recipe, data, test_data, listener.downloading, asked.get("label"))
+    for line in dataset.note.splitlines():
+        listener.note(line)
     with usage_errors():
-        chosen = changed(recipe or default_recipe(dataset), changes)
+        chosen = changed(for_data(recipe, dataset), changes)
     digits = dataset.fingerprint()
     if init_from is not None and chosen.batch_norm:
         raise UsageError(
@@ -181,6 +181,7 @@ def config_of(
             "classes": list(data.classes),
             "dtype": str(data.train_x.dtype),
             "value_range": list(data.value_range),
+            "columns": data.columns and data.columns.as_json(),
         },
         "network": model.settings(),
         "noise": NOISE,
@@ -195,6 +196,7 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "kind": data.kind,
         "source": data.source,
         "test_source": data.test_source,
+        "label": data.label,
         "train_samples": len(data.train_y),
         "test_samples": len(data.test_y),
         "validation_samples": held_out,

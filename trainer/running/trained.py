@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import DataError, Dataset, Scale, load, load_labelled, load_unlabelled
+from ..data import Columns, DataError, Dataset, Scale, load, load_labelled, load_unlabelled
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -58,6 +58,11 @@ class TrainedRun:
         self.data: dict[str, Any] = self.config["data"]
         self.scale = Scale(self.data["dtype"], *self.data["value_range"])
         self.classes = tuple(self.data["classes"])
+        recorded = self.data.get("columns")
+        self.columns = Columns.from_json(recorded) if recorded else None
+        # what samples must be, and lines to show of those that were read
+        self._wanted = self.classes, self.features, self.scale, self.columns
+        self.notes: list[str] = []
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
         pixels = self.features if shape is None else shape[0] * shape[1]
@@ -77,13 +82,14 @@ class TrainedRun:
             part = self._dataset or self._recorded()
             return part.test_x, part.test_y, f"test samples of {part.name}"
         source = source_for(self._recipe, data)
-        x, y = load_labelled(source, self.classes, self.features, self.scale)
+        x, y = load_labelled(source, *self._wanted, on_note=self.notes.append)
         return x, y, f"samples of {data}"
 
     def _recorded(self) -> Dataset:
         recorded = self.data
         try:
-            data = load(recorded["source"], recorded["test_source"])
+            label = recorded.get("label")
+            data = load(recorded["source"], recorded["test_source"], label=label)
         except DataError as error:
             raise UsageError(
                 f"{self.path}: the data it was trained on cannot be read again ({error}); "
@@ -101,7 +107,8 @@ class TrainedRun:
 
     def unlabelled(self, data: str) -> np.ndarray:
         """Load the values of samples with or without labels."""
-        return load_unlabelled(source_for(self._recipe, data), self.features, self.scale)
+        source = source_for(self._recipe, data)
+        return load_unlabelled(source, *self._wanted, on_note=self.notes.append)
 
     def picture(
         self, values: np.ndarray, value_range: tuple[float, float] | None = None

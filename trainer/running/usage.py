@@ -69,7 +69,9 @@ def load_for(
     data: str | None,
     test_data: str | None,
     on_progress: Callable[[str, int, int], None] | None = None,
+    label: str | None = None,
 ) -> Dataset:
-    """Load what was asked for with --data and --test-data."""
+    """Load what was asked for with --data, --test-data and --label."""
     test_source = test_data and source_for(recipe, test_data)
-    return load(source_for(recipe, data or "auto"), test_source, on_progress=on_progress)
+    source = source_for(recipe, data or "auto")
+    return load(source, test_source, label=label, on_progress=on_progress)

@@ -1,0 +1,45 @@
+"""Tables as sources: files whose cells are read by `tables` and understood by `columns`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from . import tables
+from .columns import Columns
+from .dataset import Label, Samples, Source
+from .tables import Table
+
+
+def read_file(path: Path, label: str | None = None) -> Source:
+    """Read one labelled table; `label` says which column that is, by name or number."""
+    table = tables.read_table(path)
+    samples, name, lines = _labelled(table, label)
+    return Source(path.stem, "csv", str(path), samples, label=name, note="\n".join(lines))
+
+
+def read_folder(folder: Path, label: str | None = None) -> Source:
+    """Read a folder with exactly one train and one test table."""
+    train, test = tables.read_folder(folder)
+    samples, name, lines = _labelled(train, label)
+    tests, _, _ = _labelled(test, name)
+    return Source(folder.name, "csv", str(folder), samples, tests, label=name, note="\n".join(lines))
+
+
+def read_for(
+    path: Path, columns: Columns, classes: tuple[Label, ...]
+) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
+    """Read a table for a trained network: inputs, labels if it has them, and lines to show."""
+    table = tables.read_table(path)
+    features, label = columns.features(table, classes)
+    x, notes = columns.encode(features)
+    return x, None if label is None else tables.labels_of(table, label), notes
+
+
+def _labelled(table: Table, wanted: str | None) -> tuple[Samples, str, list[str]]:
+    """Cut a table into features and labels; return also the label's name and lines to show."""
+    name, line = tables.choose_label(table, wanted)
+    labels = tables.labels_of(table, name)
+    lines = [note for note in (table.note, line) if note]
+    return (table.without([name]), labels), name, lines
