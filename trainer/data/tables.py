@@ -85,6 +85,23 @@ class Table:
         lines = self._lines()[rows]
         return replace(self, frame=self.frame[rows], lines=lines)
 
+    def __getitem__(self, rows: np.ndarray) -> Table:
+        """Return some rows, see `take`."""
+        return self.take(rows)
+
+    def with_frame(self, frame: pl.DataFrame) -> Table:
+        """Return the same rows with other columns."""
+        return replace(self, frame=frame)
+
+    def is_words(self, name: str) -> bool:
+        """Return whether a column holds words, not numbers."""
+        return not self.frame.schema[name].is_numeric()
+
+    def words(self, name: str) -> list[str | None]:
+        """Return a column's cells as words, None where one is missing."""
+        cells = self.frame[name]
+        return cells.cast(_string()).to_list()
+
     def without(self, names: Sequence[str]) -> Table:
         """Leave columns out."""
         return replace(self, frame=self.frame.drop(names))
