@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from backends import Backend
+from backends import Backend, select
 
 from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Dataset
@@ -242,7 +242,7 @@ def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, 
 
 
 def augmented(
-    recipe: Recipe, data: Dataset, backend: Backend
+    recipe: Recipe, data: Dataset, backend: Backend | str = "auto"
 ) -> tuple[Dataset, Deformation | None]:
     """Make of the training images what a recipe's `augment` says, or raise as `augmentation` does.
 
@@ -254,6 +254,7 @@ def augmented(
     if shape is None:
         return data, None
     if degrees:
+        backend = select(backend)
         x, y = with_turned_copies(backend, data.train_x, data.train_y, shape, degrees, background)
         backend.synchronize()
         data = replace(data, train_x=x, train_y=y)
@@ -304,7 +305,7 @@ def build(
     recipe: Recipe,
     data: Dataset,
     *,
-    backend: Backend,
+    backend: Backend | str = "auto",
     seed: int | None = 0,
     saved_map: tuple[Any, Any] | None = None,
 ) -> MLP:

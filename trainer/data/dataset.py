@@ -18,7 +18,9 @@ from ..array_files import ArrayFileError, FileError, cause
 Samples = tuple[np.ndarray, np.ndarray]
 Label = int | str
 
-_SPLIT_SEED = 0
+_SPLIT_SEED = 0  # of the fifth that tests, and of the order that classes are shuffled to
+_FEWEST_TO_SPLIT = 20  # samples; of fewer all train
+_SORTED = 0.1  # so few of the changes of class that chance makes are an order by class
 _LONGEST_LABEL = 64  # NumPy takes as much room for every label as for the longest
 WORD_WANTED = f"a whole number or 1 to {_LONGEST_LABEL} printable letters are wanted"
 
@@ -61,6 +63,11 @@ class Dataset:
         Likewise, where the test samples come from another source.
     note : str
         One line worth showing, or nothing.
+    is_shuffled : bool
+        Whether the training samples stand in another order than in their source, which has them
+        by class.
+    tests_on_training : bool
+        Whether the test samples are the training samples, which are too few to split.
     """
 
     name: str
@@ -75,6 +82,8 @@ class Dataset:
     source: str
     test_source: str | None = None
     note: str = ""
+    is_shuffled: bool = False
+    tests_on_training: bool = False
 
     def fingerprint(self) -> str:
         """Return eight digits that differ where the samples do: a resumed run compares them."""
@@ -245,13 +254,24 @@ def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> n
 def build(first: Source, other: Source | None = None) -> Dataset:
     """Make the data set of one source, or of one to train on and another to test on.
 
-    Without a test part and without another source the first is split 80/20, with a fixed seed; of
-    another the test part tests if it has one, else all of it.
+    Without a test part and without another source the first is split 80/20, with a fixed seed, or
+    trains and tests as a whole if it is small; of another the test part tests if it has one, else
+    all of it. Training samples that stand by class are shuffled with a fixed seed: a network
+    trained in that order would forget all but the last class.
     """
     where = f"{first.source} (test)" if other is None else other.source
     train, test = first.train, first.test if other is None else other.evaluation_part
-    if test is None:
+    notes = [first.note] if first.note else []
+    tests_on_training = test is None and len(first.train[1]) < _FEWEST_TO_SPLIT
+    if tests_on_training:
+        test = first.train
+        notes.append(
+            f"{first.source} has no test part and only {len(train[1])} samples: all of them train,"
+            " and the accuracy is that on these training samples"
+        )
+    elif test is None:
         train, test = split(first.train, first.source)
+        notes = [f"{first.source} has no test part: a fifth of it tests and does not train"]
     (train_x, train_y), (test_x, test_y) = train, test
 
     if train_x.shape[1] != test_x.shape[1]:
@@ -281,23 +301,67 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     labels = np.concatenate([train_y.astype(kind), test_y.astype(kind)])
     classes = tuple(np.unique(labels).tolist())
 
-    note = first.note
-    if other is None and first.test is None:
-        note = f"{first.source} has no test part: a fifth of it tests and does not train"
+    train_codes = code_labels(train_y, classes, first.source)
+    test_codes = code_labels(test_y, classes, where)
+    if untrained := sorted(set(np.unique(test_codes)) - set(np.unique(train_codes))):
+        names = ", ".join(str(classes[code]) for code in untrained)
+        samples = int(np.isin(test_codes, untrained).sum())
+        notes.append(
+            f"no training sample is of {names}: {samples:,} of {len(test_codes):,} samples of"
+            f" {where} can never be right"
+        )
+    is_shuffled = stand_by_class(train_codes)
+    if is_shuffled:
+        order = _shuffled_order(len(train_codes))
+        train_x, train_codes = train_x[order], train_codes[order]
+        notes.append(f"{first.source} has its samples by class: they are shuffled once to train")
     return Dataset(
         name=first.name,
         train_x=np.ascontiguousarray(train_x),
-        train_y=code_labels(train_y, classes, first.source),
+        train_y=train_codes,
         test_x=np.ascontiguousarray(test_x),
-        test_y=code_labels(test_y, classes, where),
+        test_y=test_codes,
         image_shape=shapes[0] if shapes else square(train_x.shape[1]),
         classes=classes,
         value_range=value_range,
         kind=first.kind,
         source=first.source,
         test_source=None if other is None else other.source,
-        note=note,
+        note="; ".join(notes),
+        is_shuffled=is_shuffled,
+        tests_on_training=tests_on_training,
     )
+
+
+def stand_by_class(codes: np.ndarray) -> bool:
+    """Whether labels, of two classes or more, change much more seldom than by chance."""
+    n, counts = len(codes), np.unique(codes, return_counts=True)[1]
+    if len(counts) < 2:
+        return False
+    changes = np.count_nonzero(codes[1:] != codes[:-1])
+    by_chance = (n - 1) * (1 - np.sum(counts * (counts - 1)) / (n * (n - 1)))
+    few = changes <= max(len(counts) - 1, _SORTED * by_chance)
+    return bool(few and changes < by_chance / 2)
+
+
+def _shuffled_order(samples: int) -> np.ndarray:
+    return np.random.default_rng(_SPLIT_SEED).permutation(samples)
+
+
+def arranged_as_before(data: Dataset) -> Dataset:
+    """Return data as older versions had them: in their source's order, and always split.
+
+    Runs of those go on with the samples that they began with.
+    """
+    if data.is_shuffled:
+        places = np.argsort(_shuffled_order(len(data.train_y)))
+        x, y = data.train_x[places], data.train_y[places]
+        data = replace(data, train_x=x, train_y=y, is_shuffled=False)
+    if data.tests_on_training:
+        (x, y), (test_x, test_y) = split((data.train_x, data.train_y), data.source)
+        data = replace(data, train_x=x, train_y=y, test_x=test_x, test_y=test_y)
+        data = replace(data, tests_on_training=False)
+    return data
 
 
 def square(features: int) -> tuple[int, int] | None:
