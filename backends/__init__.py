@@ -34,14 +34,14 @@ __all__ = [
 ]
 
 
-def select(device: str = "auto", matmul: str = "float32") -> Backend:
+def select(device: str | Backend = "auto", matmul: str = "float32") -> Backend:
     """Choose the device that the network lives on.
 
     Parameters
     ----------
-    device : {"auto", "cpu", "gpu", "gpu:N"}
+    device : {"auto", "cpu", "gpu", "gpu:N"} or Backend
         "auto" takes the first CUDA GPU where CuPy is installed and a device answers, else the
-        CPU; the backend's `reason` says why. "gpu" is "gpu:0".
+        CPU; the backend's `reason` says why. "gpu" is "gpu:0". A backend is returned as it is.
     matmul : {"float32", "tf32", "bfloat16", "float16"}
         What a GPU rounds the factors of float32 matrix products to; sums are float32. The CPU
         knows float32 alone.
@@ -54,6 +54,8 @@ def select(device: str = "auto", matmul: str = "float32") -> Backend:
     ValueError
         If `device` is no device's name, or `matmul` is not for it.
     """
+    if isinstance(device, Backend):
+        return device
     if matmul not in MATMULS:
         raise ValueError(f"matmul={matmul!r} is unknown: expected {' or '.join(MATMULS)}")
     if device == "cpu":
@@ -73,9 +75,9 @@ def select(device: str = "auto", matmul: str = "float32") -> Backend:
         else:
             backend.reason = "a CUDA GPU answers"
         return backend
-    match = re.fullmatch(r"gpu(?::(\d{1,4}))?", device)
+    match = re.fullmatch(r"gpu(?::(\d{1,4}))?", str(device))
     if not match:
-        near = difflib.get_close_matches(device.lower(), ["auto", "cpu", "gpu"], n=1)
+        near = difflib.get_close_matches(str(device).lower(), ["auto", "cpu", "gpu"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"unknown device {device!r}: expected auto, cpu, gpu or gpu:N{hint}")
     from .gpu import GpuBackend

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from backends import Backend
+from backends import Backend, select
 from backends.feeding import Feed, Resident
 from backends.functions import Array
 
@@ -75,7 +75,7 @@ def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
 
 
 def with_turned_copies(
-    backend: Backend,
+    backend: Backend | str,
     values: Any,
     labels: Any,
     image_shape: tuple[int, int],
@@ -89,7 +89,7 @@ def with_turned_copies(
 
     Parameters
     ----------
-    backend : Backend
+    backend : Backend or str
     values : array, shape (n, height * width)
         Host or device array, unscaled.
     labels : array of int, shape (n,)
@@ -105,6 +105,7 @@ def with_turned_copies(
     values, labels : device arrays, of n * (1 + 2 * len(degrees)) rows
         In their dtype; integers are rounded.
     """
+    backend = select(backend)
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]
     held = backend.place_samples(values)
@@ -122,7 +123,7 @@ def with_turned_copies(
 
 
 def rotate(
-    backend: Backend,
+    backend: Backend | str,
     images: Any,
     image_shape: tuple[int, int],
     degrees: float,
@@ -138,6 +139,7 @@ def rotate(
     The images (n, height * width) and what comes back have one dtype, integers are rounded. It
     turns counter-clockwise, with the first row at the top.
     """
+    backend = select(backend)
     xp, images = backend.xp, backend.asarray(images)
     dtype = images.dtype
     real = dtype if xp.isdtype(dtype, "real floating") else xp.float32
@@ -317,9 +319,10 @@ def _gaussian(n: int, sigma: float, factor: float) -> list[list[float]]:
 
 
 def deformed_examples(
-    backend: Backend, deformation: Deformation, values: Any, count: int, seed: int = 0
+    backend: Backend | str, deformation: Deformation, values: Any, count: int, seed: int = 0
 ) -> Array:
     """Return each image as it is, and then deformed in `count` ways: (n, 1 + count, features)."""
+    backend = select(backend)
     xp, images = backend.xp, backend.asarray(values)
     feed = Resident(xp, images, xp.arange(images.shape[0]))
     deformer = Deformer(backend, deformation, images.dtype)

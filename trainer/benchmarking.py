@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from backends import Backend
+from backends import Backend, select
 
 from .data import Dataset
 from .network import MLP
@@ -142,7 +142,7 @@ def flops_per_sample(sizes: Sequence[int]) -> int:
 
 
 def check(
-    backends: Sequence[Backend],
+    backends: Sequence[Backend | str],
     dataset: Dataset,
     *,
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -164,7 +164,7 @@ def check(
         recipe = _recipe(units, batch_size, dtype=dtype, learning_rate=rate)
         start = _weights(build(recipe, dataset, backend=textbook))
         weights = {}
-        for backend in (textbook, *backends):
+        for backend in (textbook, *map(select, backends)):
             model, reports = _training(backend, recipe, dataset, n)
             for _ in reports:
                 pass
@@ -185,7 +185,7 @@ def check(
 
 
 def benchmark(
-    backends: Sequence[Backend],
+    backends: Sequence[Backend | str],
     dataset: Dataset,
     *,
     batch_sizes: Sequence[int] = BATCH_SIZES,
@@ -207,11 +207,12 @@ def benchmark(
     started = perf_counter()
     wanted = len(hidden) * len(batch_sizes) * len(backends) * (_WANTED_ROUNDS + _WARM_UP_ROUNDS)
     run_seconds = min(_RUN_SECONDS, seconds / wanted)
+    devices = [select(backend) for backend in backends]
     cases = [
         _Case(backend, _recipe(units, batch_size), dataset, run_seconds)
-        for units, batch_size, backend in product(hidden, batch_sizes, backends)
+        for units, batch_size, backend in product(hidden, batch_sizes, devices)
     ]
-    products = {backend.name: _MatrixProduct(backend) for backend in backends}
+    products = {device.name: _MatrixProduct(device) for device in devices}
     rates: dict[str, list[float]] = {name: [] for name in products}
     for case in cases:
         case.choose_samples()

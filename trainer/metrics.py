@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+_UNBALANCED = 1.5
+
 
 @dataclass(frozen=True)
 class ClassScore:
@@ -25,6 +27,7 @@ class Evaluation:
     """Answers against the truth."""
 
     accuracy: float  # the fraction of right answers
+    balanced_accuracy: float  # the mean of that of each class there is
     confusion: np.ndarray  # (k, k): `confusion[true, answered]` counts samples
     classes: list[ClassScore]
     averages: list[ClassScore]  # of the classes there are: plain, and weighted by support
@@ -57,6 +60,23 @@ def surest_mistakes(
     ]
 
 
+def balanced_accuracy(labels: np.ndarray, answers: np.ndarray) -> float:
+    """Return the mean, over the classes among the labels, of the fraction answered rightly."""
+    counts = np.bincount(labels)
+    right = np.bincount(labels[answers == labels], minlength=len(counts))
+    return float(np.mean(right[counts > 0] / counts[counts > 0]))
+
+
+def largest_share(counts: np.ndarray) -> float | None:
+    """Return the share of the largest class, None where the classes are balanced.
+
+    They are unbalanced where it is more than `_UNBALANCED` of what equal shares of the classes that
+    occur would be; the counts are of samples, by class.
+    """
+    share = float(counts.max() / counts.sum())
+    return share if share * np.count_nonzero(counts) > _UNBALANCED else None
+
+
 def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | str]) -> Evaluation:
     """Compare answers with labels, both codes in 0…k-1, by scikit-learn's definitions."""
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
@@ -76,6 +96,7 @@ def evaluate(labels: np.ndarray, answers: np.ndarray, classes: Sequence[int | st
         averages.append(ClassScore(name, precision, recall, f1, len(labels)))
     return Evaluation(
         accuracy=float(np.mean(labels == answers)),
+        balanced_accuracy=balanced_accuracy(labels, answers),
         confusion=confusion,
         classes=[
             ClassScore(str(label), float(p), float(r), float(f), int(s))

@@ -82,8 +82,7 @@ class MLP:
         target_high: float | None = None,
         l2: float = NetworkSettings.l2,
     ) -> None:
-        if isinstance(backend, str):
-            backend = select(backend)
+        backend = select(backend)
         sizes = tuple(index(size) for size in sizes)
         if len(sizes) < 2 or min(sizes) < 1:
             raise ValueError(f"sizes={list(sizes)}: expected inputs, hidden layers and outputs")
@@ -202,6 +201,22 @@ class MLP:
             raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values
 
+    def check_finite(self, values: Array, name: str) -> None:
+        """Raise ValueError if `samples` are NaN or infinite in the network's dtype."""
+        backend, xp = self.backend, self.backend.xp
+        if not xp.isdtype(backend.asarray(values[:1, :]).dtype, "real floating"):
+            return
+        for rows in self.chunks(values.shape[0]):
+            part = xp.astype(backend.asarray(values[rows, :]), self.spec.dtype)
+            # of the extremes, which are NaN if any number is, so as to need no mask as large
+            if not bool(xp.isfinite(xp.min(part)) & xp.isfinite(xp.max(part))):
+                wrong = xp.astype(~xp.isfinite(part), xp.uint8)
+                row, column = divmod(int(xp.argmax(wrong)), part.shape[1])
+                raise ValueError(
+                    f"{name} holds NaN or infinite values in {self.dtype}:"
+                    f" {name}[{rows.start + row}, {column}] is {float(part[row, column]):g}"
+                )
+
     def chunks(self, n: int) -> Iterator[slice]:
         """Split n samples into chunks of as many as the backend computes at a time."""
         size = self.backend.chunk_size
@@ -217,7 +232,14 @@ class MLP:
             If they are not n whole numbers from 0 to classes - 1.
         """
         xp = self.backend.xp
-        given = self.backend.asarray(y)
+        try:
+            given = self.backend.asarray(y)
+        except TypeError as error:  # of words and other objects
+            raise ValueError(
+                f"{name}: expected whole numbers from 0 to {self.sizes[-1] - 1} ({error}); words"
+                " are coded by classes, codes = numpy.unique(words, return_inverse=True), and by"
+                " trainer.load"
+            ) from error
         if given.shape != (n,):
             raise ValueError(f"{name} has shape {given.shape}: expected ({n},), one label a sample")
         number = xp.astype(given, xp.float64, copy=False)

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from backends import Backend
+from backends import Backend, select
 
 from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Columns, Dataset
@@ -142,8 +142,19 @@ RECIPES = {
             data="ex4",
         ),
         Recipe(
-            "table", "ours: tables", hidden=(100,), activation="relu", loss="cross_entropy", bias=True,
-            init="he", inputs="standardised", optimizer="adam", learning_rate=0.001, batch_size=32, epochs=60, shuffle=True,
+            "table",
+            "ours: tables",
+            hidden=(100,),
+            activation="relu",
+            loss="cross_entropy",
+            bias=True,
+            init="he",
+            inputs="standardised",
+            optimizer="adam",
+            learning_rate=0.001,
+            batch_size=32,
+            epochs=60,
+            shuffle=True,
         ),
         _FAST,
         _WIDE,
@@ -258,7 +269,7 @@ def augmentation(recipe: Recipe, data: Dataset) -> tuple[list[float], dict[str, 
 
 
 def augmented(
-    recipe: Recipe, data: Dataset, backend: Backend
+    recipe: Recipe, data: Dataset, backend: Backend | str = "auto"
 ) -> tuple[Dataset, Deformation | None]:
     """Make of the training images what a recipe's `augment` says, or raise as `augmentation` does.
 
@@ -270,6 +281,7 @@ def augmented(
     if shape is None:
         return data, None
     if degrees:
+        backend = select(backend)
         x, y = with_turned_copies(backend, data.train_x, data.train_y, shape, degrees, background)
         backend.synchronize()
         data = replace(data, train_x=x, train_y=y)
@@ -301,7 +313,9 @@ def input_map(
     scales = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
     shifts = -mean * scales
     if columns is not None:
-        scales, shifts = (np.where(columns.numbers, a, b) for a, b in ((scales, 1.0), (shifts, 0.0)))
+        scales, shifts = (
+            np.where(columns.numbers, a, b) for a, b in ((scales, 1.0), (shifts, 0.0))
+        )
     return scales, shifts
 
 
@@ -329,7 +343,7 @@ def build(
     recipe: Recipe,
     data: Dataset,
     *,
-    backend: Backend,
+    backend: Backend | str = "auto",
     seed: int | None = 0,
     saved_map: tuple[Any, Any] | None = None,
 ) -> MLP:

@@ -300,6 +300,12 @@ class DataSettings(_Settings):
         tried="none,copies:10,elastic:34,4, … as train takes them; + joins those of one run:"
         " elastic:34,4+rotate:10.",
     )
+    class_weight: str = _setting(
+        "none",
+        "balanced weighs a sample by n / (k count), of n samples and k classes with so many each: a"
+        " rare class counts as much as a frequent one. With batches.",
+        choices=("none", "balanced"),
+    )
 
 
 @cache
@@ -326,4 +332,5 @@ def unused_by(optimizer: str) -> tuple[str, ...]:
     if optimizer not in FULL_BATCH_METHODS:
         return ("max_iterations",)
     used = ("optimizer", "max_iterations")
-    return tuple(name for name in settings_of(TrainingSettings) if name not in used)
+    unused = [name for name in settings_of(TrainingSettings) if name not in used]
+    return (*unused, "class_weight")

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
 from ..data import DataError, prepare_digit, read_grey
+from ..data.dataset import Label
 from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .options import INDEX, Device, RunOrWeights, WeightsRecipe
 from .words import sample_words
+
+_FORMATS = ("answers", "kaggle")
+_COLUMNS = ("index", "answer", "output")  # of answers, before a column a class
 
 
 def run(
@@ -25,6 +31,7 @@ def run(
     index: Annotated[int | None, INDEX] = None,
     data: str | None = None,
     out: Path | None = None,
+    format: Annotated[str, Parameter(choices=_FORMATS)] = "answers",
     recipe: WeightsRecipe = None,
     device: Device = "auto",
 ) -> int:
@@ -39,7 +46,12 @@ def run(
         Samples with or without labels: a CSV, an IDX file, or what train takes.
     out
         Write the answers to all of --data into this CSV file.
+    format
+        Of that file. answers: each sample's number, its answer and the output of that, then the
+        output of each class; kaggle: ImageId from 1 and Label, as its digits are handed in.
     """
+    if format != "answers" and out is None:
+        raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
     if images and (data is not None or index is not None or out is not None):
         raise UsageError("image files go without --data, --index and --out")
     if out is not None and (data is None or index is not None):
@@ -50,7 +62,7 @@ def run(
     if images:
         return _show_images(trained, images)
     if out is not None and data is not None:
-        _write(trained, data, out)
+        _write(trained, data, out, format)
     else:
         _show_sample(trained, data, index or 0)
     return 0
@@ -105,13 +117,29 @@ def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None
     display.prediction(title, trained.picture(values), labels, outputs, truth)
 
 
-def _write(trained: TrainedRun, data: str, out: Path) -> None:
+def _write(trained: TrainedRun, data: str, out: Path, format: str) -> None:
     outputs = trained.outputs(trained.unlabelled(data))
     answers = outputs.argmax(axis=1)
+    labels = [trained.classes[answer] for answer in answers]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["index", "answer", "output"])
-    for number, (answer, row) in enumerate(zip(answers, outputs, strict=True)):
-        writer.writerow([number, trained.classes[answer], f"{row[answer]:.6g}"])
+    if format == "kaggle":
+        writer.writerow(["ImageId", "Label"])
+        writer.writerows(enumerate(labels, 1))
+    else:
+        writer.writerow(_headers(trained.classes))
+        for number, (label, answer, row) in enumerate(zip(labels, answers, outputs, strict=True)):
+            numbers = [f"{value:.6g}" for value in row.tolist()]
+            writer.writerow([number, label, numbers[answer], *numbers])
     write_whole(out, text.getvalue().encode())
     display.line(f"{len(answers):,} answers written to {out}")
+
+
+def _headers(classes: Sequence[Label]) -> list[str]:
+    """Name the columns, no two alike."""
+    headers = list(_COLUMNS)
+    for name in map(str, classes):
+        while name in headers:
+            name = f"class {name}"
+        headers.append(name)
+    return headers

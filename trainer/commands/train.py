@@ -17,8 +17,10 @@ from backends import MATMULS
 
 from .. import display
 from ..augmentation import Deformation, deformed_examples
+from ..data import Dataset
+from ..data.dataset import Label
 from ..files import write_whole
-from ..metrics import evaluate
+from ..metrics import balanced_accuracy, evaluate, largest_share
 from ..recipes import augmentation
 from ..running.metrics_file import Tally
 from ..running.recorder import Interval, Recorder, best_line, position, resume_command
@@ -236,11 +238,17 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
         view.training_report(evaluate(labels, answers, job.data.classes))
     path, tally = shlex.quote(str(folder.path)), recorder.tally
     taken = (tally.best if patience is not None and not stop else tally.last) or {}
-    result = {"run": str(folder.path), "epochs": tally.epochs, "interrupted": bool(stop)}
+    result: dict[str, Any] = {
+        "run": str(folder.path),
+        "epochs": tally.epochs,
+        "interrupted": bool(stop),
+    }
     if minimum is None:
         result |= {"test_accuracy": taken.get("test_accuracy"), "seconds": tally.seconds}
     else:
         result |= {k: v for k, v in vars(minimum).items() if k not in ("iterations", "stopped")}
+    balance = {} if stop else _balance(job, result["test_accuracy"] or 0.0)
+    result |= balance
     if stop:
         kept = "so far" if minimum is None else f"after iteration {tally.epochs}"
         lines = [
@@ -251,9 +259,11 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
         ]
     else:
         if minimum is None:
-            lines = _epochs_lines(tally, taken, patience, len(job.data.test_y))
+            lines = _epochs_lines(tally, taken, patience, _tested_words(job.data, balance))
         else:
-            lines = _minimum_lines(minimum, job, before)
+            lines = _minimum_lines(minimum, job, before, _tested_words(job.data, balance))
+        if "one_answer" in balance:
+            lines.insert(1, _one_answer_line(job, balance["one_answer"]))
         lines += [
             f"run:  {folder.path}",
             f"next: python -m trainer predict {path} --index 0",
@@ -323,12 +333,12 @@ def _add_curves(folder: Run, lines: list[str], result: dict[str, Any]) -> None:
 
 
 def _epochs_lines(
-    tally: Tally, taken: dict[str, Any], patience: int | None, test_samples: int
+    tally: Tally, taken: dict[str, Any], patience: int | None, tested: str
 ) -> list[str]:
     accuracy = display.percent(taken.get("test_accuracy") or 0)
     kept = f"kept: the weights of epoch {taken.get('epoch', 0)}, the best by the held-out samples"
     return [
-        f"{accuracy} of {test_samples:,} test samples right",
+        f"{accuracy} of {tested}",
         *([kept] if patience is not None else []),
         f"{tally.epochs} epoch{'s' * (tally.epochs > 1)} in"
         f" {display.three_digits(tally.seconds)} s of training,"
@@ -336,19 +346,69 @@ def _epochs_lines(
     ]
 
 
-def _minimum_lines(minimum: Minimum, job: Job, before: int) -> list[str]:
+def _minimum_lines(minimum: Minimum, job: Job, before: int, tested: str) -> list[str]:
     more = f" after the {before} before" if before else ""
     total = minimum.seconds + minimum.evaluation_seconds + minimum.compile_seconds
     ended_itself = before + minimum.iterations < job.recipe.max_iterations
-    return [
+    trained = (
         f"{display.percent(minimum.train_accuracy)} of {len(job.data.train_y):,} training samples"
-        f" right, {display.percent(minimum.test_accuracy or 0)} of {len(job.data.test_y):,} test"
-        " samples",
+        " right, "
+    )
+    if job.data.tests_on_training:
+        trained = ""
+    return [
+        f"{trained}{display.percent(minimum.test_accuracy or 0)} of {tested}",
         f"{minimum.iterations} iterations of {job.recipe.optimizer}{more},"
         f" {minimum.evaluations} evaluations of loss and gradient",
         f"{display.three_digits(minimum.seconds)} s of training, {total:.2f} s in all",
         *([f"it ended itself: {minimum.message}"] if ended_itself else []),
     ]
+
+
+def _class_counts(job: Job, codes: Any) -> np.ndarray:
+    """Count the samples of each class."""
+    backend = job.model.backend
+    host = backend.to_numpy(backend.asarray(codes))
+    return np.bincount(host, minlength=len(job.data.classes))
+
+
+def _balance(job: Job, accuracy: float) -> dict[str, Any]:
+    """Return what `end` says of test samples of which accuracy alone may deceive, else nothing.
+
+    They are answered anew only where classes are unbalanced, or so many are right as there are of
+    one class.
+    """
+    data, model = job.data, job.model
+    counts = _class_counts(job, data.test_y)
+    shares = (largest_share(part) for part in (counts, _class_counts(job, data.train_y)))
+    is_unbalanced = any(share is not None for share in shares)
+    if not is_unbalanced and round(accuracy * counts.sum()) not in counts:
+        return {}
+    answers = model.backend.to_numpy(model.predict(data.test_x))
+    found: dict[str, Any] = {}
+    if is_unbalanced:
+        found["balanced_accuracy"] = balanced_accuracy(np.asarray(data.test_y), answers)
+    if len(np.unique(answers)) == 1 < len(data.classes):
+        found["one_answer"] = data.classes[answers[0]]
+    return found
+
+
+def _tested_words(data: Dataset, balance: dict[str, Any]) -> str:
+    """Return what was right, after the accuracy: "200 test samples right"."""
+    more = ""
+    if "balanced_accuracy" in balance:
+        more = f", balanced accuracy {display.percent(balance['balanced_accuracy'])}"
+    if data.tests_on_training:
+        return (
+            f"the {len(data.test_y)} training samples right{more}; they are too few to test apart"
+        )
+    return f"{len(data.test_y):,} test samples right{more}"
+
+
+def _one_answer_line(job: Job, answer: Label) -> str:
+    counts = _class_counts(job, job.data.test_y)
+    share = counts[job.data.classes.index(answer)] / counts.sum()
+    return display.one_answer_words(str(answer), float(share))
 
 
 def _facts(job: Job, folder: Run) -> dict[str, str]:
@@ -363,16 +423,20 @@ def _facts(job: Job, folder: Run) -> dict[str, str]:
         f"{'×'.join(map(str, data['image_shape']))} pixels" if data["image_shape"] else "",
         f"{len(classes)} classes" if len(classes) > 1 else f"one class only, {classes[0]}",
     ]
+    counts = _class_counts(job, job.data.train_y)
+    if (share := largest_share(counts)) is not None:
+        parts.append(f"{display.percent(share)} of the training is {classes[counts.argmax()]}")
     smoothing = settings.get("label_smoothing")  # runs of older versions do not have it
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""
+    weighted = ", classes weighted alike" if settings.get("class_weight") == "balanced" else ""
     facts = {
         "device": device_words(model.backend),
         "data": ", ".join(filter(None, parts)),
         "network": f"{network_words(model)}, {model.weight_count:,} weights, {model.dtype}"
         f"{products}",
-        "recipe": f"{config['recipe']}: loss {network['loss']}{smoothed}{l2}, {_steps(settings)}, "
-        f"seed {config['seed']}",
+        "recipe": f"{config['recipe']}: loss {network['loss']}{smoothed}{l2}{weighted},"
+        f" {_steps(settings)}, seed {config['seed']}",
         "run": str(folder.path),
     }
     augmented = _augmented(*augmentation(job.recipe, job.data), job.turning_seconds)

@@ -20,10 +20,10 @@ def samples_words(data: dict[str, Any]) -> str:
     """Return how many samples a config's data has, and for what."""
     held_out = data["validation_samples"]
     apart = f" {held_out:,} held-out," if held_out else ""
-    return (
-        f"{data['name']}: {data['train_samples']:,} training,{apart}"
-        f" {data['test_samples']:,} test samples"
-    )
+    test = f"{data['test_samples']:,} test samples"
+    if data.get("tests_on_training"):
+        test = "the same samples test"
+    return f"{data['name']}: {data['train_samples']:,} training,{apart} {test}"
 
 
 def sample_words(index: int, samples: int, source: str) -> str:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 Samples = tuple[Any, np.ndarray]  # values, of a table a `Table`, and labels
 Label = int | str
 
-_SPLIT_SEED = 0
+SPLIT_SEED = 0  # of the fifth that tests, and of the order that classes are shuffled to
 _LONGEST_LABEL = 64  # NumPy takes as much room for every label as for the longest
 WORD_WANTED = f"a whole number or 1 to {_LONGEST_LABEL} printable letters are wanted"
 
@@ -68,6 +68,11 @@ class Dataset:
         Of a table, which column is the label, as `load` takes it.
     note : str
         Lines worth showing, or nothing.
+    is_shuffled : bool
+        Whether the training samples stand in another order than in their source, which has them
+        by class.
+    tests_on_training : bool
+        Whether the test samples are the training samples, which are too few to split.
     """
 
     name: str
@@ -84,6 +89,8 @@ class Dataset:
     columns: Columns | None = None
     label: str | None = None
     note: str = ""
+    is_shuffled: bool = False
+    tests_on_training: bool = False
 
     def fingerprint(self) -> str:
         """Return eight digits that differ where the samples do: a resumed run compares them."""
@@ -252,71 +259,6 @@ def code_labels(labels: np.ndarray, classes: tuple[Label, ...], where: str) -> n
     return np.array([codes[label] for label in found.tolist()], dtype=np.int64)[inverse]
 
 
-def build(first: Source, other: Source | None = None) -> Dataset:
-    """Make the data set of one source, or of one to train on and another to test on.
-
-    Without a test part and without another source the first is split 80/20, with a fixed seed; of
-    another the test part tests if it has one, else all of it.
-    """
-    where = f"{first.source} (test)" if other is None else other.source
-    train, test = first.train, first.test if other is None else other.evaluation_part
-    if test is None:
-        train, test = split(first.train, first.source)
-    (train_x, train_y), (test_x, test_y) = train, test
-    from .columns import encoded  # which knows this module
-
-    (train_x, test_x), columns, notes = encoded(train_x, test_x, first.label, first.pixel_range)
-    if train_x.shape[1] != test_x.shape[1]:
-        raise DataError(
-            f"{first.source} has {train_x.shape[1]} features a sample, "
-            f"but {where} has {test_x.shape[1]}"
-        )
-    shapes = [source.image_shape for source in (first, other or first) if source.image_shape]
-    if shapes and shapes[0] != shapes[-1]:
-        raise DataError(
-            f"{first.source} has images of shape {shapes[0]}, but {where} of {shapes[1]}"
-        )
-    if columns is not None and columns.is_image:
-        value_range = (0.0, columns.high)
-    elif train_x.dtype == np.uint8:
-        value_range = first.pixel_range
-    else:
-        value_range = (float(train_x.min()), float(train_x.max()))
-    if columns is None or columns.is_image:  # else each column has a scale of its own
-        test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
-
-    named = named_classes(train_y) or named_classes(test_y)
-    for labels, origin in ((train_y, first.source), (test_y, where)):
-        if named and labels.dtype.kind != "U":
-            raise DataError(
-                f"{origin} has integer labels, the other part names: "
-                f"{first.source} and {where} do not go together"
-            )
-    kind = np.str_ if named else np.int64
-    labels = np.concatenate([train_y.astype(kind), test_y.astype(kind)])
-    classes = tuple(np.unique(labels).tolist())
-
-    if other is None and first.test is None:
-        notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
-    image_shape = square(train_x.shape[1]) if columns is None else columns.image_shape
-    return Dataset(
-        name=first.name,
-        train_x=np.ascontiguousarray(train_x),
-        train_y=code_labels(train_y, classes, first.source),
-        test_x=np.ascontiguousarray(test_x),
-        test_y=code_labels(test_y, classes, where),
-        image_shape=shapes[0] if shapes else image_shape,
-        classes=classes,
-        value_range=value_range,
-        kind=first.kind,
-        source=first.source,
-        test_source=None if other is None else other.source,
-        columns=columns,
-        label=first.label,
-        note="\n".join(note for note in (first.note, *notes) if note),
-    )
-
-
 def square(features: int) -> tuple[int, int] | None:
     """(side, side) of a square image with so many pixels, None where there is none."""
     side = math.isqrt(features)
@@ -337,7 +279,7 @@ def split(samples: Samples, where: str, tests: int | None = None) -> tuple[Sampl
     tests = math.ceil(len(x) / 5) if tests is None else tests
     stratify = y if counts.min() >= 2 and len(counts) <= min(tests, len(x) - tests) else None
     train, test = train_test_split(
-        np.arange(len(x)), test_size=tests, random_state=_SPLIT_SEED, stratify=stratify
+        np.arange(len(x)), test_size=tests, random_state=SPLIT_SEED, stratify=stratify
     )
     return (x[train], y[train]), (x[test], y[test])
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from . import digits, exercise, idx, images, mat, mnist, npz, table_files, tables
+from .building import build
 from .columns import Columns
 from .dataset import (
     DataError,
@@ -19,7 +20,6 @@ from .dataset import (
     Samples,
     Scale,
     Source,
-    build,
     code_labels,
     on_scale,
     reading,

@@ -24,7 +24,9 @@ def read_folder(folder: Path, label: str | None = None) -> Source:
     train, test = tables.read_folder(folder)
     samples, name, lines = _labelled(train, label)
     tests, _, _ = _labelled(test, name)
-    return Source(folder.name, "csv", str(folder), samples, tests, label=name, note="\n".join(lines))
+    return Source(
+        folder.name, "csv", str(folder), samples, tests, label=name, note="\n".join(lines)
+    )
 
 
 def read_for(

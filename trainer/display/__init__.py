@@ -5,7 +5,7 @@ chosen by `choose_view`; each of the other functions shows one result.
 """
 
 from ..plain_text import percent
-from .answers import evaluation, prediction
+from .answers import evaluation, one_answer_words, prediction
 from .formats import three_digits
 from .network import backquery, gradient_check, incoming_weights, trace
 from .tables import curves, devices, facts, recipes
@@ -31,6 +31,7 @@ __all__ = [
     "json_line",
     "line",
     "note",
+    "one_answer_words",
     "percent",
     "prediction",
     "recipes",

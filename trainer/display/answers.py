@@ -26,6 +26,11 @@ def evaluation(title: str, result: Evaluation) -> None:
     out = console(title)
     right, total = np.trace(result.confusion), result.confusion.sum()
     out.print(styled(f"accuracy {percent(result.accuracy)}: {right:,} of {total:,}", "bold"))
+    out.print(styled(f"balanced accuracy {percent(result.balanced_accuracy)}"))
+    answered = np.flatnonzero(result.confusion.sum(axis=0))
+    if len(answered) == 1 < len(result.classes):
+        only = result.classes[answered[0]]
+        out.print(styled(one_answer_words(only.label, only.support / total), "red"))
     out.print()
     labels = [score.label for score in result.classes]
     if len(labels) <= _WIDEST_CONFUSION and max(map(width, labels)) <= 5:
@@ -37,6 +42,13 @@ def evaluation(title: str, result: Evaluation) -> None:
     out.print()
     out.print(styled("classification report", "cyan"))
     out.print(report_table(result))
+
+
+def one_answer_words(label: str, share: float) -> str:
+    """Return a line about a network that gives every sample the same answer, of that share."""
+    return (
+        f"every answer is {label}: the accuracy is only the share of that class, {percent(share)}"
+    )
 
 
 def _confusion_matrix(labels: Sequence[str], confusion: np.ndarray) -> Table:

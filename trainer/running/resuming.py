@@ -14,6 +14,7 @@ from typing import Any
 from backends import select
 
 from ..data import DataError, Dataset, load
+from ..data.building import arranged_as_before
 from ..network import MLP
 from ..plain_text import percent
 from ..recipes import Recipe, recorded
@@ -175,9 +176,10 @@ class ResumedRun:
         unit, option = ("iteration", "max-iterations") if full_batch else ("epoch", "epochs")
         stopped_early = checkpoint.state["ended"] and not full_batch
         why = f" by --patience {patience}, keeping epoch {kept}" if stopped_early else ""
+        part = "training" if self.config["data"].get("tests_on_training") else "test"
         lines += [
             f"{path} has finished{why}: {done} {unit}{'s' * (done != 1)},"
-            f" {percent(accuracy)} of the test samples right",
+            f" {percent(accuracy)} of the {part} samples right",
             f"see it: python -m trainer evaluate {shlex.quote(str(path))}",
             *best_line(path, self.tally),
         ]
@@ -197,6 +199,8 @@ def same_data(
         data = load(source, test_source, label=label, on_progress=on_progress)
     except DataError as error:
         raise RunError(f"{folder}: the data it began on cannot be read again ({error})") from error
+    if "shuffled" not in recorded_data:  # as older versions wrote it
+        data = arranged_as_before(data)
     if data.fingerprint() != recorded_data["crc32"]:
         raise RunError(
             f"{folder}: {recorded_data['source']} has changed since it began; put back what it was,"

@@ -200,6 +200,8 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "train_samples": len(data.train_y),
         "test_samples": len(data.test_y),
         "validation_samples": held_out,
+        "shuffled": data.is_shuffled,
+        "tests_on_training": data.tests_on_training,
     }
 
 

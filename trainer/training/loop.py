@@ -58,8 +58,8 @@ def fit(
         Host or device array of any real dtype, unscaled; uploaded once if it fits.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
-        A recipe is one, too. If it augments images, give the `deformation` that
-        `trainer.recipes.augmented` returns.
+        A recipe is one, too; its `class_weight` multiplies `sample_weight`. If it augments images,
+        give the `deformation` that `trainer.recipes.augmented` returns.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
     sample_weight : array, shape (n,), optional
@@ -94,7 +94,8 @@ def fit(
     TypeError
         If one of `changes` is no setting.
     ValueError
-        If a setting is out of range, or the samples or the state do not fit the network.
+        If a setting is out of range, or the samples or the state do not fit the network, or a
+        value of them is NaN or infinite.
     Diverged
         If the loss or a weight becomes NaN or infinite.
     """
@@ -128,9 +129,17 @@ def fit(
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
     evaluated = {"test": test, "validation": validation}
-    weights = None
+    n, weights = _length(train_x), None
     if sample_weight is not None:
-        weights = _checked_weights(model, sample_weight, _length(train_x))
+        weights = _checked_weights(model, sample_weight, n)
+    if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
+        if settings.batch_size == 1:
+            raise ValueError(
+                "class_weight='balanced' goes with batches: take batch_size=32 or more"
+            )
+        balanced = _balanced_weights(model, model.labels(train_y, n, "train_y"))
+        product = balanced if weights is None else balanced * weights
+        weights = _checked_weights(model, product, n)
     return Training(model, train_x, train_y, weights, settings, evaluated, seed, state, deformation)
 
 
@@ -157,6 +166,15 @@ def _checked_weights(model: MLP, sample_weight: Any, n: int) -> Array:
         raise ValueError("sample_weight is 0 for every sample: expected one above 0")
     weights = weights / xp.max(weights)  # so that their sum is finite
     return xp.astype(weights / xp.mean(weights), model.spec.dtype)
+
+
+def _balanced_weights(model: MLP, labels: Array) -> Array:
+    """Weigh n samples by n / (k count), of the k classes that occur and their counts."""
+    xp, n = model.backend.xp, labels.shape[0]
+    edges = xp.searchsorted(xp.sort(labels), xp.arange(model.sizes[-1] + 1, dtype=labels.dtype))
+    counts = xp.astype(edges[1:] - edges[:-1], xp.float64)
+    occurring = float(xp.count_nonzero(counts))
+    return n / (occurring * xp.take(counts, labels, axis=0))
 
 
 class Training(Iterator[BatchProgress | EpochReport]):
@@ -358,9 +376,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         clock.resume()
         x, y = model.labelled(train_x, train_y, "train_")
         dtype = backend.asarray(x[:1, :]).dtype
-        for rows in model.chunks(x.shape[0]) if xp.isdtype(dtype, "real floating") else ():
-            if not _finite(xp, xp.astype(backend.asarray(x[rows, :]), model.spec.dtype)):
-                raise ValueError(f"train_x holds NaN or infinite values in {model.dtype}")
+        model.check_finite(x, "train_x")
         feed = backend.feed(x, y, self._block_size)
         if self._deformation is not None:
             feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
@@ -370,6 +386,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
             for name, part in evaluated.items()
             if part is not None
         }
+        for name, (values, _) in parts.items():
+            model.check_finite(values, f"{name} x")
         clock.lap("evaluation_seconds")
         self._compile(dtype)
         if isinstance(feed, DeformedFeed):
@@ -479,8 +497,3 @@ class Training(Iterator[BatchProgress | EpochReport]):
 def _length(samples: Any) -> int:
     shape = getattr(samples, "shape", None)
     return len(samples) if shape is None else (*shape, 0)[0]
-
-
-def _finite(xp: Any, a: Array) -> bool:
-    # of the extremes, which are NaN if any number is, so as to need no mask as large as a
-    return bool(xp.isfinite(xp.min(a)) & xp.isfinite(xp.max(a)))

@@ -173,6 +173,7 @@ def minimize(
     for name, part in (("test", test), ("validation", validation)):
         if part is not None:
             parts[name] = model.labelled(*part, f"{name} ")
+            model.check_finite(parts[name][0], f"{name} x")
     clock.lap("evaluation_seconds")
     minimization = _Minimization(model, parts, clock, int(max_iterations), on_iteration, stop)
     return minimization.run(METHODS[method])
