@@ -38,6 +38,7 @@ _PLAIN = "\x1f"  # separates the cells of what had to be written anew
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _COMMENTS = ("#", "%", "@")
 _LONGEST_LINE = 1 << 22
+_MOST_COLUMNS = 1 << 16
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ANY_NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 _BLANK_CELLS = re.compile(r'"((?:[^"]|"")*+)"(?=\s|\Z)|(\S+)')
@@ -83,13 +84,16 @@ class Text:
         if self.lines is not None:
             return
         mark = self.separator.encode()
-        for line, row in enumerate(self.content.split(b"\n"), start=self.first_line):
+        rows = self.content.removesuffix(b"\n").split(b"\n")
+        for line, row in enumerate(rows, start=self.first_line):
             if row.count(mark) != self.width - 1:
                 raise _uneven(self.path, line, row.count(mark) + 1, self.width)
 
 
-def read_text(path: Path) -> Text:
+def read_text(path: Path, names: Sequence[str] = ()) -> Text:
     """Find out how a text table is written, and return it plainly.
+
+    A first row that holds most of the names, where there are any, is a header.
 
     Raises
     ------
@@ -107,15 +111,20 @@ def read_text(path: Path) -> Text:
             f"{path}: one column found, cells separated by none of ',', ';', '|', tab or blanks; "
             "a label and at least one feature are wanted"
         )
-    wanted = 1 + max(20, min(1000, 20_000 // (len(sample[0]) // 2 + 1)))
-    rows = list(islice(_rows(content, separator, comment, path), wanted))
-    first, others = rows[0].cells, [row.cells for row in rows[1:]]
+    wanted = max(20, min(1000, 20_000 // (len(sample[0]) // 2 + 1)))
+    reader = _rows(content, separator, comment, path)
+    rows = list(islice(reader, 1))
+    first = rows[0].cells
+    if len(first) > _MOST_COLUMNS:
+        raise DataError(f"{path}: {len(first):,} columns; at most {_MOST_COLUMNS:,} are read")
+    rows.extend(islice(reader, wanted))
+    others = [row.cells for row in rows[1:]]
     if not others and _is_header_alone(first):
         raise DataError(f"{path}: line {rows[0].line}: a header and nothing else")
     header, counted, skip = None, False, 0
     if _counts(first, others):
         header, counted, skip = first, True, rows[0].end
-    elif _names(first, others):
+    elif _holds(first, names) or _names(first, others):
         header, skip = first, rows[0].end
     elif comments:
         header = _commented(comments[-1], separator, len(first))
@@ -276,7 +285,9 @@ def _plain(
     start = 0
     for _ in range(skip):
         start = content.index(b"\n", start) + 1
-    body = content[start:].rstrip(b"\n")
+    body = content[start:] if start else content
+    if body.endswith(b"\n\n"):
+        body = body.rstrip(b"\n")
     if separator != _BLANKS and comment is None and _is_plain(body, separator, width):
         return Text(path, body, separator, separator, header, counted, width, skip + 1, None)
     numbers, lines = [], []
@@ -304,11 +315,13 @@ def _is_plain(body: bytes, separator: str, width: int) -> bool:
     """Whether lines are rows of so many cells on the average, none of them in quotes."""
     if b'"' in body:
         return False
-    mark, wanted = separator.encode(), (width - 1) * (body.count(b"\n") + 1)
     letters = np.frombuffer(body, np.uint8)
-    parts = range(0, len(letters), 1 << 22)
-    found = sum(int(np.count_nonzero(letters[at : at + (1 << 22)] == mark[0])) for at in parts)
-    return found == wanted
+    rows, marks = int(not body.endswith(b"\n")), 0
+    for at in range(0, len(letters), 1 << 22):
+        part = letters[at : at + (1 << 22)]
+        rows += int(np.count_nonzero(part == ord("\n")))
+        marks += int(np.count_nonzero(part == ord(separator)))
+    return marks == (width - 1) * rows
 
 
 # --- The separator ----------------------------------------------------------------------------
@@ -401,6 +414,11 @@ def _integers(cells: list[str]) -> list[int] | None:
     if not all(cell.strip().isdecimal() and len(cell) < 19 for cell in cells):
         return None
     return [int(cell) for cell in cells]
+
+
+def _holds(first: list[str], names: Sequence[str]) -> bool:
+    found = {cell.strip() for cell in first}
+    return bool(names) and 2 * len(found.intersection(names)) > len(names)
 
 
 def _names(first: list[str], others: list[list[str]]) -> bool:

@@ -19,8 +19,9 @@ import numpy as np
 
 from ..array_files import cause, unpacked_limit
 from . import dialect
+from .cells import read_cells, stripped
 from .dataset import WORD_WANTED, DataError, is_word, reading
-from .dialect import LABEL_NAMES, MISSING
+from .dialect import LABEL_NAMES
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,16 +33,8 @@ SUFFIXES = (
 )
 _SAMPLES = ("sample_submission", "samplesubmission", "gender_submission")
 _INDEX_NAMES = ("", "unnamed: 0", "index", "id")
-_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
-_WHOLE = r"^[+-]?[0-9]+$"
-_DECIMAL_COMMA = r"^[+-]?([0-9]+,[0-9]*|,[0-9]+)([eE][+-]?[0-9]+)?$"
-_THOUSANDS = (
-    r"^[+-]?[1-9][0-9]{0,2}(,[0-9]{3})+(\.[0-9]*)?$|^[+-]?[1-9][0-9]{0,2}(\.[0-9]{3})+,[0-9]*$"
-)
-_ONE_THOUSAND = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
-_INFINITE = r"(?i)^[+-]?inf(inity)?$"
-_WORDS_AT_ONCE = 1 << 24  # cells, of 16 bytes each
 _MOST_CLASSES = 2000
+_FEWEST_PIXELS, _MOST_LABELS_OF_PIXELS = 49, 1000
 _FEW_ROWS = 20  # up to which 1, 2, 3, … may be anything
 
 
@@ -115,7 +108,8 @@ class Table:
     def column(self, name: str) -> str:
         """Return a column's place and name, for messages."""
         place = self.places.get(name, 0) or self.frame.columns.index(name) + 1
-        return f"column {place}" + (f" ({name[:40]})" if self.named else "")
+        nameless = not self.named or name == f"column {place}"
+        return f"column {place}" + ("" if nameless else f" ({name[:40]})")
 
     def _lines(self) -> np.ndarray:
         if self.lines is not None:
@@ -139,8 +133,14 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path, names: Sequence[str] = ()) -> Table:
     """Read a table of at least two columns and one row.
+
+    Parameters
+    ----------
+    path : Path
+    names : sequence of str
+        That its columns may have: a first row of them is a header, whatever stands below.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def read_table(path: Path) -> Table:
         One line that names the file, the place, what was found and what is wanted.
     """
     with reading(path), _parsing(path):
-        table = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_text(path)
+        table = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_text(path, names)
         table = _without_empty_end(table)
         _refuse_infinite(table)
         table = _without_index(table)
@@ -192,7 +192,7 @@ def _lacks_label(train: Table, test: Table) -> bool:
             len(set(train.places) - set(test.places)) == 1
             and test.places.keys() < train.places.keys()
         )
-    return len(test.places) == len(train.places) - 1
+    return test.frame.width == train.frame.width - 1
 
 
 @contextmanager
@@ -242,7 +242,7 @@ def _read_parquet(path: Path) -> Table:
     frame = lazy.select(columns).collect()
     frame = frame.with_columns(
         pl.col(pl.Float64).fill_nan(None),
-        _stripped(pl.col(pl.String)),
+        stripped(pl.col(pl.String)),
     )
     names = _distinct(frame.columns)
     frame.columns = names
@@ -250,10 +250,10 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, frame, True, 0, places=places)
 
 
-def _read_text(path: Path) -> Table:
+def _read_text(path: Path, names: Sequence[str]) -> Table:
     import polars as pl
 
-    text = dialect.read_text(path)
+    text = dialect.read_text(path, names)
     header = text.header or [""] * text.width
     names = _distinct([name.strip() for name in header])
     places = {name: place for place, name in enumerate(names, start=1)}
@@ -262,124 +262,7 @@ def _read_text(path: Path) -> Table:
     if text.counted:
         note = f"the first line of {path.name}, {', '.join(header[:3])}, …, numbers the columns"
     table = Table(path, pl.DataFrame(), named, text.first_line, note, text.lines, places)
-    frame = _numbers(text, names)
-    found = {column.name: column for column in frame.get_columns()}
-    rest = [name for name in names if name not in found or found[name].null_count()]
-    rows = frame.height if found else text.content.count(b"\n") + 1
-    step = max(1, _WORDS_AT_ONCE // rows)
-    for at in range(0, len(rest), step):
-        words = _parse(text, dict.fromkeys(names, pl.String), rest[at : at + step])
-        for column in words.get_columns():
-            if column.name == names[-1] and column.null_count():
-                text.check()
-            found[column.name] = _typed(column, table, text.found)
-    return replace(table, frame=pl.DataFrame([found[name] for name in names]))
-
-
-def _numbers(text: dialect.Text, names: list[str]) -> pl.DataFrame:
-    """Read the columns that hold numbers in a sample; null where another is no such number."""
-    import polars as pl
-
-    content = text.content
-    slices = []
-    for part in range(5):
-        start = content.find(b"\n", part * len(content) // 5) + 1 if part else 0
-        rows = content[start : start + (1 << 22)].split(b"\n", 40)[:40]
-        slices += rows[: len(rows) - 1 or 1]
-    mark = text.separator.encode()
-    slices = [row for row in slices if row.count(mark) == text.width - 1]
-    if not slices:
-        return pl.DataFrame()
-    guessed = pl.read_csv(
-        b"\n".join(slices) + b"\n",
-        has_header=False,
-        separator=text.separator,
-        quote_char=None,
-        infer_schema_length=None,
-        raise_if_empty=False,
-    )
-    kinds: dict[str, Any] = dict.fromkeys(names, pl.String)
-    for name, column in zip(names, guessed.get_columns(), strict=False):
-        if column.dtype == pl.Int64:  # mostly small, and what does not fit is read again
-            low, high = column.min(), column.max()
-            small = low is not None and low >= -(2**15) and high < 2**15  # type: ignore[operator]
-            kinds[name] = pl.Int16 if small else pl.Int64
-        elif column.dtype == pl.Float64:
-            kinds[name] = pl.Float64
-    numbers = [name for name in names if kinds[name] != pl.String]
-    if not numbers:
-        return pl.DataFrame()
-    return _parse(text, kinds, numbers).with_columns(pl.col(pl.Float64).fill_nan(None))
-
-
-def _parse(text: dialect.Text, kinds: dict[str, Any], names: list[str]) -> pl.DataFrame:
-    import polars as pl
-
-    wanted = set(names)
-    try:
-        return pl.read_csv(
-            text.content,
-            has_header=False,
-            separator=text.separator,
-            quote_char=None,
-            schema=kinds,
-            columns=[place for place, name in enumerate(kinds) if name in wanted],
-            ignore_errors=True,
-            raise_if_empty=False,
-        )
-    except pl.exceptions.ComputeError:
-        text.check()
-        raise
-
-
-def _stripped(column: pl.Expr) -> pl.Expr:
-    import polars as pl
-
-    words = column.str.strip_chars()
-    return pl.when(~words.is_in(list(MISSING))).then(words).name.keep()
-
-
-def _typed(column: pl.Series, table: Table, separator: str) -> pl.Series:
-    """Return words as numbers if all are, else as they stand, stripped."""
-    import polars as pl
-
-    name = column.name
-    words = column.to_frame().select(_stripped(pl.first())).to_series()
-    held = words.drop_nulls()
-    if not len(held):
-        return words.cast(pl.Float64)
-    numbers = held.str.contains(_NUMBER)
-    if numbers.all():
-        if held.str.contains(_WHOLE).all():
-            whole = words.cast(pl.Int64, strict=False)
-            if whole.null_count() == words.null_count():
-                return whole
-        return words.cast(pl.Float64, strict=False)
-
-    def refuse(bad: pl.Series, why: str) -> DataError:
-        row = bad.fill_null(False).arg_max() or 0
-        return DataError(f"{table.where(row, name)}: {words[row][:40]!r} found, {why}")
-
-    table = replace(table, frame=words.to_frame())
-    comma = held.str.contains(_DECIMAL_COMMA)
-    if (numbers | comma).all():
-        if separator == "," and held.filter(~numbers).str.contains(_ONE_THOUSAND).all():
-            raise refuse(
-                words.str.contains(_ONE_THOUSAND),
-                "a comma for thousands or for decimals? write it without, or with a point",
-            )
-        return words.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
-    if (numbers | comma | held.str.contains(_THOUSANDS)).all():
-        raise refuse(words.str.contains(_THOUSANDS), "a number without marks for thousands wanted")
-    infinite = held.str.contains(_INFINITE)
-    if (numbers | infinite).all():
-        raise refuse(words.str.contains(_INFINITE), "a finite number wanted")
-    if int(numbers.sum()) > 0.99 * len(held):
-        place = table.places[name]
-        may_be_label = place in (1, len(table.places)) or name.casefold() in LABEL_NAMES
-        if not may_be_label or held.n_unique() > len(held) / 2:
-            raise refuse(~words.str.contains(_NUMBER), "a number wanted")
-    return words
+    return replace(table, frame=read_cells(text, names, table.where))
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
@@ -426,7 +309,7 @@ def _without_index(table: Table) -> Table:
     if not values.dtype.is_integer() or values.null_count():
         return table
     steps = bool((values.diff().drop_nulls() == 1).all())
-    if table.places[first] != 1 or table.frame.width < 2:
+    if table.places[first] != 1 or table.frame.width < 3:
         return table
     if table.named:
         name = "" if first == "column 1" else first.casefold()
@@ -439,8 +322,7 @@ def _without_index(table: Table) -> Table:
     else:
         if not (steps and values[0] in (0, 1) and len(values) > _FEW_ROWS):
             return table
-        others = table.frame.columns[1:]
-        if not any(_can_be_label(table.frame[name]) for name in (others[0], others[-1])):
+        if not _label_ends(table.without([first])):
             return table
         why = f"{table.column(first)} counts the rows from {values[0]}"
     notes = [table.note] if table.note else []
@@ -473,7 +355,7 @@ def choose_label(table: Table, wanted: str | None = None) -> LabelChoice:
         name = _column_named(table, wanted)
     else:
         said = [name for name in columns if name.casefold() in LABEL_NAMES] if table.named else []
-        ends = [name for name in (columns[0], columns[-1]) if _can_be_label(table.frame[name])]
+        ends = _label_ends(table)
         if len(said) == 1:
             (name,) = said
         elif not ends:
@@ -492,9 +374,10 @@ def choose_label(table: Table, wanted: str | None = None) -> LabelChoice:
     features = [column for column in columns if column != name]
     some = ", ".join(str(label)[:20] for label in classes[:4]) + (", …" if classes[4:] else "")
     few = f" ({', '.join(column[:20] for column in features)})" if len(features) <= 6 else ""
+    others = f"{len(features):,} columns" if len(features) > 1 else "column"
     line = (
-        f"label: {table.column(name)}, {len(classes)} classes ({some}); "
-        f"features: the other {len(features):,} columns{few if table.named else ''}; {hint}"
+        f"label: {table.column(name)}, {len(classes):,} classes ({some}); "
+        f"features: the other {others}{few if table.named else ''}; {hint}"
     )
     return LabelChoice(name, line)
 
@@ -546,6 +429,31 @@ def _can_be_label(column: pl.Series) -> bool:
     if held.dtype == _string():
         return all(map(is_word, held.unique().to_list()))
     return held.dtype.is_integer() or _first_broken(held.to_numpy()) is None
+
+
+def _label_ends(table: Table) -> list[str]:
+    """Return which of the first and the last column can be the label."""
+    first, *_, last = table.frame.columns
+    ends = [name for name in (first, last) if _can_be_label(table.frame[name])]
+    if first not in ends and _is_digit_before_pixels(table):
+        ends.insert(0, first)
+    return ends
+
+
+def _is_digit_before_pixels(table: Table) -> bool:
+    """Whether a first column of few whole numbers precedes pixels, which few rows do not show."""
+    first, *pixels = table.frame.get_columns()
+    whole = all(
+        column.dtype.is_integer() and not column.null_count() for column in (first, *pixels)
+    )
+    if len(pixels) < _FEWEST_PIXELS or not whole:
+        return False
+    different = first.n_unique()
+    if not 2 <= different <= min(_MOST_LABELS_OF_PIXELS, len(first) - 1):
+        return False
+    values = table.frame.select(pixel.name for pixel in pixels)
+    low, high = values.min_horizontal().min(), values.max_horizontal().max()
+    return bool(low >= 0 and high <= 255)  # type: ignore[operator]
 
 
 def _classes(table: Table, name: str) -> list[int | str]:
