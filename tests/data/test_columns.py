@@ -93,7 +93,7 @@ class TestInputs:
 
     def test_words_among_numbers_are_refused_with_their_place(self):
         columns = Columns.learned(table(**PEOPLE), "y")
-        with pytest.raises(DataError, match="line 3.*'old' found, a number wanted"):
+        with pytest.raises(DataError, match=r"line 3.*'old' found, a number wanted"):
             columns.encode(table(**PEOPLE | {"age": ["1", "old", "2", None]}))
 
 

@@ -314,7 +314,7 @@ def _column(features: Table, name: str) -> Column:
     if cells.null_count() == len(cells):
         return Column(name, LEFT_OUT)
     if not features.is_words(name):
-        return Column(name, NUMBER, median=float(cells.median()))
+        return Column(name, NUMBER, median=_median(cells))
     counts = Counter(features.words(name))
     # of those that come once, nothing can be learned
     often = [word for word, count in counts.most_common() if count > 1][:_MOST_CATEGORIES]
@@ -324,6 +324,10 @@ def _column(features: Table, name: str) -> Column:
     kept = list(counts) if len(counts) <= _SHOWN else often
     words = sorted(word for word in kept if word is not None)
     return Column(name, CATEGORY, categories=(*words, *([None] if None in kept else [])))
+
+
+def _median(cells: Any) -> float:
+    return float(cells.median())
 
 
 def _numbers(features: Table, column: Column) -> tuple[np.ndarray, int]:
@@ -345,8 +349,9 @@ def _numbers(features: Table, column: Column) -> tuple[np.ndarray, int]:
 def _no_number(features: Table, name: str) -> DataError:
     """Say where a column of numbers has something else."""
     for row, word in enumerate(features.words(name)):
+        word = word or "nan"
         try:
-            float(word or "nan")
+            float(word)
         except ValueError:
             return DataError(f"{features.where(row, name)}: {word[:40]!r} found, a number wanted")
     return DataError(f"{features.path}: column {name!r} holds no numbers, as the training's did")

@@ -104,8 +104,9 @@ class Dataset:
 class Source:
     """What a reader found: one or two parts, labels (int64 or text) not yet coded.
 
-    The samples of a table are a `Table` without its label, whose name is kept. A reader takes the path of a file or folder and returns one of these, or raises an error that
-    names the file, the place in it, what was found there and what was wanted.
+    The samples of a table are a `Table` without its label, which is kept by name. A reader takes
+    the path of a file or folder and returns one of these, or raises an error that names the file,
+    the place in it, what was found there and what was wanted.
     """
 
     name: str

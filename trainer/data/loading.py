@@ -72,6 +72,8 @@ def load(
         One line: what was found where, what is wanted, and what to do.
     """
     first = _read(source, on_progress, label)
+    if label is not None and first.label is None:
+        raise DataError(f"label={label!r}: {os.fspath(source)} is no table, whose labels are known")
     if test_data is None:
         return build(first)
     return build(first, _read(test_data, on_progress, first.label))
@@ -171,11 +173,11 @@ def _load_for(
     file, where = _absolute(source), os.fspath(source)
     if where in _NAMES or not file.is_file() or not tables.is_table(file):
         data = _read(source)
-        x, y = data.evaluation_part
+        x, labels = data.evaluation_part
         if isinstance(x, np.ndarray):
             if columns is not None and not columns.is_image:
                 raise DataError(f"{where} is no table, as the training data was")
-            return _fitting(x, features, scale, where), y
+            return _fitting(x, features, scale, where), labels
         file = Path(x.path)  # the test part of a folder of tables
     is_table = columns is not None
     high = scale.high if scale is not None and scale.dtype == "uint8" else 0.0
