@@ -10,14 +10,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
 from .dataset import DataError, square
-
-if TYPE_CHECKING:
-    from .tables import Table
+from .tables import Table, choose_label
 
 _SMALLEST_SIDE = 7  # of an image; four columns are none
 _RANGES = (1, 16, 255)  # that pixels have, from 0
@@ -206,7 +204,9 @@ class Columns:
         return table.with_frame(frame), self.label if self.label in found else None
 
     def _label_of(self, table: Table, classes: Sequence[int | str]) -> str:
-        """Find the one end column that has labels of these classes."""
+        """Find the one end column that has labels of these classes, or if none are given, can."""
+        if not classes:
+            return choose_label(table).name
         known = {_as_label(label) for label in classes}
         first, last = table.frame.columns[0], table.frame.columns[-1]
         ends = [
@@ -281,7 +281,8 @@ def encoded(
     train: Any, test: Any, label: str | None, pixel_range: tuple[float, float]
 ) -> tuple[tuple[np.ndarray, np.ndarray], Columns | None, list[str]]:
     """Turn those parts that are tables into inputs; return also the columns, and lines to show."""
-    columns, notes = None, []
+    columns: Columns | None = None
+    notes: list[str] = []
     if not isinstance(train, np.ndarray):
         columns = Columns.learned(train, label or "")
         train, notes = columns.encode(train)

@@ -126,10 +126,10 @@ def load_labelled(
 
 def load_unlabelled(
     path: str | os.PathLike[str],
-    classes: tuple[Label, ...],
     features: int,
     scale: Scale | None = None,
     columns: Columns | None = None,
+    classes: tuple[Label, ...] = (),
     on_note: Callable[[str], object] = lambda line: None,
 ) -> np.ndarray:
     """Load samples to predict.
@@ -139,8 +139,10 @@ def load_unlabelled(
     path : str or path-like
         An IDX image file; a table with labels or without; or whatever `load` takes, of which the
         test part (or all) is used. Labels are ignored.
-    classes, features, scale, columns, on_note
+    features, scale, columns, on_note
         As for `load_labelled`.
+    classes : tuple of int or str, optional
+        The network's classes, by which the column of labels is known where it has no name.
 
     Returns
     -------

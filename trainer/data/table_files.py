@@ -23,7 +23,7 @@ def read_folder(folder: Path, label: str | None = None) -> Source:
     """Read a folder with exactly one train and one test table."""
     train, test = tables.read_folder(folder)
     samples, name, lines = _labelled(train, label)
-    tests, _, _ = _labelled(test, name)
+    tests = _cut(test, name)
     return Source(
         folder.name, "csv", str(folder), samples, tests, label=name, note="\n".join(lines)
     )
@@ -42,6 +42,9 @@ def read_for(
 def _labelled(table: Table, wanted: str | None) -> tuple[Samples, str, list[str]]:
     """Cut a table into features and labels; return also the label's name and lines to show."""
     name, line = tables.choose_label(table, wanted)
-    labels = tables.labels_of(table, name)
     lines = [note for note in (table.note, line) if note]
-    return (table.without([name]), labels), name, lines
+    return _cut(table, name), name, lines
+
+
+def _cut(table: Table, label: str) -> Samples:
+    return table.without([label]), tables.labels_of(table, label)

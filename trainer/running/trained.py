@@ -61,7 +61,7 @@ class TrainedRun:
         recorded = self.data.get("columns")
         self.columns = Columns.from_json(recorded) if recorded else None
         # what samples must be, and lines to show of those that were read
-        self._wanted = self.classes, self.features, self.scale, self.columns
+        self._wanted = self.features, self.scale, self.columns
         self.notes: list[str] = []
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
@@ -82,7 +82,7 @@ class TrainedRun:
             part = self._dataset or self._recorded()
             return part.test_x, part.test_y, f"test samples of {part.name}"
         source = source_for(self._recipe, data)
-        x, y = load_labelled(source, *self._wanted, on_note=self.notes.append)
+        x, y = load_labelled(source, self.classes, *self._wanted, self.notes.append)
         return x, y, f"samples of {data}"
 
     def _recorded(self) -> Dataset:
@@ -108,7 +108,7 @@ class TrainedRun:
     def unlabelled(self, data: str) -> np.ndarray:
         """Load the values of samples with or without labels."""
         source = source_for(self._recipe, data)
-        return load_unlabelled(source, *self._wanted, on_note=self.notes.append)
+        return load_unlabelled(source, *self._wanted, self.classes, self.notes.append)
 
     def picture(
         self, values: np.ndarray, value_range: tuple[float, float] | None = None
