@@ -36,7 +36,7 @@ class TestKinds:
             "number", "number", "category", "left out", "left out",
         ]  # fmt: skip
         assert [c.median for c in columns.columns][:2] == [30, 3.0]
-        assert columns.names == ["age", "income", "city=Bonn", "city=Ulm", "city=None"]
+        assert columns.names == ["age", "income", "city=Bonn", "city=Ulm", "city missing"]
         assert columns.numbers.tolist() == [True, True, False, False, False]
 
     @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ class TestInputs:
             OneHotEncoder(sparse_output=False).fit_transform(words),
         ]
         np.testing.assert_allclose(x, np.hstack(wanted), rtol=1e-6)
-        assert notes == [f"t.csv: {np.isnan(numbers).sum()} missing numbers took their column's"
+        assert notes == [f"{np.isnan(numbers).sum()} missing numbers took their column's"
                          " training median"]  # fmt: skip
 
     def test_come_back_from_json(self):

@@ -60,7 +60,7 @@ def run(
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
         title = f"{path} run backwards, {trained.backend.name}"
-        display.backquery(title, result, pictures, classes)
+        display.backquery(title, result, pictures, classes, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
     image = figures.backquery(result, image_shape=trained.image_shape, classes=classes)

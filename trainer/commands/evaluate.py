@@ -60,6 +60,8 @@ def run(
     for other in members[1:]:
         _check_alike(trained, other, data)
     x, y, source = trained.labelled(data)
+    for line in trained.notes:
+        display.note(line)
     if data is None and trained.data.get("tests_on_training"):
         source = f"training samples of {trained.data['name']}, which are all there are"
     each = [member.outputs(x) for member in members]

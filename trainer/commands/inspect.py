@@ -53,6 +53,8 @@ def run(
     rate = _learning_rate(trained)
     png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
     x, y, source = trained.labelled(data)
+    for line in trained.notes:
+        display.note(line)
     title = f"{path}, {sample_words(index, len(x), source)}"
     model = trained.model
     if untrained:
@@ -72,7 +74,7 @@ def run(
     classes = [str(label) for label in trained.classes]
     if not as_json:
         facts = _facts(trained, result, untrained)
-        display.trace(title, facts, result, trained.picture(result.values), classes)
+        display.trace(title, facts, result, trained.picture(result.values), classes, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
     image, pages = figures.trace(
@@ -121,7 +123,8 @@ def _facts(trained: TrainedRun, result: Trace, fresh: bool) -> dict[str, str]:
         differs.append(f"batches of {settings['batch_size']}")
     if differs:
         update += f" (the training: {', '.join(differs)})"
-    return {
+    table = {} if trained.columns is None else {"columns": trained.columns.line()}
+    return table | {
         "network": f"{network_words(model)}, loss {model.spec.loss}, {model.dtype},"
         f" {trained.backend.name}",
         "weights": weights,

@@ -131,7 +131,7 @@ class Columns:
     def names(self) -> list[str]:
         """Return the name of each input."""
         return [
-            column.name if column.kind != CATEGORY else f"{column.name}={category}"
+            column.name if column.kind != CATEGORY else _input_name(column.name, category)
             for column in self.columns
             for category in (column.categories if column.kind == CATEGORY else [None])
             if column.kind != LEFT_OUT
@@ -143,22 +143,18 @@ class Columns:
         kinds = [column.kind for column in self.columns for _ in range(column.inputs)]
         return np.array([kind != CATEGORY for kind in kinds], bool)
 
-    def lines(self) -> list[str]:
-        """Say in a line for each kind of columns how many there are."""
+    def line(self) -> str:
+        """Say in a line of what kinds the columns are."""
         kinds = Counter(column.kind for column in self.columns)
-        lines = []
-        if kinds[PIXEL]:
-            lines.append(f"{kinds[PIXEL]} columns are pixels 0…{self.high:g}")
-        if kinds[NUMBER]:
-            lines.append(f"{_count(kinds[NUMBER], 'column')} of numbers, standardised")
-        if kinds[CATEGORY]:
-            found = [column for column in self.columns if column.kind == CATEGORY]
-            shown = [f"{column.name} ({column.inputs})" for column in found]
-            lines.append(f"{_count(len(found), 'column')} of categories: {_listed(shown)}")
-        if kinds[LEFT_OUT]:
-            shown = [column.name for column in self.columns if column.kind == LEFT_OUT]
-            lines.append(f"left out, as no value comes twice: {_listed(shown)}")
-        return lines
+        if self.is_image:
+            return f"{kinds[PIXEL]} of pixels 0…{self.high:g}"
+        parts = [f"{kinds[NUMBER]} of numbers"] * bool(kinds[NUMBER])
+        if found := [column for column in self.columns if column.kind == CATEGORY]:
+            shown = [f"{column.name}: {column.inputs}" for column in found]
+            parts.append(f"{len(found)} of categories ({_listed(shown)})")
+        if left_out := [column.name for column in self.columns if column.kind == LEFT_OUT]:
+            parts.append(f"{len(left_out)} left out, as nothing in it recurs ({_listed(left_out)})")
+        return ", ".join(parts)
 
     # --- other tables of these columns --------------------------------------------------------
 
@@ -261,8 +257,7 @@ class Columns:
         if unknown:
             counts = [f"{name} ({count:,})" for name, count in unknown.items()]
             notes.append(f"categories that were rare or absent in training: {_listed(counts)}")
-        where = features.path.name
-        return x, [f"{where}: {note}" for note in notes]
+        return x, notes
 
     def _pixels(self, features: Table) -> np.ndarray:
         values = features.frame.to_numpy()
@@ -285,14 +280,14 @@ def encoded(
     notes: list[str] = []
     if not isinstance(train, np.ndarray):
         columns = Columns.learned(train, label or "")
-        train, notes = columns.encode(train)
-        notes = columns.lines() + notes
+        train, found = columns.encode(train)
+        notes = [f"columns: {columns.line()}", *(f"training samples: {note}" for note in found)]
     if not isinstance(test, np.ndarray):
         high = pixel_range[1] if train.dtype == np.uint8 else 0.0
         reader = columns or Columns.unnamed(train.shape[1], high)
         features, _ = reader.features(test, ())
-        test, more = reader.encode(features)
-        notes += more
+        test, found = reader.encode(features)
+        notes += [f"test samples: {note}" for note in found]
     return (train, test), columns, notes
 
 
@@ -364,6 +359,10 @@ def _refuse(features: Table, bad: np.ndarray, wanted: str) -> None:
         name = features.frame.columns[int(column)]
         value = features.frame[name][int(row)]
         raise DataError(f"{features.where(int(row), name)}: {value} found, {wanted} wanted")
+
+
+def _input_name(column: str, category: str | None) -> str:
+    return f"{column} missing" if category is None else f"{column}={category}"
 
 
 def _as_label(value: Any) -> str:

@@ -30,18 +30,19 @@ def trace(
     result: Trace,
     image: np.ndarray | None,
     classes: Sequence[str],
+    features: Sequence[str] | None = None,
 ) -> None:
     """Show one sample's way through a network and one update by it, a table a stage.
 
     `about` says which network and update it is, a line each; an image has grey values from 0 to 1,
-    shape (height, width); the classes are in the order of their codes.
+    shape (height, width); the classes are in the order of their codes; the features may have names.
     """
     out = console(title)
     facts(about)
     _heading(out, f"the sample: {classes[result.label]}")
     vectors = {"value": result.values, "input x": result.inputs}
     if image is None and len(result.values) <= _MOST_UNITS:
-        _units(out, vectors, None, head="feature")
+        _units(out, vectors, features, head="feature")
         out.print()
         vectors = {}
     table = _vectors(vectors | {"target t": result.targets})
@@ -140,18 +141,20 @@ def backquery(
     result: Backquery,
     pictures: Sequence[np.ndarray | None],
     classes: Sequence[str],
+    features: Sequence[str] | None = None,
 ) -> None:
     """Show what labels look like to a network, and what it answers to these inputs.
 
-    A picture has grey values from 0 to 1, or is None if the features are not an image.
+    A picture has grey values from 0 to 1, or is None if the features are not an image; then they
+    may have names.
     """
     out = console(title)
     names = [classes[code] for code in result.labels]
     gallery(out, names, pictures)
-    features = result.values.shape[1]
-    if pictures[0] is None and features <= _MOST_UNITS and len(names) <= _MOST_LABELS:
+    inputs = result.values.shape[1]
+    if pictures[0] is None and inputs <= _MOST_UNITS and len(names) <= _MOST_LABELS:
         vectors = dict(zip(names, result.values, strict=True))
-        _units(out, vectors, None, head="feature of")
+        _units(out, vectors, features, head="feature of")
         out.print()
     rows = []
     for name, values, outputs in zip(names, result.values, result.outputs, strict=True):

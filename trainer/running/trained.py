@@ -63,6 +63,7 @@ class TrainedRun:
         # what samples must be, and lines to show of those that were read
         self._wanted = self.features, self.scale, self.columns
         self.notes: list[str] = []
+        self.names = None if self.columns is None else self.columns.names  # of the inputs
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
         pixels = self.features if shape is None else shape[0] * shape[1]
