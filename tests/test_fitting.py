@@ -952,7 +952,7 @@ class TestRefusals:
         x, y = samples(5, 4, 3)
         loss = {"loss": "squared_error"}
         model = MLP([4, 3], backend=backend, **loss)
-        use = r"expected whole numbers from 0 to 2 .*numpy\.unique\(words, return_inverse=True\)"
+        use = r"expected an array of real numbers.* whole numbers from 0 to 2: .*numpy\.unique\(words, return_inverse=True\)"
         with pytest.raises(ValueError, match=f"train_y: {use}.*trainer.load"):
             train(model, x, words)
         with pytest.raises(ValueError, match=f"test y: {use}"):
