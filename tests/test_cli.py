@@ -452,6 +452,42 @@ def test_predict_answers_a_whole_file(run, tmp_path, labelled):
     last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     right = np.mean([int(row["answer"]) == y for row, y in zip(rows, labels, strict=True)])
     assert right == pytest.approx(last["test_accuracy"])
+    outputs = MLP.load(run, backend="cpu").predict_proba(load("digits").test_x)
+    assert list(rows[0]) == ["index", "answer", "output", *map(str, range(10))]
+    for row, numbers in zip(rows, outputs.tolist(), strict=True):
+        assert [row[str(code)] for code in range(10)] == [f"{number:.6g}" for number in numbers]
+        assert row["output"] == f"{max(numbers):.6g}"
+
+
+def test_predict_writes_what_kaggle_takes(run, tmp_path, capsys):
+    digits_csv(tmp_path / "x.csv", labelled=False)
+    on = ["predict", str(run), "--data", "x.csv", "--device", "cpu"]
+    assert main([*on, "--out", "a.csv", "--format", "kaggle"]) == 0
+    answers = MLP.load(run, backend="cpu").predict(load("digits").test_x).tolist()
+    lines = [f"{number},{answer}" for number, answer in enumerate(answers, 1)]
+    assert Path("a.csv").read_text() == "\n".join(["ImageId,Label", *lines, ""])
+    assert main([*on, "--index", "3", "--format", "kaggle"]) == 2
+    assert "--format kaggle goes with --data FILE --out" in capsys.readouterr().err
+    assert main([*on, "--out", "b.csv", "--format", "parquet"]) == 2
+    assert not Path("b.csv").exists()
+
+
+def test_columns_of_classes_are_told_from_the_others_and_quoted(tmp_path):
+    names = ["index", "output", "class index", 'a "b", c', "=1+1", "x"]
+    y = np.array(names * 5)
+    x = np.eye(6, dtype=np.float32)[np.arange(30) % 6]
+    np.savez("d.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    assert main(["--data", "d.npz", "--device", "cpu", "--quiet", "--out", "r"]) == 0
+    assert main(["predict", "r", "--device", "cpu", "--data", "d.npz", "--out", "a.csv"]) == 0
+    with open("a.csv") as file:
+        rows = list(csv.reader(file))
+    assert len({len(row) for row in rows}) == 1
+    classes = load("d.npz").classes
+    assert [name.split("class ")[-1] for name in rows[0][3:]] == [
+        name.split("class ")[-1] for name in classes
+    ]
+    assert len(set(rows[0])) == len(rows[0])
+    assert {row[1] for row in rows[1:]} <= set(names)
 
 
 def test_predict_goes_on_after_a_bad_picture(run, capsys):

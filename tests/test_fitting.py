@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neural_network import MLPClassifier
+from sklearn.utils.class_weight import compute_class_weight, compute_sample_weight
 
 from backends import Batches, Rule
 from backends.cpu import CpuBackend
@@ -24,8 +25,8 @@ from tests.conftest import (
     samples,
     small_blocks,
 )
-from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load
-from trainer.recipes import RECIPES, build, changed
+from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load, minimize
+from trainer.recipes import RECIPES, Recipe, build, changed
 from trainer.settings import BATCH_OPTIMIZERS, FULL_BATCH_METHODS, TrainingSettings
 from trainer.training.course import Course
 from trainer.training.minimize import METHODS
@@ -930,6 +931,92 @@ class TestRefusals:
         for wrong in ((x[:, :3], y), (x, y + 3), (x, y[:4])):
             with pytest.raises(ValueError, match="expected"):
                 next(fit(MLP([4, 3], backend=backend), x, y, **{held_out: wrong}))
+
+    @pytest.mark.parametrize("held_out", ["test", "validation"])
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e300])
+    def test_of_values_that_are_none_name_the_part_and_the_place(self, backend, held_out, value):
+        x, y = samples(5, 4, 3)
+        wrong = x.copy()
+        wrong[3, 2] = value
+        model = MLP([4, 3], backend=backend)
+        message = rf"{held_out} x holds NaN or infinite values in float32: {held_out} x\[3, 2\] is"
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
+            next(fit(model, x, y, **{held_out: (wrong, y)}))
+        with np.errstate(over="ignore"), pytest.raises(ValueError, match=message):
+            minimize(
+                MLP([4, 3], backend=backend, loss="squared_error"), x, y, **{held_out: (wrong, y)}
+            )
+
+    @pytest.mark.parametrize("words", [["a", "b", "c", "a", "b"], np.array(list("abcab"), object)])
+    def test_of_words_as_labels_say_what_to_use(self, backend, words):
+        x, y = samples(5, 4, 3)
+        loss = {"loss": "squared_error"}
+        model = MLP([4, 3], backend=backend, **loss)
+        use = r"expected an array of real numbers.* whole numbers from 0 to 2: .*numpy\.unique\("
+        with pytest.raises(ValueError, match=f"train_y: {use}.*trainer.load"):
+            train(model, x, words)
+        with pytest.raises(ValueError, match=f"test y: {use}"):
+            train(model, x, y, test=(x, words))
+        for call in (model.loss, model.accuracy, model.gradients):
+            with pytest.raises(ValueError, match=f"^y: {use}"):
+                call(x, words)
+        with pytest.raises(ValueError, match=f"^y: {use}"):
+            minimize(model, x, words)
+
+
+class TestClassWeight:
+    """`class_weight` of a recipe, which is scikit-learn's compute_class_weight."""
+
+    Y = np.array([0] * 25 + [2] * 4 + [0, 3, 3])  # of 4 classes, one of which does not occur
+
+    def settings(self, **more):
+        return Recipe("own", "", batch_size=8, learning_rate=0.3, epochs=3, shuffle=True, **more)
+
+    def test_is_the_weight_of_each_sample(self, backend):
+        x, _ = samples(len(self.Y), 4, 3)
+        by_hand, model = (
+            MLP([4, 5, 4], backend=backend, loss="cross_entropy", dtype="float64") for _ in "ab"
+        )
+        weights = compute_class_weight("balanced", classes=np.array([0, 2, 3]), y=self.Y)
+        weight = dict(zip([0, 2, 3], weights, strict=True))
+        train(model, x, self.Y, settings=self.settings(class_weight="balanced"), seed=1)
+        ones = [weight[label] for label in self.Y.tolist()]
+        train(by_hand, x, self.Y, settings=self.settings(), sample_weight=ones, seed=1)
+        assert_weights(model.get_weights(), by_hand.get_weights(), 1e-12)
+        plain = MLP([4, 5, 4], backend=backend, loss="cross_entropy", dtype="float64")
+        train(plain, x, self.Y, settings=self.settings(), seed=1)
+        assert np.abs(plain.get_weights()[0] - model.get_weights()[0]).max() > 1e-3
+
+    def test_multiplies_weights_that_are_given(self, backend):
+        x, _ = samples(len(self.Y), 4, 3)
+        given = np.random.default_rng(0).random(len(self.Y))
+        one, other = (MLP([4, 4], backend=backend, dtype="float64") for _ in "ab")
+        balanced = compute_sample_weight("balanced", self.Y)
+        settings = self.settings(class_weight="balanced")
+        train(one, x, self.Y, settings=settings, sample_weight=given, seed=1)
+        train(other, x, self.Y, settings=self.settings(), sample_weight=given * balanced, seed=1)
+        assert_weights(one.get_weights(), other.get_weights(), 1e-12)
+
+    def test_helps_a_rare_class(self, base_on_numpy):
+        rng = np.random.default_rng(0)
+        y = (rng.random(400) < 0.05).astype(int)
+        x = rng.normal(y[:, None] * 1.0, 1.0, (400, 3))
+        recalls = []
+        for weight in ("none", "balanced"):
+            model = MLP([3, 2], backend=base_on_numpy, loss="cross_entropy", bias=True, scale=1)
+            settings = replace(self.settings(class_weight=weight), epochs=20)
+            train(model, x, y, settings=settings, seed=1)
+            recalls.append(balanced_accuracy_score(y, model.predict(x)))
+        assert recalls[1] > recalls[0] + 0.1
+
+    def test_goes_with_batches_only(self, backend):
+        x, _ = samples(len(self.Y), 4, 3)
+        settings = replace(self.settings(class_weight="balanced"), batch_size=1)
+        with pytest.raises(ValueError, match="class_weight='balanced' goes with batches: take"):
+            fit(MLP([4, 4], backend=backend), x, self.Y, settings)
+        for method in FULL_BATCH_METHODS:
+            with pytest.raises(ValueError, match="class_weight=balanced: not with optimizer"):
+                changed(RECIPES["fast"], {"optimizer": method, "class_weight": "balanced"})
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -1,14 +1,18 @@
 import inspect
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.special import expit
 
+from backends import select
 from backends.functions import ACTIVATIONS, LOSSES
-from tests.conftest import assert_weights, samples
-from trainer import MLP, fit
+from tests.conftest import assert_weights, drawn_dataset, samples
+from trainer import MLP, Deformation, benchmarking, fit
+from trainer.augmentation import deformed_examples, rotate, with_turned_copies
+from trainer.recipes import RECIPES, augmented, build
 from trainer.weight_files import WeightFileError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -279,6 +283,41 @@ class TestLabels:
         model = MLP([3, 2], backend=backend)
         with pytest.raises(ValueError, match=r"y has shape \(2,\): expected \(3,\)"):
             model.loss(np.zeros((3, 3)), [0, 1])
+
+
+class TestBackendsByName:
+    """Wherever a backend is taken, its name is."""
+
+    def test_makes_what_the_backend_makes(self):
+        data, recipe, cpu = drawn_dataset(), RECIPES["rashid"], select("cpu")
+        for given in ("cpu", "auto", cpu):
+            assert build(recipe, data, backend=given).backend.name == "cpu"
+        assert build(recipe, data).backend.name == "cpu"
+        assert MLP([3, 2], backend=cpu).backend is cpu
+        assert select(cpu) is cpu
+        deformation = Deformation((3, 4), alpha=2.0, sigma=1.0)
+        turned = replace(recipe, augment=("copies:10",))
+        image = replace(data, image_shape=(3, 4))
+        for call in (
+            lambda on: with_turned_copies(on, data.train_x, data.train_y, (3, 4), [10])[0],
+            lambda on: rotate(on, data.train_x, (3, 4), 10),
+            lambda on: deformed_examples(on, deformation, data.train_x, 2),
+            lambda on: augmented(turned, image, on)[0].train_x,
+        ):
+            np.testing.assert_array_equal(call("cpu"), call(cpu))
+        sizes = {"batch_sizes": [1], "hidden": [3]}
+        assert benchmarking.check(["cpu"], data, **sizes) < 1e-9
+        assert next(benchmarking.benchmark(["cpu"], data, **sizes, seconds=0.1)).device == "cpu"
+
+    @pytest.mark.parametrize("wrong", ["cuda", "CPU", "", 3, None])
+    def test_that_are_none_say_what_is_expected(self, wrong):
+        message = "unknown device .*: expected auto, cpu, gpu or gpu:N"
+        with pytest.raises(ValueError, match=message):
+            MLP([3, 2], backend=wrong)
+        with pytest.raises(ValueError, match=message):
+            build(RECIPES["rashid"], drawn_dataset(), backend=wrong)
+        with pytest.raises(ValueError, match=message):
+            rotate(wrong, np.zeros((1, 4)), (2, 2), 10)
 
 
 class Bomb:

@@ -236,9 +236,9 @@ class MLP:
             given = self.backend.asarray(y)
         except TypeError as error:  # of words and other objects
             raise ValueError(
-                f"{name}: expected whole numbers from 0 to {self.sizes[-1] - 1} ({error}); words"
-                " are coded by classes, codes = numpy.unique(words, return_inverse=True), and by"
-                " trainer.load"
+                f"{name}: {error}; classes are whole numbers from 0 to {self.sizes[-1] - 1}: code"
+                " words by classes, codes = numpy.unique(words, return_inverse=True), or take what"
+                " trainer.load returns"
             ) from error
         if given.shape != (n,):
             raise ValueError(f"{name} has shape {given.shape}: expected ({n},), one label a sample")

@@ -70,7 +70,8 @@ def test_names_with_dots_and_one_pair_alone(folder):
     for path in list(folder.iterdir()):
         path.rename(folder / path.name.replace("-idx", ".idx"))
     loaded = load(folder)
-    assert (len(loaded.train_x), len(loaded.test_x)) == (8, 2)
+    assert (len(loaded.train_x), len(loaded.test_x)) == (10, 10)
+    assert loaded.tests_on_training
     assert loaded.image_shape == (2, 3)
 
 

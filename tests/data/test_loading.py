@@ -4,8 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from scipy.io import savemat
+from sklearn.model_selection import train_test_split
 
 from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
+from trainer.data.dataset import arranged_as_before
 
 
 def write_npz(path, x, y, **more):
@@ -114,11 +117,88 @@ def test_one_sample_cannot_be_split(tmp_path):
 
 
 @pytest.mark.parametrize("labels", [[0, 1], [0, 1, 2, 3, 4, 5], [0] * 9 + [1], [3] * 7])
-def test_few_samples_are_split_all_the_same(tmp_path, labels):
-    path = write_npz(tmp_path / "a.npz", np.ones((len(labels), 4), np.uint8), labels)
-    data = load(path)
-    assert len(data.train_x) + len(data.test_x) == len(labels)
-    assert len(data.test_x) >= 1
+def test_of_few_samples_all_train_and_test(tmp_path, labels):
+    x = np.arange(4 * len(labels), dtype=np.uint8).reshape(-1, 4)
+    data = load(write_npz(tmp_path / "a.npz", x, labels))
+    assert data.tests_on_training
+    assert f"only {len(labels)} samples: all of them train" in data.note
+    for part_x, part_y in ((data.train_x, data.train_y), (data.test_x, data.test_y)):
+        assert sorted(part_x[:, 0].tolist()) == x[:, 0].tolist()
+        assert [data.classes[code] for code in part_y] == [labels[v // 4] for v in part_x[:, 0]]
+
+
+@pytest.mark.parametrize(("samples", "tested"), [(19, 19), (20, 4), (60, 12)])
+def test_from_twenty_samples_on_a_fifth_tests(tmp_path, samples, tested):
+    x = np.arange(samples, dtype=np.uint8)[:, None]
+    data = load(write_npz(tmp_path / "a.npz", x, np.arange(samples) % 2))
+    assert len(data.test_y) == tested
+    assert data.tests_on_training == (samples == tested)
+    apart = set(data.train_x[:, 0]) & set(data.test_x[:, 0])
+    assert len(apart) == (tested if data.tests_on_training else 0)
+
+
+BY_CLASS = np.repeat(np.arange(3), 40)
+
+
+@pytest.mark.parametrize(
+    ("labels", "by_class"),
+    [
+        (BY_CLASS, True),
+        (BY_CLASS[::-1], True),
+        (np.repeat([0, 1] * 3, 20), True),  # in a few runs
+        (np.repeat([0, 1], [95, 5]), True),
+        (np.arange(120) % 3, False),
+        (np.random.default_rng(0).permutation(BY_CLASS), False),
+        (np.arange(30), False),  # a class a sample: sorted, but no order helps or harms
+        ([0, 0, 1, 1], False),  # as likely by chance
+        ([5] * 40, False),
+    ],
+)
+def test_training_samples_that_stand_by_class_are_shuffled_once(tmp_path, labels, by_class):
+    labels = np.asarray(labels)
+    x = np.arange(len(labels), dtype=np.float32)[:, None]
+    train = write_npz(tmp_path / "a.npz", x, labels)
+    data = load(train, test_data=train)
+    order = data.train_x[:, 0].astype(int)
+    assert data.is_shuffled == by_class == ("they are shuffled once" in data.note)
+    assert (order.tolist() != list(range(len(labels)))) == by_class
+    assert sorted(order.tolist()) == list(range(len(labels)))
+    assert [data.classes[code] for code in data.train_y] == labels[order].tolist()
+    assert data.test_x[:, 0].tolist() == x[:, 0].tolist()  # the test samples keep theirs
+    assert load(train, test_data=train).fingerprint() == data.fingerprint()
+    before = arranged_as_before(data)
+    assert before.train_x.tolist() == x.tolist()
+    assert [data.classes[code] for code in before.train_y] == labels.tolist()
+
+
+def test_every_format_is_shuffled_alike(tmp_path):
+    x, y = np.arange(120, dtype=np.uint8).reshape(-1, 1), BY_CLASS
+    rows = "".join(f"{label},{value}\n" for label, (value,) in zip(y, x, strict=True))
+    (tmp_path / "a.csv").write_text(rows)
+    savemat(tmp_path / "a.mat", {"X": x, "y": y})
+    npz = write_npz(tmp_path / "a.npz", x, y)
+    loaded = [load(path, test_data=path) for path in (npz, tmp_path / "a.csv", tmp_path / "a.mat")]
+    for data in loaded:
+        assert data.is_shuffled
+        assert data.train_x.tolist() == loaded[0].train_x.tolist()
+
+
+def test_what_older_versions_split_of_few_samples_comes_back(tmp_path):
+    x, y = np.arange(12, dtype=np.uint8)[:, None], np.arange(12) % 2
+    data = arranged_as_before(load(write_npz(tmp_path / "a.npz", x, y)))
+    rows = train_test_split(np.arange(12), test_size=3, random_state=0, stratify=y)
+    assert data.train_x[:, 0].tolist() == rows[0].tolist()
+    assert data.test_x[:, 0].tolist() == rows[1].tolist()
+
+
+def test_classes_that_only_the_test_part_has_are_named(tmp_path):
+    x, y = np.zeros((40, 2), np.uint8), np.arange(40) % 2
+    train = write_npz(tmp_path / "a.npz", x, y)
+    test = write_npz(tmp_path / "b.npz", x, np.arange(40) % 4 + 1)
+    note = load(train, test_data=test).note
+    assert f"no training sample is of 2, 3, 4: 30 of 40 samples of {test} can never be" in note
+    assert load(test, test_data=train).note.startswith("no training sample is of 0: 20 of 40")
+    assert load(train, test_data=train).note == ""
 
 
 def test_what_is_nothing_known(tmp_path, monkeypatch):
@@ -196,7 +276,7 @@ def test_values_of_another_scale_are_refused(tmp_path, scale, values):
 
 
 def test_a_source_without_a_test_part_says_so(tmp_path):
-    path = write_npz(tmp_path / "a.npz", np.zeros((10, 4), np.uint8), [0, 1] * 5)
+    path = write_npz(tmp_path / "a.npz", np.zeros((20, 4), np.uint8), [0, 1] * 10)
     assert "has no test part: a fifth of it tests" in load(path).note
     assert load(path, test_data=path).note == ""
 

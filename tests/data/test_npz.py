@@ -57,9 +57,9 @@ def test_words_are_labels(tmp_path, order):
 
 
 def test_without_a_test_part(tmp_path):
-    np.savez(tmp_path / "a.npz", x_train=X, y_train=Y)
+    np.savez(tmp_path / "a.npz", x_train=np.tile(X, (4, 1, 1)), y_train=np.tile(Y, 4))
     data = load(tmp_path / "a.npz")
-    assert (len(data.train_x), len(data.test_x)) == (4, 2)
+    assert (len(data.train_x), len(data.test_x)) == (19, 5)
 
 
 @pytest.mark.parametrize(

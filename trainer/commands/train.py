@@ -395,20 +395,21 @@ def _balance(job: Job, accuracy: float) -> dict[str, Any]:
 
 def _tested_words(data: Dataset, balance: dict[str, Any]) -> str:
     """Return what was right, after the accuracy: "200 test samples right"."""
-    more = ""
-    if "balanced_accuracy" in balance:
-        more = f", balanced accuracy {display.percent(balance['balanced_accuracy'])}"
+    words = f"{len(data.test_y):,} test samples right"
     if data.tests_on_training:
-        return (
-            f"the {len(data.test_y)} training samples right{more}; they are too few to test apart"
-        )
-    return f"{len(data.test_y):,} test samples right{more}"
+        words = f"the {len(data.test_y)} training samples right, too few to test on others"
+    if "balanced_accuracy" in balance:
+        words += f", balanced accuracy {display.percent(balance['balanced_accuracy'])}"
+    return words
 
 
 def _one_answer_line(job: Job, answer: Label) -> str:
     counts = _class_counts(job, job.data.test_y)
     share = counts[job.data.classes.index(answer)] / counts.sum()
-    return display.one_answer_words(str(answer), float(share))
+    words = display.one_answer_words(str(answer), float(share))
+    if job.recipe.sees_all_samples or job.recipe.class_weight == "balanced":
+        return words
+    return f"{words}; --class-weight balanced gives rare classes more weight"
 
 
 def _facts(job: Job, folder: Run) -> dict[str, str]:
@@ -425,7 +426,9 @@ def _facts(job: Job, folder: Run) -> dict[str, str]:
     ]
     counts = _class_counts(job, job.data.train_y)
     if (share := largest_share(counts)) is not None:
-        parts.append(f"{display.percent(share)} of the training is {classes[counts.argmax()]}")
+        parts.append(
+            f"{display.percent(share)} of the training samples are {classes[counts.argmax()]}"
+        )
     smoothing = settings.get("label_smoothing")  # runs of older versions do not have it
     smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
     l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""

@@ -35,7 +35,7 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     where = f"{first.source} (test)" if other is None else other.source
     train, test = first.train, first.test if other is None else other.evaluation_part
     notes = [first.note] if first.note else []
-    tests_on_training = test is None and len(first.train[1]) < _FEWEST_TO_SPLIT
+    tests_on_training = test is None and 1 < len(first.train[1]) < _FEWEST_TO_SPLIT
     if tests_on_training:
         test = first.train
         notes.append(
