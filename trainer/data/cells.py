@@ -69,6 +69,7 @@ def _numbers(text: Text, names: list[str]) -> pl.DataFrame:
         separator=text.separator,
         quote_char=None,
         infer_schema_length=None,
+        ignore_errors=True,
         raise_if_empty=False,
     )
     kinds: dict[str, Any] = dict.fromkeys(names, pl.String)

@@ -387,33 +387,22 @@ def _is_header_alone(first: Sequence[str]) -> bool:
 def _counts(first: list[str], others: list[list[str]]) -> bool:
     """Whether the first row is 0, 1, 2, … or 1, 2, 3, …, as pandas writes by default, over rows."""
     cells = [cell.strip() for cell in first]
-    if not others or not all(cell.isdecimal() and len(cell) < 9 for cell in cells[1:]):
-        return False
     index = not cells[0]
-    numbers = [int(cell) for cell in cells[1:]]
-    if not index:
-        if not cells[0].isdecimal():
-            return False
-        numbers.insert(0, int(cells[0][:9]))
-    if not numbers or numbers[0] not in (0, 1):
-        return False
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+    if index:
+        cells = cells[1:]
+    if not others or not cells or not _is_count(cells):
         return False
     if index:
         return True
-    if cells in others or _integers(others[0]) == [number + len(numbers) for number in numbers]:
+    following = range(int(cells[-1]) + 1, int(cells[-1]) + 1 + len(cells))
+    second = [cell.strip() for cell in others[0]]
+    if first in others or second == [str(number) for number in following]:
         return False
-    if len(numbers) > 3:
+    if len(cells) > 3:
         return True
     # So few may be a row as well: what stands below must be of another kind.
     columns = [[cell.strip() for cell in column] for column in zip(*others, strict=False)]
     return any(not any(map(str.isdecimal, column)) for column in columns) and len(others) > 1
-
-
-def _integers(cells: list[str]) -> list[int] | None:
-    if not all(cell.strip().isdecimal() and len(cell) < 19 for cell in cells):
-        return None
-    return [int(cell) for cell in cells]
 
 
 def _holds(first: list[str], names: Sequence[str]) -> bool:
@@ -443,13 +432,23 @@ def _names(first: list[str], others: list[list[str]]) -> bool:
         # Numbers may be names too, such as years, but none twice.
         return len(set(numbers)) == len(numbers) and all(map(str.isdecimal, numbers))
     words = [cell for cell, _ in over_words]
-    if numbers or len(words) < len([cell for cell in cells if cell]) or not words:
+    if not words or len(words) + len(numbers) < len([cell for cell in cells if cell]):
         return False
     if len(set(words)) < len(words) or any(cell in held for cell, held in over_words):
+        return False
+    if numbers and not (len(numbers) > 2 and _is_count(numbers)):
         return False
     if any(word.casefold() in LABEL_NAMES for word in words):
         return True
     return any(len(set(held)) <= len(held) / 2 for _, held in over_words)
+
+
+def _is_count(cells: list[str]) -> bool:
+    """Whether cells are 0, 1, 2, … or 1, 2, 3, …"""
+    first = cells[0]
+    if first not in ("0", "1"):
+        return False
+    return cells == [str(number) for number in range(int(first), int(first) + len(cells))]
 
 
 def _commented(comment: str, separator: str, width: int) -> list[str] | None:

@@ -75,8 +75,9 @@ class Table:
 
     def take(self, rows: np.ndarray) -> Table:
         """Return some rows, which keep their lines."""
-        lines = self._lines()[rows]
-        return replace(self, frame=self.frame[rows], lines=lines)
+        first = self.first_line or 1
+        lines = np.arange(first, first + len(self)) if self.lines is None else self.lines
+        return replace(self, frame=self.frame[rows], lines=lines[rows])
 
     def without(self, names: Sequence[str]) -> Table:
         """Leave columns out."""
@@ -84,7 +85,7 @@ class Table:
 
     def where(self, row: int, column: str) -> str:
         """Return the place of a cell, for messages."""
-        line = int(self._lines()[row])
+        line = (self.first_line or 1) + row if self.lines is None else int(self.lines[row])
         place = f"line {line}" if self.first_line else f"row {line}"
         return f"{self.path}: {place}, {self.column(column)}"
 
@@ -93,12 +94,6 @@ class Table:
         place = self.places.get(name, 0) or self.frame.columns.index(name) + 1
         nameless = not self.named or name == f"column {place}"
         return f"column {place}" + ("" if nameless else f" ({name[:40]})")
-
-    def _lines(self) -> np.ndarray:
-        if self.lines is not None:
-            return self.lines
-        first = self.first_line or 1
-        return np.arange(first, first + len(self))
 
 
 class LabelChoice(NamedTuple):
@@ -294,7 +289,7 @@ def _without_index(table: Table) -> Table:
     steps = bool((values.diff().drop_nulls() == 1).all())
     if table.places[first] != 1 or table.frame.width < 3:
         return table
-    if table.named:
+    if table.named or not table.frame.columns[-1].startswith("column "):
         name = "" if first == "column 1" else first.casefold()
         # A part of a table keeps the rows' numbers of the whole, in any order.
         counts = steps and (len(values) > 1 or values[0] in (0, 1))
