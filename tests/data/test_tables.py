@@ -281,6 +281,17 @@ def test_one_word_among_many_numbers_is_a_fault(table):
     assert words.frame["y"].dtype == pl.String
 
 
+def test_a_single_column_where_that_is_enough(table):
+    path = table("a,b\n1,2\n").path
+    path.write_text("age\n30\n\n41\n")
+    read = read_table(path, fewest=1)
+    assert read.frame.to_dict(as_series=False) == {"age": [30, 41]}
+    assert "line 4, column 1 (age)" in read.where(1, "age")
+    path.write_text("Id,age\n7,30\n8,41\n")
+    assert read_table(path, fewest=1).frame.columns == ["age"]
+    assert read_table(path).frame.columns == ["Id", "age"]
+
+
 # --- Files ------------------------------------------------------------------------------------
 
 

@@ -90,7 +90,7 @@ class Text:
                 raise _uneven(self.path, line, row.count(mark) + 1, self.width)
 
 
-def read_text(path: Path, names: Sequence[str] = ()) -> Text:
+def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
     """Find out how a text table is written, and return it plainly.
 
     A first row that holds most of the names, where there are any, is a header.
@@ -105,7 +105,7 @@ def read_text(path: Path, names: Sequence[str] = ()) -> Text:
     sample = _sample(content, comment, path)
     if not sample:
         raise DataError(f"{path}: line 1: the file is empty")
-    separator = _separator(sample)
+    separator = _separator(sample) or ("," if fewest == 1 else None)
     if separator is None:
         raise DataError(
             f"{path}: one column found, cells separated by none of ',', ';', '|', tab or blanks; "
@@ -313,7 +313,7 @@ def _uneven(path: Path, line: int, found: int, wanted: int) -> DataError:
 
 def _is_plain(body: bytes, separator: str, width: int) -> bool:
     """Whether lines are rows of so many cells on the average, none of them in quotes."""
-    if b'"' in body:
+    if b'"' in body or width == 1:
         return False
     letters = np.frombuffer(body, np.uint8)
     rows, marks = int(not body.endswith(b"\n")), 0

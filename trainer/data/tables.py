@@ -111,14 +111,16 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_table(path: Path, names: Sequence[str] = ()) -> Table:
-    """Read a table of at least two columns and one row.
+def read_table(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Table:
+    """Read a table of at least one row.
 
     Parameters
     ----------
     path : Path
     names : sequence of str
         That its columns may have: a first row of them is a header, whatever stands below.
+    fewest : int
+        The columns that are wanted: two for a label and a feature.
 
     Raises
     ------
@@ -126,11 +128,15 @@ def read_table(path: Path, names: Sequence[str] = ()) -> Table:
         One line that names the file, the place, what was found and what is wanted.
     """
     with reading(path), _parsing(path):
-        table = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_text(path, names)
+        table = (
+            _read_parquet(path)
+            if path.suffix.lower() == PARQUET
+            else _read_text(path, names, fewest)
+        )
         table = _without_empty_end(table)
         _refuse_infinite(table)
-        table = _without_index(table)
-    if table.frame.width < 2:
+        table = _without_index(table, fewest)
+    if table.frame.width < fewest:
         raise DataError(f"{path}: one column found; a label and at least one feature are wanted")
     return table
 
@@ -200,13 +206,16 @@ def _read_parquet(path: Path) -> Table:
         raise DataError(f"{path}: {rows:,} rows of {len(schema):,} columns: over {limit:,} bytes")
     if not rows:
         raise DataError(f"{path}: no row found")
+    # What 64 bits with a sign cannot hold, of whichever width, becomes decimals.
+    whole = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
+    floats = (pl.Float32, pl.Decimal, pl.Null)
     columns = []
     for name, kind in schema.items():
         column = pl.col(name)
         if kind == pl.Boolean:  # as pandas writes them into text
             truth = pl.when(column).then(pl.lit("True")).otherwise(pl.lit("False"))
             column = pl.when(column.is_not_null()).then(truth)
-        elif kind in (pl.Float32, pl.Decimal, pl.UInt64, pl.Int128, pl.UInt128, pl.Null):
+        elif kind in floats or (kind.is_integer() and kind not in whole):
             column = column.cast(pl.Float64)
         elif (
             isinstance(kind, pl.Categorical | pl.Enum)
@@ -228,10 +237,10 @@ def _read_parquet(path: Path) -> Table:
     return Table(path, frame, True, 0, places=places)
 
 
-def _read_text(path: Path, names: Sequence[str]) -> Table:
+def _read_text(path: Path, names: Sequence[str], fewest: int) -> Table:
     import polars as pl
 
-    text = dialect.read_text(path, names)
+    text = dialect.read_text(path, names, fewest)
     header = text.header or [""] * text.width
     names = _distinct([name.strip() for name in header])
     places = {name: place for place, name in enumerate(names, start=1)}
@@ -280,14 +289,14 @@ def _refuse_infinite(table: Table) -> None:
             )
 
 
-def _without_index(table: Table) -> Table:
+def _without_index(table: Table, fewest: int) -> Table:
     """Leave out a first column that only counts the rows, and say so."""
     first = table.frame.columns[0]
     values = table.frame[first]
     if not values.dtype.is_integer() or values.null_count():
         return table
     steps = bool((values.diff().drop_nulls() == 1).all())
-    if table.places[first] != 1 or table.frame.width < 3:
+    if table.places[first] != 1 or table.frame.width <= fewest:
         return table
     if table.named or not table.frame.columns[-1].startswith("column "):
         name = "" if first == "column 1" else first.casefold()
@@ -300,7 +309,7 @@ def _without_index(table: Table) -> Table:
     else:
         if not (steps and values[0] in (0, 1) and len(values) > _FEW_ROWS):
             return table
-        if not _label_ends(table.without([first])):
+        if table.frame.width < 3 or not _label_ends(table.without([first])):
             return table
         why = f"{table.column(first)} counts the rows from {values[0]}"
     notes = [table.note] if table.note else []
