@@ -246,6 +246,7 @@ def test_an_index_without_a_header(table):
         ("1,2,3\n1,2\n", ["line 2", "2 values found, 3 wanted"]),
         ("1,2,3\n\n1,2,3,4\n", ["line 3", "4 values found, 3 wanted"]),
         ("1,2,3\n1,2\n1,2,3,4\n", ["line 2", "2 values found, 3 wanted"]),
+        ("a,b,c\n1,2\n1,2,3,4\n", ["line 2", "2 values found, 3 wanted"]),
         ("a,b,c\n1,2,3\n1,2,3,4\n1,2\n", ["line 3", "4 values found, 3 wanted"]),
         ("1 2 3\n\n  1 2\n", ["line 3", "2 values found, 3 wanted"]),
         ("a,b,y\n1,2,u\n3,inf,v\n", ["line 3", "column 2 (b)", "inf found", "finite"]),

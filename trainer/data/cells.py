@@ -101,7 +101,7 @@ def _parse(text: Text, kinds: dict[str, Any], names: list[str]) -> pl.DataFrame:
             ignore_errors=True,
             raise_if_empty=False,
         )
-    except pl.exceptions.ComputeError:
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
         text.check()
         raise
 

@@ -128,9 +128,9 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
         header, skip = first, rows[0].end
     elif comments:
         header = _commented(comments[-1], separator, len(first))
-    width = len(others[0]) if skip else len(first)
-    if header is not None and len(header) == width - 1:  # as R writes row names
-        header = ["", *header]
+    width = len(first)
+    if skip and all(len(row) == width + 1 for row in others):  # as R writes row names
+        header, width = ["", *first], width + 1
     return _plain(path, content, skip, separator, comment, header, counted, width)
 
 

@@ -137,8 +137,12 @@ def read_table(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Table:
         _refuse_infinite(table)
         table = _without_index(table, fewest)
     if table.frame.width < fewest:
-        raise DataError(f"{path}: one column found; a label and at least one feature are wanted")
+        raise _too_narrow(path)
     return table
+
+
+def _too_narrow(path: Path) -> DataError:
+    return DataError(f"{path}: one column found; a label and at least one feature are wanted")
 
 
 def read_folder(folder: Path) -> tuple[Table, Table]:
@@ -336,6 +340,8 @@ def choose_label(table: Table, wanted: str | None = None) -> LabelChoice:
         There is no such column, it is none of labels, or none can be found.
     """
     columns = table.frame.columns
+    if len(columns) < 2:
+        raise _too_narrow(table.path)
     ask = "--label NAME or NUMBER"
     hint = f"another: {ask}"
     if wanted is not None:
