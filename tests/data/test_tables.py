@@ -66,6 +66,7 @@ PLAIN = [[1, 2.5, "x"], [0, -3.0, "y"], [1, 0.25, "x"], [0, 4.5, "y"]]
         "1;2.5;x\n0;-3.0;y\n1;.25;x\n0;4.5;y\n",
         "1;2,5;x\n0;-3,0;y\n1;,25;x\n0;4,5;y\n",
         "1\t2,5\tx\n0\t-3,0\ty\n1\t,25\tx\n0\t4,5\ty\n",
+        "sep=;\n1;2,5;x\n0;-3,0;y\n1;,25;x\n0;4,5;y\n",
         "1|2.5|x\n0|-3.0|y\n1|.25|x\n0|4.5|y\n",
         "1 2.5 x\n0 -3.0 y\n1 .25 x\n0 4.5 y\n",
         "   1     2.5  x\n   0\t   -3.0  y \n   1      .25  x\n   0     4.5  y\n",
@@ -192,6 +193,7 @@ def test_names_that_are_known_make_a_header(tmp_path):
         (",a,y", [0, 1, 2, 3], True),
         (",a,y", [7, 3, 9, 1], True),  # a part of a shuffled table
         ("Unnamed: 0,a,y", [0, 1, 2, 3], True),
+        ("ID,a,y", [0, 1, 2, 3], True),
         ("index,a,y", [1, 2, 3, 4], True),
         ("Id,a,y", [1461, 1462, 1463, 1464], True),  # the test part of a table
         ("id,a,y", [7, 3, 9, 1], False),
@@ -205,6 +207,12 @@ def test_a_named_index_is_left_out(table, header, index, left_out):
     assert ("left out" in read.note) == left_out
     assert "column 3 (y)" in read.where(0, "y")
     assert choose_label(table("".join([header, "\n0,1,u\n1,1,v\n2,3,u\n3,3,v\n"])), "3").name == "y"
+
+
+def test_two_indexes_of_a_table_written_twice_are_left_out(table):
+    read = table(",Unnamed: 0,a,y\n0,5,1,u\n1,3,1,v\n")
+    assert rows(read) == [[1, "u"], [1, "v"]]
+    assert read.note.count("left out") == 2
 
 
 def test_an_index_beside_counted_columns_is_left_out(table):

@@ -30,7 +30,9 @@ MISSING = frozenset(
 # Column names that mark the label.
 LABEL_NAMES = frozenset(
     ["label", "labels", "class", "classes", "class_label", "class label", "target", "targets"]
-).union(["y", "species", "variety", "category", "outcome", "diagnosis"])
+).union(
+    ["classification", "class_name", "y", "species", "variety", "category", "outcome", "diagnosis"]
+)
 
 _BLANKS = " "  # runs of blanks and tabs
 _SEPARATORS = (",", ";", "\t", "|", _BLANKS)
@@ -101,11 +103,13 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
         No text, no table, or a row of another length than the first.
     """
     content = _decoded(_unpacked(path), path)
+    if said := re.match(rb'"?sep=([,;\t|])"?\n', content):  # by Excel, which shows no such row
+        content = content[said.end() - 1 :]
     comment, comments = _comments(content, path)
     sample = _sample(content, comment, path)
     if not sample:
         raise DataError(f"{path}: line 1: the file is empty")
-    separator = _separator(sample) or ("," if fewest == 1 else None)
+    separator = said[1].decode() if said else _separator(sample) or ("," if fewest == 1 else None)
     if separator is None:
         raise DataError(
             f"{path}: one column found, cells separated by none of ',', ';', '|', tab or blanks; "
@@ -132,20 +136,6 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
     if skip and all(len(row) == width + 1 for row in others):  # as R writes row names
         header, width = ["", *first], width + 1
     return _plain(path, content, skip, separator, comment, header, counted, width)
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a finite number, written with a decimal point if with any."""
-    return _NUMBER.fullmatch(cell.strip()) is not None
-
-
-def _is_any_number(cell: str) -> bool:
-    return _ANY_NUMBER.fullmatch(cell) is not None
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is nothing."""
-    return cell.strip() in MISSING
 
 
 # --- Bytes and letters ------------------------------------------------------------------------
@@ -195,7 +185,7 @@ def _decoded(content: bytes, path: Path) -> bytes:
     except UnicodeError as error:
         at = getattr(error, "start", 0)
         byte = f"0x{content[at]:02x} at byte {at}" if at < len(content) else "it ends too early"
-        raise DataError(f"{path}: not {encoding.upper()} text: {byte}") from error
+        raise DataError(f"{path}: not {encoding.upper()} text: {byte}; save it as UTF-8") from error
     if encoding == "utf-8":
         content = content[len(mark) :]
     if b"\0" in content:
@@ -380,8 +370,22 @@ def _score(lines: list[str], separator: str) -> float:
 # --- The header -------------------------------------------------------------------------------
 
 
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a finite number, written with a decimal point if with any."""
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _is_any_number(cell: str) -> bool:
+    return _ANY_NUMBER.fullmatch(cell) is not None
+
+
+def _is_missing(cell: str) -> bool:
+    """Whether a cell says that there is nothing."""
+    return cell.strip() in MISSING
+
+
 def _is_header_alone(first: Sequence[str]) -> bool:
-    return not any(map(is_number, first)) and not all(map(is_missing, first))
+    return not any(map(_is_number, first)) and not all(map(_is_missing, first))
 
 
 def _counts(first: list[str], others: list[list[str]]) -> bool:
@@ -416,12 +420,12 @@ def _names(first: list[str], others: list[list[str]]) -> bool:
     if not others:
         return False
     if len(cells) == len(others[0]) - 1 and len({len(row) for row in others}) == 1:
-        return not any(map(is_number, cells))  # R's, over row names
+        return not any(map(_is_number, cells))  # R's, over row names
     columns = [[cell.strip() for cell in column] for column in zip(*others, strict=False)]
     numbers, over_numbers, over_words = [], False, []
     for cell, column in zip(cells, columns, strict=False):
         held = [other for other in column if other not in MISSING]
-        if is_number(cell):
+        if _is_number(cell):
             numbers.append(cell)
         elif cell not in MISSING and held:
             if all(map(_is_any_number, held)):
@@ -458,4 +462,4 @@ def _commented(comment: str, separator: str, width: int) -> list[str] | None:
         cells = _cut_at_blanks(text)
     else:
         cells = next(csv.reader([text], delimiter=separator, skipinitialspace=True), [])
-    return cells if len(cells) == width and not any(map(is_number, cells)) else None
+    return cells if len(cells) == width and not any(map(_is_number, cells)) else None

@@ -135,7 +135,8 @@ def read_table(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Table:
         )
         table = _without_empty_end(table)
         _refuse_infinite(table)
-        table = _without_index(table, fewest)
+        while (rest := _without_index(table, fewest)) is not table:  # a table written twice has two
+            table = rest
     if table.frame.width < fewest:
         raise _too_narrow(path)
     return table
@@ -300,10 +301,10 @@ def _without_index(table: Table, fewest: int) -> Table:
     if not values.dtype.is_integer() or values.null_count():
         return table
     steps = bool((values.diff().drop_nulls() == 1).all())
-    if table.places[first] != 1 or table.frame.width <= fewest:
+    if table.frame.width <= fewest:
         return table
     if table.named or not table.frame.columns[-1].startswith("column "):
-        name = "" if first == "column 1" else first.casefold()
+        name = "" if first == f"column {table.places[first]}" else first.casefold()
         # A part of a table keeps the rows' numbers of the whole, in any order.
         counts = steps and (len(values) > 1 or values[0] in (0, 1))
         scattered = name in _INDEX_NAMES[:2] and values.n_unique() == len(values)
