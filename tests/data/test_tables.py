@@ -372,6 +372,27 @@ def test_parquet_that_is_no_table(tmp_path, complaint, frame, words):
     assert "no Parquet file" in complaint(lambda: read_table(path), path)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_parquet_is_read_or_refused(tmp_path, complaint, capfd, seed):
+    rng = np.random.default_rng(seed)
+    path = tmp_path / "a.parquet"
+    frame = {"a": rng.integers(0, 9, 300), "w": rng.choice(["u", "vv"], 300)}
+    pl.DataFrame(frame).write_parquet(path, row_group_size=100)
+    content = bytearray(path.read_bytes())
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for place in rng.integers(footer, len(content) - 8, 4):
+        content[place] = rng.integers(0, 256)
+    path.write_bytes(content)
+    complaint(lambda: read_table(path), path)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_the_index_that_pandas_writes_is_left_out(tmp_path):
+    frame = pl.DataFrame({"a": [1, 2], "y": ["u", "v"], "__index_level_0__": [7, 3]})
+    frame.write_parquet(tmp_path / "a.parquet")
+    assert read_table(tmp_path / "a.parquet").frame.columns == ["a", "y"]
+
+
 def test_a_folder_with_a_pair(tmp_path):
     write(tmp_path / "my_TRAIN.tsv", [[1, 0], [2, 3]], "ya", "\t")
     write(tmp_path / "my_test.csv", [[1, 0, 1], [2, 3, 4]], "ya")

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..array_files import cause, unpacked_limit
-from . import dialect
-from .cells import read_cells, stripped
+from ..array_files import cause
+from . import dialect, parquet
+from .cells import read_cells
 from .dataset import WORD_WANTED, DataError, is_word, reading
 from .dialect import LABEL_NAMES
 
@@ -33,6 +33,7 @@ SUFFIXES = (
 )
 _SAMPLES = ("sample_submission", "samplesubmission", "gender_submission")
 _INDEX_NAMES = ("", "unnamed: 0", "index", "id")
+_PANDAS_INDEX = "__index_level_0__"
 _MOST_CLASSES = 2000
 _FEWEST_PIXELS, _MOST_LABELS_OF_PIXELS = 49, 1000
 _FEW_ROWS = 20  # up to which 1, 2, 3, … may be anything
@@ -186,59 +187,22 @@ def _lacks_label(train: Table, test: Table) -> bool:
 
 @contextmanager
 def _parsing(path: Path) -> Iterator[None]:
-    """Turn what Polars raises into a DataError; it panics on some damaged files."""
+    """Turn what Polars raises into a DataError."""
     import polars as pl
 
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        kind = "Parquet file" if path.suffix.lower() == PARQUET else "table"
+    except pl.exceptions.PolarsError as error:
         why = cause(error).splitlines()[0][:200]
-        raise DataError(f"{path}: not a readable {kind}: {why}") from error
+        raise DataError(f"{path}: not a readable table: {why}") from error
 
 
 def _read_parquet(path: Path) -> Table:
-    import polars as pl
-
-    with path.open("rb") as file:
-        if file.read(4) != b"PAR1":
-            raise DataError(f"{path}: no Parquet file: it does not begin with PAR1")
-    lazy = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-    schema = lazy.collect_schema()
-    rows = lazy.select(pl.len()).collect().item()
-    limit = unpacked_limit(path.stat().st_size)
-    if rows * len(schema) * 8 > limit:
-        raise DataError(f"{path}: {rows:,} rows of {len(schema):,} columns: over {limit:,} bytes")
-    if not rows:
-        raise DataError(f"{path}: no row found")
-    # What 64 bits with a sign cannot hold, of whichever width, becomes decimals.
-    whole = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
-    floats = (pl.Float32, pl.Decimal, pl.Null)
-    columns = []
-    for name, kind in schema.items():
-        column = pl.col(name)
-        if kind == pl.Boolean:  # as pandas writes them into text
-            truth = pl.when(column).then(pl.lit("True")).otherwise(pl.lit("False"))
-            column = pl.when(column.is_not_null()).then(truth)
-        elif kind in floats or (kind.is_integer() and kind not in whole):
-            column = column.cast(pl.Float64)
-        elif (
-            isinstance(kind, pl.Categorical | pl.Enum)
-            or kind in (pl.Date, pl.Time)
-            or kind in (pl.Datetime, pl.Duration)
-        ):
-            column = column.cast(pl.String)
-        elif not (kind.is_integer() or kind in (pl.Float64, pl.String)):
-            raise DataError(f"{path}: column {name} holds {kind}; numbers or words are wanted")
-        columns.append(column.alias(name))
-    frame = lazy.select(columns).collect()
-    frame = frame.with_columns(
-        pl.col(pl.Float64).fill_nan(None),
-        stripped(pl.col(pl.String)),
-    )
-    names = _distinct(frame.columns)
-    frame.columns = names
-    places = {name: place for place, name in enumerate(names, start=1)}
+    frame = parquet.read(path)
+    if _PANDAS_INDEX in frame.columns:
+        frame = frame.drop(_PANDAS_INDEX)
+    frame.columns = _distinct(frame.columns)
+    places = {name: place for place, name in enumerate(frame.columns, start=1)}
     return Table(path, frame, True, 0, places=places)
 
 
