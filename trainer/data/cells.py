@@ -19,7 +19,7 @@ _THOUSANDS = (
 )
 _ONE_THOUSAND = r"^[+-]?[1-9][0-9]{0,2},[0-9]{3}$"
 _INFINITE = r"(?i)^[+-]?inf(inity)?$"
-_WORDS_AT_ONCE = 1 << 24  # cells, of 16 bytes each
+_WORDS_AT_ONCE = 1 << 23  # cells, of 16 bytes each
 
 Where = Callable[[int, str], str]  # the place of a row and a column in words
 
@@ -64,11 +64,12 @@ def _numbers(text: Text, names: list[str]) -> pl.DataFrame:
     if not slices:
         return pl.DataFrame()
     guessed = pl.read_csv(
-        b"\n".join(slices) + b"\n",
+        b"\n".join(slices).replace(b" ", b"") + b"\n",  # blanks beside numbers do not matter
         has_header=False,
         separator=text.separator,
         quote_char=None,
         infer_schema_length=None,
+        ignore_errors=True,
         raise_if_empty=False,
     )
     kinds: dict[str, Any] = dict.fromkeys(names, pl.String)
@@ -100,7 +101,7 @@ def _parse(text: Text, kinds: dict[str, Any], names: list[str]) -> pl.DataFrame:
             ignore_errors=True,
             raise_if_empty=False,
         )
-    except pl.exceptions.ComputeError:
+    except (pl.exceptions.ComputeError, pl.exceptions.SchemaError):
         text.check()
         raise
 

@@ -30,7 +30,9 @@ MISSING = frozenset(
 # Column names that mark the label.
 LABEL_NAMES = frozenset(
     ["label", "labels", "class", "classes", "class_label", "class label", "target", "targets"]
-).union(["y", "species", "variety", "category", "outcome", "diagnosis"])
+).union(
+    ["classification", "class_name", "y", "species", "variety", "category", "outcome", "diagnosis"]
+)
 
 _BLANKS = " "  # runs of blanks and tabs
 _SEPARATORS = (",", ";", "\t", "|", _BLANKS)
@@ -90,7 +92,7 @@ class Text:
                 raise _uneven(self.path, line, row.count(mark) + 1, self.width)
 
 
-def read_text(path: Path, names: Sequence[str] = ()) -> Text:
+def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
     """Find out how a text table is written, and return it plainly.
 
     A first row that holds most of the names, where there are any, is a header.
@@ -101,11 +103,13 @@ def read_text(path: Path, names: Sequence[str] = ()) -> Text:
         No text, no table, or a row of another length than the first.
     """
     content = _decoded(_unpacked(path), path)
+    if said := re.match(rb'"?sep=([,;\t|])"?\n', content):  # by Excel, which shows no such row
+        content = content[said.end() - 1 :]
     comment, comments = _comments(content, path)
     sample = _sample(content, comment, path)
     if not sample:
         raise DataError(f"{path}: line 1: the file is empty")
-    separator = _separator(sample)
+    separator = said[1].decode() if said else _separator(sample) or ("," if fewest == 1 else None)
     if separator is None:
         raise DataError(
             f"{path}: one column found, cells separated by none of ',', ';', '|', tab or blanks; "
@@ -128,24 +132,10 @@ def read_text(path: Path, names: Sequence[str] = ()) -> Text:
         header, skip = first, rows[0].end
     elif comments:
         header = _commented(comments[-1], separator, len(first))
-    width = len(others[0]) if skip else len(first)
-    if header is not None and len(header) == width - 1:  # as R writes row names
-        header = ["", *header]
+    width = len(first)
+    if skip and all(len(row) == width + 1 for row in others):  # as R writes row names
+        header, width = ["", *first], width + 1
     return _plain(path, content, skip, separator, comment, header, counted, width)
-
-
-def is_number(cell: str) -> bool:
-    """Whether a cell holds a finite number, written with a decimal point if with any."""
-    return _NUMBER.fullmatch(cell.strip()) is not None
-
-
-def _is_any_number(cell: str) -> bool:
-    return _ANY_NUMBER.fullmatch(cell) is not None
-
-
-def is_missing(cell: str) -> bool:
-    """Whether a cell says that there is nothing."""
-    return cell.strip() in MISSING
 
 
 # --- Bytes and letters ------------------------------------------------------------------------
@@ -195,7 +185,7 @@ def _decoded(content: bytes, path: Path) -> bytes:
     except UnicodeError as error:
         at = getattr(error, "start", 0)
         byte = f"0x{content[at]:02x} at byte {at}" if at < len(content) else "it ends too early"
-        raise DataError(f"{path}: not {encoding.upper()} text: {byte}") from error
+        raise DataError(f"{path}: not {encoding.upper()} text: {byte}; save it as UTF-8") from error
     if encoding == "utf-8":
         content = content[len(mark) :]
     if b"\0" in content:
@@ -313,7 +303,7 @@ def _uneven(path: Path, line: int, found: int, wanted: int) -> DataError:
 
 def _is_plain(body: bytes, separator: str, width: int) -> bool:
     """Whether lines are rows of so many cells on the average, none of them in quotes."""
-    if b'"' in body:
+    if b'"' in body or width == 1:
         return False
     letters = np.frombuffer(body, np.uint8)
     rows, marks = int(not body.endswith(b"\n")), 0
@@ -380,40 +370,43 @@ def _score(lines: list[str], separator: str) -> float:
 # --- The header -------------------------------------------------------------------------------
 
 
+def _is_number(cell: str) -> bool:
+    """Whether a cell holds a finite number, written with a decimal point if with any."""
+    return _NUMBER.fullmatch(cell.strip()) is not None
+
+
+def _is_any_number(cell: str) -> bool:
+    return _ANY_NUMBER.fullmatch(cell) is not None
+
+
+def _is_missing(cell: str) -> bool:
+    """Whether a cell says that there is nothing."""
+    return cell.strip() in MISSING
+
+
 def _is_header_alone(first: Sequence[str]) -> bool:
-    return not any(map(is_number, first)) and not all(map(is_missing, first))
+    return not any(map(_is_number, first)) and not all(map(_is_missing, first))
 
 
 def _counts(first: list[str], others: list[list[str]]) -> bool:
     """Whether the first row is 0, 1, 2, … or 1, 2, 3, …, as pandas writes by default, over rows."""
     cells = [cell.strip() for cell in first]
-    if not others or not all(cell.isdecimal() and len(cell) < 9 for cell in cells[1:]):
-        return False
     index = not cells[0]
-    numbers = [int(cell) for cell in cells[1:]]
-    if not index:
-        if not cells[0].isdecimal():
-            return False
-        numbers.insert(0, int(cells[0][:9]))
-    if not numbers or numbers[0] not in (0, 1):
-        return False
-    if numbers != list(range(numbers[0], numbers[0] + len(numbers))):
+    if index:
+        cells = cells[1:]
+    if not others or not cells or not _is_count(cells):
         return False
     if index:
         return True
-    if cells in others or _integers(others[0]) == [number + len(numbers) for number in numbers]:
+    following = range(int(cells[-1]) + 1, int(cells[-1]) + 1 + len(cells))
+    second = [cell.strip() for cell in others[0]]
+    if first in others or second == [str(number) for number in following]:
         return False
-    if len(numbers) > 3:
+    if len(cells) > 3:
         return True
     # So few may be a row as well: what stands below must be of another kind.
     columns = [[cell.strip() for cell in column] for column in zip(*others, strict=False)]
     return any(not any(map(str.isdecimal, column)) for column in columns) and len(others) > 1
-
-
-def _integers(cells: list[str]) -> list[int] | None:
-    if not all(cell.strip().isdecimal() and len(cell) < 19 for cell in cells):
-        return None
-    return [int(cell) for cell in cells]
 
 
 def _holds(first: list[str], names: Sequence[str]) -> bool:
@@ -427,12 +420,12 @@ def _names(first: list[str], others: list[list[str]]) -> bool:
     if not others:
         return False
     if len(cells) == len(others[0]) - 1 and len({len(row) for row in others}) == 1:
-        return not any(map(is_number, cells))  # R's, over row names
+        return not any(map(_is_number, cells))  # R's, over row names
     columns = [[cell.strip() for cell in column] for column in zip(*others, strict=False)]
     numbers, over_numbers, over_words = [], False, []
     for cell, column in zip(cells, columns, strict=False):
         held = [other for other in column if other not in MISSING]
-        if is_number(cell):
+        if _is_number(cell):
             numbers.append(cell)
         elif cell not in MISSING and held:
             if all(map(_is_any_number, held)):
@@ -443,13 +436,23 @@ def _names(first: list[str], others: list[list[str]]) -> bool:
         # Numbers may be names too, such as years, but none twice.
         return len(set(numbers)) == len(numbers) and all(map(str.isdecimal, numbers))
     words = [cell for cell, _ in over_words]
-    if numbers or len(words) < len([cell for cell in cells if cell]) or not words:
+    if not words or len(words) + len(numbers) < len([cell for cell in cells if cell]):
         return False
     if len(set(words)) < len(words) or any(cell in held for cell, held in over_words):
+        return False
+    if numbers and not (len(numbers) > 2 and _is_count(numbers)):
         return False
     if any(word.casefold() in LABEL_NAMES for word in words):
         return True
     return any(len(set(held)) <= len(held) / 2 for _, held in over_words)
+
+
+def _is_count(cells: list[str]) -> bool:
+    """Whether cells are 0, 1, 2, … or 1, 2, 3, …"""
+    first = cells[0]
+    if first not in ("0", "1"):
+        return False
+    return cells == [str(number) for number in range(int(first), int(first) + len(cells))]
 
 
 def _commented(comment: str, separator: str, width: int) -> list[str] | None:
@@ -459,4 +462,4 @@ def _commented(comment: str, separator: str, width: int) -> list[str] | None:
         cells = _cut_at_blanks(text)
     else:
         cells = next(csv.reader([text], delimiter=separator, skipinitialspace=True), [])
-    return cells if len(cells) == width and not any(map(is_number, cells)) else None
+    return cells if len(cells) == width and not any(map(_is_number, cells)) else None

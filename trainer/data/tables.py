@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..array_files import cause, unpacked_limit
-from . import dialect
-from .cells import read_cells, stripped
+from ..array_files import cause
+from . import dialect, parquet
+from .cells import read_cells
 from .dataset import WORD_WANTED, DataError, is_word, reading
 from .dialect import LABEL_NAMES
 
@@ -33,6 +33,7 @@ SUFFIXES = (
 )
 _SAMPLES = ("sample_submission", "samplesubmission", "gender_submission")
 _INDEX_NAMES = ("", "unnamed: 0", "index", "id")
+_PANDAS_INDEX = "__index_level_0__"
 _MOST_CLASSES = 2000
 _FEWEST_PIXELS, _MOST_LABELS_OF_PIXELS = 49, 1000
 _FEW_ROWS = 20  # up to which 1, 2, 3, … may be anything
@@ -75,8 +76,9 @@ class Table:
 
     def take(self, rows: np.ndarray) -> Table:
         """Return some rows, which keep their lines."""
-        lines = self._lines()[rows]
-        return replace(self, frame=self.frame[rows], lines=lines)
+        first = self.first_line or 1
+        lines = np.arange(first, first + len(self)) if self.lines is None else self.lines
+        return replace(self, frame=self.frame[rows], lines=lines[rows])
 
     def __getitem__(self, rows: np.ndarray) -> Table:
         """Return some rows, see `take`."""
@@ -101,7 +103,7 @@ class Table:
 
     def where(self, row: int, column: str) -> str:
         """Return the place of a cell, for messages."""
-        line = int(self._lines()[row])
+        line = (self.first_line or 1) + row if self.lines is None else int(self.lines[row])
         place = f"line {line}" if self.first_line else f"row {line}"
         return f"{self.path}: {place}, {self.column(column)}"
 
@@ -110,12 +112,6 @@ class Table:
         place = self.places.get(name, 0) or self.frame.columns.index(name) + 1
         nameless = not self.named or name == f"column {place}"
         return f"column {place}" + ("" if nameless else f" ({name[:40]})")
-
-    def _lines(self) -> np.ndarray:
-        if self.lines is not None:
-            return self.lines
-        first = self.first_line or 1
-        return np.arange(first, first + len(self))
 
 
 class LabelChoice(NamedTuple):
@@ -133,14 +129,16 @@ def is_table(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def read_table(path: Path, names: Sequence[str] = ()) -> Table:
-    """Read a table of at least two columns and one row.
+def read_table(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Table:
+    """Read a table of at least one row.
 
     Parameters
     ----------
     path : Path
     names : sequence of str
         That its columns may have: a first row of them is a header, whatever stands below.
+    fewest : int
+        The columns that are wanted: two for a label and a feature.
 
     Raises
     ------
@@ -148,13 +146,22 @@ def read_table(path: Path, names: Sequence[str] = ()) -> Table:
         One line that names the file, the place, what was found and what is wanted.
     """
     with reading(path), _parsing(path):
-        table = _read_parquet(path) if path.suffix.lower() == PARQUET else _read_text(path, names)
+        table = (
+            _read_parquet(path)
+            if path.suffix.lower() == PARQUET
+            else _read_text(path, names, fewest)
+        )
         table = _without_empty_end(table)
         _refuse_infinite(table)
-        table = _without_index(table)
-    if table.frame.width < 2:
-        raise DataError(f"{path}: one column found; a label and at least one feature are wanted")
+        while (rest := _without_index(table, fewest)) is not table:  # a table written twice has two
+            table = rest
+    if table.frame.width < fewest:
+        raise _too_narrow(path)
     return table
+
+
+def _too_narrow(path: Path) -> DataError:
+    return DataError(f"{path}: one column found; a label and at least one feature are wanted")
 
 
 def read_folder(folder: Path) -> tuple[Table, Table]:
@@ -197,63 +204,29 @@ def _lacks_label(train: Table, test: Table) -> bool:
 
 @contextmanager
 def _parsing(path: Path) -> Iterator[None]:
-    """Turn what Polars raises into a DataError; it panics on some damaged files."""
+    """Turn what Polars raises into a DataError."""
     import polars as pl
 
     try:
         yield
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
-        kind = "Parquet file" if path.suffix.lower() == PARQUET else "table"
+    except pl.exceptions.PolarsError as error:
         why = cause(error).splitlines()[0][:200]
-        raise DataError(f"{path}: not a readable {kind}: {why}") from error
+        raise DataError(f"{path}: not a readable table: {why}") from error
 
 
 def _read_parquet(path: Path) -> Table:
-    import polars as pl
-
-    with path.open("rb") as file:
-        if file.read(4) != b"PAR1":
-            raise DataError(f"{path}: no Parquet file: it does not begin with PAR1")
-    lazy = pl.scan_parquet(path, hive_partitioning=False, glob=False)
-    schema = lazy.collect_schema()
-    rows = lazy.select(pl.len()).collect().item()
-    limit = unpacked_limit(path.stat().st_size)
-    if rows * len(schema) * 8 > limit:
-        raise DataError(f"{path}: {rows:,} rows of {len(schema):,} columns: over {limit:,} bytes")
-    if not rows:
-        raise DataError(f"{path}: no row found")
-    columns = []
-    for name, kind in schema.items():
-        column = pl.col(name)
-        if kind == pl.Boolean:  # as pandas writes them into text
-            truth = pl.when(column).then(pl.lit("True")).otherwise(pl.lit("False"))
-            column = pl.when(column.is_not_null()).then(truth)
-        elif kind in (pl.Float32, pl.Decimal, pl.UInt64, pl.Int128, pl.UInt128, pl.Null):
-            column = column.cast(pl.Float64)
-        elif (
-            isinstance(kind, pl.Categorical | pl.Enum)
-            or kind in (pl.Date, pl.Time)
-            or kind in (pl.Datetime, pl.Duration)
-        ):
-            column = column.cast(pl.String)
-        elif not (kind.is_integer() or kind in (pl.Float64, pl.String)):
-            raise DataError(f"{path}: column {name} holds {kind}; numbers or words are wanted")
-        columns.append(column.alias(name))
-    frame = lazy.select(columns).collect()
-    frame = frame.with_columns(
-        pl.col(pl.Float64).fill_nan(None),
-        stripped(pl.col(pl.String)),
-    )
-    names = _distinct(frame.columns)
-    frame.columns = names
-    places = {name: place for place, name in enumerate(names, start=1)}
+    frame = parquet.read(path)
+    if _PANDAS_INDEX in frame.columns:
+        frame = frame.drop(_PANDAS_INDEX)
+    frame.columns = _distinct(frame.columns)
+    places = {name: place for place, name in enumerate(frame.columns, start=1)}
     return Table(path, frame, True, 0, places=places)
 
 
-def _read_text(path: Path, names: Sequence[str]) -> Table:
+def _read_text(path: Path, names: Sequence[str], fewest: int) -> Table:
     import polars as pl
 
-    text = dialect.read_text(path, names)
+    text = dialect.read_text(path, names, fewest)
     header = text.header or [""] * text.width
     names = _distinct([name.strip() for name in header])
     places = {name: place for place, name in enumerate(names, start=1)}
@@ -302,17 +275,17 @@ def _refuse_infinite(table: Table) -> None:
             )
 
 
-def _without_index(table: Table) -> Table:
+def _without_index(table: Table, fewest: int) -> Table:
     """Leave out a first column that only counts the rows, and say so."""
     first = table.frame.columns[0]
     values = table.frame[first]
     if not values.dtype.is_integer() or values.null_count():
         return table
     steps = bool((values.diff().drop_nulls() == 1).all())
-    if table.places[first] != 1 or table.frame.width < 3:
+    if table.frame.width <= fewest:
         return table
-    if table.named:
-        name = "" if first == "column 1" else first.casefold()
+    if table.named or not table.frame.columns[-1].startswith("column "):
+        name = "" if first == f"column {table.places[first]}" else first.casefold()
         # A part of a table keeps the rows' numbers of the whole, in any order.
         counts = steps and (len(values) > 1 or values[0] in (0, 1))
         scattered = name in _INDEX_NAMES[:2] and values.n_unique() == len(values)
@@ -322,7 +295,7 @@ def _without_index(table: Table) -> Table:
     else:
         if not (steps and values[0] in (0, 1) and len(values) > _FEW_ROWS):
             return table
-        if not _label_ends(table.without([first])):
+        if table.frame.width < 3 or not _label_ends(table.without([first])):
             return table
         why = f"{table.column(first)} counts the rows from {values[0]}"
     notes = [table.note] if table.note else []
@@ -349,6 +322,8 @@ def choose_label(table: Table, wanted: str | None = None) -> LabelChoice:
         There is no such column, it is none of labels, or none can be found.
     """
     columns = table.frame.columns
+    if len(columns) < 2:
+        raise _too_narrow(table.path)
     ask = "--label NAME or NUMBER"
     hint = f"another: {ask}"
     if wanted is not None:
