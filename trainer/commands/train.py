@@ -18,7 +18,6 @@ from backends import MATMULS
 from .. import display
 from ..augmentation import Deformation, deformed_examples
 from ..data import Dataset
-from ..data.dataset import Label
 from ..files import write_whole
 from ..metrics import balanced_accuracy, evaluate, largest_share
 from ..recipes import augmentation
@@ -263,7 +262,7 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
         else:
             lines = _minimum_lines(minimum, job, before, _tested_words(job.data, balance))
         if "one_answer" in balance:
-            lines.insert(1, _one_answer_line(job, balance["one_answer"]))
+            lines.insert(1, _one_answer_line(job, balance))
         lines += [
             f"run:  {folder.path}",
             f"next: python -m trainer predict {path} --index 0",
@@ -403,13 +402,14 @@ def _tested_words(data: Dataset, balance: dict[str, Any]) -> str:
     return words
 
 
-def _one_answer_line(job: Job, answer: Label) -> str:
-    counts = _class_counts(job, job.data.test_y)
+def _one_answer_line(job: Job, balance: dict[str, Any]) -> str:
+    counts, answer = _class_counts(job, job.data.test_y), balance["one_answer"]
     share = counts[job.data.classes.index(answer)] / counts.sum()
     words = display.one_answer_words(str(answer), float(share))
-    if job.recipe.sees_all_samples or job.recipe.class_weight == "balanced":
-        return words
-    return f"{words}; --class-weight balanced gives rare classes more weight"
+    takes_weights = not job.recipe.sees_all_samples and job.recipe.class_weight == "none"
+    if takes_weights and "balanced_accuracy" in balance:
+        words += "; --class-weight balanced gives rare classes more weight"
+    return words
 
 
 def _facts(job: Job, folder: Run) -> dict[str, str]:
