@@ -62,8 +62,6 @@ def run(
     x, y, source = trained.labelled(data)
     for line in trained.notes:
         display.note(line)
-    if data is None and trained.data.get("tests_on_training"):
-        source = f"training samples of {trained.data['name']}, which are all there are"
     each = [member.outputs(x) for member in members]
     outputs = np.mean(each, axis=0)
     result = evaluate(y, outputs.argmax(axis=1), trained.classes)

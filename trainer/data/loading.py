@@ -52,7 +52,8 @@ def load(
         a folder of IDX files, of one train and one test table, or of one sub-folder of images a
         class; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
         not), an ``.npz`` (Keras' names) or a ``.mat`` (``X``, ``y``) file.
-        Without a test part it is split 80/20 with a fixed seed.
+        Without a test part it is split 80/20 with a fixed seed; of fewer than 20 samples all train
+        and test.
     test_data : str or path-like, optional
         Another source, whose test part (or all of it) tests, while the first one's training
         part (or all of it) trains.
@@ -76,7 +77,11 @@ def load(
         raise DataError(f"label={label!r}: {os.fspath(source)} is no table, whose labels are known")
     if test_data is None:
         return build(first)
-    return build(first, _read(test_data, on_progress, first.label))
+    file = _absolute(test_data)
+    if first.label is not None and file.is_file() and tables.is_table(file):
+        with reading(file):
+            return build(first, table_files.read_test_file(file, first.label))
+    return build(first, _read(test_data, on_progress))
 
 
 def load_labelled(

@@ -12,6 +12,12 @@ from .dataset import Label, Samples, Source
 from .tables import Table
 
 
+def read_test_file(path: Path, label: str) -> Source:
+    """Read a table to test on: its label is known, and may be of one class only."""
+    samples = _cut(tables.read_table(path), label)
+    return Source(path.stem, "csv", str(path), samples, label=label)
+
+
 def read_file(path: Path, label: str | None = None) -> Source:
     """Read one labelled table; `label` says which column that is, by name or number."""
     table = tables.read_table(path)
@@ -47,4 +53,5 @@ def _labelled(table: Table, wanted: str | None) -> tuple[Samples, str, list[str]
 
 
 def _cut(table: Table, label: str) -> Samples:
-    return table.without([label]), tables.labels_of(table, label)
+    name = tables.column_named(table, label)
+    return table.without([name]), tables.labels_of(table, name)

@@ -327,7 +327,7 @@ def choose_label(table: Table, wanted: str | None = None) -> LabelChoice:
     ask = "--label NAME or NUMBER"
     hint = f"another: {ask}"
     if wanted is not None:
-        name = _column_named(table, wanted)
+        name = column_named(table, wanted)
     else:
         said = [name for name in columns if name.casefold() in LABEL_NAMES] if table.named else []
         ends = _label_ends(table)
@@ -436,20 +436,21 @@ def _classes(table: Table, name: str) -> list[int | str]:
     labels = labels_of(table, name)
     classes = np.unique(labels).tolist()
     what = f"{table.path}: {table.column(name)} as the label"
+    wrong = ""
     if len(classes) == 1:
+        wrong = f"one class only, {str(classes[0])[:40]!r}"
+    elif len(classes) == len(table):
+        wrong = f"as many classes as rows, {len(table):,}"
+    if wrong:
         raise DataError(
-            f"{what} has one class only, {str(classes[0])[:40]!r}; say which column it is with "
-            f"--label NAME or NUMBER: {_listed(table, table.frame.columns)}"
-        )
-    if len(classes) == len(table):
-        raise DataError(
-            f"{what} has as many classes as rows, {len(table):,}; say which column it is with "
-            f"--label NAME or NUMBER: {_listed(table, table.frame.columns)}"
+            f"{what} has {wrong}; say which column it is with --label NAME or NUMBER: "
+            f"{_listed(table, table.frame.columns)}"
         )
     return classes
 
 
-def _column_named(table: Table, wanted: str) -> str:
+def column_named(table: Table, wanted: str) -> str:
+    """Return the column of a name, or of a number from 1, of which −1 is the last."""
     columns = table.frame.columns
     same = [name for name in columns if name.casefold() == wanted.strip().casefold()]
     if wanted in columns:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Columns, DataError, Dataset, Scale, load, load_labelled, load_unlabelled
+from ..data.building import arranged_as_before
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -81,7 +82,10 @@ class TrainedRun:
         """
         if data is None:
             part = self._dataset or self._recorded()
-            return part.test_x, part.test_y, f"test samples of {part.name}"
+            which = f"test samples of {part.name}"
+            if part.tests_on_training:
+                which = f"training samples of {part.name}, which are all there are"
+            return part.test_x, part.test_y, which
         source = source_for(self._recipe, data)
         x, y = load_labelled(source, self.classes, *self._wanted, self.notes.append)
         return x, y, f"samples of {data}"
@@ -91,6 +95,8 @@ class TrainedRun:
         try:
             label = recorded.get("label")
             data = load(recorded["source"], recorded["test_source"], label=label)
+            if "shuffled" not in recorded:
+                data = arranged_as_before(data)
         except DataError as error:
             raise UsageError(
                 f"{self.path}: the data it was trained on cannot be read again ({error}); "
