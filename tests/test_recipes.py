@@ -11,7 +11,8 @@ from sklearn.preprocessing import StandardScaler
 from backends import select
 from backends.functions import LOSSES
 from tests.conftest import samples
-from trainer import MLP, load
+from trainer import MLP, fit, load
+from trainer.data import Dataset
 from trainer.recipes import (
     RECIPES,
     SMOOTHED,
@@ -80,6 +81,43 @@ def test_adam_takes_its_own_rate_and_no_momentum():
     assert (adam.learning_rate, adam.momentum) == (0.001, 0.0)
     given = changed(RECIPES["fast"], {"optimizer": "adam", "learning_rate": 0.01})
     assert given.learning_rate == 0.01
+
+
+# --- tables ---------------------------------------------------------------------------------
+
+
+def trained_on(x, y, seed):
+    """Train the recipe `table` on all samples and return how many of them are right."""
+    data = Dataset(
+        "made", x, y, x, y, None, (0, 1), (float(x.min()), float(x.max())), "csv", "made"
+    )
+    recipe = RECIPES["table"]
+    model = build(recipe, data, backend=select("cpu"), seed=seed)
+    for _ in fit(model, x, y, recipe, seed=seed):
+        pass
+    return int(model.count_right(x, y))
+
+
+@pytest.mark.parametrize(("low", "dtype"), [(0, np.uint8), (0, np.float32), (-1, np.float32)])
+def test_a_table_of_xor_is_learned(low, dtype):
+    x = np.array([[low, low], [low, 1], [1, low], [1, 1]], dtype=dtype)
+    right = [trained_on(x, np.array([0, 1, 1, 0]), seed) for seed in range(20)]
+    assert right.count(4) >= 19
+
+
+@pytest.mark.parametrize("rows", [1, 2, 33, 50])
+def test_a_table_of_few_rows_or_with_a_constant_column_is_learned(rows):
+    rng = np.random.default_rng(rows)
+    x = rng.normal(size=(rows, 5)).astype(np.float32)
+    x[:, 0] = 7
+    assert trained_on(x, (x[:, 1] > x[:, 2]).astype(np.int64), 0) == rows
+
+
+def test_a_table_with_an_outlier_is_learned():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 5)).astype(np.float32)
+    x[7, 3] = 1e6
+    assert trained_on(x, (x[:, 1] > x[:, 2]).astype(np.int64), 0) > 490
 
 
 # --- label smoothing ------------------------------------------------------------------------
