@@ -260,8 +260,7 @@ def compare(name: str, splits: Sequence[int], backend: Backend, is_encoded: bool
 
 def markdown(report: Row) -> str:
     """Format the report as Markdown."""
-    recipe = RECIPES["table"]
-    how = "the arrays scikit-learn makes of them" if report["encoded"] else "from CSV files"
+    how = "the arrays that scikit-learn makes" if report["encoded"] else "CSV files"
     titles = ["table", "rows × columns", "classes", "`table`, %", "`MLPClassifier`, %"]
     titles += ["difference", "`table`, s", "`MLPClassifier`, s"]
     rows = [
@@ -279,10 +278,10 @@ def markdown(report: Row) -> str:
         "# The recipe `table` beside scikit-learn's `MLPClassifier`\n\n"
         f"Test samples right: means of {report['splits']} random splits, 80 to 20 with the classes"
         " in proportion, with their standard deviation and the lowest and the highest; the"
-        " difference of the means in points; median seconds of a training. `table`, as it is"
-        f" ({recipe.about}), reads {how}; `MLPClassifier()`, as it is, stands behind a"
-        " StandardScaler, medians for missing numbers, one input a word. The recipe was chosen by"
-        f" other splits. {report['machine']};"
+        " difference of the means in points; median seconds of a training. `table` is as it comes"
+        f" and reads {how}; `MLPClassifier()` is as it comes too, behind a StandardScaler, with"
+        " medians for missing numbers and one input a word. The recipe was chosen by other splits."
+        f" {report['machine']};"
         f" {', '.join(f'{k} {v}' for k, v in report['versions'].items())}.\n\n"
         f"{as_table([titles, *rows])}\n"
     )
