@@ -360,6 +360,7 @@ def test_parquet(tmp_path):
         ({"a": [1.0, float("-inf")], "y": [0, 1]}, ["row 2, column 1 (a)", "-inf found"]),
         ({"a": [], "y": []}, ["no row"]),
         ({"a": [1, 2]}, ["one column"]),
+        ({"__index_level_0__": [1, 2]}, ["one column"]),
     ],
 )
 def test_parquet_that_is_no_table(tmp_path, complaint, frame, words):
@@ -417,6 +418,13 @@ def test_kaggles_folder_has_no_labels_to_test_on(tmp_path, header):
         read_folder(tmp_path)
     assert f"--data {tmp_path / 'train.csv'}" in str(error.value)
     assert f"predict RUN --data {tmp_path / 'test.csv'} --out answers.csv" in str(error.value)
+
+
+def test_kaggles_folder_with_an_index_that_goes_on(tmp_path):
+    write(tmp_path / "train.csv", [[1, 2, 3], [5, 6, 5], "uvu"], ["Id", "a", "kind"])
+    write(tmp_path / "test.csv", [[4, 5], [7, 8]], ["Id", "a"])
+    with pytest.raises(DataError, match=r"test\.csv has no labels"):
+        read_folder(tmp_path)
 
 
 # --- The label --------------------------------------------------------------------------------

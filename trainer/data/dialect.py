@@ -23,7 +23,7 @@ from .dataset import DataError
 
 TEXTS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
-# What stands for a missing cell: pandas' list, and UCI's question mark.
+# What stands for a missing cell: most of what pandas takes for one, and UCI's question mark.
 MISSING = frozenset(
     ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "-NaN", "null", "NULL", "None", "?", "#N/A"]
 )
