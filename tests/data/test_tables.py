@@ -6,10 +6,12 @@ import gzip
 import io
 import lzma
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import sklearn.datasets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
@@ -133,14 +135,14 @@ def test_integers_beyond_64_bits_are_decimals(table):
         ("text,kind\nab,u\nac,u\nad,v\nae,v\n", ["text", "kind"], ["ab", "u"]),
         ("# label a b\n1 2.5 3\n0 2.5 4\n", ["label", "a", "b"], [1, 2.5, 3]),
         ("a,b,\n1,2,\n0,2,\n", ["a", "b"], [1, 2]),
-        ("150,4,setosa,other\n5.1,3,1.4,0\n4.9,3,1.4,1\n", ["150", "4", "setosa", "other"], None),
+        ("150,9,a,b\n5.1,3,1.4,0\n4.9,3,1.4,1\n", ["150", "9", "a", "b"], [5.1, 3, 1.4, 0]),
     ],
 )
 def test_headers(table, content, names, first):
     read = table(content)
     assert read.named
     assert read.frame.columns == names
-    assert first is None or rows(read)[0] == first
+    assert rows(read)[0] == first
 
 
 @pytest.mark.parametrize(
@@ -358,6 +360,7 @@ def test_parquet(tmp_path):
         ({"a": [1.0, float("-inf")], "y": [0, 1]}, ["row 2, column 1 (a)", "-inf found"]),
         ({"a": [], "y": []}, ["no row"]),
         ({"a": [1, 2]}, ["one column"]),
+        ({"__index_level_0__": [1, 2]}, ["one column"]),
     ],
 )
 def test_parquet_that_is_no_table(tmp_path, complaint, frame, words):
@@ -417,6 +420,13 @@ def test_kaggles_folder_has_no_labels_to_test_on(tmp_path, header):
     assert f"predict RUN --data {tmp_path / 'test.csv'} --out answers.csv" in str(error.value)
 
 
+def test_kaggles_folder_with_an_index_that_goes_on(tmp_path):
+    write(tmp_path / "train.csv", [[1, 2, 3], [5, 6, 5], "uvu"], ["Id", "a", "kind"])
+    write(tmp_path / "test.csv", [[4, 5], [7, 8]], ["Id", "a"])
+    with pytest.raises(DataError, match=r"test\.csv has no labels"):
+        read_folder(tmp_path)
+
+
 # --- The label --------------------------------------------------------------------------------
 
 
@@ -434,6 +444,19 @@ def test_the_label_of_known_tables(tmp_path, load, words, last):
     np.testing.assert_array_equal(labels_of(read, choice.name), labels)
     features = read.without([choice.name]).frame.to_numpy()
     np.testing.assert_array_equal(features, known.data)
+
+
+@pytest.mark.parametrize(
+    ("name", "load"),
+    [("iris", load_iris), ("wine_data", load_wine), ("breast_cancer", load_breast_cancer)],
+)
+def test_the_files_of_scikit_learn(name, load):
+    read = read_table(Path(sklearn.datasets.__file__).parent / "data" / f"{name}.csv")
+    assert not read.named
+    last = read.frame.columns[-1]
+    assert choose_label(read).name == last
+    np.testing.assert_array_equal(labels_of(read, last), load().target)
+    np.testing.assert_array_equal(read.without([last]).frame.to_numpy(), load().data)
 
 
 @pytest.mark.parametrize(

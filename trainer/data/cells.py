@@ -107,6 +107,7 @@ def _parse(text: Text, kinds: dict[str, Any], names: list[str]) -> pl.DataFrame:
 
 
 def stripped(column: pl.Expr) -> pl.Expr:
+    """Return words without blanks around them, null where they say that there is nothing."""
     import polars as pl
 
     words = column.str.strip_chars()

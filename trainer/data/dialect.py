@@ -23,7 +23,7 @@ from .dataset import DataError
 
 TEXTS = (".csv", ".tsv", ".tab", ".txt", ".data", ".dat")
 PACKINGS = (".gz", ".bz2", ".xz", ".zip")
-# What stands for a missing cell: pandas' list, and UCI's question mark.
+# What stands for a missing cell: most of what pandas takes for one, and UCI's question mark.
 MISSING = frozenset(
     ["", "NA", "N/A", "n/a", "NaN", "nan", "-nan", "-NaN", "null", "NULL", "None", "?", "#N/A"]
 )
@@ -125,15 +125,16 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
     others = [row.cells for row in rows[1:]]
     if not others and _is_header_alone(first):
         raise DataError(f"{path}: line {rows[0].line}: a header and nothing else")
-    header, counted, skip = None, False, 0
-    if _counts(first, others):
+    header, counted, skip, width = None, False, 0, len(first)
+    if _tells_size(first, others):
+        skip, width = rows[0].end, len(others[0])
+    elif _counts(first, others):
         header, counted, skip = first, True, rows[0].end
     elif _holds(first, names) or _names(first, others):
         header, skip = first, rows[0].end
     elif comments:
         header = _commented(comments[-1], separator, len(first))
-    width = len(first)
-    if skip and all(len(row) == width + 1 for row in others):  # as R writes row names
+    if skip and header and all(len(row) == width + 1 for row in others):  # R's, over row names
         header, width = ["", *first], width + 1
     return _plain(path, content, skip, separator, comment, header, counted, width)
 
@@ -386,6 +387,18 @@ def _is_missing(cell: str) -> bool:
 
 def _is_header_alone(first: Sequence[str]) -> bool:
     return not any(map(_is_number, first)) and not all(map(_is_missing, first))
+
+
+def _tells_size(first: list[str], others: list[list[str]]) -> bool:
+    """Whether the first row is scikit-learn's: rows, features, and the names of the classes."""
+    if len({len(row) for row in others}) != 1 or len(first) < 4:
+        return False
+    rows, features, *classes = (cell.strip() for cell in first)
+    return (
+        rows.isdecimal()
+        and features == str(len(others[0]) - 1)
+        and not any(map(_is_number, classes))
+    )
 
 
 def _counts(first: list[str], others: list[list[str]]) -> bool:

@@ -86,7 +86,7 @@ def _frame(path: Path) -> pl.DataFrame:
     limit = unpacked_limit(path.stat().st_size)
     if rows * len(schema) * 8 > limit:
         raise ValueError(f"{rows:,} rows of {len(schema):,} columns are over {limit:,} bytes")
-    if not rows:
+    if not rows or not schema:
         raise ValueError("no row found")
     # What 64 bits with a sign cannot hold, of whichever width, becomes decimals.
     whole = (pl.Int8, pl.Int16, pl.Int32, pl.Int64, pl.UInt8, pl.UInt16, pl.UInt32)
