@@ -157,3 +157,8 @@ class TestOtherTables:
         labels = np.arange(20) % 3
         found = columns.features(table(named=False, label=labels, **given), (0, 1, 2))
         assert found[1] == "label"
+
+    def test_an_index_is_no_unknown_column(self):
+        columns = Columns.learned(table(**PEOPLE), "y")
+        features, _ = columns.features(table(Id=[7, 3, 9, 1], **PEOPLE), ())
+        assert columns.encode(features)[0].shape == (4, 5)

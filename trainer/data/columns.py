@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from .dataset import DataError, square
-from .tables import Table, choose_label
+from .tables import INDEX_NAMES, Table, choose_label
 
 _SMALLEST_SIDE = 7  # of an image; four columns are none
 _RANGES = (1, 16, 255)  # that pixels have, from 0
@@ -181,6 +181,11 @@ class Columns:
         renamed = features.rename(dict(zip(features.columns, self._names(), strict=True)))
         return table.with_frame(renamed), label
 
+    @property
+    def file_names(self) -> list[str]:
+        """Return the names that a file's header may have; none of files without one."""
+        return [self.label, *self._names()] if self.named else []
+
     def _names(self) -> list[str]:
         return [column.name for column in self.columns]
 
@@ -188,7 +193,9 @@ class Columns:
         found, wanted = table.frame.columns, self._names()
         needed = [column.name for column in self.columns if column.kind != LEFT_OUT]
         missing = [name for name in needed if name not in found]
-        unknown = [name for name in found if name not in (*wanted, self.label)]
+        # an index was no feature in training either, though here it may count otherwise
+        known = {self.label, *wanted}
+        unknown = [n for n in found if n not in known and n.casefold() not in INDEX_NAMES]
         if missing or unknown:
             parts = [f"missing: {_listed(missing)}"] * bool(missing)
             parts += [f"unknown: {_listed(unknown)}"] * bool(unknown)

@@ -39,7 +39,7 @@ def read_for(
     path: Path, columns: Columns, classes: tuple[Label, ...]
 ) -> tuple[np.ndarray, np.ndarray | None, list[str]]:
     """Read a table for a trained network: inputs, labels if it has them, and lines to show."""
-    table = tables.read_table(path)
+    table = tables.read_table(path, columns.file_names, fewest=1)
     features, label = columns.features(table, classes)
     x, notes = columns.encode(features)
     return x, None if label is None else tables.labels_of(table, label), notes

@@ -32,7 +32,7 @@ SUFFIXES = (
     PARQUET,
 )
 _SAMPLES = ("sample_submission", "samplesubmission", "gender_submission")
-_INDEX_NAMES = ("", "unnamed: 0", "index", "id")
+INDEX_NAMES = ("", "unnamed: 0", "index", "id")
 _PANDAS_INDEX = "__index_level_0__"
 _MOST_CLASSES = 2000
 _FEWEST_PIXELS, _MOST_LABELS_OF_PIXELS = 49, 1000
@@ -283,8 +283,8 @@ def _without_index(table: Table, fewest: int) -> Table:
         name = "" if first == f"column {table.places[first]}" else first.casefold()
         # A part of a table keeps the rows' numbers of the whole, in any order.
         counts = steps and (len(values) > 1 or values[0] in (0, 1))
-        scattered = name in _INDEX_NAMES[:2] and values.n_unique() == len(values)
-        if name not in _INDEX_NAMES or not (counts or scattered):
+        scattered = name in INDEX_NAMES[:2] and values.n_unique() == len(values)
+        if name not in INDEX_NAMES or not (counts or scattered):
             return table
         why = f"{table.column(first)} numbers the rows"
     else:
