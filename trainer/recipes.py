@@ -29,6 +29,7 @@ from .settings import (
 OF_MLP = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
+_LESSON_PIXELS = 20 * 20  # of exercise 4's images, the smallest but scikit-learn's
 
 
 @dataclass(frozen=True)
@@ -205,9 +206,13 @@ def recorded(name: str, settings: dict[str, Any]) -> Recipe:
 
 
 def default_recipe(data: Dataset) -> Recipe:
-    """Return the recipe where none is named: tables, digits and ex4 have their own."""
-    if data.columns is not None and not data.columns.is_image:
-        return RECIPES["table"]
+    """Return the recipe where none is named: tables, digits and ex4 have their own.
+
+    Pixels in a table are for the lessons' recipe where they are as many as in the lessons.
+    """
+    if data.columns is not None:
+        is_image = data.columns.is_image and data.train_x.shape[1] >= _LESSON_PIXELS
+        return RECIPES["rashid" if is_image else "table"]
     return RECIPES[data.kind if data.kind in ("digits", "ex4") else "rashid"]
 
 
