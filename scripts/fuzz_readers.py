@@ -11,6 +11,7 @@ kept. Needs atheris (pip install atheris), which traces Python code, but no comp
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gc
 import json
 import os
@@ -140,7 +141,8 @@ def _fuzz(arguments: argparse.Namespace) -> NoReturn:
     corpus.mkdir()
     for number, seed in enumerate(reader.seeds):
         (corpus / str(number)).write_bytes(seed)
-        reader.refusal(folder, seed)  # whatever is imported late is imported now
+        with contextlib.suppress(Exception):  # which is found below
+            reader.refusal(folder, seed)  # whatever is imported late is imported now
     started = time.monotonic()
     before = _peak()
     in_use = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -34,6 +34,8 @@ def main() -> None:
     sys.addaudithook(_listen)
     with tempfile.TemporaryDirectory() as folder:
         for reader in READERS.values():  # whatever is imported late is imported now
+            if reader.has_threads:
+                continue
             reader.prepare(Path(folder, reader.name))
             for seed in reader.seeds:
                 reader.refusal(Path(folder, reader.name), seed)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
+import lzma
 import struct
 import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import polars as pl
 from PIL import Image
 from safetensors import safe_open
 from safetensors.numpy import save
@@ -21,7 +26,7 @@ from scipy.io import savemat
 
 from backends import select
 from trainer import MLP
-from trainer.data import DataError, load, load_unlabelled, read_grey
+from trainer.data import Columns, DataError, load, load_labelled, load_unlabelled, read_grey
 from trainer.data.idx import read_labels
 from trainer.running.run_folder import Run, RunError
 from trainer.weight_files import WeightFileError, read_weights
@@ -63,21 +68,29 @@ class Reader:
         Takes the file's path.
     errors : type
         What it may raise.
-    seeds : tuple of bytes
-        Good contents, before `wrap`.
+    good : tuple of bytes, or callable
+        Good contents, before `wrap`; or what makes them.
     wrap : callable
         Makes the file of a content: compresses it, sets its sums right.
     beside : mapping of str to bytes
         Other files that are wanted there.
+    has_threads : bool
+        Whether reading starts threads, without which a forked process waits for ever.
     """
 
     name: str
     file: str
     read: Callable[[Path], object]
     errors: type[Exception]
-    seeds: tuple[bytes, ...]
+    good: tuple[bytes, ...] | Callable[[], tuple[bytes, ...]]
     wrap: Callable[[bytes], bytes] = bytes
     beside: Mapping[str, bytes] = field(default_factory=dict)
+    has_threads: bool = False
+
+    @property
+    def seeds(self) -> tuple[bytes, ...]:
+        """Return the good contents."""
+        return self.good if isinstance(self.good, tuple) else self.good()
 
     def prepare(self, folder: Path) -> None:
         """Write what stands beside the file."""
@@ -200,11 +213,57 @@ def model_of(settings: str) -> bytes:
 
 IDX_IMAGES = struct.pack(">4I", 0x803, *PIXELS.shape) + PIXELS.tobytes()
 IDX_LABELS = struct.pack(">2I", 0x801, len(LABELS)) + bytes(LABELS.tolist())
+_PIXEL_ROWS = "".join(f"{i % 2}," + ",".join(["0", "255"] * 24) + f",{i}\n" for i in range(4))
 _CSV = (
-    b"7,0,1,2,255\n3,4,5,6,7\n",
-    b'label,a.b,c,d,e\n1,0.5,1e3,-2,3\r\n"2",1,2,3,4\r\n',
-    b'cat,0,1,2,3\n"do""g, big",1,2,3,4\n7,9,9,9,9\n',
+    b"label,a,b\n1,0.5,-2\n2,1e3,3\n1,,4\n2,5,6\n",
+    b"7,0,1,2,255\n3,4,5,6,7\n7,1,1,1,1\n3,2,2,2,2\n",
+    b'\xef\xbb\xbf"town";"age";"species"\r\n"U;lm";1,5;x\r\nBonn;2,5;"y"\r\nUlm;?;x\r\n',
+    b'cat,0,1\n"do""g, big",1,2\ncat,2,3\n"do""g, big",9,9\n',
+    b"\ta\tb\n0\t1.5\tx\n1\t2.5\ty\n2\t3.5\tx\n",
+    b"0,1,2,3,4\n5,6,7,8,1\n5,7,7,8,2\n5,7,7,8,1\n",
+    b"# a b y\n 1  2.5 0\n\n2 3.5 1\n 3 4.5 0\n",
+    "a|y\n1|ä\n2|ö\n3|ä\n".encode("utf-16"),
+    _PIXEL_ROWS.encode(),
 )
+_ROWS = (
+    b"a,b,c,y\n0.5,u,1,0\n,v,2,1\n1.5,?,3,0\n",
+    b"c;b;a\n1;u;0,5\n2;w;1,5\n",
+    b"0.5,u,1,0\n1.5,v,2,1\n",
+    b"0,0.5,u,1\n1,1.5,v,2\n",
+    b"0.5 u 1\n1.5 v 2\n",
+)
+_PACKINGS = {
+    "gz": lambda content: gzip.compress(content, mtime=0),
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zip": lambda content: archive({"a.csv": content}),
+}
+
+
+def parquet(frame: pl.DataFrame, **options: Any) -> bytes:
+    """Write as Polars does."""
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, **options)
+    return buffer.getvalue()
+
+
+def _table() -> pl.DataFrame:
+    words = ["u", "v", None, "u"]
+    return pl.DataFrame(
+        {"a": [0.5, None, 1.5, 2], "b": words, "c": [1, 2, 3, 4], "y": [0, 1, 0, 1]}
+    )
+
+
+@cache
+def _parquet() -> tuple[bytes, ...]:
+    table = _table()
+    return (
+        parquet(table, compression="uncompressed"),
+        parquet(table, compression="zstd", row_group_size=2),
+        parquet(table.cast({"b": pl.Categorical, "c": pl.Float32, "y": pl.Boolean})),
+    )
+
+
 _MAT_ELEMENT = mat(X=PIXELS.reshape(6, 4))[128:]
 _PNGS = (
     picture("PNG"),
@@ -224,6 +283,30 @@ def _weights(path: Path) -> object:
 
 def _data(path: Path) -> object:
     return load(path, test_data=path)
+
+
+def _packed(how: str) -> tuple[bytes, ...]:
+    return tuple(_PACKINGS[how](content) for content in _CSV[:2])
+
+
+@cache
+def _learned() -> Columns:
+    """Return the columns a, b and c of `_table`."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.parquet"
+        _table().write_parquet(path)
+        columns = load(path, test_data=path, label="y").columns
+    assert columns is not None
+    return columns
+
+
+def _answer(path: Path) -> object:
+    """Read a table as predict does for a network that was trained on one."""
+    return load_unlabelled(path, 4, columns=_learned(), classes=(0, 1))
+
+
+def _evaluate(path: Path) -> object:
+    return load_labelled(path, (0, 1), 4, columns=_learned())
 
 
 def _idx_folder(path: Path) -> object:
@@ -258,8 +341,17 @@ READERS = {
             (IDX_LABELS,),
             beside={"train-images-idx3-ubyte": IDX_IMAGES},
         ),
-        Reader("csv", "a.csv", _data, DataError, _CSV),
-        Reader("csv-unlabelled", "a.csv", lambda p: load_unlabelled(p, 4), DataError, _CSV),
+        Reader("csv", "a.csv", _data, DataError, _CSV, has_threads=True),
+        Reader(
+            "csv-unlabelled",
+            "a.csv",
+            lambda p: load_unlabelled(p, 2, classes=(1, 2)),
+            DataError,
+            _CSV,
+            has_threads=True,
+        ),
+        Reader("csv-answered", "a.csv", _answer, DataError, _ROWS, has_threads=True),
+        Reader("csv-evaluated", "a.csv", _evaluate, DataError, _ROWS, has_threads=True),
         Reader(
             "csv-folder",
             "train.csv",
@@ -267,7 +359,23 @@ READERS = {
             DataError,
             _CSV,
             beside={"test.csv": _CSV[0]},
+            has_threads=True,
         ),
+        Reader(
+            "csv-tested",
+            "test.csv",
+            lambda p: load(p.parent),
+            DataError,
+            _CSV,
+            beside={"train.csv": _CSV[0]},
+            has_threads=True,
+        ),
+        Reader("csv-gz", "a.csv.gz", _data, DataError, _packed("gz"), has_threads=True),
+        Reader("csv-bzip", "a.csv.bz2", _data, DataError, _packed("bz2"), has_threads=True),
+        Reader("csv-xz", "a.csv.xz", _data, DataError, _packed("xz"), has_threads=True),
+        Reader("csv-zip", "a.csv.zip", _data, DataError, _packed("zip"), has_threads=True),
+        Reader("parquet", "a.parquet", _data, DataError, _parquet, has_threads=True),
+        Reader("parquet-answered", "a.parquet", _answer, DataError, _parquet, has_threads=True),
         Reader(
             "mat",
             "a.mat",

@@ -34,7 +34,7 @@ def test_the_digits():
 
 def test_two_sources(tmp_path):
     one = tmp_path / "one.csv"
-    one.write_text("".join(f"{i},{i},{i}\n" for i in range(5)))
+    one.write_text("label,a,b\n" + "".join(f"{i % 5},{i},{i}\n" for i in range(10)))
     two = write_npz(
         tmp_path / "two.npz",
         np.full((3, 2), 7, np.uint8),
@@ -43,11 +43,11 @@ def test_two_sources(tmp_path):
         y_test=[20],
     )
     data = load(one, test_data=two)
-    assert (len(data.train_x), data.test_x.tolist()) == (5, [[8, 8]])
+    assert (len(data.train_x), data.test_x.tolist()) == (10, [[8, 8]])
     assert data.classes == (0, 1, 2, 3, 4, 20)
     assert (data.name, data.source) == ("one", str(one))
     data = load(two, test_data=one)
-    assert (data.train_x[:, 0].tolist(), data.test_x[:, 0].tolist()) == ([7] * 3, list(range(5)))
+    assert (data.train_x[:, 0].tolist(), data.test_x[:, 0].tolist()) == ([7] * 3, list(range(10)))
     assert data.classes == (0, 1, 2, 3, 4, 9)
     assert data.test_y.dtype == np.int64
 
@@ -217,19 +217,22 @@ def test_what_is_nothing_known(tmp_path, monkeypatch):
             load(source)
         for word in ["give", *words]:
             assert word in str(caught.value)
+    (tmp_path / "notes.md").write_text("x")
+    with pytest.raises(DataError, match=r"notes\.md: a file of unknown kind; give"):
+        load(tmp_path / "notes.md")
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"notes\.txt: a file of unknown kind; give"):
+    with pytest.raises(DataError, match=r"notes\.txt: one column found"):
         load(tmp_path / "notes.txt")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: a folder without IDX files"):
         load("empty")
-    with pytest.raises(DataError, match=r"notes\.txt: byte 0: magic"):
-        load_unlabelled("notes.txt", 4)
+    with pytest.raises(DataError, match=r"notes\.md: byte 0: magic"):
+        load_unlabelled("notes.md", 4)
 
 
 def test_home_is_expanded(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path))
-    (tmp_path / "a.csv").write_text("1,2\n1,3\n")
+    (tmp_path / "a.csv").write_text("1,2\n2,3\n" * 2)
     assert load("~/a.csv").source == str(tmp_path / "a.csv")
 
 
@@ -250,8 +253,8 @@ def test_messages_are_one_line():
 def test_importing_is_light():
     code = (
         "import sys, trainer.data; "
-        "print([m for m in ('sklearn', 'scipy.io', 'scipy.ndimage', 'pooch', 'PIL', 'requests') "
-        "if m in sys.modules])"
+        "print([m for m in ('sklearn', 'scipy.io', 'scipy.ndimage', 'pooch', 'PIL', 'requests', "
+        "'polars') if m in sys.modules])"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
@@ -285,5 +288,8 @@ def test_an_unlabelled_csv_of_another_scale_is_refused_too(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("0.0,0.5\n1.0,0.25\n")
     assert load_unlabelled(path, 2).shape == (2, 2)
-    with pytest.raises(DataError, match="not on the scale of the training data"):
+    with pytest.raises(DataError, match=r"line 1, column 2: 0\.5 found, a pixel 0…255 wanted"):
         load_unlabelled(path, 2, Scale("uint8", 0, 255))
+    path.write_text("0,5\n1,17\n")
+    with pytest.raises(DataError, match=r"line 2, column 2: 17 found, a pixel 0…16 wanted"):
+        load_unlabelled(path, 2, Scale("uint8", 0, 16))
