@@ -35,6 +35,7 @@ def trained(tmp_path_factory) -> Path:
     np.savetxt(folder / "t.csv", np.column_stack([y, x]), delimiter=",", fmt="%g")
     deep = ["--hidden", "5,4", "--bias", "--loss", "cross_entropy", "--activation", "tanh"]
     rest = ["--optimizer", "adam", "--batch-size", "8", "--l2", "0.5", "--epochs", "20"]
+    rest += ["--learning-rate", "0.001", "--schedule", "constant"]
     data = ["--data", str(folder / "t.csv")]
     assert main([*data, *deep, *rest, *options, str(folder / "table")]) == 0
     return folder
@@ -141,7 +142,7 @@ def test_inspect_says_what_the_training_did_otherwise(table, capsys):
     assert "(the training: adam, batches of 8)" in out
     assert "softmax(z₃)" in out
     assert "b₂ before" in out
-    assert re.search(r"^feature +value +input x$", out, re.MULTILINE)
+    assert re.search(r"^ *feature +value +input x$", out, re.MULTILINE)
 
 
 @pytest.mark.usefixtures("undrawn")
