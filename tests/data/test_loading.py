@@ -8,7 +8,7 @@ from scipy.io import savemat
 from sklearn.model_selection import train_test_split
 
 from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
-from trainer.data.dataset import arranged_as_before
+from trainer.data.building import arranged_as_before
 
 
 def write_npz(path, x, y, **more):

@@ -253,9 +253,12 @@ def _read_folder(path: Path, label: str | None) -> Source:
     if idx.is_idx_folder(path):
         return idx.read_folder(path)
     entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    if any(tables.is_table(entry) for entry in entries if entry.is_file()):
+    has_folders = any(entry.is_dir() for entry in entries)
+    found = [entry for entry in entries if entry.is_file() and tables.is_table(entry)]
+    # beside folders of images, another table is some readme.txt
+    if any("train" in entry.name.lower() for entry in found) or (found and not has_folders):
         return table_files.read_folder(path, label)
-    if any(entry.is_dir() for entry in entries):
+    if has_folders:
         return images.read_folder(path)
     raise DataError(
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
