@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
-from trainer.data.dialect import is_missing
+from trainer.data.dialect import MISSING
 
 SIDE = 7  # of the smallest image
 
@@ -302,7 +302,7 @@ def test_words_are_labels(tmp_path_factory, labels, header, decimals, last, data
     """As csv.writer of the standard library writes them."""
     words = ["".join(c for c in label if c.isprintable()).strip() for label in labels]
     words = ["cat", "dog", *(word or "-" for word in words), "7"]
-    words = [word for word in words if not is_missing(word)]
+    words = [word for word in words if word not in MISSING]
     element = st.integers(0, 9).map(lambda i: i + 0.5 if decimals else i)
     rows = data.draw(
         st.lists(
