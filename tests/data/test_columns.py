@@ -84,6 +84,25 @@ class TestInputs:
         columns = Columns.learned(table(**PEOPLE), "y")
         assert Columns.from_json(json.loads(json.dumps(columns.as_json()))) == columns
 
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("columns", 3), ("label", 3), ("columns", [{}]), ("high", "much"), ("more", 1)],
+    )
+    def test_damaged_json_is_refused(self, key, value):
+        recorded = Columns.learned(table(**PEOPLE), "y").as_json() | {key: value}
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            Columns.from_json(recorded)
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [("name", 3), ("kind", "odd"), ("median", "x"), ("categories", 5), ("categories", [5])],
+    )
+    def test_a_damaged_column_is_refused(self, key, value):
+        recorded = json.loads(json.dumps(Columns.learned(table(**PEOPLE), "y").as_json()))
+        recorded["columns"][0][key] = value
+        with pytest.raises((KeyError, TypeError, ValueError)):
+            Columns.from_json(recorded)
+
     def test_unknown_categories_are_counted(self):
         columns = Columns.learned(table(**PEOPLE), "y")
         other = PEOPLE | {"city": ["Rom", "Ulm", "Oslo", "Bonn"]}

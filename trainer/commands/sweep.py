@@ -288,6 +288,8 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
     """Write the command that trains the best once more, into a run folder."""
     data = folder.config["data"]
     words = ["python -m trainer", "--data", data["source"]]
+    if data.get("label"):
+        words += ["--label", data["label"]]
     if data["test_source"]:
         words += ["--test-data", data["test_source"]]
     words += ["--recipe", folder.plan.recipe.name]

@@ -102,7 +102,17 @@ class Columns:
             Column(**{**column, "categories": tuple(column["categories"])})
             for column in recorded["columns"]
         ]
-        return cls(**recorded | {"columns": tuple(columns)})
+        made = cls(**recorded | {"columns": tuple(columns)})
+        words = [made.label, *(column.name for column in columns)]
+        words += [word for column in columns for word in column.categories if word is not None]
+        numbers = [made.high, *(column.median for column in columns)]
+        if not all(isinstance(word, str) for word in words):
+            raise TypeError("a name or a category that is no text")
+        if not all(isinstance(number, int | float) for number in numbers):
+            raise TypeError("a median or a range that is no number")
+        if not {column.kind for column in columns} <= {NUMBER, CATEGORY, PIXEL, LEFT_OUT}:
+            raise ValueError("a column of an unknown kind")
+        return made
 
     def as_json(self) -> dict[str, Any]:
         """Return all of it in lists, numbers and words."""
@@ -168,17 +178,19 @@ class Columns:
         """
         if self.named and table.named:
             return self._by_name(table)
-        found, wanted = table.frame.columns, len(self.columns)
+        found, wanted, names = table.frame.columns, len(self.columns), self._names()
         label = None
         if len(found) == wanted + 1:
             label = self._label_of(table, classes)
+        elif len(found) == len(self._needed()):
+            names = self._needed()
         elif len(found) != wanted:
             raise DataError(
                 f"{table.path}: {len(found)} columns found, expected the {wanted} that were"
                 f" trained on, or one more with the label"
             )
         features = table.frame.drop([] if label is None else [label])
-        renamed = features.rename(dict(zip(features.columns, self._names(), strict=True)))
+        renamed = features.rename(dict(zip(features.columns, names, strict=True)))
         return table.with_frame(renamed), label
 
     @property
@@ -189,9 +201,12 @@ class Columns:
     def _names(self) -> list[str]:
         return [column.name for column in self.columns]
 
+    def _needed(self) -> list[str]:
+        return [column.name for column in self.columns if column.kind != LEFT_OUT]
+
     def _by_name(self, table: Table) -> tuple[Table, str | None]:
         found, wanted = table.frame.columns, self._names()
-        needed = [column.name for column in self.columns if column.kind != LEFT_OUT]
+        needed = self._needed()
         missing = [name for name in needed if name not in found]
         # an index was no feature in training either, though here it may count otherwise
         known = {self.label, *wanted}

@@ -212,6 +212,7 @@ def _check(config: dict[str, Any]) -> None:
         "kind": isinstance(data["kind"], str),
         "source": isinstance(data["source"], str),
         "test_source": isinstance(data["test_source"], str | None),
+        "label": isinstance(data.get("label"), str | None),
         "test_samples": isinstance(data["test_samples"], int),
         "dtype": data["dtype"] in ("uint8", "float32"),
         "classes": bool(classes) and all(isinstance(label, int | str) for label in classes),
@@ -220,7 +221,7 @@ def _check(config: dict[str, Any]) -> None:
     }
     for name, right in is_right.items():
         if not right:
-            raise ValueError(f"{name} cannot be {data[name]!r}")
+            raise ValueError(f"{name} cannot be {data.get(name)!r}")
     if not isinstance(config.get("settings", {}), dict):
         raise TypeError("settings is no object")
 

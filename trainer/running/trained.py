@@ -59,8 +59,7 @@ class TrainedRun:
         self.data: dict[str, Any] = self.config["data"]
         self.scale = Scale(self.data["dtype"], *self.data["value_range"])
         self.classes = tuple(self.data["classes"])
-        recorded = self.data.get("columns")
-        self.columns = Columns.from_json(recorded) if recorded else None
+        self.columns = self._columns()
         # what samples must be, and lines to show of those that were read
         self._wanted = self.features, self.scale, self.columns
         self.notes: list[str] = []
@@ -89,6 +88,22 @@ class TrainedRun:
         source = source_for(self._recipe, data)
         x, y = load_labelled(source, self.classes, *self._wanted, self.notes.append)
         return x, y, f"samples of {data}"
+
+    def _columns(self) -> Columns | None:
+        recorded = self.data.get("columns")
+        try:
+            columns = Columns.from_json(recorded) if recorded else None
+            fits = columns is None or len(columns.names) == self.features
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"{self.path / 'config.json'}: data.columns cannot be read ({error})"
+            ) from error
+        if not fits:
+            raise RunError(
+                f"{self.path / 'config.json'}: data.columns are not those of a network of"
+                f" {self.features} inputs"
+            )
+        return columns
 
     def _recorded(self) -> Dataset:
         recorded = self.data

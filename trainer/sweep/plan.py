@@ -65,7 +65,8 @@ class Plan:
 
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""
-        least = replace(dataset, train_x=dataset.train_x[:1, :1], train_y=dataset.train_y[:1])
+        x, y = dataset.train_x[:1, :1], dataset.train_y[:1]
+        least = replace(dataset, train_x=x, train_y=y, columns=None)
         cpu = select("cpu")
         # label smoothing goes with some losses only
         words = [n for n in self.grid if KINDS[n] in (str, bool) or n == "label_smoothing"]
