@@ -88,7 +88,7 @@ def test_values_are_read(option, text, values):
 
 
 def test_every_setting_of_a_recipe_may_be_swept_that_train_has_an_option_for():
-    names = {field.name for field in fields(Recipe)} - {"name", "about", "inputs", "data"}
+    names = {field.name for field in fields(Recipe)} - {"name", "about", "data"}
     assert set(KINDS) == names | {"limit", "augment"}
 
 
