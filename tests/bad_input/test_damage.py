@@ -164,12 +164,28 @@ STRUCTURED: dict[str, st.SearchStrategy[bytes]] = {
 }
 
 
+PARQUET = [name for name in READERS if name.startswith("parquet")]
+
+
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("name", [name for name in READERS if name not in PARQUET])
 @settings(max_examples=100)
 @given(data=st.data())
 def test_it_is_read_or_refused(tmp_path_factory, name, data):
+    read_damaged(tmp_path_factory, name, data)
+
+
+@pytest.mark.usefixtures("little_memory")
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("name", PARQUET)
+@settings(max_examples=10, deadline=None)  # each is read in a process of its own
+@given(data=st.data())
+def test_a_parquet_file_is_read_or_refused(tmp_path_factory, name, data):
+    read_damaged(tmp_path_factory, name, data)
+
+
+def read_damaged(tmp_path_factory, name, data):
     reader = READERS[name]
     content = data.draw(damaged(reader.seeds) | STRUCTURED.get(name, st.binary(max_size=40)))
     folder = tmp_path_factory.getbasetemp() / name
