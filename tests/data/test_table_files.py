@@ -4,12 +4,14 @@ import csv
 import gzip
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
+from trainer.data import Columns, DataError, Scale, load, load_labelled, load_unlabelled
+from trainer.data.columns import Column
 from trainer.data.dialect import MISSING
 
 SIDE = 7  # of the smallest image
@@ -395,3 +397,66 @@ def test_a_parquet_file_is_as_its_text(tmp_path):
     parquet.write_bytes(parquet.read_bytes()[:-9])
     with pytest.raises(DataError, match=r"a\.parquet: not a readable Parquet file"):
         load(parquet)
+
+
+def test_a_libsvm_file_is_told_apart(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("0 1:3 2:1\n1 1:1.5 2:2\n0 1:3 2:-1e3\n")
+    with pytest.raises(DataError, match="line 1: '1:3' found, as in a LIBSVM file"):
+        load(path)
+
+
+@pytest.mark.parametrize("text", ["a,b\n", "a,b", "a,b,label\n\n\n", "label,a,b"])
+def test_a_header_alone_has_nothing_to_predict(tmp_path, text):
+    columns = Columns("label", True, (Column("a", "number"), Column("b", "number")))
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match="a header and nothing else"):
+        load_unlabelled(path, 2, columns=columns)
+
+
+def test_one_row_under_known_names_is_predicted(tmp_path):
+    columns = Columns("label", True, (Column("a", "number"), Column("1", "number")))
+    path = tmp_path / "a.csv"
+    path.write_text("1,a\n7,8\n")
+    np.testing.assert_array_equal(load_unlabelled(path, 2, columns=columns), [[8, 7]])
+
+
+def test_whole_numbers_are_not_on_the_scale_of_a_network_of_fractions(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("0,255\n1,2\n")
+    with pytest.raises(DataError, match="not on the scale of the training data: floats 0…1"):
+        load_unlabelled(path, 2, Scale("float32", 0, 1))
+
+
+def test_a_network_trained_on_no_table_takes_no_gaps(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("0.5,0.25\n,0.5\n")
+    with pytest.raises(DataError, match="line 2, column 1: a missing cell found"):
+        load_unlabelled(path, 2, Scale("float32", 0, 1))
+
+
+def test_columns_of_one_name_are_told_apart(tmp_path):
+    path = tmp_path / "a.csv"
+    rows = "\n".join(f"{k % 2}" + f",{k}.5" * 3000 for k in range(40))
+    path.write_text(f"label{',a' * 3000}\n{rows}\n")
+    names = [column.name for column in load(path).columns.columns]
+    assert len(set(names)) == 3000
+    assert names[:3] == ["a", "a (2)", "a (3)"]
+
+
+def test_words_that_would_be_too_many_inputs_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.data.columns._MOST_INPUTS", 5)
+    path = tmp_path / "a.csv"
+    rows = [f"{k % 2},{'xyz'[k % 3]},{'uvw'[k % 3]}" for k in range(40)]
+    path.write_text("\n".join(["label,a,b", *rows]))
+    with pytest.raises(DataError, match="its 2 columns would be 6 inputs; at most 5"):
+        load(path)
+
+
+def test_a_small_parquet_of_endless_words_is_refused(tmp_path):
+    path = tmp_path / "a.parquet"
+    words = ["a" * 2_000_000, "b" * 2_000_000] * 400
+    pl.DataFrame({"a": words, "b": [0.5, 1.5] * 400}).write_parquet(path)
+    with pytest.raises(DataError, match="800 rows of 2 columns are over"):
+        load(path)

@@ -6,6 +6,7 @@ whatever is evaluated and predicted later.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ _SMALLEST_SIDE = 7  # of an image; four columns are none
 _RANGES = (1, 16, 255)  # that pixels have, from 0
 _FILLED = 0.75  # of a range, by the largest pixel
 _MOST_CATEGORIES = 100  # of a column; the others count as unknown
+_MOST_INPUTS = 100_000
 _SHOWN = 5  # of columns or categories, in a line
 _DIGITS = re.compile(r"\d+")
 NUMBER, CATEGORY, PIXEL, LEFT_OUT = "number", "category", "pixel", "left out"
@@ -82,6 +84,11 @@ class Columns:
             columns = [Column(name, PIXEL) for name in features.frame.columns]
         else:
             columns = [_column(features, name) for name in features.frame.columns]
+        if (inputs := sum(column.inputs for column in columns)) > _MOST_INPUTS:
+            raise DataError(
+                f"{features.path}: its {len(columns):,} columns would be {inputs:,} inputs; at most"
+                f" {_MOST_INPUTS:,} are taken: leave columns of words out"
+            )
         if not any(column.inputs for column in columns):
             raise DataError(
                 f"{features.path}: no column of features besides the label {label!r}: all others"
@@ -91,8 +98,12 @@ class Columns:
 
     @classmethod
     def unnamed(cls, inputs: int, high: float) -> Self:
-        """Make columns for a network that was trained on no table: pixels 0…high, or numbers."""
-        columns = [Column(f"column {i}", PIXEL if high else NUMBER) for i in range(1, inputs + 1)]
+        """Make columns for a network that was trained on no table: pixels 0…high, or numbers.
+
+        There is no median for missing ones.
+        """
+        kind = PIXEL if high else NUMBER
+        columns = [Column(f"column {i}", kind, math.nan) for i in range(1, inputs + 1)]
         return cls("label", False, tuple(columns), high)
 
     @classmethod
@@ -207,7 +218,7 @@ class Columns:
     def _by_name(self, table: Table) -> tuple[Table, str | None]:
         found, wanted = table.frame.columns, self._names()
         needed = self._needed()
-        missing = [name for name in needed if name not in found]
+        missing = sorted({*needed} - {*found}, key=needed.index)
         # an index was no feature in training either, though here it may count otherwise
         known = {self.label, *wanted}
         unknown = [n for n in found if n not in known and n.casefold() not in INDEX_NAMES]
@@ -218,7 +229,8 @@ class Columns:
                 f"{table.path}: its columns are not those that were trained on; {'; '.join(parts)};"
                 f" expected {_listed(needed)}, in any order"
             )
-        frame = table.frame.select([name for name in wanted if name in found])
+        there = set(found)
+        frame = table.frame.select([name for name in wanted if name in there])
         return table.with_frame(frame), self.label if self.label in found else None
 
     def _label_of(self, table: Table, classes: Sequence[int | str]) -> str:
@@ -360,7 +372,8 @@ def _numbers(features: Table, column: Column) -> tuple[np.ndarray, int]:
     if not np.isfinite(values).all():
         row = int(np.argmin(np.isfinite(values)))
         where = features.where(row, column.name)
-        raise DataError(f"{where}: {cells[row]:g} found, a finite float32 wanted")
+        found = "a missing cell" if cells[row] is None else f"{cells[row]:g}"
+        raise DataError(f"{where}: {found} found, a finite float32 wanted")
     return values, int(absent.sum())
 
 

@@ -36,6 +36,7 @@ LABEL_NAMES = frozenset(
 
 _BLANKS = " "  # runs of blanks and tabs
 _SEPARATORS = (",", ";", "\t", "|", _BLANKS)
+_PAIR = re.compile(r"\d+:[-+.\deE]+")  # of LIBSVM
 _PLAIN = "\x1f"  # separates the cells of what had to be written anew
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _COMMENTS = ("#", "%", "@")
@@ -123,7 +124,12 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
         raise DataError(f"{path}: {len(first):,} columns; at most {_MOST_COLUMNS:,} are read")
     rows.extend(islice(reader, wanted))
     others = [row.cells for row in rows[1:]]
-    if not others and _is_header_alone(first):
+    if all(_PAIR.fullmatch(cell) for row in rows for cell in row.cells[1:]) and first[1:]:
+        raise DataError(
+            f"{path}: line {rows[0].line}: {first[1]!r} found, as in a LIBSVM file; read it with"
+            " sklearn.datasets.load_svmlight_file and save it as CSV"
+        )
+    if not others and (_is_header_alone(first) or _holds(first, names)):
         raise DataError(f"{path}: line {rows[0].line}: a header and nothing else")
     header, counted, skip, width = None, False, 0, len(first)
     if _tells_size(first, others):
@@ -292,6 +298,8 @@ def _plain(
         lines.append(row)
     places = np.array(numbers)
     # A word with half a surrogate cannot occur: it was decoded from UTF-8.
+    if not lines:
+        raise DataError(f"{path}: a header and nothing else")
     plain = "\n".join(lines).encode()
     return Text(path, plain, _PLAIN, separator, header, counted, width, numbers[0], places)
 

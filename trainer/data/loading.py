@@ -191,6 +191,8 @@ def _load_for(
     with reading(file):
         reader = columns or Columns.unnamed(features, high)
         x, y, lines = table_files.read_for(file, reader, classes)
+    if not is_table and x.dtype == np.float32 and bool(((x % 1 == 0) & (x >= 0) & (x < 256)).all()):
+        x = x.astype(np.uint8)  # whose scale is looked at
     for line in lines:
         on_note(line)
     return (x if is_table else _fitting(x, features, scale, where)), y

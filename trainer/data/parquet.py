@@ -39,7 +39,8 @@ def read(path: Path) -> pl.DataFrame:
         [sys.executable, "-c", _CONVERT, os.fspath(path)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
         stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
     )
     if done.returncode == _REFUSED:
         raise DataError(f"{path}: {done.stdout.decode(errors='replace')}")
@@ -84,7 +85,14 @@ def _frame(path: Path) -> pl.DataFrame:
     schema = lazy.collect_schema()
     rows = lazy.select(pl.len()).collect().item()
     limit = unpacked_limit(path.stat().st_size)
-    if rows * len(schema) * 8 > limit:
+    size = rows * len(schema) * 8
+    for name, kind in schema.items() if size <= limit else ():
+        if kind == pl.String:  # whose dictionary may be small, and each word of it long
+            length = pl.col(name).str.len_bytes().cast(pl.Int64).sum()
+            size += lazy.select(length).collect(engine="streaming").item()
+            if size > limit:
+                break
+    if size > limit:
         raise ValueError(f"{rows:,} rows of {len(schema):,} columns are over {limit:,} bytes")
     if not rows or not schema:
         raise ValueError("no row found")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -90,7 +89,7 @@ class Table:
 
     def is_words(self, name: str) -> bool:
         """Return whether a column holds words, not numbers."""
-        return not self.frame.schema[name].is_numeric()
+        return not self.frame[name].dtype.is_numeric()
 
     def words(self, name: str) -> list[str | None]:
         """Return a column's cells as words, None where one is missing."""
@@ -237,13 +236,16 @@ def _read_text(path: Path, names: Sequence[str], fewest: int) -> Table:
 
 def _distinct(names: Sequence[str]) -> list[str]:
     """Name what has no name, and number what has another's."""
-    taken = set(names)
-    seen: set[str] = set()
+    taken, seen = set(names), set()
+    numbers = dict.fromkeys(names, 2)  # of the next of each name
     result = []
     for place, name in enumerate(names, start=1):
         name = name or f"column {place}"
         if name in seen or (not names[place - 1] and name in taken):
-            name = next(new for k in count(2) if (new := f"{name} ({k})") not in taken | seen)
+            base, k = name, numbers.get(name, 2)
+            while (name := f"{base} ({k})") in taken or name in seen:
+                k += 1
+            numbers[base] = k + 1
         seen.add(name)
         result.append(name)
     return result
@@ -462,7 +464,7 @@ def column_named(table: Table, wanted: str) -> str:
         return by_place[place]
     near = get_close_matches(wanted, columns, n=1) if table.named else []
     hint = f"; did you mean {near[0]!r}?" if near else ""
-    raise DataError(f"{table.path}: no column {wanted!r}{hint} {_listed(table, columns)}")
+    raise DataError(f"{table.path}: no column {wanted!r}{hint}; {_listed(table, columns)}")
 
 
 def _listed(table: Table, columns: Sequence[str]) -> str:
