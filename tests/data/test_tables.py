@@ -554,11 +554,11 @@ def test_a_label_that_cannot_be(table, complaint, content, words):
 
 
 def test_rows_that_are_taken_keep_their_places(table):
-    read = table("a,label\n1,u\n\n2,v\n3,u\n4,\n").take(np.array([3, 0]))
+    read = table("a,label\n1,u\n\n2,v\n3,u\n4,\n")[np.array([3, 0])]
     assert rows(read) == [[4, None], [1, "u"]]
     with pytest.raises(DataError, match=r"line 6, column 2 \(label\)"):
         labels_of(read, "label")
-    plain = table("a,b\n1,2\n3,4\n5,6\n").take(np.array([2])).without(["a"])
+    plain = table("a,b\n1,2\n3,4\n5,6\n")[np.array([2])].without(["a"])
     assert plain.where(0, "b").endswith("line 4, column 2 (b)")
 
 

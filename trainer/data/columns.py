@@ -200,9 +200,7 @@ class Columns:
                 f"{table.path}: {len(found)} columns found, expected the {wanted} that were"
                 f" trained on, or one more with the label"
             )
-        features = table.frame.drop([] if label is None else [label])
-        renamed = features.rename(dict(zip(features.columns, names, strict=True)))
-        return table.with_frame(renamed), label
+        return table.select([name for name in found if name != label], names), label
 
     @property
     def file_names(self) -> list[str]:
@@ -230,8 +228,8 @@ class Columns:
                 f" expected {_listed(needed)}, in any order"
             )
         there = set(found)
-        frame = table.frame.select([name for name in wanted if name in there])
-        return table.with_frame(frame), self.label if self.label in found else None
+        features = table.select([name for name in wanted if name in there])
+        return features, self.label if self.label in there else None
 
     def _label_of(self, table: Table, classes: Sequence[int | str]) -> str:
         """Find the one end column that has labels of these classes, or if none are given, can."""

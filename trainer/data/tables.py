@@ -73,19 +73,19 @@ class Table:
         """Return the number of rows."""
         return self.frame.height
 
-    def take(self, rows: np.ndarray) -> Table:
+    def __getitem__(self, rows: np.ndarray) -> Table:
         """Return some rows, which keep their lines."""
         first = self.first_line or 1
-        lines = np.arange(first, first + len(self)) if self.lines is None else self.lines
-        return replace(self, frame=self.frame[rows], lines=lines[rows])
+        lines = rows + first if self.lines is None else self.lines[rows]
+        return replace(self, frame=self.frame[rows], lines=lines)
 
-    def __getitem__(self, rows: np.ndarray) -> Table:
-        """Return some rows, see `take`."""
-        return self.take(rows)
-
-    def with_frame(self, frame: pl.DataFrame) -> Table:
-        """Return the same rows with other columns."""
-        return replace(self, frame=frame)
+    def select(self, names: Sequence[str], renamed: Sequence[str] | None = None) -> Table:
+        """Return some columns in such an order, under other names if they are given."""
+        places = {name: self.places.get(name, at) for at, name in enumerate(self.frame.columns, 1)}
+        new = names if renamed is None else renamed
+        frame = self.frame.select(names).rename(dict(zip(names, new, strict=True)))
+        kept = dict(zip(new, (places[name] for name in names), strict=True))
+        return replace(self, frame=frame, places=kept)
 
     def is_words(self, name: str) -> bool:
         """Return whether a column holds words, not numbers."""
