@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from .columns import encoded
+from .columns import Columns, encoded
 from .dataset import (
     SPLIT_SEED,
     DataError,
@@ -34,6 +34,7 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     """
     where = f"{first.source} (test)" if other is None else other.source
     train, test = first.train, first.test if other is None else other.evaluation_part
+    columns = None
     notes = [first.note] if first.note else []
     tests_on_training = test is None and 1 < len(first.train[1]) < _FEWEST_TO_SPLIT
     if tests_on_training:
@@ -43,10 +44,17 @@ def build(first: Source, other: Source | None = None) -> Dataset:
             " and the accuracy is that on these training samples"
         )
     elif test is None:
-        train, test = split(first.train, first.source)
+        x, y = first.train
+        if not isinstance(x, np.ndarray):
+            # pixels are known without a training part, and arrays are split faster
+            columns = Columns.of_pixels(x, first.label or "")
+            x = x if columns is None else columns.encode(x)[0]
+        train, test = split((x, y), first.source)
         notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
     (train_x, train_y), (test_x, test_y) = train, test
-    (train_x, test_x), columns, lines = encoded(train_x, test_x, first.label, first.pixel_range)
+    (train_x, test_x), columns, lines = encoded(
+        train_x, test_x, first.label, first.pixel_range, columns
+    )
     notes += lines
 
     if train_x.shape[1] != test_x.shape[1]:

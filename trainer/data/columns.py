@@ -79,11 +79,9 @@ class Columns:
     @classmethod
     def learned(cls, features: Table, label: str) -> Self:
         """Find out of what kind the columns of a training part are, the label not among them."""
-        high = _pixel_range(features)
-        if high:
-            columns = [Column(name, PIXEL) for name in features.frame.columns]
-        else:
-            columns = [_column(features, name) for name in features.frame.columns]
+        if (pixels := cls.of_pixels(features, label)) is not None:
+            return pixels
+        columns = [_column(features, name) for name in features.frame.columns]
         if (inputs := sum(column.inputs for column in columns)) > _MOST_INPUTS:
             raise DataError(
                 f"{features.path}: its {len(columns):,} columns would be {inputs:,} inputs; at most"
@@ -94,7 +92,14 @@ class Columns:
                 f"{features.path}: no column of features besides the label {label!r}: all others"
                 " are empty, or words that are all different"
             )
-        return cls(label, features.named, tuple(columns), high)
+        return cls(label, features.named, tuple(columns))
+
+    @classmethod
+    def of_pixels(cls, features: Table, label: str) -> Self | None:
+        """Make the columns of a table that is images; None if it is none."""
+        high = _pixel_range(features)
+        columns = tuple(Column(name, PIXEL) for name in features.frame.columns)
+        return cls(label, features.named, columns, high) if high else None
 
     @classmethod
     def unnamed(cls, inputs: int, high: float) -> Self:
@@ -299,21 +304,27 @@ class Columns:
         if values.dtype.kind == "f":
             whole = np.isfinite(values) & (values == np.floor(values))
             _refuse(features, ~whole, f"a pixel 0…{self.high:g}")
-        outside = (values < 0) | (values > self.high)
-        _refuse(features, outside, f"a pixel 0…{self.high:g}")
+        if values.size and (values.min() < 0 or values.max() > self.high):
+            outside = (values < 0) | (values > self.high)
+            _refuse(features, outside, f"a pixel 0…{self.high:g}")
         return np.ascontiguousarray(values, dtype=np.uint8)
 
 
 def encoded(
-    train: Any, test: Any, label: str | None, pixel_range: tuple[float, float]
+    train: Any,
+    test: Any,
+    label: str | None,
+    pixel_range: tuple[float, float],
+    columns: Columns | None = None,
 ) -> tuple[tuple[np.ndarray, np.ndarray], Columns | None, list[str]]:
     """Turn those parts that are tables into inputs; return also the columns, and lines to show."""
-    columns: Columns | None = None
     notes: list[str] = []
     if not isinstance(train, np.ndarray):
         columns = Columns.learned(train, label or "")
         train, found = columns.encode(train)
-        notes = [f"columns: {columns.line()}", *(f"training samples: {note}" for note in found)]
+        notes = [f"training samples: {note}" for note in found]
+    if columns is not None:
+        notes.insert(0, f"columns: {columns.line()}")
     if not isinstance(test, np.ndarray):
         high = pixel_range[1] if train.dtype == np.uint8 else 0.0
         reader = columns or Columns.unnamed(train.shape[1], high)
