@@ -441,7 +441,8 @@ def test_data_that_has_changed_is_refused(monkeypatch, capsys):
     def on_csv(*arguments):
         return main(["train", "--data", "data.csv", "--device", "cpu", "--quiet", *arguments])
 
-    assert stopped(monkeypatch, 1, "--epochs", "3", "--out", "o", run=on_csv) == 143
+    options = "--recipe", "rashid", "--epochs", "3", "--out", "o"
+    assert stopped(monkeypatch, 1, *options, run=on_csv) == 143
     assert on_csv("--resume", "o") == 0
     rows[7, 3] += 1
     np.savetxt("data.csv", rows, "%d", ",")
