@@ -347,7 +347,7 @@ READERS = {
             "a.csv",
             lambda p: load_unlabelled(p, 2, classes=(1, 2)),
             DataError,
-            _CSV,
+            tuple(text.replace(b"1,,4", b"1,7,4") for text in _CSV),
             has_threads=True,
         ),
         Reader("csv-answered", "a.csv", _answer, DataError, _ROWS, has_threads=True),

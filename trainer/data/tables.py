@@ -109,7 +109,7 @@ class Table:
     def column(self, name: str) -> str:
         """Return a column's place and name, for messages."""
         place = self.places.get(name, 0) or self.frame.columns.index(name) + 1
-        nameless = not self.named or name == f"column {place}"
+        nameless = not self.named or name.startswith("column ")
         return f"column {place}" + ("" if nameless else f" ({name[:40]})")
 
 
