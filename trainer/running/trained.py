@@ -66,11 +66,13 @@ class TrainedRun:
         self.names = None if self.columns is None else self.columns.names  # of the inputs
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
-        pixels = self.features if shape is None else shape[0] * shape[1]
-        if (len(self.classes), pixels) != (self.model.sizes[-1], self.features):
+        inputs = self.features if shape is None else shape[0] * shape[1]
+        if self.names is not None:
+            inputs = len(self.names)
+        if (len(self.classes), inputs) != (self.model.sizes[-1], self.features):
             raise RunError(
                 f"{self.path / MODEL_FILE}: a network of {self.features} inputs and "
-                f"{self.model.sizes[-1]} outputs; config.json speaks of {pixels} and "
+                f"{self.model.sizes[-1]} outputs; config.json speaks of {inputs} and "
                 f"{len(self.classes)}: they are not of one run"
             )
 
@@ -92,18 +94,11 @@ class TrainedRun:
     def _columns(self) -> Columns | None:
         recorded = self.data.get("columns")
         try:
-            columns = Columns.from_json(recorded) if recorded else None
-            fits = columns is None or len(columns.names) == self.features
+            return Columns.from_json(recorded) if recorded else None
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise RunError(
                 f"{self.path / 'config.json'}: data.columns cannot be read ({error})"
             ) from error
-        if not fits:
-            raise RunError(
-                f"{self.path / 'config.json'}: data.columns are not those of a network of"
-                f" {self.features} inputs"
-            )
-        return columns
 
     def _recorded(self) -> Dataset:
         recorded = self.data
