@@ -181,3 +181,15 @@ class TestOtherTables:
         columns = Columns.learned(table(**PEOPLE), "y")
         features, _ = columns.features(table(Id=[7, 3, 9, 1], **PEOPLE), ())
         assert columns.encode(features)[0].shape == (4, 5)
+
+    @pytest.mark.parametrize("names", [("*", "b"), ("^a.*$", "ab"), ("a", "^.*$")])
+    def test_names_are_no_patterns(self, names):
+        cells = {names[0]: [1.0, 2.0], names[1]: [3.0, 4.0], "y": [0, 1]}
+        given = table(**cells)
+        features = given.without(["y"])
+        columns = Columns.learned(features, "y")
+        np.testing.assert_array_equal(columns.encode(features)[0], [[1, 3], [2, 4]])
+        turned, label = columns.features(given.select([names[1], "y", names[0]]), (0, 1))
+        assert label == "y"
+        np.testing.assert_array_equal(columns.encode(turned)[0], [[1, 3], [2, 4]])
+        assert given.without([names[0]]).frame.columns == [names[1], "y"]

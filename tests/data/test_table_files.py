@@ -460,3 +460,14 @@ def test_a_small_parquet_of_endless_words_is_refused(tmp_path):
     pl.DataFrame({"a": words, "b": [0.5, 1.5] * 400}).write_parquet(path)
     with pytest.raises(DataError, match="800 rows of 2 columns are over"):
         load(path)
+
+
+@pytest.mark.parametrize("text", ['""', '""\n""\n'])
+def test_one_empty_cell_is_refused(tmp_path, text):
+    path = tmp_path / "a.csv"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"a\.csv"):
+        load(path)
+    columns = Columns("y", True, (Column("a", "number"),))
+    with pytest.raises(DataError, match=r"a\.csv"):
+        load_unlabelled(path, 1, columns=columns)

@@ -119,6 +119,10 @@ def read_text(path: Path, names: Sequence[str] = (), fewest: int = 2) -> Text:
     wanted = max(20, min(1000, 20_000 // (len(sample[0]) // 2 + 1)))
     reader = _rows(content, separator, comment, path)
     rows = list(islice(reader, 1))
+    if not rows:
+        raise DataError(
+            f"{path}: line 1: no cell found; a label and at least one feature are wanted"
+        )
     first = rows[0].cells
     if len(first) > _MOST_COLUMNS:
         raise DataError(f"{path}: {len(first):,} columns; at most {_MOST_COLUMNS:,} are read")

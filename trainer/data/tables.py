@@ -83,7 +83,9 @@ class Table:
         """Return some columns in such an order, under other names if they are given."""
         places = {name: self.places.get(name, at) for at, name in enumerate(self.frame.columns, 1)}
         new = names if renamed is None else renamed
-        frame = self.frame.select(names).rename(dict(zip(names, new, strict=True)))
+        # one by one, since Polars takes a name such as * for several
+        columns = [self.frame.get_column(old).alias(n) for old, n in zip(names, new, strict=True)]
+        frame = type(self.frame)(columns)
         kept = dict(zip(new, (places[name] for name in names), strict=True))
         return replace(self, frame=frame, places=kept)
 
@@ -98,7 +100,8 @@ class Table:
 
     def without(self, names: Sequence[str]) -> Table:
         """Leave columns out."""
-        return replace(self, frame=self.frame.drop(names))
+        kept = [column for column in self.frame.get_columns() if column.name not in names]
+        return replace(self, frame=type(self.frame)(kept))
 
     def where(self, row: int, column: str) -> str:
         """Return the place of a cell, for messages."""
@@ -423,7 +426,7 @@ def _is_digit_before_pixels(table: Table) -> bool:
     different = first.n_unique()
     if not 2 <= different <= min(_MOST_LABELS_OF_PIXELS, len(first) - 1):
         return False
-    values = table.frame.select(pixel.name for pixel in pixels)
+    values = type(table.frame)(pixels)
     low, high = values.min_horizontal().min(), values.max_horizontal().max()
     return bool(low >= 0 and high <= 255)  # type: ignore[operator]
 
