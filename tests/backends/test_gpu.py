@@ -758,6 +758,20 @@ def test_a_backend_that_nobody_uses_gives_its_handle_back(fake):
     assert len(handles) == before
 
 
+def refuse(monkeypatch, method):
+    """Let streams refuse to begin or to end a capture, as where graphs are not supported."""
+    import cupy
+
+    usual = getattr(cupy.cuda.Stream, method)
+
+    def refuses(stream, *args):
+        if method == "end_capture":
+            usual(stream, *args)
+        raise cupy.cuda.runtime.CUDARuntimeError(801)  # cudaErrorNotSupported
+
+    monkeypatch.setattr(cupy.cuda.Stream, method, refuses)
+
+
 @pytest.mark.gpu
 class TestOnAGpu:
     def test_a_backend_that_nobody_uses_gives_its_handle_back(self, gpu_backend, monkeypatch):
@@ -833,8 +847,6 @@ class TestOnAGpu:
     def test_where_no_graph_is_to_be_had_steps_are_launched(
         self, gpu_backend, monkeypatch, refused, momentum
     ):
-        import cupy
-
         x, y = digits(500, 30, 3)
         training = {"sizes": [30, 20, 3], "bias": True}, x, y, steps(500, 80, momentum)
         usual = select("gpu")
@@ -843,14 +855,7 @@ class TestOnAGpu:
         if refused == "library":  # CuPy's own wrapper refuses to multiply in a capture
             monkeypatch.setattr(cublas, "cublas_library", lambda major: None)
         else:
-            method = getattr(cupy.cuda.Stream, refused)
-
-            def refuses(stream, *args):
-                if refused == "end_capture":
-                    method(stream, *args)
-                raise cupy.cuda.runtime.CUDARuntimeError(801)  # cudaErrorNotSupported
-
-            monkeypatch.setattr(cupy.cuda.Stream, refused, refuses)
+            refuse(monkeypatch, refused)
         gpu = select("gpu")
         assert_weights(on_host(learn(gpu, *training)), wanted, 0)
         assert all(batches._graph is None for batches in gpu._running.values())
@@ -860,8 +865,6 @@ class TestOnAGpu:
     def test_where_no_graph_is_to_be_had_blocks_are_launched(
         self, gpu_backend, monkeypatch, refused, momentum
     ):
-        import cupy
-
         monkeypatch.setattr("backends.kernels.cuda.online._STRETCH", 3)
         monkeypatch.setattr("backends.kernels.cuda.online._WORTH_A_GRAPH", 4)
         x, y = digits(650, 30, 3)
@@ -871,14 +874,7 @@ class TestOnAGpu:
         usual = select("gpu")
         wanted = on_host(learn(usual, *training))
         assert all(blocks._graph for blocks in usual._running.values())
-        method = getattr(cupy.cuda.Stream, refused)
-
-        def refuses(stream, *args):
-            if refused == "end_capture":
-                method(stream, *args)
-            raise cupy.cuda.runtime.CUDARuntimeError(801)  # cudaErrorNotSupported
-
-        monkeypatch.setattr(cupy.cuda.Stream, refused, refuses)
+        refuse(monkeypatch, refused)
         gpu = select("gpu")
         assert_weights(on_host(learn(gpu, *training)), wanted, 0)
         assert all(blocks._graph is None for blocks in gpu._running.values())

@@ -60,8 +60,7 @@ def run(
     for other in members[1:]:
         _check_alike(trained, other, data)
     x, y, source = trained.labelled(data)
-    for line in trained.notes:
-        display.note(line)
+    display.note(*trained.notes)
     each = [member.outputs(x) for member in members]
     outputs = np.mean(each, axis=0)
     result = evaluate(y, outputs.argmax(axis=1), trained.classes)

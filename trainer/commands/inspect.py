@@ -53,8 +53,7 @@ def run(
     rate = _learning_rate(trained)
     png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
     x, y, source = trained.labelled(data)
-    for line in trained.notes:
-        display.note(line)
+    display.note(*trained.notes)
     title = f"{path}, {sample_words(index, len(x), source)}"
     model = trained.model
     if untrained:

@@ -76,8 +76,7 @@ def _show_sample(trained: TrainedRun, data: str | None, index: int) -> None:
         if data is None:
             raise
         x, labels, source = trained.unlabelled(data), None, f"samples of {data}"
-    for line in trained.notes:
-        display.note(line)
+    display.note(*trained.notes)
     title = sample_words(index, len(x), source)
     truth = None if labels is None else str(trained.classes[labels[index]])
     _show(trained, title, x[index], truth)
@@ -121,8 +120,7 @@ def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None
 
 def _write(trained: TrainedRun, data: str, out: Path, format: str) -> None:
     outputs = trained.outputs(trained.unlabelled(data))
-    for line in trained.notes:
-        display.note(line)
+    display.note(*trained.notes)
     answers = outputs.argmax(axis=1)
     labels = [trained.classes[answer] for answer in answers]
     text = io.StringIO()

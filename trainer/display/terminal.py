@@ -73,9 +73,10 @@ def error(message: str) -> None:
     _to_stderr(Text.assemble(("error: ", "bold red"), styled(message)))
 
 
-def note(message: str) -> None:
-    """Print one line on stderr that is not an error."""
-    _to_stderr(styled(message))
+def note(*messages: str) -> None:
+    """Print lines on stderr that are no errors."""
+    for message in messages:
+        _to_stderr(styled(message))
 
 
 def _to_stderr(text: Text) -> None:

@@ -13,8 +13,7 @@ from typing import Any
 
 from backends import select
 
-from ..data import DataError, Dataset, load
-from ..data.building import arranged_as_before
+from ..data import DataError, Dataset
 from ..network import MLP
 from ..plain_text import percent
 from ..recipes import Recipe, recorded
@@ -24,7 +23,7 @@ from .checkpoints import BEST
 from .metrics_file import FILE, Tally
 from .recorder import best_line, resume_command, training_state
 from .run_folder import Run, RunError, versions
-from .usage import typed
+from .usage import load_recorded, typed
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 
@@ -194,13 +193,9 @@ def same_data(
 ) -> Dataset:
     """Load the data of a run or a sweep again; RunError if it is gone or is not what it was."""
     try:
-        source, test_source = recorded_data["source"], recorded_data["test_source"]
-        label = recorded_data.get("label")
-        data = load(source, test_source, label=label, on_progress=on_progress)
+        data = load_recorded(recorded_data, on_progress)
     except DataError as error:
         raise RunError(f"{folder}: the data it began on cannot be read again ({error})") from error
-    if "shuffled" not in recorded_data:  # as older versions wrote it
-        data = arranged_as_before(data)
     if data.fingerprint() != recorded_data["crc32"]:
         raise RunError(
             f"{folder}: {recorded_data['source']} has changed since it began; put back what it was,"

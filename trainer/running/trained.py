@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..data import Columns, DataError, Dataset, Scale, load, load_labelled, load_unlabelled
-from ..data.building import arranged_as_before
+from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -16,7 +15,7 @@ from .checkpoints import FOLDER
 from .foreign_weights import are_weights, files_of, open_weights
 from .run_folder import Run, RunError, run_around
 from .starting import config_of
-from .usage import UsageError, choose
+from .usage import UsageError, choose, load_recorded
 
 
 class TrainedRun:
@@ -103,10 +102,7 @@ class TrainedRun:
     def _recorded(self) -> Dataset:
         recorded = self.data
         try:
-            label = recorded.get("label")
-            data = load(recorded["source"], recorded["test_source"], label=label)
-            if "shuffled" not in recorded:
-                data = arranged_as_before(data)
+            data = load_recorded(recorded)
         except DataError as error:
             raise UsageError(
                 f"{self.path}: the data it was trained on cannot be read again ({error}); "

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from backends import Backend, select
 
 from ..data import Dataset, load
+from ..data.building import arranged_as_before
 from ..recipes import RECIPES, Recipe, source_for
 from ..weight_files import WeightFileError
 
@@ -62,6 +64,16 @@ def recipe_named(name: str | None) -> Recipe | None:
             " (see: python -m trainer recipes)"
         )
     return RECIPES[name] if name else None
+
+
+def load_recorded(
+    recorded: dict[str, Any], on_progress: Callable[[str, int, int], None] | None = None
+) -> Dataset:
+    """Load again what the `data` of a config says that a run or a sweep began on."""
+    source, test_source = recorded["source"], recorded["test_source"]
+    data = load(source, test_source, label=recorded.get("label"), on_progress=on_progress)
+    # of older versions
+    return data if "shuffled" in recorded else arranged_as_before(data)
 
 
 def load_for(

@@ -15,12 +15,11 @@ from ...noise import noise_key
 from ...regularization import Regularization
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from .launching import Kernels, captured, input_map
-from .updates import TO_WEIGHTS, Updates
+from .updates import STRIP, THREADS, TO_WEIGHTS, Updates
 
-# the sizes of batches.cu and strips.cuh
+# the sizes of batches.cu
 _CURSOR = 10
-_STRIP, _WARPS = 8, 8
-_THREADS = 32 * _WARPS
+_WARPS = THREADS // 32
 _FEATURES = 256  # of a sample, that a warp reads
 # a graph is worth its making, a millisecond or so, from so many batches on
 _WORTH_A_GRAPH = 3
@@ -80,7 +79,7 @@ class Forward:
         spec, features = self.spec, self.spec.sizes[0]
         samples = self._cursor, n, self.rows, features, *input_map(spec), *self._dropped[0]
         grid = -(-n * -(-features // _FEATURES) // _WARPS)
-        self._kernels("inputs", grid, _THREADS, *samples, self.acts[0], *self._rule)
+        self._kernels("inputs", grid, THREADS, *samples, self.acts[0], *self._rule)
         for layer, (W, b) in enumerate(self.layers, 1):
             self._products(self._sums[layer][:n], self.acts[layer - 1][:n], W)
             if layer < len(self.layers):
@@ -91,10 +90,10 @@ class Forward:
         """Launch a kernel on a hidden layer's numbers of n samples."""
         units = self.spec.sizes[layer]
         # sums over a batch stay in one thread block
-        rows = 1 if self._norms[layer].gain is not None else min(-(-n // _THREADS), 1 << 15)
+        rows = 1 if self._norms[layer].gain is not None else min(-(-n // THREADS), 1 << 15)
         options = n, units, layer, ACTIVATION_CODES[self.spec.activation], *self._dropped[layer]
-        grid = -(-units // _STRIP), rows
-        self._kernels(name, grid, _THREADS, self._cursor, *options, *arrays)
+        grid = -(-units // STRIP), rows
+        self._kernels(name, grid, THREADS, self._cursor, *options, *arrays)
 
     def answer(self, n: int, *results: Array | None) -> None:
         """Turn the last product into logits, and these into outputs, δ and the error to split."""
@@ -102,7 +101,7 @@ class Forward:
         targets = map(self.real, (spec.target_low, spec.target_high))
         options = self._cursor, n, self.rows, spec.sizes[-1], LOSS_CODES[spec.loss], *targets
         arrays = self.layers[-1][1], self.acts[-1], *results
-        self._kernels("answers", -(-n // _WARPS), _THREADS, *options, *arrays)
+        self._kernels("answers", -(-n // _WARPS), THREADS, *options, *arrays)
 
 
 class Steps(Forward):

@@ -19,7 +19,7 @@ _SGD, _MOMENTUM, _NESTEROV, _ADAM = range(4)
 _ALPHA, _BETA = slice(0, 1), slice(1, 2)
 _FACTORS = 6
 _PART = 9  # numbers
-_STRIP, _THREADS, _ITEM = 8, 256, 1024
+STRIP, THREADS, _ITEM = 8, 256, 1024
 _SUMS, _BLOCKS = 1024, 4096  # thread blocks of `squares` and of `update` at most
 
 
@@ -98,7 +98,7 @@ class Updates:
         for at, w in enumerate(weights):
             arrays = w, self.gradients[at], speeds[at], squares[at], averages[at], of_biases[at]
             if any(a is not None for a in arrays[1:]):
-                size = _ITEM if of_biases[at] is None else _STRIP
+                size = _ITEM if of_biases[at] is None else STRIP
                 yield -(-w.size // size), w.size, *map(_pointer, arrays), w.ndim == 2
         moments = [a for pair in batches.regularization.moments for a in pair]
         for moment, average in zip(moments, averages[len(weights) :], strict=False):
@@ -112,9 +112,9 @@ class Updates:
         work = self._parts, self._items, n, *self._rule
         blocks = min(self._items, _SUMS)
         if self._squares is not None:
-            self._kernels("squares", blocks, _THREADS, *work, self._squares)
+            self._kernels("squares", blocks, THREADS, *work, self._squares)
         clip = self._squares, blocks, *self._clip
-        self._kernels("update", min(self._items, _BLOCKS), _THREADS, *work, *clip)
+        self._kernels("update", min(self._items, _BLOCKS), THREADS, *work, *clip)
 
 
 def _pointer(a: Array | None) -> int:
