@@ -2,13 +2,15 @@
 
 from .columns import Columns
 from .dataset import DataError, Dataset, Scale, hold_out, limited
-from .images import prepare_digit, read_grey
+from .framing import Framing, prepare_digit
+from .images import read_grey
 from .loading import load, load_labelled, load_unlabelled
 
 __all__ = [
     "Columns",
     "DataError",
     "Dataset",
+    "Framing",
     "Scale",
     "hold_out",
     "limited",

@@ -1,10 +1,11 @@
-"""Image files: folders of them as data, and single digits made to look like the data."""
+"""Image files, read as 8-bit grey, and folders of them as data."""
 
 from __future__ import annotations
 
 import mmap
 import os
 import re
+import shlex
 import warnings
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,27 @@ from .dataset import DataError, Samples, Source, reading
 
 _MOST_PIXELS = 64_000_000
 _DEFLATED = 8 * 1032  # pixels of a bit each that a byte of zlib's can at most stand for
+_HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif")
+_LOST = 32  # of 255: so little contrast shows no drawing
 _MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
+SUFFIXES = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".bmp",
+        ".gif",
+        ".tif",
+        ".tiff",
+        ".webp",
+        ".ppm",
+        ".pgm",
+        ".tga",
+        ".ico",
+    ]
+)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
-_FAINTEST_INK = 10.0  # of 255, against its background
-_MARGINLESS = 20  # pixels a side up to which digits fill their frame
 
 
 def read_folder(folder: Path) -> Source:
@@ -76,7 +93,8 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     ----------
     path : str or path-like
         PNG, JPEG, BMP, GIF, TIFF, WebP, PPM, TGA or ICO; what is transparent is laid over
-        white, 16 bits are scaled to 8, and a camera's orientation is applied.
+        white, a light drawing on a transparent ground over black, 16 bits are scaled to 8, and a
+        camera's orientation is applied.
 
     Returns
     -------
@@ -122,8 +140,7 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
             if upright.mode == "F":
                 raise DataError(f"{path}: an image of floats; 8 or 16 bits a channel are wanted")
             if upright.has_transparency_data:
-                white = Image.new("RGBA", upright.size, "white")
-                upright = Image.alpha_composite(white, upright.convert("RGBA"))
+                return _laid_on_paper(upright.convert("RGBA"))
             return np.array(upright.convert("L"))
 
 
@@ -133,8 +150,25 @@ def _identified(path: Path, content: mmap.mmap) -> Any:
     try:
         return Image.open(content, formats=_FORMATS)  # type: ignore[arg-type]
     except UnidentifiedImageError as error:
+        if content[4:12] in _HEIF:
+            raise DataError(
+                f"{path}: a HEIC or AVIF photo, as telephones take them; save it as JPEG or PNG:"
+                f" magick {shlex.quote(path.name)} {shlex.quote(path.stem + '.jpg')}"
+            ) from error
         kinds = ", ".join(_FORMATS)
         raise DataError(f"{path}: not a readable image: it is none of {kinds}") from error
+
+
+def _laid_on_paper(image: Any) -> np.ndarray:
+    """Lay what is transparent over white; over black if the drawing is lost on white."""
+    from PIL import Image
+
+    on_white, on_black = (
+        np.array(Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("L"))
+        for ground in ("white", "black")
+    )
+    is_lost = np.ptp(on_white) < min(_LOST, int(np.ptp(on_black)))
+    return on_black if is_lost else on_white
 
 
 def _to_8_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
@@ -142,112 +176,3 @@ def _to_8_bits(path: Path, pixels: np.ndarray) -> np.ndarray:
     if low < 0 or high > 65535:
         raise DataError(f"{path}: pixels {low}…{high} found, 16 bits (0…65535) wanted")
     return np.rint(pixels / np.float32(257)).astype(np.uint8)
-
-
-def prepare_digit(
-    grey: np.ndarray, image_shape: tuple[int, int], value_range: tuple[float, float]
-) -> np.ndarray:
-    """Cut out one drawn or photographed digit, and scale and centre it as MNIST's were.
-
-    Parameters
-    ----------
-    grey : numpy.ndarray
-        (height, width) uint8, dark on light or light on dark, of any size.
-    image_shape : tuple of int
-        Height and width to make. Up to 20 pixels a side the digit fills the frame; beyond, it
-        fills 20/28 of it, its centre of mass in the middle.
-    value_range : tuple of float
-        The values of background and full ink.
-
-    Returns
-    -------
-    numpy.ndarray
-        (height·width,), uint8 where the range is (0, 255) or (0, 16), else float32.
-
-    Raises
-    ------
-    DataError
-        There is no ink in the picture.
-    """
-    from PIL import Image
-
-    ink = _find_ink(grey)
-    rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
-    ink = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-
-    boxes = [side if side <= _MARGINLESS else round(side * 20 / 28) for side in image_shape]
-    factor = min(box / side for box, side in zip(boxes, ink.shape, strict=True))
-    height, width = (max(1, round(side * factor)) for side in ink.shape)
-    scaled = Image.fromarray(ink).resize((width, height), Image.Resampling.BICUBIC)
-    ink = np.clip(np.asarray(scaled), 0, None)
-    # MNIST's strokes are saturated in their core; thin ones have faded in scaling.
-    ink = np.clip(ink / np.percentile(ink[ink > 0.1 * ink.max()], 60), 0, 1)
-
-    picture = np.zeros(image_shape, dtype=np.float32)
-    top, left = (_offset(ink.sum(axis=1 - axis), image_shape[axis]) for axis in range(2))
-    picture[top : top + height, left : left + width] = ink
-    low, high = value_range
-    values = low + picture.ravel() * (high - low)
-    if (low, high) in ((0, 255), (0, 16)):
-        return np.rint(values).astype(np.uint8)
-    return values.astype(np.float32)
-
-
-def _find_ink(grey: np.ndarray) -> np.ndarray:
-    """Return how much each pixel differs from the background, 0 where that is only noise."""
-    from PIL import Image
-    from scipy import ndimage
-
-    if grey.ndim != 2 or grey.size == 0:
-        raise DataError(f"a picture of shape {grey.shape} found, (height, width) wanted")
-    if shrink := max(grey.shape) // 1000:
-        # Averaging a photograph's pixels takes away noise, not strokes.
-        grey = np.asarray(Image.fromarray(grey).reduce(shrink + 1))
-    difference = grey.astype(np.float32)
-    difference -= np.median(_border(difference))
-    if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
-        difference = grey - _ground(grey.astype(np.float32))
-    noise = _noise(difference)
-    dark, light = np.clip(-difference, 0, None), np.clip(difference, 0, None)
-    ink = dark if np.square(dark).sum() >= np.square(light).sum() else light
-    threshold = max(_FAINTEST_INK, 5 * noise, 0.15 * float(ink.max()))
-    ink[ink < threshold] = 0
-    # Specks are what weighs next to nothing beside the largest stroke.
-    strokes, count = ndimage.label(ink, structure=np.ones((3, 3)))
-    if count == 0:
-        raise DataError("the picture is blank: nothing in it differs from its background")
-    weights = ndimage.sum_labels(ink, strokes, np.arange(count + 1))
-    ink[weights[strokes] < 0.03 * weights.max()] = 0
-    return ink
-
-
-def _border(pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
-
-
-def _noise(difference: np.ndarray) -> float:
-    """Estimate the standard deviation along the border, where no ink is, from the median."""
-    return 1.4826 * float(np.median(np.abs(_border(difference))))
-
-
-def _ground(grey: np.ndarray) -> np.ndarray:
-    """Fit the paper under shaded light: a quadratic surface through all but the ink."""
-    height, width = grey.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
-    step = max(1, max(grey.shape) // 100)
-    points, values = terms[::step, ::step].reshape(-1, 6), grey[::step, ::step].ravel()
-    paper = np.ones(len(values), bool)
-    for _ in range(10):
-        surface, *_ = np.linalg.lstsq(points[paper], values[paper], rcond=None)
-        rest = np.abs(values - points @ surface)
-        paper = rest <= max(1.0, 2.5 * 1.4826 * float(np.median(rest)))
-    return terms @ surface
-
-
-def _offset(profile: np.ndarray, side: int) -> int:
-    """Where along a side to start a profile so that its centre of mass lies in the middle."""
-    centre = float(np.arange(len(profile)) @ profile / profile.sum())
-    # As measured: MNIST's lie at 14.0 of 0…27, the small digits' at 3.5 of 0…7.
-    middle = side / 2 if side > _MARGINLESS else (side - 1) / 2
-    return int(np.clip(round(middle - centre), 0, side - len(profile)))

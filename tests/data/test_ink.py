@@ -1,0 +1,164 @@
+"""What is not the digit in a picture is left out: scikit-learn's digits on paper of every kind.
+
+Truth is the same digit on blank paper.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_digits
+
+from trainer.data import prepare_digit, read_grey
+from trainer.data.ink import find_ink
+
+SIDE, PAPER = 400, 250.0
+
+
+def page(number: int, top: int = 60, left: int = 60, side: int = 280) -> np.ndarray:
+    """Draw a digit of scikit-learn's in dark ink on blank paper."""
+    small = Image.fromarray((load_digits().images[number] * 15.9).astype(np.uint8))
+    ink = np.asarray(small.resize((side, side), Image.Resampling.BICUBIC)).astype(float)
+    paper = np.full((SIDE, SIDE), PAPER)
+    paper[top : top + side, left : left + side] -= 0.95 * ink
+    return paper
+
+
+def prepared(picture: np.ndarray) -> np.ndarray:
+    return prepare_digit(np.clip(picture, 0, 255).astype(np.uint8), (28, 28), (0, 255)).astype(int)
+
+
+def difference(picture: np.ndarray, other: np.ndarray) -> float:
+    """Return by how much the prepared digits differ, of 255 a pixel, moved a pixel at most."""
+    ours, theirs = (prepared(p).reshape(28, 28) for p in (picture, other))
+    moved = [np.roll(ours, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    return min(float(np.abs(image - theirs).mean()) for image in moved)
+
+
+def lines(every: float, thick: float, degrees: float, grey: float) -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    angle = np.radians(degrees)
+    place = y * np.cos(angle) + x * np.sin(angle) + every / 3
+    return np.where(place % every < thick, grey, PAPER)
+
+
+def box(margin: int, thick: int) -> np.ndarray:
+    paper = np.full((SIDE, SIDE), PAPER)
+    frame = slice(margin, SIDE - margin), slice(margin, SIDE - margin)
+    inner = slice(margin + thick, SIDE - margin - thick)
+    paper[frame] = 0
+    paper[inner, inner] = PAPER
+    return paper
+
+
+def edge(degrees: float, width: float) -> np.ndarray:
+    y, x = np.mgrid[:SIDE, :SIDE]
+    wood = 40 + 10 * np.sin(y / 9)
+    return np.where(x + (y - SIDE / 2) * np.tan(np.radians(degrees)) < width, wood, PAPER)
+
+
+GROUNDS = {
+    "ruled": lines(40, 2, 0, 190),
+    "ruled thickly": lines(50, 5, 0, 120),
+    "one line": lines(300, 3, 0, 100),
+    "askew": lines(40, 2, 3, 180),
+    "squared": np.minimum(lines(40, 1, 0, 180), lines(40, 1, 0, 180).T),
+    "margin": lines(400, 3, 0, 150).T,
+    "printed box": box(20, 4),
+    "box in a form": np.pad(box(10, 4)[::2, ::2], 100, constant_values=PAPER),
+    "dark border": box(0, 6),
+    "table's edge": edge(0, 30),
+    "slanted edge": edge(3, 20),
+    "edge below": np.rot90(edge(2, 20)),
+    "two edges": np.minimum(edge(1, 20), np.rot90(edge(1, 20))),
+}
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 5, 7, 8, 12])
+@pytest.mark.parametrize("ground", GROUNDS)
+def test_the_digit_alone_is_seen(ground, number):
+    size = {"top": 140, "left": 140, "side": 120} if ground == "box in a form" else {}
+    blank = page(number, **size)
+    assert difference(np.minimum(blank, GROUNDS[ground]), blank) < 8
+    assert difference(255 - np.minimum(blank, GROUNDS[ground]), 255 - blank) < 8
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    number=st.integers(0, 99),
+    every=st.integers(25, 90),
+    thick=st.integers(1, 4),
+    degrees=st.floats(-6, 6),
+    grey=st.integers(100, 200),
+    upright=st.booleans(),
+)
+def test_lines_of_any_distance_and_angle(number, every, thick, degrees, grey, upright):
+    ruled = lines(every, thick, degrees, grey)
+    blank = page(number)
+    assert difference(np.minimum(blank, ruled.T if upright else ruled), blank) < 12
+
+
+@pytest.mark.parametrize("corners", ["7", "Z", "T", "+", "1"])
+def test_strokes_as_long_as_the_picture_are_the_digit(corners):
+    """Cut close around, its strokes run along the border or from side to side."""
+    strokes = {
+        "7": [[(0, 0), (1, 0), (0.4, 1)]],
+        "Z": [[(0, 0), (1, 0), (0, 1), (1, 1)]],
+        "T": [[(0, 0), (1, 0)], [(0.5, 0), (0.5, 1)]],
+        "+": [[(0, 0.5), (1, 0.5)], [(0.5, 0), (0.5, 1)]],
+        "1": [[(0.2, 0), (0.2, 1)], [(0, 1), (1, 1)]],
+    }[corners]
+    picture = Image.new("L", (SIDE, SIDE), int(PAPER))
+    for points in strokes:
+        drawn = [(120 + 160 * x, 120 + 160 * y) for x, y in points]
+        ImageDraw.Draw(picture).line(drawn, fill=0, width=14)
+    whole = np.asarray(picture)
+    rows, columns = (np.flatnonzero((whole < 128).any(axis=axis)) for axis in (1, 0))
+    tight = whole[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    assert difference(tight, whole) < 3
+
+
+def test_what_else_is_of_the_digits_size_is_told():
+    small = page(7)[40:360:2, 40:360:2]
+    both = np.concatenate([page(3), np.pad(small, [(120, 120), (0, 0)], constant_values=PAPER)], 1)
+    for picture, where in (
+        (both, "to the right of it"),
+        (both[:, ::-1], "to the left of it"),
+        (np.rot90(both), "above it"),
+        (np.rot90(both, -1), "below it"),
+    ):
+        found = find_ink(picture.astype(np.uint8))
+        assert found.remark.endswith(where)
+        assert "looked at" in found.remark
+    assert difference(both, page(3)) < 3
+
+
+@pytest.mark.parametrize("number", range(10))
+def test_one_digit_gets_no_remark(number):
+    for ground in GROUNDS.values():
+        if ground.shape == (SIDE, SIDE):
+            assert find_ink(np.minimum(page(number), ground).astype(np.uint8)).remark == ""
+
+
+def test_strokes_with_a_gap_are_one_digit():
+    """A five whose bar does not meet it, a four of two strokes."""
+    picture = Image.new("L", (SIDE, SIDE), int(PAPER))
+    draw = ImageDraw.Draw(picture)
+    draw.line([(150, 100), (250, 100)], fill=0, width=16)
+    draw.line([(150, 125), (150, 190), (240, 190), (240, 290), (150, 290)], fill=0, width=16)
+    found = find_ink(np.asarray(picture))
+    assert found.remark == ""
+    assert found.amount.shape[0] > 190
+
+
+@pytest.mark.parametrize("ink", [255, 230, 128, 0])
+def test_a_drawing_on_a_transparent_ground(tmp_path, ink):
+    blank = page(3)
+    pixels = np.zeros((SIDE, SIDE, 4), np.uint8)
+    pixels[..., :3] = ink
+    pixels[..., 3] = PAPER - blank
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert difference(read_grey(tmp_path / "a.png"), blank) < 3
