@@ -37,12 +37,12 @@ def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:
     return _checked(folder, "", hint) / name
 
 
-def png_file(out: Path, name: str) -> Path:
+def png_file(out: Path, name: str, option: str = "--out ") -> Path:
     """Return `out` without ~; errors as in `figure_file`, with `name` as an example."""
     out = out.expanduser()
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: a PNG image is written; expected a name such as {name}")
-    return _checked(out, "--out ", "expected a file's name in a folder that you may write to")
+        raise UsageError(f"{option}{out}: a PNG image is written; expected a name such as {name}")
+    return _checked(out, option, "expected a file's name in a folder that you may write to")
 
 
 def _checked(file: Path, option: str, hint: str) -> Path:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from cyclopts import Parameter
 
 from .. import display
 from ..explain import LayerTrace, Trace, trace
@@ -17,15 +18,18 @@ from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
 from .figure_files import figure, figure_file, tell_figure, write_figure
 from .options import INDEX, Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
+from .own_pictures import OwnPicture
 from .words import network_words, sample_words
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
 def run(
     path: RunOrWeights,
+    picture: Annotated[Path | None, Parameter("PICTURE")] = None,
     /,
     *,
-    index: Annotated[int, INDEX] = 0,
+    index: Annotated[int | None, INDEX] = None,
+    label: str | None = None,
     untrained: Flag = False,
     data: LabelledData = None,
     recipe: WeightsRecipe = None,
@@ -44,17 +48,27 @@ def run(
 
     python -m trainer inspect runs/r1 --index 7 --untrained
 
+    python -m trainer inspect runs/r1 my_4.png --label 4
+
     Parameters
     ----------
+    picture
+        A picture of your own in place of a sample, prepared as predict does it.
+    label
+        What is in the picture. [default: what the network answers]
     untrained
         Take fresh weights, drawn by the run's own init and seed.
     """
+    if picture is not None and (index is not None or data is not None):
+        raise UsageError(f"{picture}: a picture goes without --index and --data")
+    if picture is None and label is not None:
+        raise UsageError(f"--label {label}: only with a picture, inspect RUN PICTURE --label 4")
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     rate = _learning_rate(trained)
-    png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
-    x, y, source = trained.labelled(data)
-    display.note(*trained.notes)
-    title = f"{path}, {sample_words(index, len(x), source)}"
+    name = str(index or 0) if picture is None else picture.stem
+    png = figure_file(trained, out, f"inspect-{name}{'-untrained' if untrained else ''}.png")
+    sample = _labelled(trained, data, index or 0) if picture is None else _own(trained, picture)
+    title = f"{path}, {sample.words}"
     model = trained.model
     if untrained:
         try:
@@ -62,11 +76,15 @@ def run(
         except ValueError as error:
             raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
         title += ", fresh weights"
-    trained.outputs(x[index : index + 1])  # says so where there is no number to show
+    outputs = trained.outputs(sample.values[None, :])  # says so where there is no number to show
+    code = sample.code
+    if code is None:
+        code = int(outputs.argmax()) if label is None else _code_of(label, trained)
+        title += ", its label as given" if label is not None else ", taken for what it answers"
     result = trace(
         model,
-        x[index],
-        int(y[index]),
+        sample.values,
+        code,
         learning_rate=rate,
         training_samples=max(1, int(trained.data.get("train_samples") or 1)),
     )
@@ -86,10 +104,41 @@ def run(
     pdf = png.with_suffix(".pdf")
     write_figure(png, image)
     write_figure(pdf, pages)
-    about = {"run": str(path), "sample": index, "source": source, "untrained": untrained}
+    about = {"run": str(path), "sample": None if picture else index or 0}
+    about |= {"source": sample.source, "untrained": untrained}
     fields = about | _fields(result, trained.classes) if as_json else None
     tell_figure(image, fields=fields, show=show, figure=png, pages=pdf)
     return 0
+
+
+class _Sample(NamedTuple):
+    """A sample, the code of its class if that is known, where it is from, and which it is."""
+
+    values: np.ndarray
+    code: int | None
+    source: str
+    words: str
+
+
+def _labelled(trained: TrainedRun, data: str | None, index: int) -> _Sample:
+    x, y, source = trained.labelled(data)
+    display.note(*trained.notes)
+    words = sample_words(index, len(x), source)
+    return _Sample(x[index], int(y[index]), source, words)
+
+
+def _own(trained: TrainedRun, file: Path) -> _Sample:
+    picture = OwnPicture.read(trained, file)
+    if picture.remark:
+        display.note(f"{file}: {picture.remark}")
+    return _Sample(picture.values, None, str(file), str(file))
+
+
+def _code_of(label: str, trained: TrainedRun) -> int:
+    classes = [str(name) for name in trained.classes]
+    if label not in classes:
+        raise UsageError(f"--label {label}: expected one of {', '.join(classes)}")
+    return classes.index(label)
 
 
 def _learning_rate(trained: TrainedRun) -> float:

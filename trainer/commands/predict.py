@@ -12,16 +12,18 @@ import numpy as np
 from cyclopts import Parameter
 
 from .. import display
-from ..data import DataError, prepare_digit, read_grey
+from ..data import DataError
 from ..data.dataset import Label
 from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
+from .figure_files import png_file, tell_figure, write_figure
 from .options import INDEX, Device, RunOrWeights, WeightsRecipe
+from .own_pictures import OwnPicture, files_of
 from .words import sample_words
 
 _FORMATS = ("answers", "kaggle")
-_COLUMNS = ("index", "answer", "output")  # of answers, before a column a class
+_MOST_DRAWN = 30  # pictures in a figure
 
 
 def run(
@@ -32,43 +34,57 @@ def run(
     data: str | None = None,
     out: Path | None = None,
     format: Annotated[str, Parameter(choices=_FORMATS)] = "answers",
+    figure: Path | None = None,
     recipe: WeightsRecipe = None,
     device: Device = "auto",
 ) -> int:
     """Show what a run answers, to a test sample, to your own pictures or to a whole file.
 
+    python -m trainer predict runs/r1 my_4.png --figure my_4_seen.png
+
+    python -m trainer predict runs/r1 FOLDER --out answers.csv
+
     Parameters
     ----------
     images
-        Pictures of digits, any size and kind, dark on light or light on dark; they are cut out,
-        scaled and centred as MNIST's were.
+        Pictures of one digit each, or folders of them; any size and kind, dark on light or light on
+        dark, on blank or lined paper. What is drawn is cut out, scaled, centred and coloured as the
+        images are that the run was trained on.
     data
         Samples with or without labels: a CSV, an IDX file, or what train takes.
     out
-        Write the answers to all of --data into this CSV file.
+        Write the answers to all of --data, or to the pictures, into this CSV file.
     format
-        Of that file. answers: each sample's number, its answer and the output of that, then the
-        output of each class; kaggle: ImageId from 1 and Label, as its digits are handed in.
+        Of that file. answers: each sample's number or file, its answer and the output of that, then
+        the output of each class; kaggle: ImageId from 1 and Label, as its digits are handed in.
+    figure
+        Draw each picture, what the network gets of it, and its outputs into this PNG image.
     """
     if format != "answers" and out is None:
         raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
-    if images and (data is not None or index is not None or out is not None):
-        raise UsageError("image files go without --data, --index and --out")
-    if out is not None and (data is None or index is not None):
+    if images and (data is not None or index is not None or format != "answers"):
+        raise UsageError("image files go without --data, --index and --format")
+    if not images and out is not None and (data is None or index is not None):
         raise UsageError("--out goes with --data FILE: predict RUN --data FILE --out answers.csv")
+    if figure is not None:
+        if out is not None and not images:
+            raise UsageError("--figure goes with pictures or one sample, not with all of --data")
+        figure = png_file(figure, "seen.png", "--figure ")
     if data is not None and out is None and index is None:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     if images:
-        return _show_images(trained, images)
+        return _show_pictures(trained, images, out, figure)
     if out is not None and data is not None:
-        _write(trained, data, out, format)
+        outputs = trained.outputs(trained.unlabelled(data))
+        display.note(*trained.notes)
+        _write(out, trained.classes, outputs, None, format)
     else:
-        _show_sample(trained, data, index or 0)
+        _show_sample(trained, data, index or 0, figure)
     return 0
 
 
-def _show_sample(trained: TrainedRun, data: str | None, index: int) -> None:
+def _show_sample(trained: TrainedRun, data: str | None, index: int, figure: Path | None) -> None:
     labels: np.ndarray | None
     try:
         x, labels, source = trained.labelled(data)
@@ -78,68 +94,105 @@ def _show_sample(trained: TrainedRun, data: str | None, index: int) -> None:
         x, labels, source = trained.unlabelled(data), None, f"samples of {data}"
     display.note(*trained.notes)
     title = sample_words(index, len(x), source)
+    outputs = trained.outputs(x[index : index + 1])
     truth = None if labels is None else str(trained.classes[labels[index]])
-    _show(trained, title, x[index], truth)
+    _show(trained, title, x[index], outputs[0], truth)
+    if figure is not None:
+        _draw(trained, figure, [title], [x[index]], outputs)
 
 
-def _show_images(trained: TrainedRun, images: tuple[Path, ...]) -> int:
-    code = 0
-    for image in images:
+def _show_pictures(
+    trained: TrainedRun, images: tuple[Path, ...], out: Path | None, figure: Path | None
+) -> int:
+    """Show the answers one by one, those of a folder as a table; 2 if a picture is unreadable."""
+    files, pictures = files_of(images), []
+    for file in files:
         try:
-            values = _read(trained, image)
+            pictures.append(OwnPicture.read(trained, file))
         except DataError as error:  # the other pictures are still wanted
             display.error(str(error))
-            code = 2
-        else:
-            _show(trained, str(image), values, truth=None)
+    code = 0 if len(pictures) == len(files) else 2
+    if not pictures:
+        return code
+    outputs = trained.outputs(np.stack([picture.values for picture in pictures]))
+    if len(files) == len(images):  # no folder is among them
+        for picture, row in zip(pictures, outputs, strict=True):
+            _show(trained, picture.name, picture.values, row, truth=None)
+            if picture.remark:
+                display.note(f"{picture.name}: {picture.remark}")
+    names = [picture.name for picture in pictures]
+    if len(files) > 1 or len(files) != len(images):
+        remarks = [picture.remark for picture in pictures]
+        display.answers(names, list(map(str, trained.classes)), outputs, remarks, len(files))
+    if out is not None:
+        _write(out, trained.classes, outputs, names, "answers")
+    if figure is not None:
+        shown = pictures[:_MOST_DRAWN]
+        values, greys = [p.values for p in shown], [p.grey for p in shown]
+        _draw(trained, figure, [Path(p.name).name for p in shown], values, outputs, greys)
+        if len(pictures) > _MOST_DRAWN:
+            display.note(f"{figure}: the first {_MOST_DRAWN} of {len(pictures):,} pictures")
     return code
 
 
-def _read(trained: TrainedRun, image: Path) -> np.ndarray:
-    shape = trained.image_shape
-    if shape is None:
-        raise UsageError(f"{image}: this run was not trained on images, so it cannot look at one")
-    grey = read_grey(image)
-    if trained.data["kind"] != "images":
-        try:
-            return prepare_digit(grey, shape, (trained.scale.low, trained.scale.high))
-        except DataError as error:
-            raise DataError(f"{image}: {error}") from error
-    # a run on a folder of images saw them as they are, not cut out and centred
-    from PIL import Image
-
-    resized = Image.fromarray(grey).resize(shape[::-1], Image.Resampling.LANCZOS)
-    return np.asarray(resized).reshape(-1)
-
-
-def _show(trained: TrainedRun, title: str, values: np.ndarray, truth: str | None) -> None:
+def _show(
+    trained: TrainedRun, title: str, values: np.ndarray, outputs: np.ndarray, truth: str | None
+) -> None:
     labels = [str(label) for label in trained.classes]
-    outputs = trained.outputs(values[None, :])[0]
     display.prediction(title, trained.picture(values), labels, outputs, truth)
 
 
-def _write(trained: TrainedRun, data: str, out: Path, format: str) -> None:
-    outputs = trained.outputs(trained.unlabelled(data))
-    display.note(*trained.notes)
+def _draw(
+    trained: TrainedRun,
+    file: Path,
+    names: Sequence[str],
+    values: Sequence[np.ndarray],
+    outputs: np.ndarray,
+    greys: Sequence[np.ndarray] | None = None,
+) -> None:
+    from .. import figures  # matplotlib takes its time to import
+
+    image = figures.answers(
+        names,
+        values,
+        outputs[: len(names)],
+        image_shape=trained.image_shape,
+        classes=[str(label) for label in trained.classes],
+        value_range=(trained.scale.low, trained.scale.high),
+        pictures=greys,
+    )
+    write_figure(file, image)
+    tell_figure(image, fields=None, show=False, figure=file)
+
+
+def _write(
+    out: Path,
+    classes: Sequence[Label],
+    outputs: np.ndarray,
+    files: Sequence[str] | None,
+    format: str,
+) -> None:
+    """Write answers to samples, or to the pictures in these files, as a CSV file."""
     answers = outputs.argmax(axis=1)
-    labels = [trained.classes[answer] for answer in answers]
+    labels = [classes[answer] for answer in answers]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if format == "kaggle":
         writer.writerow(["ImageId", "Label"])
         writer.writerows(enumerate(labels, 1))
     else:
-        writer.writerow(_headers(trained.classes))
+        writer.writerow(_headers("index" if files is None else "file", classes))
         for number, (label, answer, row) in enumerate(zip(labels, answers, outputs, strict=True)):
+            name = number if files is None else files[number]
             numbers = [f"{value:.6g}" for value in row.tolist()]
-            writer.writerow([number, label, numbers[answer], *numbers])
+            writer.writerow([name, label, numbers[answer], *numbers])
     write_whole(out, text.getvalue().encode())
     display.line(f"{len(answers):,} answers written to {out}")
 
 
-def _headers(classes: Sequence[Label]) -> list[str]:
+def _headers(first: str, classes: Sequence[Label]) -> list[str]:
     """Name the columns, no two alike."""
-    headers = list(_COLUMNS)
+    headers = [first, "answer", "output"]
     for name in map(str, classes):
         while name in headers:
             name = f"class {name}"

@@ -5,7 +5,7 @@ chosen by `choose_view`; each of the other functions shows one result.
 """
 
 from ..plain_text import percent
-from .answers import evaluation, one_answer_words, prediction
+from .answers import answers, evaluation, one_answer_words, prediction
 from .formats import three_digits
 from .network import backquery, gradient_check, incoming_weights, trace
 from .tables import curves, devices, facts, recipes
@@ -18,6 +18,7 @@ __all__ = [
     "QuietView",
     "TerminalView",
     "abandon_stdout",
+    "answers",
     "as_json",
     "backquery",
     "choose_view",

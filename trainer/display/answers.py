@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from ..metrics import Evaluation
 
 _WIDEST_CONFUSION = 12  # classes that fit 80 columns
+_WIDEST_ROW = 10_000  # columns of a table that is not in a terminal
+_MOST_LISTED = 12  # answers that are counted in a line
 
 
 def evaluation(title: str, result: Evaluation) -> None:
@@ -110,6 +112,46 @@ def prediction(
         grid.add_row(answer)
     out.print(grid)
     out.print()
+
+
+def answers(
+    names: Sequence[str],
+    labels: Sequence[str],
+    outputs: np.ndarray,
+    remarks: Sequence[str],
+    asked: int,
+) -> None:
+    """Show the answers to pictures, a row each, and how many got which, of so many asked about."""
+    out = console()
+    order = np.argsort(-outputs, axis=1, kind="stable")
+    table = Table(box=None, pad_edge=False)
+    table.add_column("picture", style="cyan", overflow="fold")
+    for header in ("answer", "output", "next", "output"):
+        table.add_column(header, justify="right", overflow="fold")
+    if has_remarks := any(remarks):
+        table.add_column("remark", overflow="fold")
+    for name, best, row, remark in zip(names, order, outputs, remarks, strict=True):
+        cells = [name]
+        for code in (best[:2]).tolist():
+            cells += [labels[code], f"{row[code]:.3f}"]
+        cells += [""] * (5 - len(cells))
+        table.add_row(*cells, *([remark] if has_remarks else []))
+    if out.soft_wrap:
+        out.width = _WIDEST_ROW  # in a pipe or a file a row is a line, however long
+    out.print(table)
+    counts = np.bincount(order[:, 0], minlength=len(labels))
+    frequent = np.argsort(-counts, kind="stable")[: np.count_nonzero(counts)].tolist()
+    words = ", ".join(
+        f"{counts[code]:,} {'is' if counts[code] == 1 else 'are'} {labels[code]}"
+        for code in frequent[:_MOST_LISTED]
+    )
+    if len(frequent) > _MOST_LISTED:
+        words += ", …"
+    of = "" if asked == len(names) else f" of {asked:,}"
+    least = int(np.argmin(outputs.max(axis=1)))
+    out.print()
+    out.print(styled(f"{len(names):,}{of} pictures: {words}", "bold"))
+    out.print(styled(f"least sure: {names[least]}, {outputs[least].max():.3f}"))
 
 
 def _bars(labels: Sequence[str], outputs: np.ndarray, columns: int, most: int) -> Text:

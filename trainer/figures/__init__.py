@@ -5,6 +5,7 @@ Each function draws one figure and returns it as a PNG image; `trace` returns a 
 (height, width).
 """
 
+from .answers import answers
 from .benchmark import benchmark
 from .curves import curves
 from .deformed import deformed
@@ -14,6 +15,7 @@ from .style import show
 from .sweep import sweep
 
 __all__ = [
+    "answers",
     "backquery",
     "benchmark",
     "confusion",

@@ -96,7 +96,7 @@ def _stages(
 
     def sample(values: np.ndarray, name: str, ends: tuple[float, float]) -> Panel:
         if image_shape is None:
-            return partial(_bars, values=values, name=name, xlabel="feature")
+            return partial(bars, values=values, name=name, xlabel="feature")
         image, greys = values.reshape(image_shape), style.white_to_black(ends)
         return partial(_map, values=image, name=name, xlabel="column", ylabel="row", **greys)
 
@@ -105,7 +105,7 @@ def _stages(
     ) -> Panel:
         labels = classes if layer is last else None
         xlabel = _units(layer.number)
-        return partial(_bars, values=values, name=name, xlabel=xlabel, labels=labels, marks=marks)
+        return partial(bars, values=values, name=name, xlabel=xlabel, labels=labels, marks=marks)
 
     x, targets = result.inputs, result.targets
     yield (
@@ -122,7 +122,7 @@ def _stages(
         yield (
             f"Layer {layer.number} forward: z = {layer.sums_formula}, a = {layer.function}(z)",
             [
-                partial(_bars, values=layer.inputs, name=inputs, xlabel=_units(layer.number - 1)),
+                partial(bars, values=layer.inputs, name=inputs, xlabel=_units(layer.number - 1)),
                 units(layer.sums, f"sum z{layer.sub}", layer),
                 partial(_function, layer=layer),
                 units(layer.outputs, f"output a{layer.sub}", layer, marks),
@@ -161,7 +161,7 @@ def _units(number: int) -> str:
     return f"unit of layer {number}" if number else "input"
 
 
-def _bars(
+def bars(
     axes: Axes,
     values: np.ndarray,
     name: str,
@@ -276,7 +276,7 @@ def backquery(
         label = readable(classes[code])
         label = textwrap.fill(label, 24) or label
         if image_shape is None:
-            _bars(axes, np.nan_to_num(values), "value", "feature")
+            bars(axes, np.nan_to_num(values), "value", "feature")
             axes.set_title(label, fontsize=9, pad=3)
         else:
             style.draw_image(axes, values.reshape(image_shape), label, 11)

@@ -13,6 +13,7 @@ from .. import __version__
 from ..augmentation import Deformation, read_augment
 from ..data import Dataset, hold_out, limited
 from ..data.dataset import Samples
+from ..data.framing import Framing
 from ..network import MLP
 from ..recipes import Recipe, augmented, build, changed, for_data
 from ..training import Training, fit
@@ -169,6 +170,8 @@ def config_of(
     recipe: Recipe, data: Dataset, limit: int | None, held_out: int, seed: int, model: MLP
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
+    shape = data.image_shape
+    framing = None if shape is None else Framing.measured(data.train_x, shape)
     return {
         "version": __version__,
         "recipe": recipe.name,
@@ -177,11 +180,12 @@ def config_of(
         "data": data_of(data, held_out)
         | {
             "limit": limit,
-            "image_shape": data.image_shape and list(data.image_shape),
+            "image_shape": shape and list(shape),
             "classes": list(data.classes),
             "dtype": str(data.train_x.dtype),
             "value_range": list(data.value_range),
             "columns": data.columns and data.columns.as_json(),
+            "framing": framing and framing.as_json(),
         },
         "network": model.settings(),
         "noise": NOISE,

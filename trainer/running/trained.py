@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled
+from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled, read_grey
+from ..data.framing import Framing, Prepared, resized
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -122,6 +124,47 @@ class TrainedRun:
         """Load the values of samples with or without labels."""
         source = source_for(self._recipe, data)
         return load_unlabelled(source, *self._wanted, self.classes, self.notes.append)
+
+    def prepare(self, file: Path) -> tuple[np.ndarray, Prepared]:
+        """Read one's own picture: in grey, and as the network takes it.
+
+        It is cut out and placed as the drawings are that the network was trained on; if those are
+        no drawings, it is taken as it is. Raise UsageError if they are no images, DataError if the
+        picture is none or is blank.
+        """
+        if self.image_shape is None:
+            raise UsageError(
+                f"{file}: this run was not trained on images, so it cannot look at one"
+            )
+        grey = read_grey(file)
+        framing = self._framing
+        if framing is None:
+            dtype, low, high = self.scale
+            values = resized(grey, self.image_shape, (low, high), dtype == "uint8")
+            return grey, Prepared(values, "")
+        try:
+            return grey, framing.prepare(grey)
+        except DataError as error:
+            raise DataError(f"{file}: {error}") from error
+
+    @cached_property
+    def _framing(self) -> Framing | None:
+        """How drawings lie in the images it was trained on, None if these are no drawings."""
+        assert self.image_shape is not None
+        dtype, low, high = self.scale
+        if "framing" not in self.data:  # of an older version
+            if self.data["kind"] == "images":
+                return Framing.measured(self._recorded().train_x, self.image_shape)
+            return Framing.as_mnist(self.image_shape, (low, high), dtype == "uint8")
+        recorded = self.data["framing"]
+        try:
+            if recorded is None:
+                return None
+            return Framing.from_json(recorded, self.image_shape, dtype == "uint8")
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise RunError(
+                f"{self.path / 'config.json'}: data.framing cannot be read ({error})"
+            ) from error
 
     def picture(
         self, values: np.ndarray, value_range: tuple[float, float] | None = None

@@ -1,0 +1,51 @@
+"""The user's own pictures, named one by one or by their folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..data.images import SUFFIXES
+from ..running.trained import TrainedRun
+from ..running.usage import UsageError
+
+
+@dataclass(frozen=True, eq=False)
+class OwnPicture:
+    """A picture in grey, as the network takes it, and a remark on it."""
+
+    name: str
+    grey: np.ndarray
+    values: np.ndarray
+    remark: str
+
+    @classmethod
+    def read(cls, trained: TrainedRun, file: Path) -> OwnPicture:
+        """Read and prepare a picture for a run, as `TrainedRun.prepare` does."""
+        grey, (values, remark) = trained.prepare(file)
+        return cls(str(file), grey, values, remark)
+
+
+def files_of(paths: Sequence[Path]) -> list[Path]:
+    """Return the pictures that paths stand for: themselves, or those in a folder."""
+    files: list[Path] = []
+    for path in paths:
+        if not path.is_dir():
+            files.append(path)
+            continue
+        entries = sorted(path.iterdir())
+        found = [entry for entry in entries if entry.is_file() and _is_picture(entry)]
+        if not found:
+            hint = ""
+            if any(entry.is_dir() for entry in entries):
+                hint = f"; of folders in it, one a class: evaluate RUN --data {path}"
+            raise UsageError(f"{path}: no picture is in this folder{hint}")
+        files += found
+    return files
+
+
+def _is_picture(file: Path) -> bool:
+    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
