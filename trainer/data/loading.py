@@ -40,6 +40,7 @@ def load(
     test_data: str | os.PathLike[str] | None = None,
     *,
     label: str | None = None,
+    validation_part: bool = True,
     on_progress: mnist.Progress | None = None,
 ) -> Dataset:
     """Load data to train on and to test on.
@@ -49,17 +50,20 @@ def load(
     source : str or path-like
         "mnist"; "digits"; "auto" (MNIST if it is cached or can be had soon, else the digits);
         "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
-        a folder of IDX files, of one train and one test table, or of one sub-folder of images a
-        class; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
-        not), an ``.npz`` (Keras' names) or a ``.mat`` (``X``, ``y``) file.
-        Without a test part it is split 80/20 with a fixed seed; of fewer than 20 samples all train
-        and test.
+        a folder of IDX files, of one train and one test table, of one sub-folder of images a
+        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``,
+        ``.data``, ``.parquet`` and the like, compressed or not), an ``.npz`` (Keras' names) or a
+        ``.mat`` (``X``, ``y``) file.
+        Without a test part a validation part tests; without either it is split 80/20 with a fixed
+        seed, or, of fewer than 20 samples, all train and test.
     test_data : str or path-like, optional
-        Another source, whose test part (or all of it) tests, while the first one's training
-        part (or all of it) trains.
+        Another source, whose test part (or its validation part, or all of it) tests, while the
+        first one's training part (or all of it) trains.
     label : str, optional
         Of a table, the column of the labels: its name, or its number from 1, of which -1 is the
         last. Found by itself if not given.
+    validation_part : bool
+        False passes validation parts over, as older versions did.
     on_progress : callable, optional
         Called with file name, bytes done and bytes in all while MNIST downloads.
 
@@ -72,7 +76,12 @@ def load(
     DataError
         One line: what was found where, what is wanted, and what to do.
     """
-    first = _read(source, on_progress, label)
+
+    def read(source: str | os.PathLike[str], label: str | None = None) -> Source:
+        found = _read(source, on_progress, label)
+        return found if validation_part else replace(found, validation=None)
+
+    first = read(source, label)
     if label is not None and first.label is None:
         raise DataError(f"label={label!r}: {os.fspath(source)} is no table, whose labels are known")
     if test_data is None:
@@ -81,7 +90,7 @@ def load(
     if first.label is not None and file.is_file() and tables.is_table(file):
         with reading(file):
             return build(first, table_files.read_test_file(file, first.label))
-    return build(first, _read(test_data, on_progress))
+    return build(first, read(test_data))
 
 
 def load_labelled(
