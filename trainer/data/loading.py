@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import digits, exercise, idx, images, mat, mnist, npz, table_files, tables
+from . import digits, exercise, idx, image_folders, mat, mnist, npz, table_files, tables
 from .building import build
 from .columns import Columns
 from .dataset import (
@@ -193,6 +193,8 @@ def _load_for(
         if isinstance(x, np.ndarray):
             if columns is not None and not columns.is_image:
                 raise DataError(f"{where} is no table, as the training data was")
+            for line in data.note.splitlines():
+                on_note(line)
             return _fitting(x, features, scale, where), labels
         file = Path(x.path)  # the test part of a folder of tables
     is_table = columns is not None
@@ -242,7 +244,8 @@ def _read(
         if name == "auto":
             return _read_auto(on_progress)
         if name and path.is_dir():
-            return _read_folder(path, label)
+            folder = _unwrapped(path)
+            return replace(_read_folder(folder, label), name=path.name, source=str(path))
         if path.is_file():
             if tables.is_table(path):
                 return table_files.read_file(path, label)
@@ -257,20 +260,40 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
         return mnist.read_mnist(on_progress, soon=True)
     except (DataError, OSError) as error:
         why = str(error).split("; give a folder")[0]
-        return replace(digits.read_digits(), note=f"{why}; using the 8×8 digits instead")
+        note = f"{why}; using the 8×8 digits instead; --data FOLDER takes MNIST's four files"
+        return replace(digits.read_digits(), note=note)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder to read: of one that only leads to another, as archives do, that other."""
+    while not idx.is_idx_folder(folder) and not _has_train_table(folder):
+        inner = [entry for entry in image_folders.visible(folder) if entry.is_dir()]
+        if len(inner) != 1:
+            break
+        if image_folders.is_class(inner[0]) and not idx.is_idx_folder(inner[0]):
+            break
+        folder = inner[0]
+    return folder
+
+
+def _has_train_table(folder: Path) -> bool:
+    return any("train" in entry.name.lower() for entry in _tables(folder))
+
+
+def _tables(folder: Path) -> list[Path]:
+    entries = image_folders.visible(folder)
+    return [entry for entry in entries if tables.is_table(entry) and entry.is_file()]
 
 
 def _read_folder(path: Path, label: str | None) -> Source:
     if idx.is_idx_folder(path):
         return idx.read_folder(path)
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    has_folders = any(entry.is_dir() for entry in entries)
-    found = [entry for entry in entries if entry.is_file() and tables.is_table(entry)]
+    has_folders = any(entry.is_dir() for entry in image_folders.visible(path))
     # beside folders of images, another table is some readme.txt
-    if any("train" in entry.name.lower() for entry in found) or (found and not has_folders):
+    if _has_train_table(path) or (_tables(path) and not has_folders):
         return table_files.read_folder(path, label)
     if has_folders:
-        return images.read_folder(path)
+        return image_folders.read_folder(path)
     raise DataError(
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
         f"sub-folders of images; give {_CHOICE}"
