@@ -1,5 +1,4 @@
 import io
-import shutil
 
 import numpy as np
 import pytest
@@ -7,63 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from trainer.data import DataError, images, load, load_labelled, prepare_digit, read_grey
+from trainer.data import DataError, images, prepare_digit, read_grey
 
 
 def save(path, array, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(array, np.uint8)).save(path, **options)
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Write two images of each class 2 and 10, and what is to be skipped."""
-    for label in (10, 2):
-        for i in range(2):
-            save(tmp_path / "set" / str(label) / f"{i}.png", np.full((2, 3), label + i))
-    (tmp_path / "set" / "2" / ".DS_Store").write_bytes(b"x")
-    (tmp_path / "set" / ".git").mkdir()
-    (tmp_path / "set" / "readme.txt").write_bytes(b"x")
-    return tmp_path / "set"
-
-
-def test_a_folder_of_classes(folder):
-    data = load(folder, test_data=folder)
-    assert data.classes == (2, 10)
-    assert sorted(zip(data.train_x[:, 0].tolist(), data.train_y.tolist(), strict=True)) == [
-        (2, 0),
-        (3, 0),
-        (10, 1),
-        (11, 1),
-    ]
-    assert (data.kind, data.name, data.image_shape) == ("images", "set", (2, 3))
-    assert (data.train_x.dtype, data.value_range) == (np.uint8, (0, 255))
-    (folder / "10").rename(folder / "ten")
-    data = load(folder, test_data=folder)
-    assert data.classes == ("2", "ten")
-    assert sorted(data.train_y.tolist()) == [0, 0, 1, 1]
-    x, y = load_labelled(folder, ("ten", "2", "x"), 6)
-    assert sorted(zip(x[:, 0].tolist(), y.tolist(), strict=True)) == [
-        (2, 1),
-        (3, 1),
-        (10, 0),
-        (11, 0),
-    ]
-
-
-def test_a_folder_with_faults(folder):
-    odd = folder / "2" / "1.png"
-    save(odd, np.zeros((4, 5)))
-    with pytest.raises(DataError) as caught:
-        load(folder)
-    assert f"{odd}: 5×4 pixels found, 3×2 wanted" in str(caught.value)
-    odd.write_bytes(b"GIF89a nonsense")
-    with pytest.raises(DataError, match=r"1\.png: not a readable image"):
-        load(folder)
-    for path in (folder / "2").glob("*.png"):
-        path.unlink()
-    with pytest.raises(DataError, match="2: a class without a single image"):
-        load(folder)
 
 
 def test_colours_and_depths(tmp_path):
@@ -108,20 +56,6 @@ def test_a_bomb(tmp_path, width, height):
         read_grey(path)
 
 
-def test_a_folder_divided_into_train_and_test(folder):
-    whole = folder.parent / "divided"
-    whole.mkdir()
-    shutil.copytree(folder, whole / "test")
-    folder.rename(whole / "Train")
-    data = load(whole)
-    assert (len(data.train_y), len(data.test_y), data.classes) == (4, 4, (2, 10))
-    assert data.note == ""
-    for path in (whole / "test").glob("*/*.png"):
-        save(path, np.zeros((4, 5)))
-    with pytest.raises(DataError, match="3×2 pixels in train, 5×4 in test"):
-        load(whole)
-
-
 def test_a_digit_under_uneven_light_is_the_same_digit():
     paper = drawn(200, 12).astype(float) / 255
     y, x = np.mgrid[0 : 1 : 200 * 1j, 0 : 1 : 200 * 1j]
@@ -135,6 +69,9 @@ def test_a_digit_under_uneven_light_is_the_same_digit():
 def test_unreadable(tmp_path):
     with pytest.raises(DataError, match=r"none\.png: there is no such image file"):
         read_grey(tmp_path / "none.png")
+    (tmp_path / "empty.png").touch()
+    with pytest.raises(DataError, match=r"empty\.png: an empty file$"):
+        read_grey(tmp_path / "empty.png")
     Image.fromarray(np.zeros((2, 2), np.float32)).save(tmp_path / "a.tif")
     with pytest.raises(DataError, match="an image of floats"):
         read_grey(tmp_path / "a.tif")

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -99,6 +100,9 @@ def serve(monkeypatch):
         "FILES",
         {name: (len(c), hashlib.sha256(c).hexdigest()) for name, c in CONTENT.items()},
     )
+    unpacked = {name: gzip.decompress(content) for name, content in CONTENT.items()}
+    sums = {name: (len(c), hashlib.sha256(c).hexdigest()) for name, c in unpacked.items()}
+    monkeypatch.setattr(mnist, "UNPACKED", sums)
     monkeypatch.setattr(mnist, "TIMEOUT", 0.5)
     servers = []
 
@@ -191,9 +195,86 @@ def test_no_good_mirror(serve, tmp_path, behaviour, why):
     assert data.kind == data.name == data.source == "digits"
     assert "MNIST cannot be downloaded" in data.note
     assert why in data.note
-    assert data.note.endswith("using the 8×8 digits instead")
+    assert "; using the 8×8 digits instead; --data FOLDER takes MNIST's four files" in data.note
     assert "\n" not in data.note
     assert cached(tmp_path) == []
+
+
+WRAPPERS = {
+    "published": ("{}.gz", lambda content: content),
+    "unpacked": ("{}", gzip.decompress),
+    "gzipped in another way": ("{}.gz", lambda content: gzip.compress(gzip.decompress(content), 1)),
+    "under the archive's names": ("{}", gzip.decompress),
+}
+
+
+@pytest.mark.parametrize("source", ["mnist", "auto"])
+@pytest.mark.parametrize("place", ["", "mnist"])
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_a_folder_that_somebody_else_has_filled(serve, tmp_path, wrapper, place, source):
+    serve()
+    folder = tmp_path / "cache" / place
+    folder.mkdir(parents=True)
+    name_of, wrapped = WRAPPERS[wrapper]
+    for name, content in CONTENT.items():
+        name = name_of.format(name.removesuffix(".gz"))
+        if "archive" in wrapper:
+            name = name.replace("-idx", ".idx")
+        (folder / name).write_bytes(wrapped(content))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    check(load(source))
+    assert {path: path.read_bytes() for path in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_other_files_of_those_names_are_left_alone(serve, tmp_path, wrapper):
+    (server,) = serve("good")
+    folder = tmp_path / "cache"
+    folder.mkdir()
+    name_of, wrapped = WRAPPERS[wrapper]
+    for name, content in CONTENT.items():
+        if "images" in name:  # of clothes, say
+            content = gzip.compress(gzip.decompress(content)[:-1] + b"!")
+        (folder / name_of.format(name.removesuffix(".gz"))).write_bytes(wrapped(content))
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    check(load("mnist"))
+    assert {path: path.read_bytes() for path in folder.iterdir() if path.is_file()} == before
+    assert cached(tmp_path) == sorted(CONTENT)
+    assert len(server.asked) == len(CONTENT)
+
+
+def test_only_what_is_missing_is_downloaded(serve, tmp_path):
+    (server,) = serve("good")
+    folder = tmp_path / "cache" / "mnist"
+    folder.mkdir(parents=True)
+    for name, content in list(CONTENT.items())[:3]:
+        (folder / name.removesuffix(".gz")).write_bytes(gzip.decompress(content))
+    (folder / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(1 << 28), 1))
+    tracemalloc.start()
+    check(load("mnist"))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 25
+    assert server.asked == ["/t10k-labels-idx1-ubyte.gz"]
+
+
+@pytest.mark.parametrize("place", [".", "mnist"])
+def test_the_published_sums_are_those_of_mnist(real_data, monkeypatch, place):
+    monkeypatch.setenv("TRAINER_CACHE", str(real_data / place))
+    data = load("mnist")
+    assert (data.train_x.shape, data.test_x.shape) == ((60000, 784), (10000, 784))
+    assert np.bincount(data.test_y).tolist() == [
+        980,
+        1135,
+        1032,
+        1010,
+        982,
+        892,
+        958,
+        1028,
+        974,
+        1009,
+    ]
 
 
 def test_a_tampered_cache_is_mended(serve, tmp_path):

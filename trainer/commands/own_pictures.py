@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data.images import SUFFIXES
+from ..data.image_folders import is_image, visible
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 
@@ -36,8 +36,8 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
         if not path.is_dir():
             files.append(path)
             continue
-        entries = sorted(path.iterdir())
-        found = [entry for entry in entries if entry.is_file() and _is_picture(entry)]
+        entries = visible(path)
+        found = [entry for entry in entries if entry.is_file() and is_image(entry)]
         if not found:
             hint = ""
             if any(entry.is_dir() for entry in entries):
@@ -45,7 +45,3 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
             raise UsageError(f"{path}: no picture is in this folder{hint}")
         files += found
     return files
-
-
-def _is_picture(file: Path) -> bool:
-    return file.suffix.lower() in SUFFIXES and not file.name.startswith(".")

@@ -25,7 +25,15 @@ from ..recipes import Recipe, for_data
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.starting import data_of
-from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
+from ..running.usage import (
+    UsageError,
+    choose,
+    load_for,
+    recipe_named,
+    samples_to_hold_out,
+    typed,
+    usage_errors,
+)
 from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
 from .figure_files import open_windows
 from .options import COUNT, LABEL, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
@@ -78,7 +86,8 @@ def run(
     limit
         Only the first N training samples: 100,1000.
     validation
-        Hold N training samples out (before --limit) and rank by them; else the test samples rank.
+        Hold N training samples out (before --limit) and rank by them; else the data's validation
+        part ranks, or the test samples.
     seeds
         Train everything with seeds 0 to N−1; means and deviations are over them.
     seed
@@ -110,8 +119,7 @@ def run(
             cleanup.callback(folder.close)
             backend = choose(device or folder.config["device"]["name"])
             dataset = same_data(folder.path, folder.config["data"], view.downloading)
-            validation = folder.config["data"]["validation_samples"]
-            part, held_out = hold_out(dataset, validation)
+            part, held_out = hold_out(dataset, samples_to_hold_out(folder.config["data"]))
         else:
             values = _values(options, seeds)
             out = check_free(out, under="sweeps")
@@ -120,9 +128,10 @@ def run(
             dataset = load_for(wanted, data, test_data, view.downloading, label)
             plan = _plan(for_data(wanted, dataset), values, dataset)
             part, held_out = hold_out(dataset, validation)
+            held = 0 if held_out is None else len(held_out[1])
             config = {
                 "version": __version__,
-                "data": data_of(part, validation) | {"crc32": dataset.fingerprint()},
+                "data": data_of(part, held) | {"crc32": dataset.fingerprint()},
                 "device": {"name": backend.name, "device_name": backend.device_name},
             }
             folder = SweepFolder.start(out, plan, config)
@@ -236,7 +245,10 @@ def _sweep(
         lines = [f"stopped by Ctrl-C after {len(folder.outcomes):,} of {count(len(plan), 'run')}"]
     else:
         lines = [_best(standings[0], plan, by)]
-    ranking = "training samples that were held out; the test set chose nothing"
+    samples = "training samples that were held out"
+    if dataset.validation is not None:
+        samples = f"the {len(dataset.validation[1]):,} samples of the validation part"
+    ranking = f"{samples}; the test set chose nothing"
     if not held_out:
         ranking = f"the {len(dataset.test_y):,} test samples, as the book does; --validation N"
         ranking += " ranks by held-out training samples"
@@ -302,8 +314,8 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
             words += [typed(name), ",".join(map(str, value)) or "none"]
         else:
             words += [typed(name), as_text(value)]
-    if data["validation_samples"]:
-        words += ["--validation", str(data["validation_samples"])]
+    if held_out := samples_to_hold_out(data):
+        words += ["--validation", str(held_out)]
     if folder.plan.seeds[0]:
         words += ["--seed", str(folder.plan.seeds[0])]
     return " ".join([words[0], *map(shlex.quote, words[1:])])

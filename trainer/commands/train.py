@@ -54,7 +54,7 @@ class _Wanted:
         auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to 20×20;
         ex4:PATH of others), or a path: a folder of IDX files, a table (.csv, .tsv, .data, .parquet
         and the like), a folder with a train and a test table, an .npz, a .mat, or a folder with one
-        sub-folder of images a class. [default: auto]
+        sub-folder of images a class, or with train, valid and test of such. [default: auto]
     test_data
         Test on this instead of a part of --data; same kinds.
     label
@@ -66,7 +66,7 @@ class _Wanted:
         Only the first N training samples.
     validation
         Hold N training samples out (before --limit), report accuracy on them too, and keep the
-        checkpoint that is best by it.
+        checkpoint that is best by it. A validation part of the data is held out by itself.
     matmul
         What a GPU rounds the factors of float32 matrix products to, in batches and answers; sums
         are float32. [default: float32]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from .dataset import (
     SPLIT_SEED,
     DataError,
     Dataset,
+    Label,
     Scale,
     Source,
     code_labels,
@@ -27,15 +29,23 @@ _SORTED = 0.1  # so few of the changes of class that chance makes are an order b
 def build(first: Source, other: Source | None = None) -> Dataset:
     """Make the data set of one source, or of one to train on and another to test on.
 
-    Without a test part and without another source the first is split 80/20, with a fixed seed, or
-    trains and tests as a whole if it is small; of another the test part tests if it has one, else
-    all of it. Training samples that stand by class are shuffled with a fixed seed: a network
-    trained in that order would forget all but the last class.
+    Without a test part and without another source the first's validation part tests; if it has
+    none, it is split 80/20, with a fixed seed, or trains and tests as a whole if it is small. Of
+    another the test part tests if it has one, else the validation part, else all of it. Training
+    samples that stand by class are shuffled with a fixed seed: a network trained in that order
+    would forget all but the last class.
     """
     where = f"{first.source} (test)" if other is None else other.source
     train, test = first.train, first.test if other is None else other.evaluation_part
+    validation, of_validation = first.validation, f"{first.source} (validation)"
     columns = None
     notes = [first.note] if first.note else []
+    if test is None and validation is not None:
+        test, validation, where = validation, None, of_validation
+        notes.append(
+            f"{first.source} has no test part: its validation part tests and chooses nothing;"
+            " --validation N holds training samples out to choose by"
+        )
     tests_on_training = test is None and 1 < len(first.train[1]) < _FEWEST_TO_SPLIT
     if tests_on_training:
         test = first.train
@@ -51,17 +61,20 @@ def build(first: Source, other: Source | None = None) -> Dataset:
             x = x if columns is None else columns.encode(x)[0]
         train, test = split((x, y), first.source)
         notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
-    (train_x, train_y), (test_x, test_y) = train, test
-    (train_x, test_x), columns, lines = encoded(
-        train_x, test_x, first.label, first.pixel_range, columns
-    )
-    notes += lines
+    places, parts = [first.source, where], [train, test]
+    if validation is not None:
+        places.append(of_validation)
+        parts.append(validation)
+    values, labels = ([part[i] for part in parts] for i in range(2))
+    values, columns, lines = encoded(values, first.label, first.pixel_range, columns)
+    train_x, notes = values[0], notes + lines
 
-    if train_x.shape[1] != test_x.shape[1]:
-        raise DataError(
-            f"{first.source} has {train_x.shape[1]} features a sample, "
-            f"but {where} has {test_x.shape[1]}"
-        )
+    for place, x in zip(places, values, strict=True):
+        if train_x.shape[1] != x.shape[1]:
+            raise DataError(
+                f"{first.source} has {train_x.shape[1]} features a sample, "
+                f"but {place} has {x.shape[1]}"
+            )
     shapes = [source.image_shape for source in (first, other or first) if source.image_shape]
     if shapes and shapes[0] != shapes[-1]:
         raise DataError(
@@ -74,39 +87,34 @@ def build(first: Source, other: Source | None = None) -> Dataset:
     else:
         value_range = (float(train_x.min()), float(train_x.max()))
     if columns is None or columns.is_image:  # else each column has a scale of its own
-        test_x = on_scale(test_x, Scale(str(train_x.dtype), *value_range), first.source, where)
+        scale = Scale(str(train_x.dtype), *value_range)
+        for i, place in enumerate(places[1:], start=1):
+            values[i] = on_scale(values[i], scale, first.source, place)
 
-    named = named_classes(train_y) or named_classes(test_y)
-    for labels, origin in ((train_y, first.source), (test_y, where)):
-        if named and labels.dtype.kind != "U":
-            raise DataError(
-                f"{origin} has integer labels, the other part names: "
-                f"{first.source} and {where} do not go together"
+    classes = _classes(places, labels)
+    codes = [code_labels(y, classes, place) for place, y in zip(places, labels, strict=True)]
+    train_codes = codes[0]
+    for place, part in zip(places, codes, strict=True):
+        if untrained := sorted(set(np.unique(part)) - set(np.unique(train_codes))):
+            names = ", ".join(str(classes[code]) for code in untrained)
+            samples = int(np.isin(part, untrained).sum())
+            notes.append(
+                f"no training sample is of {names}: {samples:,} of {len(part):,} samples of"
+                f" {place} can never be right"
             )
-    kind = np.str_ if named else np.int64
-    labels = np.concatenate([train_y.astype(kind), test_y.astype(kind)])
-    classes = tuple(np.unique(labels).tolist())
-
-    train_codes = code_labels(train_y, classes, first.source)
-    test_codes = code_labels(test_y, classes, where)
-    if untrained := sorted(set(np.unique(test_codes)) - set(np.unique(train_codes))):
-        names = ", ".join(str(classes[code]) for code in untrained)
-        samples = int(np.isin(test_codes, untrained).sum())
-        notes.append(
-            f"no training sample is of {names}: {samples:,} of {len(test_codes):,} samples of"
-            f" {where} can never be right"
-        )
     is_shuffled = stand_by_class(train_codes)
     if is_shuffled:
         order = _shuffled_order(len(train_codes))
         train_x, train_codes = train_x[order], train_codes[order]
         notes.append(f"{first.source} has its samples by class: they are shuffled once to train")
     image_shape = square(train_x.shape[1]) if columns is None else columns.image_shape
+    others = zip(map(np.ascontiguousarray, values[1:]), codes[1:], strict=True)
+    (test_x, test_codes), *rest = others
     return Dataset(
         name=first.name,
         train_x=np.ascontiguousarray(train_x),
         train_y=train_codes,
-        test_x=np.ascontiguousarray(test_x),
+        test_x=test_x,
         test_y=test_codes,
         image_shape=shapes[0] if shapes else image_shape,
         classes=classes,
@@ -119,7 +127,21 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         note="\n".join(notes),
         is_shuffled=is_shuffled,
         tests_on_training=tests_on_training,
+        validation=rest[0] if rest else None,
     )
+
+
+def _classes(places: Sequence[str], labels: Sequence[np.ndarray]) -> tuple[Label, ...]:
+    """Return the classes of parts, which are words in all of them or numbers."""
+    named = any(map(named_classes, labels))
+    for place, part in zip(places, labels, strict=True):
+        if named and part.dtype.kind != "U":
+            raise DataError(
+                f"{place} has integer labels, the other part names: "
+                f"{' and '.join(places)} do not go together"
+            )
+    kind = np.str_ if named else np.int64
+    return tuple(np.unique(np.concatenate([part.astype(kind) for part in labels])).tolist())
 
 
 def stand_by_class(codes: np.ndarray) -> bool:

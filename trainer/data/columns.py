@@ -311,13 +311,16 @@ class Columns:
 
 
 def encoded(
-    train: Any,
-    test: Any,
+    parts: Sequence[Any],
     label: str | None,
     pixel_range: tuple[float, float],
     columns: Columns | None = None,
-) -> tuple[tuple[np.ndarray, np.ndarray], Columns | None, list[str]]:
-    """Turn those parts that are tables into inputs; return also the columns, and lines to show."""
+) -> tuple[list[np.ndarray], Columns | None, list[str]]:
+    """Turn those parts that are tables into inputs: one to train, to test and perhaps to validate.
+
+    Return also the columns, and lines to show.
+    """
+    train, *others = parts
     notes: list[str] = []
     if not isinstance(train, np.ndarray):
         columns = Columns.learned(train, label or "")
@@ -325,13 +328,16 @@ def encoded(
         notes = [f"training samples: {note}" for note in found]
     if columns is not None:
         notes.insert(0, f"columns: {columns.line()}")
-    if not isinstance(test, np.ndarray):
-        high = pixel_range[1] if train.dtype == np.uint8 else 0.0
-        reader = columns or Columns.unnamed(train.shape[1], high)
-        features, _ = reader.features(test, ())
-        test, found = reader.encode(features)
-        notes += [f"test samples: {note}" for note in found]
-    return (train, test), columns, notes
+    inputs = [train]
+    for name, part in zip(("test", "validation"), others, strict=False):
+        if not isinstance(part, np.ndarray):
+            high = pixel_range[1] if train.dtype == np.uint8 else 0.0
+            reader = columns or Columns.unnamed(train.shape[1], high)
+            features, _ = reader.features(part, ())
+            part, found = reader.encode(features)
+            notes += [f"{name} samples: {note}" for note in found]
+        inputs.append(part)
+    return inputs, columns, notes
 
 
 def _pixel_range(features: Table) -> float:

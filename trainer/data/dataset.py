@@ -73,6 +73,8 @@ class Dataset:
         by class.
     tests_on_training : bool
         Whether the test samples are the training samples, which are too few to split.
+    validation : tuple of numpy.ndarray or None
+        Values and codes of a validation part of its own, to choose things by (see `hold_out`).
     """
 
     name: str
@@ -91,18 +93,20 @@ class Dataset:
     note: str = ""
     is_shuffled: bool = False
     tests_on_training: bool = False
+    validation: Samples | None = None
 
     def fingerprint(self) -> str:
         """Return eight digits that differ where the samples do: a resumed run compares them."""
         crc = 0
-        for array in (self.train_x, self.train_y, self.test_x, self.test_y):
+        arrays = (self.train_x, self.train_y, self.test_x, self.test_y, *(self.validation or ()))
+        for array in arrays:
             crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
         return f"{crc:08x}"
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What a reader found: one or two parts, labels (int64 or text) not yet coded.
+    """What a reader found: one to three parts, labels (int64 or text) not yet coded.
 
     The samples of a table are a `Table` without its label, which is kept by name. A reader takes
     the path of a file or folder and returns one of these, or raises an error that names the file,
@@ -115,6 +119,7 @@ class Source:
     train: Samples
     test: Samples | None = None
     _: KW_ONLY
+    validation: Samples | None = None
     image_shape: tuple[int, int] | None = None
     pixel_range: tuple[float, float] = (0.0, 255.0)
     label: str | None = None
@@ -122,8 +127,10 @@ class Source:
 
     @property
     def evaluation_part(self) -> Samples:
-        """The test part if there is one, else everything."""
-        return self.train if self.test is None else self.test
+        """The test part if there is one, else the validation part, else everything."""
+        if self.test is not None:
+            return self.test
+        return self.train if self.validation is None else self.validation
 
 
 @contextmanager
@@ -291,28 +298,34 @@ def limited(data: Dataset, samples: int | None) -> Dataset:
 
 
 def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:
-    """Take samples out of the training part, with a fixed seed, to choose things by.
+    """Return samples to choose things by: the validation part, or some of the training part.
 
     Parameters
     ----------
     data : Dataset
     samples : int
-        How many, the classes in proportion; what is left keeps its order.
+        How many training samples to take out, with a fixed seed and the classes in proportion;
+        what is left keeps its order. None can be where the data has a validation part.
 
     Returns
     -------
     data : Dataset
-        The same without them.
+        The same without them in the training part.
     held_out : tuple of numpy.ndarray or None
         Theirs; None for no samples.
 
     Raises
     ------
     DataError
-        If too few would be left.
+        If too few would be left, or there is a validation part already.
     """
+    if data.validation is not None and samples:
+        raise DataError(
+            f"{data.source} has a validation part of its own, {len(data.validation[1]):,} samples:"
+            f" omit --validation {samples}"
+        )
     if not samples:
-        return data, None
+        return data, data.validation
     n = len(data.train_y)
     if samples >= n:
         raise DataError(f"{samples:,} samples cannot be held out of {n:,}: at least one must train")

@@ -1,4 +1,4 @@
-"""Image files, read as 8-bit grey, and folders of them as data."""
+"""Image files, read as 8-bit grey."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..array_files import parsing
-from .dataset import DataError, Samples, Source, reading
+from .dataset import DataError, reading
 
 _MOST_PIXELS = 64_000_000
 _DEFLATED = 8 * 1032  # pixels of a bit each that a byte of zlib's can at most stand for
@@ -21,69 +21,7 @@ _HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif")
 _LOST = 32  # of 255: so little contrast shows no drawing
 _MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
-SUFFIXES = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".bmp",
-        ".gif",
-        ".tif",
-        ".tiff",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".tga",
-        ".ico",
-    ]
-)
 _FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF", "WEBP", "PPM", "TGA", "ICO")
-
-
-def read_folder(folder: Path) -> Source:
-    """Read a folder with one sub-folder of equally large images a class, or train and test of such.
-
-    Hidden files and folders are skipped, as are files beside the sub-folders, whose names are the
-    labels. The order is shuffled with a fixed seed: class by class, a network trained in file
-    order would forget all but the last.
-    """
-    names = {entry.name.lower(): entry for entry in _visible(folder) if entry.is_dir()}
-    divided = set(names) == {"train", "test"}
-    folders = [names["train"], names["test"]] if divided else [folder]
-    parts, shapes = zip(*map(_read_classes, folders), strict=True)
-    if shapes[0] != shapes[-1]:
-        raise DataError(f"{folder}: {_size(shapes[0])} pixels in train, {_size(shapes[1])} in test")
-    return Source(folder.name, "images", str(folder), *parts, image_shape=shapes[0])
-
-
-def _read_classes(folder: Path) -> tuple[Samples, tuple[int, int]]:
-    images: list[np.ndarray] = []
-    labels, first = [], None
-    for sub_folder in filter(Path.is_dir, _visible(folder)):
-        paths = _visible(sub_folder)
-        if not paths:
-            raise DataError(f"{sub_folder}: a class without a single image")
-        for path in paths:
-            first = first or path
-            images.append(read_grey(path))
-            labels.append(sub_folder.name)
-            if images[-1].shape != images[0].shape:
-                found, wanted = _size(images[-1].shape), _size(images[0].shape)
-                raise DataError(f"{path}: {found} pixels found, {wanted} wanted as in {first}")
-    if not images:
-        raise DataError(f"{folder}: no sub-folder of images, one a class, is in it")
-    order = np.random.default_rng(0).permutation(len(images))
-    x = np.stack(images).reshape(len(images), -1)
-    height, width = images[0].shape
-    return (x[order], np.array(labels)[order]), (height, width)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return f"{shape[1]}×{shape[0]}"
-
-
-def _visible(folder: Path) -> list[Path]:
-    return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
 
 
 def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
@@ -112,6 +50,8 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
     if not path.is_file():
         raise DataError(f"{path}: there is no such image file")
     with reading(path), parsing(path, "image"):
+        if path.stat().st_size == 0:
+            raise DataError(f"{path}: an empty file")
         # An icon's frame may be larger than the icon says.
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         with (

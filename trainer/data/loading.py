@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import digits, exercise, idx, images, mat, mnist, npz, table_files, tables
+from . import digits, exercise, idx, image_folders, mat, mnist, npz, table_files, tables
 from .building import build
 from .columns import Columns
 from .dataset import (
@@ -40,6 +40,7 @@ def load(
     test_data: str | os.PathLike[str] | None = None,
     *,
     label: str | None = None,
+    validation_part: bool = True,
     on_progress: mnist.Progress | None = None,
 ) -> Dataset:
     """Load data to train on and to test on.
@@ -49,17 +50,20 @@ def load(
     source : str or path-like
         "mnist"; "digits"; "auto" (MNIST if it is cached or can be had soon, else the digits);
         "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
-        a folder of IDX files, of one train and one test table, or of one sub-folder of images a
-        class; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
-        not), an ``.npz`` (Keras' names) or a ``.mat`` (``X``, ``y``) file.
-        Without a test part it is split 80/20 with a fixed seed; of fewer than 20 samples all train
-        and test.
+        a folder of IDX files, of one train and one test table, of one sub-folder of images a
+        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``,
+        ``.data``, ``.parquet`` and the like, compressed or not), an ``.npz`` (Keras' names) or a
+        ``.mat`` (``X``, ``y``) file.
+        Without a test part a validation part tests; without either it is split 80/20 with a fixed
+        seed, or, of fewer than 20 samples, all train and test.
     test_data : str or path-like, optional
-        Another source, whose test part (or all of it) tests, while the first one's training
-        part (or all of it) trains.
+        Another source, whose test part (or its validation part, or all of it) tests, while the
+        first one's training part (or all of it) trains.
     label : str, optional
         Of a table, the column of the labels: its name, or its number from 1, of which -1 is the
         last. Found by itself if not given.
+    validation_part : bool
+        False passes validation parts over, as older versions did.
     on_progress : callable, optional
         Called with file name, bytes done and bytes in all while MNIST downloads.
 
@@ -72,7 +76,12 @@ def load(
     DataError
         One line: what was found where, what is wanted, and what to do.
     """
-    first = _read(source, on_progress, label)
+
+    def read(source: str | os.PathLike[str], label: str | None = None) -> Source:
+        found = _read(source, on_progress, label)
+        return found if validation_part else replace(found, validation=None)
+
+    first = read(source, label)
     if label is not None and first.label is None:
         raise DataError(f"label={label!r}: {os.fspath(source)} is no table, whose labels are known")
     if test_data is None:
@@ -81,7 +90,7 @@ def load(
     if first.label is not None and file.is_file() and tables.is_table(file):
         with reading(file):
             return build(first, table_files.read_test_file(file, first.label))
-    return build(first, _read(test_data, on_progress))
+    return build(first, read(test_data))
 
 
 def load_labelled(
@@ -184,6 +193,8 @@ def _load_for(
         if isinstance(x, np.ndarray):
             if columns is not None and not columns.is_image:
                 raise DataError(f"{where} is no table, as the training data was")
+            for line in data.note.splitlines():
+                on_note(line)
             return _fitting(x, features, scale, where), labels
         file = Path(x.path)  # the test part of a folder of tables
     is_table = columns is not None
@@ -233,7 +244,8 @@ def _read(
         if name == "auto":
             return _read_auto(on_progress)
         if name and path.is_dir():
-            return _read_folder(path, label)
+            folder = _unwrapped(path)
+            return replace(_read_folder(folder, label), name=path.name, source=str(path))
         if path.is_file():
             if tables.is_table(path):
                 return table_files.read_file(path, label)
@@ -248,20 +260,40 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
         return mnist.read_mnist(on_progress, soon=True)
     except (DataError, OSError) as error:
         why = str(error).split("; give a folder")[0]
-        return replace(digits.read_digits(), note=f"{why}; using the 8×8 digits instead")
+        note = f"{why}; using the 8×8 digits instead; --data FOLDER takes MNIST's four files"
+        return replace(digits.read_digits(), note=note)
+
+
+def _unwrapped(folder: Path) -> Path:
+    """Return the folder to read: of one that only leads to another, as archives do, that other."""
+    while not idx.is_idx_folder(folder) and not _has_train_table(folder):
+        inner = [entry for entry in image_folders.visible(folder) if entry.is_dir()]
+        if len(inner) != 1:
+            break
+        if image_folders.is_class(inner[0]) and not idx.is_idx_folder(inner[0]):
+            break
+        folder = inner[0]
+    return folder
+
+
+def _has_train_table(folder: Path) -> bool:
+    return any("train" in entry.name.lower() for entry in _tables(folder))
+
+
+def _tables(folder: Path) -> list[Path]:
+    entries = image_folders.visible(folder)
+    return [entry for entry in entries if tables.is_table(entry) and entry.is_file()]
 
 
 def _read_folder(path: Path, label: str | None) -> Source:
     if idx.is_idx_folder(path):
         return idx.read_folder(path)
-    entries = [entry for entry in path.iterdir() if not entry.name.startswith(".")]
-    has_folders = any(entry.is_dir() for entry in entries)
-    found = [entry for entry in entries if entry.is_file() and tables.is_table(entry)]
+    has_folders = any(entry.is_dir() for entry in image_folders.visible(path))
     # beside folders of images, another table is some readme.txt
-    if any("train" in entry.name.lower() for entry in found) or (found and not has_folders):
+    if _has_train_table(path) or (_tables(path) and not has_folders):
         return table_files.read_folder(path, label)
     if has_folders:
-        return images.read_folder(path)
+        return image_folders.read_folder(path)
     raise DataError(
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
         f"sub-folders of images; give {_CHOICE}"

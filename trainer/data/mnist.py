@@ -1,13 +1,15 @@
-"""MNIST, from its mirrors or from the cache."""
+"""MNIST, from its mirrors, from the cache, or from a folder that somebody else has filled."""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -41,6 +43,25 @@ FILES = {
         "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     ),
 }
+# what they hold, which other programs keep unpacked or gzipped in another way
+UNPACKED = {
+    "train-images-idx3-ubyte.gz": (
+        47040016,
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        60008,
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        7840016,
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        10008,
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+}
 TIMEOUT = 5.0  # seconds to connect, and seconds without a byte
 _SLOWEST = 1000  # bytes a second that must come on the average, once _TRIAL seconds are over
 _TRIAL = 20.0
@@ -64,17 +85,23 @@ def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> So
     DataError
         No mirror gave the files; says why for each.
     """
-    folder, mirrors = _folder(), list(MIRRORS)
-    missing = [name for name in FILES if not _is_whole(folder / name)]
+    root, mirrors = _cache(), list(MIRRORS)
+    if all(files := [_whole_file(root, name) for name in FILES]):
+        return _read(root, files)
+    folder = root / "mnist"
+    found = {name: _whole_file(folder, name) for name in FILES}
+    missing = [name for name in FILES if found[name] is None]
     if missing and soon:
         answering = _first_to_answer(mirrors)
         mirrors.sort(key=lambda mirror: mirror != answering)
     try:
         for name in missing:
-            if _is_whole(folder / name):  # by now, as another process wanted it too
+            found[name] = _whole_file(folder, name)
+            if found[name] is not None:  # by now, as another process wanted it too
                 continue
             folder.mkdir(parents=True, exist_ok=True)
             working = _fetch(folder / name, mirrors, on_progress, soon)
+            found[name] = folder / name
             # A dead mirror costs its timeout once, not once a file.
             mirrors.sort(key=lambda mirror: mirror != working)
     except OSError as error:
@@ -82,18 +109,43 @@ def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> So
             f"MNIST cannot be kept in {folder}: {cause(error)}; make room there or name another"
             f" folder in TRAINER_CACHE; {_ELSEWHERE}"
         ) from error
-    return replace(idx.read_folder(folder, only=FILES), name="mnist", kind="mnist", source="mnist")
+    return _read(folder, found.values())
 
 
-def _folder() -> Path:
+def _cache() -> Path:
     import pooch
 
-    root = os.environ.get("TRAINER_CACHE") or pooch.os_cache("xptrainer")
-    return Path(os.path.expanduser(root)) / "mnist"
+    return Path(os.path.expanduser(os.environ.get("TRAINER_CACHE") or pooch.os_cache("xptrainer")))
 
 
-def _is_whole(file: Path) -> bool:
-    return file.is_file() and _sha256(file.read_bytes()) == FILES[file.name][1]
+def _read(folder: Path, files: Iterable[Path | None]) -> Source:
+    source = idx.read_folder(folder, only={file.name for file in files if file is not None})
+    return replace(source, name="mnist", kind="mnist", source="mnist")
+
+
+def _whole_file(folder: Path, name: str) -> Path | None:
+    """Return the file in a folder that holds one of MNIST's four, gzipped or not; None without."""
+    names = (name, name.replace("-idx", ".idx"))  # the other is as archives of them were unpacked
+    for file in (folder / n for spelt in names for n in (spelt, spelt.removesuffix(".gz"))):
+        if file.is_file() and (_holds(file, *FILES[name]) or _unpacks_to(file, *UNPACKED[name])):
+            return file
+    return None
+
+
+def _holds(file: Path, size: int, sha256: str) -> bool:
+    return file.stat().st_size == size and _sha256(file.read_bytes()) == sha256
+
+
+def _unpacks_to(file: Path, size: int, sha256: str) -> bool:
+    """Whether a file has such content, or is gzip of it."""
+    if _holds(file, size, sha256):
+        return True
+    try:
+        with gzip.open(file) as content:
+            # no more than is wanted: a few bytes of gzip can hold a terabyte
+            return _sha256(content.read(size + 1)) == sha256
+    except (OSError, EOFError, zlib.error):
+        return False
 
 
 def _sha256(content: bytes | bytearray) -> str:

@@ -16,7 +16,7 @@ from .style import COLOURS, GREY, MARKERS, readable
 
 _SAMPLES: dict[str, tuple[str, Any]] = {
     "test_accuracy": ("test", "-"),
-    "validation_accuracy": ("held-out training", "--"),
+    "validation_accuracy": ("held-out", "--"),
     "train_accuracy": ("training", ":"),
 }
 _MOST_MARKERS = 15  # on a line

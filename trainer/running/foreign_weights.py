@@ -138,12 +138,13 @@ def _with_all(dataset: Dataset, outputs: int) -> Dataset:
     """Code the digits of a data set that lacks some as they are coded among all ten."""
     if len(dataset.classes) == outputs:
         return dataset
-    codes = np.array(dataset.classes)
+    codes, validation = np.array(dataset.classes), dataset.validation
     return replace(
         dataset,
         classes=tuple(range(outputs)),
         train_y=codes[dataset.train_y],
         test_y=codes[dataset.test_y],
+        validation=validation and (validation[0], codes[validation[1]]),
     )
 
 

@@ -23,7 +23,14 @@ from .foreign_weights import files_of, network_of
 from .recorder import training_state
 from .resuming import ResumedRun, changes_since, same_data
 from .run_folder import RunError
-from .usage import UsageError, choose, load_for, recipe_named, usage_errors
+from .usage import (
+    UsageError,
+    choose,
+    load_for,
+    recipe_named,
+    samples_to_hold_out,
+    usage_errors,
+)
 
 NOISE = "philox"  # how dropout and deformations are drawn
 
@@ -60,11 +67,6 @@ def new_training(
     """
     seed, limit, validation = asked.get("seed", 0), asked.get("limit"), asked.get("validation", 0)
     patience, init_from = asked.get("patience"), asked.get("init_from")
-    if patience is not None and not validation:
-        raise UsageError(
-            f"--patience {patience}: the test samples choose nothing; hold some training samples"
-            " out for it with --validation, such as --validation 5000"
-        )
     recipe = recipe_named(asked.get("recipe"))
     with usage_errors(say=str):  # a mistake is told before anything is loaded
         read_augment(changes.get("augment", ()))
@@ -73,6 +75,11 @@ def new_training(
     dataset = load_for(recipe, data, test_data, listener.downloading, asked.get("label"))
     for line in dataset.note.splitlines():
         listener.note(line)
+    if patience is not None and not validation and dataset.validation is None:
+        raise UsageError(
+            f"--patience {patience}: the test samples choose nothing; hold some training samples"
+            " out for it with --validation, such as --validation 5000"
+        )
     with usage_errors():
         chosen = changed(for_data(recipe, dataset), changes)
     digits = dataset.fingerprint()
@@ -82,6 +89,11 @@ def new_training(
             " forget what they know; omit one of the two"
         )
     job, part = _job(dataset, chosen, backend, seed, limit, validation, init_from=init_from)
+    if part.validation is not None:
+        listener.note(
+            f"{part.source} has a validation part: its {len(part.validation[1]):,} samples choose"
+            " the best checkpoint and end --patience"
+        )
     for name in ("hidden", "bias"):  # which the weights of another network decide
         if name in changes and changes[name] != getattr(job.recipe, name):
             raise UsageError(
@@ -89,7 +101,8 @@ def new_training(
                 f" {' → '.join(map(str, job.model.sizes))} units and"
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
-    config = config_of(job.recipe, part, limit, validation, seed, job.model)
+    held_out = 0 if job.held_out is None else len(job.held_out[1])
+    config = config_of(job.recipe, part, limit, held_out, seed, job.model)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
@@ -110,7 +123,7 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
             "dropout and deformations are drawn in another way than when this run began: from here"
             " on they are others"
         )
-    limit, validation = config["data"]["limit"], config["data"]["validation_samples"]
+    limit, validation = config["data"]["limit"], samples_to_hold_out(config["data"])
     try:
         job, _ = _job(dataset, recipe, backend, seed, limit, validation, checkpoint=checkpoint)
     except UsageError as error:
@@ -204,6 +217,7 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "train_samples": len(data.train_y),
         "test_samples": len(data.test_y),
         "validation_samples": held_out,
+        "has_validation_part": data.validation is not None,
         "shuffled": data.is_shuffled,
         "tests_on_training": data.tests_on_training,
     }

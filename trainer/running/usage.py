@@ -71,9 +71,20 @@ def load_recorded(
 ) -> Dataset:
     """Load again what the `data` of a config says that a run or a sweep began on."""
     source, test_source = recorded["source"], recorded["test_source"]
-    data = load(source, test_source, label=recorded.get("label"), on_progress=on_progress)
+    data = load(
+        source,
+        test_source,
+        label=recorded.get("label"),
+        validation_part="has_validation_part" in recorded,
+        on_progress=on_progress,
+    )
     # of older versions
     return data if "shuffled" in recorded else arranged_as_before(data)
+
+
+def samples_to_hold_out(recorded: dict[str, Any]) -> int:
+    """Return how many training samples the `data` of a config says are held out."""
+    return 0 if recorded.get("has_validation_part") else int(recorded["validation_samples"])
 
 
 def load_for(

@@ -149,7 +149,8 @@ def sweep(
     """
     import joblib
 
-    facts = replace(dataset, **{name: getattr(dataset, name)[:0] for name in _ARRAYS})
+    none: dict[str, Any] = {name: getattr(dataset, name)[:0] for name in _ARRAYS}
+    facts = replace(dataset, **none, validation=None)
     arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or ())
     calls = (
         joblib.delayed(_train)(*plan.settings(trial.values), trial, device, facts, *arrays)

@@ -53,7 +53,7 @@ class EpochReport:
     samples_per_second : float
         Training samples over `seconds`.
     validation_accuracy : float or None
-        Likewise on held-out training samples.
+        Likewise on held-out samples.
     """
 
     epoch: int
