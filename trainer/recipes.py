@@ -116,7 +116,7 @@ RECIPES = {
         Recipe(
             "book", "Rashid, Make Your Own Neural Network (2016): fan-in weights", init="fan_in"
         ),
-        Recipe("hundred", "the book's 100-sample training set, 24 times over", epochs=24),
+        Recipe("hundred", "the book's 100 training samples, 24 times over", epochs=24, limit=100),
         Recipe(
             "digits",
             "scikit-learn's 8×8 digits, standardised, one hidden layer of 100",

@@ -60,7 +60,7 @@ def run(
     )
     if dataset.note:
         display.note(dataset.note)
-    config = config_of(chosen, dataset, None, 0, model.seed or 0, model)
+    config = config_of(chosen, dataset, 0, model.seed or 0, model)
     sources = [str(file.absolute()) for file in files]
     folder = Run.start(out, config | {"weights_of": sources})
     model.save(folder.model_file)

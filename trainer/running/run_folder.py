@@ -255,6 +255,11 @@ def _hint(path: Path) -> str:
     return f" The newest here is {newest}"
 
 
+def settings_in(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run; older versions recorded its limit beside the data."""
+    return {"limit": config["data"].get("limit")} | config.get("settings", {})
+
+
 def versions() -> dict[str, str]:
     """Return the versions that a training's numbers come from, besides this program."""
     found = {"python": platform.python_version()}

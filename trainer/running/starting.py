@@ -58,7 +58,7 @@ def new_training(
 
     All options that were given are in `asked`, but those of the recipe's settings in `changes`.
     """
-    seed, limit, validation = asked.get("seed", 0), asked.get("limit"), asked.get("validation", 0)
+    seed, validation = asked.get("seed", 0), asked.get("validation", 0)
     patience, init_from = asked.get("patience"), asked.get("init_from")
     if patience is not None and not validation:
         raise UsageError(
@@ -81,7 +81,7 @@ def new_training(
             f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
             " forget what they know; omit one of the two"
         )
-    job, part = _job(dataset, chosen, backend, seed, limit, validation, init_from=init_from)
+    job, part = _job(dataset, chosen, backend, seed, validation, init_from=init_from)
     for name in ("hidden", "bias"):  # which the weights of another network decide
         if name in changes and changes[name] != getattr(job.recipe, name):
             raise UsageError(
@@ -89,7 +89,10 @@ def new_training(
                 f" {' → '.join(map(str, job.model.sizes))} units and"
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
-    config = config_of(job.recipe, part, limit, validation, seed, job.model)
+    config = config_of(job.recipe, part, validation, seed, job.model)
+    if "limit" not in changes:
+        for line in limit_line(job.recipe, len(dataset.train_y) - validation):
+            listener.note(line)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
@@ -110,9 +113,9 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
             "dropout and deformations are drawn in another way than when this run began: from here"
             " on they are others"
         )
-    limit, validation = config["data"]["limit"], config["data"]["validation_samples"]
+    validation = config["data"]["validation_samples"]
     try:
-        job, _ = _job(dataset, recipe, backend, seed, limit, validation, checkpoint=checkpoint)
+        job, _ = _job(dataset, recipe, backend, seed, validation, checkpoint=checkpoint)
     except UsageError as error:
         raise RunError(f"{resumed.folder.path}: what is there does not go on ({error})") from error
     if job.training is None:
@@ -125,7 +128,6 @@ def _job(
     recipe: Recipe,
     backend: Backend,
     seed: int,
-    limit: int | None,
     validation: int,
     *,
     checkpoint: Checkpoint | None = None,
@@ -133,7 +135,7 @@ def _job(
 ) -> tuple[Job, Dataset]:
     """Assemble samples and network; also return the samples before any were turned."""
     part, held_out = hold_out(dataset, validation)
-    part = limited(part, limit)
+    part = limited(part, recipe.limit)
     with usage_errors():
         if checkpoint is not None:
             model = MLP.of(checkpoint.arrays, checkpoint.network, backend=backend)
@@ -163,11 +165,21 @@ def _job(
                 deformation=deformation,
             )
     job = Job(recipe, model, turned, held_out, training, deformation, turning)
-    return job, turned if limit else part
+    return job, turned if recipe.limit else part
+
+
+def limit_line(recipe: Recipe, samples: int) -> list[str]:
+    """Return a line on training samples that a recipe leaves out by itself, or none."""
+    if recipe.limit is None or recipe.limit >= samples:
+        return []
+    return [
+        f"{recipe.name}: the first {recipe.limit:,} of {samples:,} training samples; --limit N"
+        " takes another number"
+    ]
 
 
 def config_of(
-    recipe: Recipe, data: Dataset, limit: int | None, held_out: int, seed: int, model: MLP
+    recipe: Recipe, data: Dataset, held_out: int, seed: int, model: MLP
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
     shape = data.image_shape
@@ -179,7 +191,6 @@ def config_of(
         "seed": seed,
         "data": data_of(data, held_out)
         | {
-            "limit": limit,
             "image_shape": shape and list(shape),
             "classes": list(data.classes),
             "dtype": str(data.train_x.dtype),

@@ -45,7 +45,7 @@ class TrainedRun:
             self.model, self._recipe, self._dataset = open_weights(
                 files_of([path]), recipe, device, data, few_classes=True
             )
-            self.config = config_of(self._recipe, self._dataset, None, 0, 0, self.model)
+            self.config = config_of(self._recipe, self._dataset, 0, 0, self.model)
         elif recipe is not None:
             raise UsageError(
                 f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
