@@ -182,8 +182,11 @@ def config_of(
     recipe: Recipe, data: Dataset, held_out: int, seed: int, model: MLP
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
-    shape = data.image_shape
-    framing = None if shape is None else Framing.measured(data.train_x, shape)
+    shape, framing = data.image_shape, None
+    if shape is not None and len(data.train_y):
+        framing = Framing.measured(data.train_x, shape)
+    elif shape is not None:
+        framing = Framing.as_mnist(shape, data.value_range, data.train_x.dtype == "uint8")
     return {
         "version": __version__,
         "recipe": recipe.name,
@@ -212,8 +215,8 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "source": data.source,
         "test_source": data.test_source,
         "label": data.label,
-        "train_samples": len(data.train_y),
-        "test_samples": len(data.test_y),
+        "train_samples": len(data.train_y) or None,  # None where none have been looked at
+        "test_samples": len(data.test_y) or None,
         "validation_samples": held_out,
         "shuffled": data.is_shuffled,
         "tests_on_training": data.tests_on_training,
