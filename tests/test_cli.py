@@ -22,7 +22,7 @@ from PIL import Image, ImageOps
 
 from backends import Backend, BackendUnavailable, select
 from backends.cpu import CpuBackend
-from trainer import MLP, benchmarking, load
+from trainer import MLP, benchmarking, fit, load
 from trainer.cli import main
 from trainer.commands import bench
 from trainer.commands import train as train_command
@@ -217,6 +217,33 @@ def test_limit_and_validation_take_from_the_training_part_only():
         360,
     )
     assert 0 <= json.loads(Path("o/metrics.jsonl").read_text())["validation_accuracy"] <= 1
+
+
+def test_a_recipe_may_take_the_first_samples_only_and_says_so(capsys):
+    hundred = [*FAST, "--recipe", "hundred", "--epochs", "1"]
+    said = "hundred: the first 100 of 1,{} training samples; --limit N takes another number"
+    runs = {
+        "o": ([], 100, said.format(437)),
+        "held": (["--validation", "200"], 100, said.format(237)),
+        "more": (["--limit", "300"], 300, None),
+        "all": (["--limit", "2000"], 1437, None),
+        "few": (["--validation", "1340"], 97, None),
+    }
+    for out, (options, samples, line) in runs.items():
+        assert main([*hundred, *options, "--out", out]) == 0
+        captured = capsys.readouterr()
+        assert (captured.out + captured.err).splitlines()[0] == line or line is None
+        assert line is not None or "takes another" not in captured.out + captured.err
+        config = json.loads(Path(out, "config.json").read_text())
+        assert config["data"]["train_samples"] == samples
+    model = MLP([64, 200, 10], backend=select("cpu"), scale=0.99 / 16)
+    data = load("digits")
+    for _ in fit(model, data.train_x[:100], data.train_y[:100], epochs=1):
+        pass
+    for ours, other in zip(
+        model.get_weights(), MLP.load("o", backend=select("cpu")).get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, other)
 
 
 def test_ctrl_c_ends_after_the_batch_saves_and_says_how_to_go_on():

@@ -433,6 +433,22 @@ def test_a_run_older_than_a_setting_has_its_default(begun, capsys):
     assert train("--resume", "o", "--dropout", "0", "--augment", "none") == 0
 
 
+def test_a_limit_that_was_recorded_beside_the_data_is_kept(monkeypatch, capsys, left_alone):
+    """As it was while it was no setting."""
+    options = ["--limit", "500", "--validation", "100", "--epochs", "3"]
+    assert stopped(monkeypatch, 1, *options, "--out", "o") == 143
+    config = json.loads(Path("o/config.json").read_text())
+    path = Path("o/checkpoints/epoch00001.safetensors")
+    arrays, network, state = read_checkpoint(path)
+    for part in (config, state["config"]):
+        part["data"]["limit"] = part["settings"].pop("limit")
+    Path("o/config.json").write_text(json.dumps(config))
+    write_safetensors(path, arrays, network, state)
+    assert "limit was 500, not 7" in refused(capsys, "--resume", "o", "--limit", "7")
+    assert train("--resume", "o", "--limit", "500") == 0
+    assert outcome("o") == left_alone(*options)
+
+
 def test_data_that_has_changed_is_refused(monkeypatch, capsys):
     rows = np.random.default_rng(0).integers(0, 9, (60, 5))
     rows[:, 0] %= 2

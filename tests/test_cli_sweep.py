@@ -298,6 +298,18 @@ def test_a_torn_line_is_trained_again(capsys):
     assert timeless[:4] == timeless[4:]
 
 
+def test_a_recipe_may_take_the_first_samples_only_and_says_so(capsys):
+    hundred = ["sweep", "--recipe", "hundred", *HERE[1:], "--epochs", "1"]
+    line = "hundred: the first 100 of 1,437 training samples; --limit N takes another number"
+    for options, said in ([], True), (["--limit", "100,200"], False):
+        assert main([*hundred, *options]) == 0
+        captured = capsys.readouterr()
+        assert (line in captured.out + captured.err) == said
+    (alone,), (same, more) = rows("sweeps/s1"), rows("sweeps/s2")
+    assert (same["limit"], more["limit"]) == ("100", "200")
+    assert alone["train_loss"] == same["train_loss"] != more["train_loss"]
+
+
 def test_a_sweep_that_is_complete_is_shown_again(capsys):
     assert main([*HERE, *SMALL, *GRID]) == 0
     first = capsys.readouterr().out

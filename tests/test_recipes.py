@@ -12,7 +12,7 @@ from backends import select
 from backends.functions import LOSSES
 from tests.conftest import samples
 from trainer import MLP, fit, load
-from trainer.data import Dataset
+from trainer.data import Dataset, limited
 from trainer.recipes import (
     RECIPES,
     SMOOTHED,
@@ -41,7 +41,16 @@ def test_the_other_lessons_differ_from_it_in_what_they_say():
     rashid = RECIPES["rashid"]
     book, hundred = RECIPES["book"], RECIPES["hundred"]
     assert replace(rashid, name="book", about=book.about, init="fan_in") == book
-    assert replace(rashid, name="hundred", about=hundred.about, epochs=24) == hundred
+    assert replace(rashid, name="hundred", about=hundred.about, epochs=24, limit=100) == hundred
+
+
+def test_the_books_hundred_samples_are_mnists_first(data_folder):
+    book = np.loadtxt(
+        data_folder / "hundred" / "mnist_train_100.csv", delimiter=",", dtype=np.uint8
+    )
+    first = limited(load(data_folder / "mnist"), RECIPES["hundred"].limit)
+    np.testing.assert_array_equal(first.train_x, book[:, 1:])
+    np.testing.assert_array_equal(first.train_y, book[:, 0])
 
 
 def test_the_digits_get_their_own_recipe_and_all_else_the_lessons(digits):

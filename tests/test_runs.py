@@ -56,6 +56,7 @@ def test_a_missing_run_names_the_newest_one(tmp_path, monkeypatch):
     "change",
     [
         {"test_samples": "1"},
+        {"train_samples": "1"},
         {"dtype": "object"},
         {"classes": []},
         {"classes": [[0], [1]]},

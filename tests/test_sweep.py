@@ -89,7 +89,7 @@ def test_values_are_read(option, text, values):
 
 def test_every_setting_of_a_recipe_may_be_swept_that_train_has_an_option_for():
     names = {field.name for field in fields(Recipe)} - {"name", "about", "data"}
-    assert set(KINDS) == names | {"limit", "augment"}
+    assert set(KINDS) == names
 
 
 @pytest.mark.parametrize(
@@ -140,16 +140,17 @@ def test_a_plan_is_every_combination_and_all_of_them_with_the_first_seed_first()
 
 def test_settings_are_the_recipe_the_changes_and_the_values():
     plan = Plan(DIGITS, {"epochs": 1, "limit": 9}, {"learning_rate": (0.1,)})
-    recipe = replace(DIGITS, epochs=1, learning_rate=0.1)
-    assert plan.settings({"learning_rate": 0.1}) == (recipe, 9)
+    assert plan.settings({"learning_rate": 0.1}) == replace(
+        DIGITS, epochs=1, learning_rate=0.1, limit=9
+    )
     # what an option implies, it implies for its runs
-    assert plan.settings({"optimizer": "adam"})[0].learning_rate == 0.001
-    assert plan.settings({"optimizer": "sgd"})[0].learning_rate == 0.3
+    assert plan.settings({"optimizer": "adam"}).learning_rate == 0.001
+    assert plan.settings({"optimizer": "sgd"}).learning_rate == 0.3
     deformed = ("elastic:8,2", "rotate:5")
-    assert plan.settings({"augment": "+".join(deformed)})[0].augment == deformed
+    assert plan.settings({"augment": "+".join(deformed)}).augment == deformed
     other = Plan(replace(DIGITS, augment=deformed), {}, {})
-    assert other.settings({"augment": "none"})[0].augment == ()
-    assert other.settings({})[0].augment == deformed
+    assert other.settings({"augment": "none"}).augment == ()
+    assert other.settings({}).augment == deformed
 
 
 @pytest.mark.parametrize(
@@ -244,9 +245,10 @@ def test_a_gpu_takes_one_run_after_the_other():
     assert divide_cores(9, device="gpu:0", jobs=4) == Workers(1, 1)
 
 
-def directly(data, recipe, seed, limit=None):
+def directly(data, recipe, seed):
     """The last report of an ordinary training."""
-    data = replace(data, train_x=data.train_x[:limit], train_y=data.train_y[:limit])
+    n = recipe.limit
+    data = replace(data, train_x=data.train_x[:n], train_y=data.train_y[:n])
     model = build(recipe, data, backend=select("cpu"), seed=seed)
     x, y = data.train_x, data.train_y
     degrees, settings = read_augment(recipe.augment)
@@ -274,8 +276,7 @@ def test_every_run_comes_to_what_train_comes_to(digits, workers):
     outcomes = list(sweep(plan, list(plan.trials()), digits, workers=workers))
     assert len(outcomes) == 8
     for result in outcomes:
-        recipe, limit = plan.settings(result.values)
-        desired = directly(digits, recipe, result.seed, limit)
+        desired = directly(digits, plan.settings(result.values), result.seed)
         assert result.test_accuracy == desired.test_accuracy
         assert result.train_loss == pytest.approx(desired.train_loss, rel=1e-5)
         assert (result.epochs, result.validation_accuracy, result.status) == (2, None, "done")
@@ -314,8 +315,7 @@ def test_augmented_images_are_trained_on(digits):
     results = {trial.key: trial for trial in plan.trials()}
     outcomes = list(sweep(plan, list(results.values()), digits, workers=ALONE))
     for result in outcomes:
-        recipe, limit = plan.settings(result.values)
-        desired = directly(digits, recipe, 0, limit)
+        desired = directly(digits, plan.settings(result.values), 0)
         assert result.test_accuracy == desired.test_accuracy
     assert len({result.train_loss for result in outcomes}) == 6
 
@@ -399,7 +399,7 @@ def test_a_dask_cluster_takes_a_sweep(digits, monkeypatch):
         outcomes = list(sweep(plan, list(plan.trials()), digits, workers=workers))
     assert len(outcomes) == 4
     for result in outcomes:
-        desired = directly(digits, plan.settings(result.values)[0], result.seed)
+        desired = directly(digits, plan.settings(result.values), result.seed)
         assert result.test_accuracy == desired.test_accuracy
 
 
@@ -438,6 +438,18 @@ def test_a_folder_is_read_as_it_was_written(folder):
     assert json.loads((folder.path / "config.json").read_text()) == again.config
     assert again.outcomes == written
     assert [t.key for t in again.left()] == [t.key for t in list(folder.plan.trials())[7:]]
+
+
+def test_a_folder_older_than_a_setting_has_its_default(tmp_path):
+    plan = Plan(RECIPES["hundred"], {"limit": 7}, {"epochs": (1, 2)})
+    folder = SweepFolder.start(tmp_path / "s", plan, CONFIG)
+    config = json.loads((folder.path / "config.json").read_text())
+    assert config["sweep"]["settings"].pop("limit") == 100
+    (folder.path / "config.json").write_text(json.dumps(config))
+    assert reopened(folder).plan.settings({"epochs": 1}).limit == 7
+    config["sweep"]["changes"] = {}
+    (folder.path / "config.json").write_text(json.dumps(config))
+    assert reopened(folder).plan.settings({"epochs": 1}).limit is None
 
 
 def test_the_table_is_a_line_a_run(folder):

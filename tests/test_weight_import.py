@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import zipfile
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,12 +15,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.io import savemat
+from scipy.io import loadmat, savemat
 from scipy.special import expit
 
 from backends import select
-from trainer import MLP, fit, load, weight_files
+from trainer import MLP, figures, fit, load, weight_files
 from trainer.cli import main
+from trainer.data import DataError, loading, prepare_digit, read_grey
+from trainer.data.dataset import Source
 from trainer.weight_files import (
     ShapeError,
     WeightFileError,
@@ -104,6 +108,246 @@ def test_a_pair_scores_as_in_the_lessons_loop_on_mnist(data_folder, capsys):
     few = str(data_folder.absolute() / "hundred" / "mnist_test_10.csv")
     assert main(["evaluate", "folder", "--recipe", "book", "--data", few, "--json"]) == 0
     assert said(capsys)["samples"] == 10
+
+
+# --- without data ---------------------------------------------------------------------------
+
+OWN = ["own_images/2828_my_own_4.png", "own_images/2828_my_own_6.png"]
+
+
+@pytest.fixture
+def offline(monkeypatch):
+    """MNIST is neither there nor looked for."""
+
+    def download(*_, **__):
+        raise AssertionError("MNIST is looked for")
+
+    monkeypatch.setattr(loading.mnist, "read_mnist", download)
+
+
+def made_mnist(side: int = 28, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images of one bright block a class, and their labels."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 10, 300)
+    x = rng.integers(0, 90, (300, side, side), np.uint8)
+    for image, label in zip(x, y, strict=True):
+        image[2 * (label // 5) : 2 * (label // 5) + 2, label % 5 :: 5] = 255
+    return x, y
+
+
+@pytest.fixture
+def lessons(tmp_path) -> Path:
+    """The lessons' pair for images of 28×28, and made.npz with such images beside it."""
+    x, y = made_mnist()
+    np.savez("made.npz", x_train=x, y_train=y, x_test=x[:200], y_test=y[:200])
+    W1, W2 = trained(load("made.npz"), 30, 300)
+    Path("pair").mkdir()
+    np.save("pair/wih.npy", W1.T)
+    np.save("pair/who.npy", W2.T)
+    return Path("pair")
+
+
+ASSUMED = "taken to be for digits 0…9 in images of 28×28 pixels 0…255, as in mnist; for other data"
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    "command", [["backquery"], ["weights", "--units", "0,7"], ["export", "--format", "mat"]]
+)
+def test_what_looks_at_no_data_needs_none(lessons, command, capsys):
+    name, *options = command
+    cpu = [] if name == "export" else CPU
+    answers = []
+    for data in ([], ["--data", "made.npz"]):
+        asked = [name, str(lessons), *options, "--recipe", "book", *data, *cpu, "--json"]
+        assert main(asked) == 0
+        captured = capsys.readouterr()
+        assert captured.err.startswith(ASSUMED) == (not data)
+        assert captured.err.count("\n") == (not data)
+        answers.append(json.loads(captured.out))
+        if name == "export":
+            answers[-1] = {k: v.tolist() for k, v in loadmat("weights.mat").items() if k[0] == "T"}
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.usefixtures("offline")
+def test_pictures_need_no_data_either(lessons, data_folder, monkeypatch, capsys):
+    own = [str(data_folder.absolute() / name) for name in OWN]
+    asked = ["predict", str(lessons), *own, "--recipe", "book", *CPU]
+    assert main([*asked, "--data", "made.npz"]) == 0
+    assert ASSUMED not in capsys.readouterr().err
+    assert main(asked) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(ASSUMED)
+    wih, who = (np.load(lessons / f"{name}.npy") for name in ("wih", "who"))
+    pictures = [prepare_digit(read_grey(Path(file)), (28, 28), (0.0, 255.0)) for file in own]
+    outputs = [expit(who @ expit(wih @ (pixels / 255 * 0.99 + 0.01))) for pixels in pictures]
+    expected = [str(answer.argmax()) for answer in outputs]
+    assert re.findall(r"answer: (\d)", captured.out) == expected
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    options = ["--label", "6", "--recipe", "book", "--json", *CPU]
+    assert main(["inspect", str(lessons), own[1], *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(ASSUMED)
+    np.testing.assert_allclose(json.loads(captured.out)["outputs"], outputs[1], rtol=1e-9)
+    # a run knows what it is for
+    assert main(["import-weights", str(lessons), "--recipe", "book", "--out", "o", *CPU]) == 0
+    for command in (["predict", "o", *own], ["inspect", "o", own[0]]):
+        assert main([*command, "--data", "made.npz", *CPU]) == 2
+        assert "o knows what it is for" in capsys.readouterr().err
+
+
+def test_data_is_loaded_when_the_imported_run_is_tested(lessons, offline, monkeypatch, capsys):
+    assert main(["import-weights", str(lessons), "--recipe", "book", *CPU, "--out", "o"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err.startswith(ASSUMED)
+    assert "data  mnist, not looked at" in captured.out
+    data = json.loads(Path("o/config.json").read_text())["data"]
+    assert (data["source"], data["train_samples"], data["test_samples"]) == ("mnist", None, None)
+    with pytest.raises(AssertionError, match="looked for"):
+        main(["evaluate", "o", *CPU])
+
+    def unreachable(*_):
+        raise DataError("MNIST cannot be downloaded: no network")
+
+    monkeypatch.setattr(loading.mnist, "read_mnist", unreachable)
+    capsys.readouterr()
+    for asked in (["o"], [str(lessons), "--recipe", "book"]):
+        assert main(["evaluate", *asked, *CPU]) == 2
+        error = capsys.readouterr().err
+        assert f"{asked[0]}: the data its recipe is for cannot be read (MNIST cannot be" in error
+        assert error.count("\n") == 1
+    x, y = (part[:200] for part in made_mnist())
+    source = Source("mnist", "mnist", "mnist", (x.reshape(-1, 784), y), (x.reshape(-1, 784), y))
+    monkeypatch.setattr(loading.mnist, "read_mnist", lambda *_: source)
+    wih, who = (np.load(lessons / f"{name}.npy") for name in ("wih", "who"))
+    right = lesson_counts(wih, who, load("made.npz"))
+    assert right > 50
+    for asked in (["o"], [str(lessons), "--recipe", "book"], ["o", "o"]):
+        assert main(["evaluate", *asked, *CPU, "--json"]) == 0
+        result = said(capsys)
+        assert (result["right"], result["samples"]) == (right, 200)
+    short = ["--data", "mnist", "--recipe", "book", "--epochs", "1", "--quiet", *CPU]
+    assert main([*short, "--out", "t"]) == 0
+    for members in (["o", "t"], ["t", "o"]):  # only one of which knows how many samples test
+        assert main(["evaluate", *members, *CPU, "--json"]) == 0
+        assert said(capsys)["samples"] == 200
+    assert main(["predict", str(lessons), "--recipe", "book", "--index", "3", *CPU]) == 0
+    assert "sample 3 of the 200 test samples of mnist" in capsys.readouterr().out
+    # what is there now is not what the weights are for
+    letters = np.full(200, "a")
+    source = replace(source, train=(x.reshape(-1, 784), letters), test=None)
+    monkeypatch.setattr(loading.mnist, "read_mnist", lambda *_: source)
+    assert main(["evaluate", "o", *CPU]) == 2
+    error = capsys.readouterr().err
+    assert "o: takes 784 features and 10 classes, mnist has 784 features and 1 classes" in error
+    assert error.endswith("; name the data that it is for with --data\n")
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("inputs", "recipe", "shape", "value_range", "source"),
+    [
+        (784, "book", [28, 28], [0, 255], "mnist"),
+        (400, "book", [20, 20], [0, 255], "ex4:mnist"),
+        (400, "ex4", [20, 20], [0, 255], "ex4:mnist"),
+        (784, "ex4", [28, 28], [0, 255], "mnist"),
+        (64, "rashid", [8, 8], [0, 16], "digits"),
+        (64, "digits", [8, 8], [0, 16], "digits"),
+        (1024, "fast", [32, 32], [0, 255], "mnist"),
+    ],
+)
+@pytest.mark.parametrize("transposed", [True, False])
+def test_what_weights_are_for_follows_from_recipe_and_inputs(
+    inputs, recipe, shape, value_range, source, transposed
+):
+    W1, W2 = np.ones((inputs, 13)), np.ones((13, 10))
+    np.savez("w.npz", W1=W1.T if transposed else W1, W2=W2.T if transposed else W2)
+    assert main(["import-weights", "w.npz", "--recipe", recipe, *CPU, "--out", "o"]) == 0
+    config = json.loads(Path("o/config.json").read_text())
+    data = config["data"]
+    assert (data["image_shape"], data["value_range"]) == (shape, value_range)
+    assert (data["source"], data["dtype"]) == (source, "uint8")
+    assert data["classes"] == list(range(10))
+    assert config["network"]["sizes"] == [inputs, 13, 10]
+    full = MLP.load("o", backend=select("cpu")).input_map()
+    if recipe != "digits":  # standardised, by the digits themselves
+        assert value_range[1] * full["scale"] + full["shift"] == pytest.approx(1)
+        assert data["train_samples"] is None
+    else:
+        assert data["train_samples"] == 1437
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_file_of_ours_needs_neither_recipe_nor_data(runs, capsys):
+    copies = {name: f"{name}.safetensors" for name in runs}
+    for name, file in copies.items():
+        Path(file).write_bytes((runs[name] / "model.safetensors").read_bytes())
+        assert main(["backquery", file, *CPU, "--json"]) == 0
+        captured = capsys.readouterr()
+        assert "8×8 pixels 0…16, as in digits" in captured.err
+        assert main(["backquery", str(runs[name]), *CPU, "--json"]) == 0
+        assert json.loads(captured.out)["labels"] == said(capsys)["labels"]
+        assert main(["evaluate", file, *CPU, "--json"]) == 0
+        alone = said(capsys)
+        assert main(["evaluate", str(runs[name]), *CPU, "--json"]) == 0
+        assert alone["confusion"] == said(capsys)["confusion"]
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize(
+    ("sizes", "options", "words"),
+    [
+        ([784, 5, 10], ["--recipe", "table"], ["--recipe table", "standardised", "--data"]),
+        ([30, 5, 10], ["--recipe", "book"], ["784 inputs, or of another square", "--data"]),
+        ([36, 5, 10], ["--recipe", "book"], ["784 inputs, or of another square", "--data"]),
+        ([784, 5, 9], ["--recipe", "book"], ["10 outputs", "the data is mnist", "--data"]),
+        ([784, 5, 10], ["--recipe", "digits"], ["64 inputs", "the data is digits", "--data"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["predict", "backquery", "weights", "export", "evaluate"])
+def test_weights_that_do_not_say_what_they_are_for_ask(sizes, options, words, command, capsys):
+    np.savez("w.npz", **{f"W{i}": np.ones(pair) for i, pair in enumerate(pairwise(sizes), 1)})
+    picture = ["4.png"] if command == "predict" else []
+    assert main([command, "w.npz", *picture, *options]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert all(word in error for word in words), error
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("scale", [0.99, np.full(1024, 0.99 / 255)])
+def test_a_saved_input_map_of_no_pixels_asks_for_data(scale, capsys):
+    """Floats 0…1 are no bytes, and a map for each input is one of whatever data it was."""
+    shift = np.full_like(scale, 0.01)
+    inputs = 1024 if np.ndim(scale) else 784
+    W = {"W1": np.ones((inputs, 5)), "W2": np.ones((5, 10))}
+    np.savez("w.npz", **W, scale=scale, shift=shift)
+    assert main(["backquery", "w.npz", "--recipe", "book", *CPU]) == 2
+    error = capsys.readouterr().err
+    assert "are no pixels of 0…255; name the data that they are for with --data" in error
+    np.savez("w.npz", **W, scale=0.99 / 255, shift=0.01)
+    assert main(["backquery", "w.npz", "--recipe", "book", *CPU]) == 0
+
+
+@pytest.mark.usefixtures("offline")
+def test_an_update_without_the_number_of_samples_leaves_the_penalty_out(monkeypatch, capsys):
+    """Of an imported run, on other data than that of its recipe."""
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    x, y = made_mnist(20)
+    np.savez("made.npz", x_train=x, y_train=y)
+    np.savez("w.npz", W1=np.ones((400, 5)), W2=np.ones((5, 10)))
+    assert main(["import-weights", "w.npz", "--recipe", "ex4", *CPU, "--out", "o"]) == 0
+    capsys.readouterr()
+    assert main(["inspect", "o", "--data", "made.npz", *CPU]) == 0
+    out = capsys.readouterr().out
+    assert "without l2 1: how many samples were trained on is not known" in out
+    # of the recipe's own it is known, here 240: a fifth of the 300 tests
+    images = np.pad(x, ((0, 0), (4, 4), (4, 4))).reshape(-1, 784)
+    source = Source("mnist", "mnist", "mnist", (images, y))
+    monkeypatch.setattr(loading.mnist, "read_mnist", lambda *_: source)
+    assert main(["inspect", "o", *CPU]) == 0
+    assert f"λ/m {1 / 240:.3g}" in capsys.readouterr().out
 
 
 # --- which is which -------------------------------------------------------------------------
@@ -265,8 +509,6 @@ def test_the_exported_pair_is_the_lessons(runs):
 
 def test_the_exported_thetas_predict_as_in_the_course(runs):
     """Ng's predict.m, on images column by column, counts 1…10."""
-    from scipy.io import loadmat
-
     assert main(["export", str(runs["pair"]), "--format", "mat", "--out", "w.mat"]) == 0
     thetas = loadmat("w.mat")
     data = load("digits")

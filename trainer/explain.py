@@ -118,7 +118,7 @@ class Trace:
 
 
 def trace(
-    model: MLP, values: Any, label: int, *, learning_rate: float, training_samples: int = 1
+    model: MLP, values: Any, label: int, *, learning_rate: float, training_samples: float = 1
 ) -> Trace:
     """Follow one sample forward, its error back, and one update of plain SGD.
 

@@ -6,7 +6,7 @@ Nothing is shown here: `check` measures, `conclude` says what it means. The meth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -14,14 +14,12 @@ import numpy as np
 
 from .data import Dataset
 from .network import MLP
-from .recipes import Recipe
+from .recipes import Recipe, unseen_data
 
 TOLERANCE = 1e-6
 SAMPLES, PARAMETERS, STEP = 8, 50, 1e-5
 
-_SHAPES = {"mnist": (28, 255.0), "digits": (8, 16.0), "ex4": (20, 255.0)}  # side, full ink
 _DRAWN = 20  # random samples for each that is wanted: a kink costs some
-_CLASSES = 10
 
 
 @dataclass(frozen=True)
@@ -55,22 +53,22 @@ class GradientCheck:
 
 def random_samples(recipe: Recipe, *, samples: int = SAMPLES, seed: int = 0) -> Dataset:
     """Draw random pixels and labels in the shape of the data that a recipe was made for."""
-    side, ink = _SHAPES[recipe.data]
+    data = unseen_data(recipe.data)
     rng = np.random.default_rng(seed)
     n = _DRAWN * samples
-    x = rng.integers(0, int(ink) + 1, (n, side * side), dtype=np.uint8)
-    y = rng.integers(0, _CLASSES, n)
-    return Dataset(
+    ink, features = int(data.value_range[1]), data.train_x.shape[1]
+    x = rng.integers(0, ink + 1, (n, features), dtype=np.uint8)
+    y = rng.integers(0, len(data.classes), n)
+    return replace(
+        data,
         name=f"random samples in the shape of {recipe.data}",
         train_x=x,
         train_y=y,
         test_x=x,
         test_y=y,
-        image_shape=(side, side),
-        classes=tuple(range(_CLASSES)),
-        value_range=(0.0, ink),
         kind="random",
         source="random",
+        note="",
     )
 
 

@@ -12,6 +12,7 @@ from backends import Backend, select
 
 from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Columns, Dataset
+from .data.dataset import square
 from .network import MLP
 from .settings import (
     FULL_BATCH_METHODS,
@@ -30,6 +31,8 @@ OF_MLP = ("activation", "output", "loss", "bias", "init", "l2", "dtype")
 _ADAM_RATE = 0.001  # Kingma and Ba's own; the recipes' rates are SGD's
 _DECAY = 0.01  # of adamw, as everywhere
 _LESSON_PIXELS = 20 * 20  # of exercise 4's images, the smallest but scikit-learn's
+# side and full ink of the digits that recipes are made for
+_DIGITS = {"mnist": (28, 255), "ex4": (20, 255), "digits": (8, 16)}
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ RECIPES = {
         Recipe(
             "book", "Rashid, Make Your Own Neural Network (2016): fan-in weights", init="fan_in"
         ),
-        Recipe("hundred", "the book's 100-sample training set, 24 times over", epochs=24),
+        Recipe("hundred", "the book's 100 training samples, 24 times over", epochs=24, limit=100),
         Recipe(
             "digits",
             "scikit-learn's 8×8 digits, standardised, one hidden layer of 100",
@@ -230,6 +233,36 @@ def source_for(recipe: Recipe | None, data: str) -> str:
     """Name the source to load where `data` was asked for: for ex4, images are cut."""
     cut = recipe is not None and recipe.data == "ex4" and data.partition(":")[0] != "ex4"
     return f"ex4:{data}" if cut else data
+
+
+def unseen_data(name: str, inputs: int | None = None) -> Dataset:
+    """Return what "mnist", "ex4" or "digits" is like, without any samples.
+
+    For another number of inputs it is the one that has so many, else the same in other squares.
+    """
+    known = {side * side: name for name, (side, _) in _DIGITS.items()}
+    name = known.get(inputs or 0, name)
+    side, ink = _DIGITS[name]
+    shape = (side, side)
+    if inputs is not None and inputs not in known:
+        shape = square(inputs) or shape
+    images = f"images of {shape[0]}×{shape[1]} pixels 0…{ink}"
+    is_known = shape == (side, side)
+    x, y = np.empty((0, shape[0] * shape[1]), np.uint8), np.empty(0, np.int64)
+    return Dataset(
+        name=name if is_known else images,
+        train_x=x,
+        train_y=y,
+        test_x=x,
+        test_y=y,
+        image_shape=shape,
+        classes=tuple(range(10)),
+        value_range=(0.0, float(ink)),
+        kind=name,
+        source="ex4:mnist" if name == "ex4" else name,
+        note=f"taken to be for digits 0…9 in {images}{f', as in {name}' * is_known}; for other data"
+        " add --data",
+    )
 
 
 def changed(recipe: Recipe, changes: dict[str, Any]) -> Recipe:

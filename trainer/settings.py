@@ -284,6 +284,12 @@ class TrainingSettings(_Settings):
 class DataSettings(_Settings):
     """How the data is prepared for the network."""
 
+    limit: int | None = _setting(
+        None,
+        "Only the first N training samples; a number as large as the data's takes all.",
+        range=_COUNT,
+        tried="100,1000",
+    )
     inputs: str = _setting(
         "scaled",
         "What the inputs are mapped to: the data's range to 0.01…1 (scaled) or to -1…1 (symmetric);"

@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise, product
 from pathlib import Path
@@ -41,6 +42,7 @@ _STATE = "training"  # of the arrays: a checkpoint's JSON
 _NO_SUM = "0" * 64
 _INPUT_MAP = ("scale", "shift")
 _LARGEST = 1 << 31  # bytes of weights
+_SMALLEST_SIDE = 7  # of a square image
 _NUMBERED = re.compile(
     r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d{1,9})", re.IGNORECASE
 )
@@ -194,6 +196,7 @@ def read_weights(
     outputs: Iterable[int],
     *,
     transposed: bool | None = None,
+    or_square: bool = False,
 ) -> Weights:
     """Read the weights of a network of any depth from one or several files.
 
@@ -208,6 +211,8 @@ def read_weights(
         True for matrices (units, inputs of the layer), as the lessons and MATLAB store them, False
         for (inputs, units); found out by the shapes, and wanted only where both would fit. A
         first column (row) of biases is found out likewise.
+    or_square : bool
+        Whether another number of inputs will do, if it is that of a square image's pixels.
 
     Raises
     ------
@@ -225,13 +230,17 @@ def read_weights(
     ]
     outputs = sorted(outputs)
     found = ", ".join(f"{name} {array.shape}" for name, array in parts) or "no arrays"
-    ways = _ways(parts, in_order, inputs, outputs)
+    ways = _ways(parts, in_order, {inputs}, outputs)
+    if or_square and not ways:
+        ways = _ways(parts, in_order, _squares(parts), outputs)
     if transposed is not None:
         ways = {way: arrays for way, arrays in ways.items() if way == transposed}
     if not ways:
         how = "" if transposed is None else f" with --{'' if transposed else 'no-'}transposed"
+        more = ", or of another square number of them" if or_square else ""
         raise ShapeError(
-            f"{where}: {found} make no network of {inputs} inputs and {_or(outputs)} outputs{how};"
+            f"{where}: {found} make no network of {inputs} inputs{more} and {_or(outputs)}"
+            f" outputs{how};"
             f" expected matrices such as (200, {inputs}) and ({outputs[-1]}, 200), either way"
             " round, with a vector of biases each, a first column of them, or none"
         )
@@ -250,8 +259,17 @@ def read_weights(
     )
 
 
+def _squares(parts: Sequence[tuple[str, np.ndarray]]) -> set[int]:
+    """Return the numbers of pixels of square images that may be the inputs of one of the arrays."""
+    lengths = {n - bias for _, array in parts for n in array.shape for bias in (0, 1)}
+    return {n for n in lengths if n >= _SMALLEST_SIDE**2 and math.isqrt(n) ** 2 == n}
+
+
 def _ways(
-    parts: Sequence[tuple[str, np.ndarray]], in_order: bool, inputs: int, outputs: Sequence[int]
+    parts: Sequence[tuple[str, np.ndarray]],
+    in_order: bool,
+    inputs: Collection[int],
+    outputs: Sequence[int],
 ) -> dict[bool, tuple[list[np.ndarray], bool]]:
     """Find the ways in which arrays make such a network: by transposed, the arrays and bias.
 
@@ -277,11 +295,14 @@ def _ways(
 
 
 def _is_network(
-    layers: list[np.ndarray], biases: list[np.ndarray], inputs: int, outputs: Sequence[int]
+    layers: list[np.ndarray],
+    biases: list[np.ndarray],
+    inputs: Collection[int],
+    outputs: Sequence[int],
 ) -> bool:
     return (
         bool(layers)
-        and layers[0].shape[0] == inputs
+        and layers[0].shape[0] in inputs
         and layers[-1].shape[1] in outputs
         and all(W.shape[1] == V.shape[0] for W, V in pairwise(layers))
         and (not biases or [b.size for b in biases] == [W.shape[1] for W in layers])

@@ -57,6 +57,7 @@ def run(
     _, low, high = trained.scale
     with usage_errors(say=str):  # an activation without an inverse
         result = backquery(trained.model, codes, value_range=(low, high))
+    display.note(*trained.assumed)
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
         title = f"{path} run backwards, {trained.backend.name}"

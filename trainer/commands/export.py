@@ -11,16 +11,18 @@ from .. import display
 from ..running.foreign_weights import describe_input_map
 from ..running.trained import TrainedRun
 from ..weight_files import FORMATS, Weights, contents, write_weights
-from .options import Json
+from .options import Json, RunOrWeights, WeightsData, WeightsRecipe
 
 _DEFAULTS = {"npz": "weights.npz", "mat": "weights.mat", "npy-pair": "weights", "csv": "weights"}
 
 
 def run(
-    path: Annotated[Path, Parameter("RUN")],
+    path: RunOrWeights,
     /,
     *,
     format: Annotated[str, Parameter(choices=FORMATS)] = "npz",
+    data: WeightsData = None,
+    recipe: WeightsRecipe = None,
     out: Path | None = None,
     as_json: Json = False,
 ) -> int:
@@ -28,8 +30,6 @@ def run(
 
     Parameters
     ----------
-    path
-        A folder that train wrote, such as runs/r1.
     format
         npz: W1, b1, …; npy-pair: the lesson's weights.npy and weights02.npy; mat: Theta1, Theta2,
         …; csv: a file a matrix.
@@ -37,7 +37,7 @@ def run(
         The file, replaced if it is there; for npy-pair and csv a folder, new or empty. [default:
         weights.npz, weights.mat or weights]
     """
-    trained = TrainedRun(path, "cpu")
+    trained = TrainedRun(path, "cpu", recipe=recipe, data=data)
     model = trained.model
     scale, shift = model.input_map().values()
     weights = Weights(model.get_weights(), model.spec.bias, input_map=(scale, shift))
@@ -45,6 +45,7 @@ def run(
     files = write_weights(
         weights, format, out, image_shape=trained.image_shape, classes=trained.classes
     )
+    display.note(*trained.assumed)
     if as_json:
         display.json_line({"run": str(path), "files": [str(file) for file in files]})
     else:

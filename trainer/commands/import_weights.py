@@ -14,7 +14,7 @@ from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
 from .options import Device, Json, RunOut
-from .words import network_words
+from .words import network_words, samples_words
 
 
 def run(
@@ -32,7 +32,7 @@ def run(
     The lesson's pair, Ng's Theta1 and Theta2, arrays W1, b1, W2, …: which is which and which way
     round it is stored is found out by the shapes. Nothing is ever unpickled.
 
-    python -m trainer import-weights wih.npy who.npy --recipe book --data mnist
+    python -m trainer import-weights wih.npy who.npy --recipe book
 
     Parameters
     ----------
@@ -42,7 +42,8 @@ def run(
     recipe
         What the units compute and how inputs are scaled, see the command recipes.
     data
-        What the weights are for, as train takes it. [default: the recipe's]
+        What the weights are for, as train takes it. Without it that follows from the recipe, and
+        no data is needed before the run is tested.
     test_data
         Test on this instead of a part of --data; same kinds.
     transposed
@@ -60,7 +61,7 @@ def run(
     )
     if dataset.note:
         display.note(dataset.note)
-    config = config_of(chosen, dataset, None, 0, model.seed or 0, model)
+    config = config_of(chosen, dataset, 0, model.seed or 0, model)
     sources = [str(file.absolute()) for file in files]
     folder = Run.start(out, config | {"weights_of": sources})
     model.save(folder.model_file)
@@ -73,7 +74,8 @@ def run(
                 "weights": ", ".join(map(str, files)),
                 "network": f"{network_words(model)}, {model.dtype}",
                 "recipe": chosen.name,
-                "inputs": f"{describe_input_map(model)}, as {dataset.name} has them",
+                "inputs": describe_input_map(model),
+                "data": samples_words(config["data"]),
                 "run": str(folder.path),
                 "next": f"python -m trainer evaluate {shlex.quote(str(folder.path))}",
             }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -59,11 +60,13 @@ def run(
     untrained
         Take fresh weights, drawn by the run's own init and seed.
     """
-    if picture is not None and (index is not None or data is not None):
-        raise UsageError(f"{picture}: a picture goes without --index and --data")
+    if picture is not None and index is not None:
+        raise UsageError(f"{picture}: a picture goes without --index")
     if picture is None and label is not None:
         raise UsageError(f"--label {label}: only with a picture, inspect RUN PICTURE --label 4")
     trained = TrainedRun(path, device, recipe=recipe, data=data)
+    if picture is not None and data is not None and trained.run is not None:
+        raise UsageError(f"{picture}: a picture goes without --data: {path} knows what it is for")
     rate = _learning_rate(trained)
     name = str(index or 0) if picture is None else picture.stem
     png = figure_file(trained, out, f"inspect-{name}{'-untrained' if untrained else ''}.png")
@@ -86,7 +89,7 @@ def run(
         sample.values,
         code,
         learning_rate=rate,
-        training_samples=max(1, int(trained.data.get("train_samples") or 1)),
+        training_samples=trained.train_samples or math.inf,
     )
     classes = [str(label) for label in trained.classes]
     if not as_json:
@@ -129,6 +132,7 @@ def _labelled(trained: TrainedRun, data: str | None, index: int) -> _Sample:
 
 def _own(trained: TrainedRun, file: Path) -> _Sample:
     picture = OwnPicture.read(trained, file)
+    display.note(*trained.assumed)
     if picture.remark:
         display.note(f"{file}: {picture.remark}")
     return _Sample(picture.values, None, str(file), str(file))
@@ -162,6 +166,8 @@ def _facts(trained: TrainedRun, result: Trace, fresh: bool) -> dict[str, str]:
     update = f"plain sgd by this one sample, rate {result.learning_rate:g}"
     if result.penalty:
         update += f", λ/m {result.penalty:.3g}"
+    elif model.l2:
+        update += f", without l2 {model.l2:g}: how many samples were trained on is not known"
     differs = []
     if settings.get("optimizer", "sgd") != "sgd":
         differs.append(str(settings["optimizer"]))

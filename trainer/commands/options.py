@@ -58,7 +58,10 @@ WeightsRecipe = Annotated[
 ]
 WeightsData = Annotated[
     str | None,
-    Parameter(help="Of weights that are no run: what they are for, as train takes it."),
+    Parameter(
+        help="Of weights that are no run: what they are for, as train takes it. [default: digits as"
+        " the recipe's data has them]"
+    ),
 ]
 LabelledData = Annotated[
     str | None,

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from .. import display
 from ..files import write_whole
 from ..recipes import RECIPES
-from ..running.run_folder import Run
+from ..running.run_folder import Run, settings_in
 from ..running.usage import UsageError
 from .figure_files import png_file, tell_figure
 from .options import Json, Show
@@ -92,10 +92,9 @@ def _settings(config: dict[str, Any]) -> dict[str, Any]:
         "data": data["name"],
         "recipe": config.get("recipe"),
         "augment": config.get("augment"),  # where runs of older versions have it
-        **config.get("settings", {}),
+        **settings_in(config),
         "init_from": config.get("init_from"),
         "seed": str(config.get("seed")),  # text, since 0 is a seed and not none
-        "limit": data.get("limit"),
         "validation": data.get("validation_samples"),
         "device": device["name"] if isinstance(device, dict) else None,
     }

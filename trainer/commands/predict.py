@@ -51,7 +51,8 @@ def run(
         dark, on blank or lined paper. What is drawn is cut out, scaled, centred and coloured as the
         images are that the run was trained on.
     data
-        Samples with or without labels: a CSV, an IDX file, or what train takes.
+        Samples with or without labels: a CSV, an IDX file, or what train takes. With pictures and
+        weights that are no run: what those are for.
     out
         Write the answers to all of --data, or to the pictures, into this CSV file.
     format
@@ -62,18 +63,21 @@ def run(
     """
     if format != "answers" and out is None:
         raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
-    if images and (data is not None or index is not None or format != "answers"):
-        raise UsageError("image files go without --data, --index and --format")
+    if images and (index is not None or format != "answers"):
+        raise UsageError("image files go without --index and --format")
     if not images and out is not None and (data is None or index is not None):
         raise UsageError("--out goes with --data FILE: predict RUN --data FILE --out answers.csv")
     if figure is not None:
         if out is not None and not images:
             raise UsageError("--figure goes with pictures or one sample, not with all of --data")
         figure = png_file(figure, "seen.png", "--figure ")
-    if data is not None and out is None and index is None:
+    if data is not None and out is None and index is None and not images:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
     trained = TrainedRun(path, device, recipe=recipe, data=data)
     if images:
+        if data is not None and trained.run is not None:
+            raise UsageError(f"image files go without --data: {path} knows what it is for")
+        display.note(*trained.assumed)
         return _show_pictures(trained, images, out, figure)
     if out is not None and data is not None:
         outputs = trained.outputs(trained.unlabelled(data))

@@ -24,7 +24,7 @@ from ..files import write_whole
 from ..recipes import Recipe, for_data
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
-from ..running.starting import data_of
+from ..running.starting import data_of, limit_line
 from ..running.usage import (
     UsageError,
     choose,
@@ -52,7 +52,6 @@ def run(
     test_data: Annotated[str | None, WHAT] = None,
     label: Annotated[str | None, LABEL, WHAT] = None,
     recipe: Annotated[str | None, WHAT] = None,
-    limit: Annotated[str | None, WHAT] = None,
     validation: Annotated[int, WHOLE, WHAT] = 0,
     tried: _ValuesToTry = _ValuesToTry(),  # noqa: B008
     seeds: Annotated[int | None, COUNT, _TRAINING] = None,
@@ -83,8 +82,6 @@ def run(
         Of a table, the column of the labels, as train takes it.
     recipe
         What is trained where no option says otherwise.
-    limit
-        Only the first N training samples: 100,1000.
     validation
         Hold N training samples out (before --limit) and rank by them; else the data's validation
         part ranks, or the test samples.
@@ -102,7 +99,7 @@ def run(
     show
         Open the figure in a window.
     """
-    options = _given(limit=limit, **vars(tried), seed=seed)
+    options = _given(**vars(tried), seed=seed)
     view = display.choose_view(as_json=as_json)
     with ExitStack() as cleanup:
         cleanup.callback(view.close)
@@ -128,6 +125,9 @@ def run(
             dataset = load_for(wanted, data, test_data, view.downloading, label)
             plan = _plan(for_data(wanted, dataset), values, dataset)
             part, held_out = hold_out(dataset, validation)
+            if "limit" not in values:
+                for line in limit_line(plan.recipe, len(part.train_y)):
+                    view.note(line)
             held = 0 if held_out is None else len(held_out[1])
             config = {
                 "version": __version__,

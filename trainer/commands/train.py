@@ -62,8 +62,6 @@ class _Wanted:
         last. [default: the one that can be it, as a line says]
     recipe
         Named settings, see the command recipes. [default: digits for the 8×8 digits, else rashid]
-    limit
-        Only the first N training samples.
     validation
         Hold N training samples out (before --limit), report accuracy on them too, and keep the
         checkpoint that is best by it. A validation part of the data is held out by itself.
@@ -84,7 +82,6 @@ class _Wanted:
     test_data: Annotated[str | None, WHAT] = None
     label: Annotated[str | None, LABEL, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
-    limit: Annotated[int | None, COUNT, WHAT] = None
     validation: Annotated[int | None, WHOLE, WHAT] = None
     matmul: Annotated[str | None, Parameter(choices=MATMULS), _NETWORK] = None
     patience: Annotated[int | None, COUNT, _TRAINING] = None

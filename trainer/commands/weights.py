@@ -53,6 +53,7 @@ def run(
     chosen = None if units is None else _chosen(units, sizes[1])
     png = figure_file(trained, out, "weights.png")
     result = incoming_weights(trained.model, chosen)
+    display.note(*trained.assumed)
     if not as_json:
         kind = "hidden units" if len(sizes) > 2 else "outputs, as it has no hidden layer"
         height, width = trained.image_shape

@@ -18,6 +18,8 @@ def device_words(backend: Backend) -> str:
 
 def samples_words(data: dict[str, Any]) -> str:
     """Return how many samples a config's data has, and for what."""
+    if data["train_samples"] is None:
+        return f"{data['name']}, not looked at"
     held_out = data["validation_samples"]
     apart = f" {held_out:,} held-out," if held_out else ""
     test = f"{data['test_samples']:,} test samples"

@@ -13,7 +13,7 @@ from backends import Backend
 
 from ..data import Dataset
 from ..network import MLP
-from ..recipes import OF_MLP, RECIPES, Recipe, build
+from ..recipes import OF_MLP, RECIPES, Recipe, build, unseen_data
 from ..weight_files import (
     MODEL_FILE,
     SUFFIXES,
@@ -54,9 +54,11 @@ def open_weights(
     transposed: bool | None = None,
     few_classes: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
-    """Load weights, as `network_of` does, with the data that was named or that is their recipe's.
+    """Load weights, as `network_of` does, for the data that was named or that is their recipe's.
 
-    They need the name of a recipe, except a file that says as much itself.
+    They need the name of a recipe, except a file that says as much itself. Where no data is named,
+    what must be known of it follows from the recipe, and the data set that is returned has no
+    samples, unless it is the digits, by which inputs are standardised.
     """
     recipe = recipe_named(recipe_name)
     if recipe is None and not (len(files) == 1 and _is_ours(files[0])):
@@ -66,7 +68,18 @@ def open_weights(
             " python -m trainer recipes)"
         )
     backend = choose(device)
-    dataset = load_for(recipe, data or (None if recipe is None else recipe.data), test_data)
+    own = "mnist" if recipe is None else recipe.data
+    if data is not None or test_data is not None:
+        dataset = load_for(recipe, data or own, test_data)
+    elif recipe is None or recipe.inputs != "standardised":
+        dataset = unseen_data(own)
+    elif own == "digits":  # which are on every machine
+        dataset = load_for(recipe, own, None)
+    else:
+        raise UsageError(
+            f"--recipe {recipe_name}: its inputs are standardised by the data that it was trained"
+            " on, which weights alone do not hold; name that data with --data"
+        )
     return network_of(
         files, recipe, dataset, backend=backend, transposed=transposed, few_classes=few_classes
     )
@@ -87,9 +100,10 @@ def network_of(
 
     The recipe says all that the files do not; it is None for a file that `train` wrote. The dtype
     is the files' own if not given. With `few_classes`, a network of ten digits may come with data
-    that lacks some. Return also the recipe with the network's own settings, and the data with all
-    its classes.
+    that lacks some. Of a data set without samples the images may have another size. Return also
+    the recipe with the network's own settings, and the data with all its classes.
     """
+    is_unseen = not len(dataset.train_y)
     inputs, classes = dataset.train_x.shape[1], dataset.classes
     outputs = {len(classes)}
     if few_classes and all(isinstance(label, int) and 0 <= label < 10 for label in classes):
@@ -100,6 +114,9 @@ def network_of(
         settings = {name: network[name] for name in OF_MLP}
         settings["inputs"] = "standardised" if model.spec.scale.ndim else "scaled"
         recipe = replace(RECIPES["rashid"], hidden=model.sizes[1:-1], **settings)
+        if is_unseen:
+            dataset = unseen_data(dataset.kind, model.sizes[0])
+            inputs = dataset.train_x.shape[1]
         if model.sizes[0] != inputs or model.sizes[-1] not in outputs:
             raise UsageError(
                 f"{files[0]}: a network of {model.sizes[0]} inputs and {model.sizes[-1]} outputs;"
@@ -108,9 +125,13 @@ def network_of(
             )
     else:
         try:
-            weights = read_weights(files, inputs, outputs, transposed=transposed)
+            weights = read_weights(
+                files, inputs, outputs, transposed=transposed, or_square=is_unseen
+            )
         except ShapeError as error:
             raise ShapeError(f"{error} (the data is {dataset.name}; other: --data)") from error
+        if is_unseen:
+            dataset = unseen_data(dataset.kind, weights.sizes[0])
         dataset = _with_all(dataset, weights.sizes[-1])
         if weights.matlab:
             weights = from_matlab(weights, dataset.image_shape, dataset.classes)
@@ -123,7 +144,27 @@ def network_of(
         with usage_errors():
             model = build(recipe, dataset, backend=backend, seed=seed, saved_map=weights.input_map)
         model.set_weights(weights.arrays)
+    if is_unseen:
+        _check_map(model, dataset, files)
     return model, recipe, _with_all(dataset, model.sizes[-1])
+
+
+def _check_map(model: MLP, dataset: Dataset, files: Sequence[Path]) -> None:
+    """Raise UsageError if the input map is not one for the pixels of a data set without samples.
+
+    Every recipe maps full ink to 1. A map for each input is taken where the data is a known one.
+    """
+    scale, shift = model.input_map().values()
+    ink = dataset.value_range[1]
+    if scale.ndim or shift.ndim:
+        fits = dataset.name == dataset.kind
+    else:
+        fits = bool(np.isclose(ink * scale + shift, 1, rtol=1e-3))
+    if not fits:
+        raise UsageError(
+            f"{', '.join(map(str, files))}: their inputs, {describe_input_map(model)}, are no"
+            f" pixels of 0…{ink:g}; name the data that they are for with --data"
+        )
 
 
 def describe_input_map(model: MLP) -> str:

@@ -22,7 +22,7 @@ from ..weight_files import MODEL_FILE, WeightFileError, read_checkpoint, read_sa
 from .checkpoints import BEST
 from .metrics_file import FILE, Tally
 from .recorder import best_line, resume_command, training_state
-from .run_folder import Run, RunError, versions
+from .run_folder import Run, RunError, settings_in, versions
 from .usage import load_recorded, typed
 
 _MAY_CHANGE = ("epochs", "max_iterations")
@@ -44,7 +44,7 @@ class ResumedRun:
             self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
         try:
             self._check(given)
-            self.recipe = recorded(self.config["recipe"], self.config["settings"])
+            self.recipe = recorded(self.config["recipe"], settings_in(self.config))
         except RunError:
             raise
         except KeyError as error:
@@ -221,14 +221,13 @@ def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
 def _facts(config: dict[str, Any]) -> dict[str, Any]:
     """Return all that a training's numbers depend on, by the name of its option."""
     data = config["data"]
-    return config["settings"] | {
+    return settings_in(config) | {
         "data": data["source"],
         "test_data": data["test_source"],
         "label": data.get("label"),
         "crc32": data["crc32"],
         "recipe": config["recipe"],
         "seed": config["seed"],
-        "limit": data["limit"],
         "validation": data["validation_samples"],
         "matmul": config["device"]["matmul"],
         "patience": config["patience"],

@@ -213,7 +213,8 @@ def _check(config: dict[str, Any]) -> None:
         "source": isinstance(data["source"], str),
         "test_source": isinstance(data["test_source"], str | None),
         "label": isinstance(data.get("label"), str | None),
-        "test_samples": isinstance(data["test_samples"], int),
+        "train_samples": isinstance(data.get("train_samples"), int | None),
+        "test_samples": isinstance(data["test_samples"], int | None),
         "dtype": data["dtype"] in ("uint8", "float32"),
         "classes": bool(classes) and all(isinstance(label, int | str) for label in classes),
         "value_range": low <= high and all(isinstance(v, int | float) for v in (low, high)),
@@ -253,6 +254,11 @@ def _hint(path: Path) -> str:
         return " Make one with: python -m trainer"
     newest = max(there, key=lambda path: path.stat().st_mtime)
     return f" The newest here is {newest}"
+
+
+def settings_in(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings of a run; older versions recorded its limit beside the data."""
+    return {"limit": config["data"].get("limit")} | config.get("settings", {})
 
 
 def versions() -> dict[str, str]:

@@ -65,7 +65,7 @@ def new_training(
 
     All options that were given are in `asked`, but those of the recipe's settings in `changes`.
     """
-    seed, limit, validation = asked.get("seed", 0), asked.get("limit"), asked.get("validation", 0)
+    seed, validation = asked.get("seed", 0), asked.get("validation", 0)
     patience, init_from = asked.get("patience"), asked.get("init_from")
     recipe = recipe_named(asked.get("recipe"))
     with usage_errors(say=str):  # a mistake is told before anything is loaded
@@ -88,7 +88,7 @@ def new_training(
             f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
             " forget what they know; omit one of the two"
         )
-    job, part = _job(dataset, chosen, backend, seed, limit, validation, init_from=init_from)
+    job, part = _job(dataset, chosen, backend, seed, validation, init_from=init_from)
     if part.validation is not None:
         listener.note(
             f"{part.source} has a validation part: its {len(part.validation[1]):,} samples choose"
@@ -102,7 +102,10 @@ def new_training(
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
     held_out = 0 if job.held_out is None else len(job.held_out[1])
-    config = config_of(job.recipe, part, limit, held_out, seed, job.model)
+    config = config_of(job.recipe, part, held_out, seed, job.model)
+    if "limit" not in changes:
+        for line in limit_line(job.recipe, len(dataset.train_y) - validation):
+            listener.note(line)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     config["data"]["crc32"] = digits
@@ -123,9 +126,9 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
             "dropout and deformations are drawn in another way than when this run began: from here"
             " on they are others"
         )
-    limit, validation = config["data"]["limit"], samples_to_hold_out(config["data"])
+    validation = samples_to_hold_out(config["data"])
     try:
-        job, _ = _job(dataset, recipe, backend, seed, limit, validation, checkpoint=checkpoint)
+        job, _ = _job(dataset, recipe, backend, seed, validation, checkpoint=checkpoint)
     except UsageError as error:
         raise RunError(f"{resumed.folder.path}: what is there does not go on ({error})") from error
     if job.training is None:
@@ -138,7 +141,6 @@ def _job(
     recipe: Recipe,
     backend: Backend,
     seed: int,
-    limit: int | None,
     validation: int,
     *,
     checkpoint: Checkpoint | None = None,
@@ -146,7 +148,7 @@ def _job(
 ) -> tuple[Job, Dataset]:
     """Assemble samples and network; also return the samples before any were turned."""
     part, held_out = hold_out(dataset, validation)
-    part = limited(part, limit)
+    part = limited(part, recipe.limit)
     with usage_errors():
         if checkpoint is not None:
             model = MLP.of(checkpoint.arrays, checkpoint.network, backend=backend)
@@ -176,15 +178,28 @@ def _job(
                 deformation=deformation,
             )
     job = Job(recipe, model, turned, held_out, training, deformation, turning)
-    return job, turned if limit else part
+    return job, part
+
+
+def limit_line(recipe: Recipe, samples: int) -> list[str]:
+    """Return a line on training samples that a recipe leaves out by itself, or none."""
+    if recipe.limit is None or recipe.limit >= samples:
+        return []
+    return [
+        f"{recipe.name}: the first {recipe.limit:,} of {samples:,} training samples; --limit N"
+        " takes another number"
+    ]
 
 
 def config_of(
-    recipe: Recipe, data: Dataset, limit: int | None, held_out: int, seed: int, model: MLP
+    recipe: Recipe, data: Dataset, held_out: int, seed: int, model: MLP
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
-    shape = data.image_shape
-    framing = None if shape is None else Framing.measured(data.train_x, shape)
+    shape, framing = data.image_shape, None
+    if shape is not None and len(data.train_y):
+        framing = Framing.measured(data.train_x, shape)
+    elif shape is not None:
+        framing = Framing.as_mnist(shape, data.value_range, data.train_x.dtype == "uint8")
     return {
         "version": __version__,
         "recipe": recipe.name,
@@ -192,7 +207,6 @@ def config_of(
         "seed": seed,
         "data": data_of(data, held_out)
         | {
-            "limit": limit,
             "image_shape": shape and list(shape),
             "classes": list(data.classes),
             "dtype": str(data.train_x.dtype),
@@ -214,8 +228,8 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "source": data.source,
         "test_source": data.test_source,
         "label": data.label,
-        "train_samples": len(data.train_y),
-        "test_samples": len(data.test_y),
+        "train_samples": len(data.train_y) or None,  # None where none have been looked at
+        "test_samples": len(data.test_y) or None,
         "validation_samples": held_out,
         "has_validation_part": data.validation is not None,
         "shuffled": data.is_shuffled,

@@ -24,7 +24,8 @@ class TrainedRun:
     """A run's network on a device, and what it was trained on.
 
     The path is the run's folder, or one of its checkpoints; or, with the name of a recipe, a file
-    or a folder of another program's weights, and then `data` is what they are for.
+    or a folder of another program's weights, and then `data` is what they are for; without it
+    that follows from the recipe, whose data is loaded only for samples of it.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class TrainedRun:
         self.run: Run | None = None  # None of weights
         self._dataset: Dataset | None = None
         self._recipe: Recipe | None = None
+        self.assumed: list[str] = []  # a line on what weights are for, where no data was named
         folder, weights = path, path / MODEL_FILE
         around = run_around(path) if path.exists() else None
         if around is not None and path.is_file() and path.suffix == ".safetensors":
@@ -42,10 +44,14 @@ class TrainedRun:
             names = ", ".join(sorted(file.name for file in path.glob("*.safetensors")))
             raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
         if weights != path and are_weights(path):
-            self.model, self._recipe, self._dataset = open_weights(
+            self.model, self._recipe, dataset = open_weights(
                 files_of([path]), recipe, device, data, few_classes=True
             )
-            self.config = config_of(self._recipe, self._dataset, None, 0, 0, self.model)
+            self.config = config_of(self._recipe, dataset, 0, 0, self.model)
+            if len(dataset.train_y):
+                self._dataset = dataset
+            else:
+                self.assumed = [dataset.note]
         elif recipe is not None:
             raise UsageError(
                 f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
@@ -60,6 +66,7 @@ class TrainedRun:
         self.data: dict[str, Any] = self.config["data"]
         self.scale = Scale(self.data["dtype"], *self.data["value_range"])
         self.classes = tuple(self.data["classes"])
+        self.train_samples: int | None = self.data.get("train_samples")  # None where not known
         self.columns = self._columns()
         # what samples must be, and lines to show of those that were read
         self._wanted = self.features, self.scale, self.columns
@@ -102,23 +109,35 @@ class TrainedRun:
             ) from error
 
     def _recorded(self) -> Dataset:
-        recorded = self.data
+        recorded, source, tests = self.data, self.data["source"], self.data["test_samples"]
+        is_unseen = tests is None  # of weights that came without data
         try:
             data = load_recorded(recorded)
         except DataError as error:
+            which = "its recipe is for cannot be read"
+            if not is_unseen:
+                which = "it was trained on cannot be read again"
             raise UsageError(
-                f"{self.path}: the data it was trained on cannot be read again ({error}); "
-                "name other data with --data"
+                f"{self.path}: the data {which} ({error}); name other data with --data"
             ) from error
-        now = (data.classes, data.test_x.shape, str(data.test_x.dtype))
-        then = (self.classes, (recorded["test_samples"], self.features), recorded["dtype"])
-        if now != then:
+        count, features = data.test_x.shape
+        now = data.classes, count, features, str(data.test_x.dtype)
+        if now == (self.classes, count if is_unseen else tests, self.features, recorded["dtype"]):
+            self.train_samples = self.train_samples or len(data.train_y)
+            return data
+        own, others = (
+            f"{inputs} features and {len(classes)} classes"
+            for inputs, classes in ((self.features, self.classes), (features, data.classes))
+        )
+        if is_unseen:
             raise UsageError(
-                f"{self.path}: {recorded['source']} has changed since the training: it had "
-                f"{then[1][0]:,} test samples of {then[1][1]} features and {len(then[0])} classes, "
-                f"now {now[1][0]:,} of {now[1][1]} and {len(now[0])}; name other data with --data"
+                f"{self.path}: takes {own}, {source} has {others}; name the data that it is for"
+                " with --data"
             )
-        return data
+        raise UsageError(
+            f"{self.path}: {source} has changed since the training: it had {tests:,} test samples"
+            f" of {own}, now {count:,} of {others}; name other data with --data"
+        )
 
     def unlabelled(self, data: str) -> np.ndarray:
         """Load the values of samples with or without labels."""

@@ -37,8 +37,7 @@ class Trial:
 class Plan:
     """What a sweep trains.
 
-    Its options are the settings, "limit", the number of training samples, and "augment", what
-    `read_augment` takes with + between, or "none".
+    Its options are the settings; "augment" is what `read_augment` takes with + between, or "none".
     """
 
     recipe: Recipe
@@ -55,13 +54,13 @@ class Plan:
             for values in product(*self.grid.values()):
                 yield Trial(dict(zip(self.grid, values, strict=True)), seed)
 
-    def settings(self, values: Values) -> tuple[Recipe, int | None]:
-        """Find what values stand for: a recipe, and a limit; ValueError if for nothing."""
+    def settings(self, values: Values) -> Recipe:
+        """Find the recipe that values stand for; ValueError if for none."""
         changes = self.changes | values
-        limit, augment = changes.pop("limit", None), changes.pop("augment", None)
+        augment = changes.pop("augment", None)
         if augment is not None:
             changes["augment"] = () if augment == "none" else tuple(augment.split("+"))
-        return changed(self.recipe, changes), limit
+        return changed(self.recipe, changes)
 
     def check(self, dataset: Dataset) -> None:
         """Raise ValueError if a value, or a combination of names, is none that can be trained."""
@@ -82,7 +81,7 @@ class Plan:
             for value in values[1:]
         ]
         for values in combinations:
-            recipe, _ = self.settings(values)
+            recipe = self.settings(values)
             augmentation(recipe, dataset)
             new_network(recipe, 0, least, cpu)
 

@@ -16,7 +16,7 @@ MOST_RUNS = 100_000
 # type of every option that a sweep may vary
 KINDS = {
     name: types_of(Recipe)[name] for name, known in settings_of(Recipe).items() if known.is_option
-} | {"limit": int, "augment": str}
+} | {"augment": str}
 _RANGES = {int: "50:200:50", float: "0.1:0.9:0.1"}
 _WANTED = {
     bool: "yes, no, or both as in yes,no",

@@ -70,8 +70,8 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     """
     if not trials:
         return 0.0
-    first, limit = plan.settings(trials[0].values)
-    part = limited(dataset, limit)
+    first = plan.settings(trials[0].values)
+    part = limited(dataset, first.limit)
     model = new_network(first, trials[0].seed, part, backend)
     seconds = _seconds_per_sample(first, model, part)
     features, classes = dataset.train_x.shape[1], len(dataset.classes)
@@ -79,9 +79,9 @@ def estimate(plan: Plan, trials: Sequence[Trial], dataset: Dataset, backend: Bac
     for trial in trials:
         key = trial.key[:-1]
         if key not in costs:
-            recipe, limit = plan.settings(trial.values)
+            recipe = plan.settings(trial.values)
             degrees, _ = augmentation(recipe, dataset)
-            n = min(len(dataset.train_y), limit or len(dataset.train_y)) * (1 + 2 * len(degrees))
+            n = len(dataset.train_y[: recipe.limit]) * (1 + 2 * len(degrees))
             rounds, learned = recipe.epochs, recipe.epochs * n
             if recipe.sees_all_samples:
                 rounds = recipe.max_iterations
@@ -153,7 +153,7 @@ def sweep(
     facts = replace(dataset, **none, validation=None)
     arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or ())
     calls = (
-        joblib.delayed(_train)(*plan.settings(trial.values), trial, device, facts, *arrays)
+        joblib.delayed(_train)(plan.settings(trial.values), trial, device, facts, *arrays)
         for trial in trials
     )
     options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
@@ -173,12 +173,7 @@ _ARRAYS = ("train_x", "train_y", "test_x", "test_y")
 
 
 def _train(
-    recipe: Recipe,
-    limit: int | None,
-    trial: Trial,
-    device: str,
-    facts: Dataset,
-    *arrays: np.ndarray,
+    recipe: Recipe, trial: Trial, device: str, facts: Dataset, *arrays: np.ndarray
 ) -> Outcome:
     """Train one, in whatever process; large arrays are arguments of their own to be shared."""
     backend = select(device)
@@ -188,7 +183,7 @@ def _train(
         "test": (data.test_x, data.test_y),
         "validation": arrays[len(_ARRAYS) :] or None,
     }
-    data = limited(data, limit)
+    data = limited(data, recipe.limit)
     model = new_network(recipe, trial.seed, data, backend)
     data, deformation = augmented(recipe, data, backend)
     samples = model, data.train_x, data.train_y

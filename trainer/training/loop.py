@@ -59,7 +59,8 @@ def fit(
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
         A recipe is one, too; its `class_weight` multiplies `sample_weight`. If it augments images,
-        give the `deformation` that `trainer.recipes.augmented` returns.
+        give the `deformation` that `trainer.recipes.augmented` returns. All samples are learned,
+        whatever its `limit`.
     test, validation : tuple of (x, y), optional
         Evaluated after each epoch; nothing is chosen by them here.
     sample_weight : array, shape (n,), optional
