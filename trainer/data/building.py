@@ -19,13 +19,16 @@ from .dataset import (
     split,
     square,
 )
+from .orientation import upright
 
 _FEWEST_TO_SPLIT = 20  # samples; of fewer all train
 _SORTED = 0.1  # so few of the changes of class that chance makes are an order by class
 
 
-def build(first: Source, other: Source | None = None) -> Dataset:
+def build(first: Source, other: Source | None = None, *, transpose: bool = False) -> Dataset:
     """Make the data set of one source, or of one to train on and another to test on.
+
+    Images that are stored by columns are turned, or all others with `transpose`.
 
     Without a test part and without another source the first is split 80/20, with a fixed seed, or
     trains and tests as a whole if it is small; of another the test part tests if it has one, else
@@ -62,10 +65,16 @@ def build(first: Source, other: Source | None = None) -> Dataset:
             f"{first.source} has {train_x.shape[1]} features a sample, "
             f"but {where} has {test_x.shape[1]}"
         )
-    shapes = [source.image_shape for source in (first, other or first) if source.image_shape]
-    if shapes and shapes[0] != shapes[-1]:
+    tested = other or first
+    shape = square(train_x.shape[1]) if columns is None else columns.image_shape
+    shape = first.image_shape or tested.image_shape or shape
+    train_x, image_shape, said = upright(train_x, shape, first, transpose)
+    shape = tested.image_shape or shape
+    test_x, test_shape, also_said = upright(test_x, shape, tested, transpose)
+    notes += dict.fromkeys(filter(None, (said, also_said)))
+    if image_shape != test_shape:
         raise DataError(
-            f"{first.source} has images of shape {shapes[0]}, but {where} of {shapes[1]}"
+            f"{first.source} has images of shape {image_shape}, but {where} of {test_shape}"
         )
     if columns is not None and columns.is_image:
         value_range = (0.0, columns.high)
@@ -101,14 +110,13 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         order = _shuffled_order(len(train_codes))
         train_x, train_codes = train_x[order], train_codes[order]
         notes.append(f"{first.source} has its samples by class: they are shuffled once to train")
-    image_shape = square(train_x.shape[1]) if columns is None else columns.image_shape
     return Dataset(
         name=first.name,
         train_x=np.ascontiguousarray(train_x),
         train_y=train_codes,
         test_x=np.ascontiguousarray(test_x),
         test_y=test_codes,
-        image_shape=shapes[0] if shapes else image_shape,
+        image_shape=image_shape,
         classes=classes,
         value_range=value_range,
         kind=first.kind,
@@ -119,6 +127,8 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         note="\n".join(notes),
         is_shuffled=is_shuffled,
         tests_on_training=tests_on_training,
+        column_major=first.column_major and image_shape is not None,
+        transpose=transpose,
     )
 
 
