@@ -16,7 +16,17 @@ from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
 from .figure_files import figure, figure_file, tell_figure, write_figure
-from .options import INDEX, Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
+from .options import (
+    INDEX,
+    Device,
+    Flag,
+    Json,
+    LabelledData,
+    RunOrWeights,
+    Show,
+    Transpose,
+    WeightsRecipe,
+)
 from .words import network_words, sample_words
 
 
@@ -28,6 +38,7 @@ def run(
     index: Annotated[int, INDEX] = 0,
     untrained: Flag = False,
     data: LabelledData = None,
+    transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("inspect-N.png")] = None,
     show: Show = False,
@@ -49,7 +60,7 @@ def run(
     untrained
         Take fresh weights, drawn by the run's own init and seed.
     """
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     rate = _learning_rate(trained)
     png = figure_file(trained, out, f"inspect-{index}{'-untrained' if untrained else ''}.png")
     x, y, source = trained.labelled(data)

@@ -17,7 +17,7 @@ from ..data.dataset import Label
 from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .options import INDEX, Device, RunOrWeights, WeightsRecipe
+from .options import INDEX, Device, RunOrWeights, Transpose, WeightsRecipe
 from .words import sample_words
 
 _FORMATS = ("answers", "kaggle")
@@ -30,6 +30,7 @@ def run(
     *images: Path,
     index: Annotated[int | None, INDEX] = None,
     data: str | None = None,
+    transpose: Transpose = False,
     out: Path | None = None,
     format: Annotated[str, Parameter(choices=_FORMATS)] = "answers",
     recipe: WeightsRecipe = None,
@@ -43,7 +44,7 @@ def run(
         Pictures of digits, any size and kind, dark on light or light on dark; they are cut out,
         scaled and centred as MNIST's were.
     data
-        Samples with or without labels: a CSV, an IDX file, or what train takes.
+        Samples with or without labels: a CSV, an IDX file of images, an .npy, or what train takes.
     out
         Write the answers to all of --data into this CSV file.
     format
@@ -58,7 +59,7 @@ def run(
         raise UsageError("--out goes with --data FILE: predict RUN --data FILE --out answers.csv")
     if data is not None and out is None and index is None:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     if images:
         return _show_images(trained, images)
     if out is not None and data is not None:

@@ -52,6 +52,7 @@ def open_weights(
     test_data: str | None = None,
     *,
     transposed: bool | None = None,
+    transpose: bool = False,
     few_classes: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights, as `network_of` does, with the data that was named or that is their recipe's.
@@ -66,7 +67,8 @@ def open_weights(
             " python -m trainer recipes)"
         )
     backend = choose(device)
-    dataset = load_for(recipe, data or (None if recipe is None else recipe.data), test_data)
+    source = data or (None if recipe is None else recipe.data)
+    dataset = load_for(recipe, source, test_data, transpose=transpose)
     return network_of(
         files, recipe, dataset, backend=backend, transposed=transposed, few_classes=few_classes
     )

@@ -213,6 +213,7 @@ def _check(config: dict[str, Any]) -> None:
         "source": isinstance(data["source"], str),
         "test_source": isinstance(data["test_source"], str | None),
         "label": isinstance(data.get("label"), str | None),
+        "transpose": isinstance(data.get("transpose", False), bool),
         "test_samples": isinstance(data["test_samples"], int),
         "dtype": data["dtype"] in ("uint8", "float32"),
         "classes": bool(classes) and all(isinstance(label, int | str) for label in classes),
