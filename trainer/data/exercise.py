@@ -33,6 +33,7 @@ def cut(source: Source) -> Source:
         source=f"{NAME}:{source.source}",
         train=_centre((x[kept], y[kept])),
         test=None if source.test is None else _centre(source.test),
+        validation=None if source.validation is None else _centre(source.validation),
         image_shape=_CENTRE,
         note=source.note or "images cut to their central 20×20, 500 a class to train on",
     )
