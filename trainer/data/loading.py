@@ -11,7 +11,19 @@ from pathlib import Path
 import numpy as np
 
 from ..array_files import read_npy
-from . import digits, exercise, idx, images, mat, mnist, npz, table_files, tables, unreadable
+from . import (
+    dialect,
+    digits,
+    exercise,
+    idx,
+    images,
+    mat,
+    mnist,
+    npz,
+    table_files,
+    tables,
+    unreadable,
+)
 from .arrays import as_features
 from .building import build
 from .columns import Columns
@@ -310,10 +322,17 @@ def _read(
         if name and path.is_dir():
             return _read_folder(path, label)
         if path.is_file():
-            if tables.is_table(path):
-                return table_files.read_file(path, label)
-            return _read_arrays(path, alone)
+            return _read_table(path, label) if tables.is_table(path) else _read_arrays(path, alone)
     raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
+
+
+def _read_table(path: Path, label: str | None) -> Source:
+    try:
+        return table_files.read_file(path, label)
+    except DataError:
+        if path.suffix.lower() not in dialect.PACKINGS:
+            unreadable.refuse(path)  # what is something else, whatever its name
+        raise
 
 
 def _read_arrays(path: Path, alone: bool) -> Source:
