@@ -298,7 +298,7 @@ def _fields(
     _, letters = next(elements)
     length = int(np.frombuffer(size, order + "i4", 1)[0])
     if length < 1 or len(letters) % length or len(letters) > _MOST_FIELDS * length:
-        raise ValueError(f"a struct with {len(letters)} bytes of names of {length} bytes each")
+        raise ValueError(f"a struct with {len(letters):,} bytes of names of {length:,} each")
     fields: dict[str, MatValue] = {}
     for start in range(0, len(letters), length):
         name = bytes(letters[start : start + length]).split(b"\0")[0].decode("latin1")
