@@ -15,8 +15,12 @@ from typing import IO
 
 import numpy as np
 
+MatValue = np.ndarray | dict[str, "MatValue"] | None
+
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
+_STRUCT = 2
+_DEEPEST, _MOST_FIELDS = 8, 1000  # of structs in structs
 # How numbers are stored, and what they are to MATLAB: a double may be stored as a byte.
 _STORED = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8"}
 _STORED |= {12: "i8", 13: "u8"}
@@ -188,22 +192,23 @@ def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
 # --- MATLAB's -------------------------------------------------------------------------------
 
 
-def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | None]:
-    """Read all variables of a MATLAB 5 file, in its order; None for what is no real, full array.
+def read_mat(path: Path, limit: int | None = None) -> dict[str, MatValue]:
+    """Read all variables of a MATLAB 5 file, in its order.
 
-    A file of more bytes than the limit, unpacked, is refused. SciPy's reader ends the whole process
-    on some damaged files, hence one of our own.
+    A struct of one element becomes a dictionary of its fields; None is what is neither that nor a
+    real, full array. A file of more bytes than the limit, unpacked, is refused. SciPy's reader ends
+    the whole process on some damaged files, hence one of our own.
     """
     content = path.read_bytes()
     if 0 in content[:4]:
         raise ArrayFileError(f"{path}: MATLAB 4 file; version 5 is wanted: save(…, '-v7')")
+    if content.startswith(b"MATLAB 7.3") or content[124:_HEADER] in (b"\0\2IM", b"\2\0MI"):
+        raise ArrayFileError(f"{path}: MATLAB 7.3 (HDF5) file; version 5 is wanted: save(…, '-v7')")
     order = {b"IM": "<", b"MI": ">"}.get(content[126:_HEADER])
     if order is None:
         seen = content[126:_HEADER].hex() or "the end"
         raise ArrayFileError(f"{path}: byte 126: {seen} found, no MATLAB 5 file (IM or MI wanted)")
-    if np.frombuffer(content, order + "u2", 1, 124)[0] == 0x0200:
-        raise ArrayFileError(f"{path}: MATLAB 7.3 (HDF5) file; version 5 is wanted: save(…, '-v7')")
-    arrays = {}
+    arrays: dict[str, MatValue] = {}
     trusted = unpacked_limit(len(content))
     left = trusted if limit is None else min(limit, trusted)
     with parsing(path, "MATLAB 5 file"):
@@ -211,10 +216,16 @@ def read_mat(path: Path, limit: int | None = None) -> dict[str, np.ndarray | Non
             if kind == _COMPRESSED:
                 element = _unpacked(element, order, left)
             if element and kind in (_MATRIX, _COMPRESSED):
-                name, array = _matrix(element, order, left)
-                arrays[name] = array
-                left -= 0 if array is None else array.nbytes
+                name, arrays[name] = _matrix(element, order, left)
+                left -= _size(arrays[name])
     return arrays
+
+
+def _size(value: MatValue) -> int:
+    """Return how many bytes the arrays of a variable take."""
+    if isinstance(value, dict):
+        return sum(map(_size, value.values()))
+    return 0 if value is None else value.nbytes
 
 
 def _unpacked(element: memoryview, order: str, limit: int) -> memoryview:
@@ -254,16 +265,19 @@ def _elements(content: memoryview, order: str) -> Iterator[tuple[int, memoryview
         place = start + size + padding
 
 
-def _matrix(content: memoryview, order: str, limit: int) -> tuple[str, np.ndarray | None]:
+def _matrix(content: memoryview, order: str, limit: int, depth: int = 0) -> tuple[str, MatValue]:
     elements = _elements(content, order)
     _, flags = next(elements)
     _, dimensions = next(elements)
-    _, name = next(elements)
+    _, letters = next(elements)
+    name = bytes(letters).decode("latin1")
     flag = int(np.frombuffer(flags, order + "u4", 1)[0])
+    shape = np.frombuffer(dimensions, order + "i4").tolist()
+    if flag & 0xFF == _STRUCT and shape == [1, 1] and depth < _DEEPEST:
+        return name, _fields(elements, order, limit, depth + 1)
     dtype = _CLASSES.get(flag & 0xFF)
     if dtype is None or flag & _COMPLEX:
-        return bytes(name).decode("latin1"), None
-    shape = np.frombuffer(dimensions, order + "i4").tolist()
+        return name, None
     stored, data = next(elements, (9, memoryview(b"")))
     if stored not in _STORED:
         raise ValueError(f"numbers of the unknown type {stored}")
@@ -273,5 +287,24 @@ def _matrix(content: memoryview, order: str, limit: int) -> tuple[str, np.ndarra
     if values.size * np.dtype(dtype).itemsize > limit:
         raise ValueError(_too_many(limit))
     with np.errstate(invalid="ignore", over="ignore"):
-        array = values.astype(dtype).reshape(shape, order="F")
-    return bytes(name).decode("latin1"), array
+        return name, values.astype(dtype).reshape(shape, order="F")
+
+
+def _fields(
+    elements: Iterator[tuple[int, memoryview]], order: str, limit: int, depth: int
+) -> dict[str, MatValue]:
+    """Read a struct's fields: their names, all of one length, and then a matrix for each."""
+    _, size = next(elements)
+    _, letters = next(elements)
+    length = int(np.frombuffer(size, order + "i4", 1)[0])
+    if length < 1 or len(letters) % length or len(letters) > _MOST_FIELDS * length:
+        raise ValueError(f"a struct with {len(letters):,} bytes of names of {length:,} each")
+    fields: dict[str, MatValue] = {}
+    for start in range(0, len(letters), length):
+        name = bytes(letters[start : start + length]).split(b"\0")[0].decode("latin1")
+        kind, content = next(elements)
+        if kind != _MATRIX:
+            raise ValueError(f"a field {name} of type {kind}, which is no matrix")
+        fields[name] = _matrix(content, order, limit, depth)[1] if content else None
+        limit -= _size(fields[name])
+    return fields

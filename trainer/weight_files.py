@@ -330,8 +330,8 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
         if suffix == ".npz":
             return list(read_npz(file, limit=_LARGEST).items())
         if suffix == ".mat":
-            arrays = read_mat(file, _LARGEST)
-            return [(name, array) for name, array in arrays.items() if array is not None]
+            found = read_mat(file, _LARGEST).items()
+            return [(name, value) for name, value in found if isinstance(value, np.ndarray)]
         if suffix == ".csv":
             with parsing(file, "table of numbers"):
                 check_lines(file)

@@ -27,7 +27,9 @@ from scipy.io import savemat
 from backends import select
 from trainer import MLP
 from trainer.data import Columns, DataError, load, load_labelled, load_unlabelled, read_grey
+from trainer.data.dataset import reading
 from trainer.data.idx import read_labels
+from trainer.data.unreadable import refuse
 from trainer.running.run_folder import Run, RunError
 from trainer.weight_files import WeightFileError, read_weights
 
@@ -186,6 +188,13 @@ def with_sums(png: bytes) -> bytes:
     return bytes(content)
 
 
+def emnist(*, do_compression: bool = False) -> bytes:
+    """Write a struct as EMNIST's is."""
+    mapping = np.array([line.split() for line in MAPPING.decode().splitlines()], int)
+    fields = {"train": EMNIST_PART, "test": EMNIST_PART, "mapping": mapping}
+    return mat(do_compression=do_compression, dataset=fields)
+
+
 def with_packed_element(content: bytes) -> bytes:
     """Make a MATLAB file of labels and a packed element."""
     packed = zlib.compress(content)
@@ -212,6 +221,9 @@ def model_of(settings: str) -> bytes:
 
 
 IDX_IMAGES = struct.pack(">4I", 0x803, *PIXELS.shape) + PIXELS.tobytes()
+QMNIST_LABELS = struct.pack(">3I", 0xC02, 6, 2) + np.c_[LABELS, LABELS].astype(">i4").tobytes()
+EMNIST_PART = {"images": PIXELS.reshape(6, 4), "labels": LABELS + 1}
+MAPPING = b"1 65 97\n2 66 98\n3 67 99\n"
 IDX_LABELS = struct.pack(">2I", 0x801, len(LABELS)) + bytes(LABELS.tolist())
 _PIXEL_ROWS = "".join(f"{i % 2}," + ",".join(["0", "255"] * 24) + f",{i}\n" for i in range(4))
 _CSV = (
@@ -264,6 +276,7 @@ def _parquet() -> tuple[bytes, ...]:
     )
 
 
+_STRUCT_ELEMENT = emnist()[128:]
 _MAT_ELEMENT = mat(X=PIXELS.reshape(6, 4))[128:]
 _PNGS = (
     picture("PNG"),
@@ -309,6 +322,16 @@ def _evaluate(path: Path) -> object:
     return load_labelled(path, (0, 1), 4, columns=_learned())
 
 
+def _refuse(path: Path) -> None:
+    with reading(path):
+        refuse(path)
+
+
+def _mat_of_packed(content: bytes) -> bytes:
+    packed = zlib.compress(content)
+    return mat()[:128] + struct.pack("<2I", 15, len(packed)) + packed
+
+
 def _idx_folder(path: Path) -> object:
     return load(path.parent, test_data=path.parent)
 
@@ -340,6 +363,29 @@ READERS = {
             DataError,
             (IDX_LABELS,),
             beside={"train-images-idx3-ubyte": IDX_IMAGES},
+        ),
+        Reader("idx-integers", "a", read_labels, DataError, (QMNIST_LABELS,)),
+        Reader(
+            "emnist",
+            "emnist-a-train-images-idx3-ubyte",
+            _data,
+            DataError,
+            (IDX_IMAGES,),
+            beside={
+                "emnist-a-train-labels-idx1-ubyte": IDX_LABELS[:8] + bytes([1, 2, 3, 1, 2, 3]),
+                "emnist-a-mapping.txt": MAPPING,
+            },
+        ),
+        Reader(
+            "emnist-mapping",
+            "emnist-a-mapping.txt",
+            _idx_folder,
+            DataError,
+            (MAPPING,),
+            beside={
+                "emnist-a-train-images-idx3-ubyte": IDX_IMAGES,
+                "emnist-a-train-labels-idx1-ubyte": IDX_LABELS[:8] + bytes([1, 2, 3, 1, 2, 3]),
+            },
         ),
         Reader("csv", "a.csv", _data, DataError, _CSV, has_threads=True),
         Reader(
@@ -388,6 +434,21 @@ READERS = {
         ),
         Reader("mat-element", "a.mat", _data, DataError, (_MAT_ELEMENT,), with_packed_element),
         Reader(
+            "mat-columns",
+            "a.mat",
+            _data,
+            DataError,
+            (mat(images=PIXELS.transpose(1, 2, 0), labels=LABELS),),
+        ),
+        Reader(
+            "mat-struct",
+            "a.mat",
+            _data,
+            DataError,
+            (emnist(), emnist(do_compression=True)),
+        ),
+        Reader("mat-struct-element", "a.mat", _data, DataError, (_STRUCT_ELEMENT,), _mat_of_packed),
+        Reader(
             "npz",
             "a.npz",
             _data,
@@ -413,6 +474,30 @@ READERS = {
             DataError,
             (npy(LABELS), npy(np.array(list("abcabc")))),
             lambda y: archive({"x_train.npy": npy(PIXELS), "y_train.npy": y}),
+        ),
+        Reader(
+            "npz-colours",
+            "a.npz",
+            _data,
+            DataError,
+            tuple(npy(np.stack([PIXELS] * n, -1).astype(t)) for n, t in ((3, "u1"), (4, "f4"))),
+            lambda x: archive({"train_images.npy": x, "train_labels.npy": npy(LABELS[:, None])}),
+        ),
+        Reader(
+            "kuzushiji",
+            "kmnist-train-imgs.npz",
+            lambda p: load(p.parent, test_data=p.parent),
+            DataError,
+            (archive({"arr_0.npy": npy(PIXELS)}),),
+            beside={"kmnist-train-labels.npz": archive({"arr_0.npy": npy(LABELS)})},
+        ),
+        Reader("npy", "a.npy", lambda p: load_unlabelled(p, 4), DataError, (npy(PIXELS),)),
+        Reader(
+            "unreadable",
+            "a.bin",
+            _refuse,
+            DataError,
+            (b"nothing", archive({"cat/a.png": b"x"}), gzip.compress(b"\x80\x04x", mtime=0)),
         ),
         Reader("npy-weights", "w.npy", _weights, WeightFileError, (npy(MATRIX),)),
         Reader(

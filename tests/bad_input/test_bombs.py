@@ -81,6 +81,24 @@ def mat_bomb(stored: int, size: int, *, times: int = 1) -> bytes:
     return mat(y=LABELS)[:128] + b"".join(element)
 
 
+def struct_of(names: bytes, *fields: bytes, length: int = 8) -> bytes:
+    """Make a MATLAB struct of one element, whose fields are matrices."""
+
+    def element(kind: int, content: bytes) -> bytes:
+        return struct.pack("<2I", kind, len(content)) + content + bytes(-len(content) % 8)
+
+    start = element(6, struct.pack("<2I", 2, 0)) + element(5, struct.pack("<2I", 1, 1))
+    start += element(1, b"dataset") + element(5, struct.pack("<I", length)) + element(1, names)
+    return element(14, start + b"".join(fields))
+
+
+def deep_struct() -> bytes:
+    inner = b""
+    for _ in range(3000):
+        inner = struct_of(b"train\0\0\0", inner)
+    return mat(y=LABELS)[:128] + inner
+
+
 def png(*chunks: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
     whole = picture("PNG")
     start = whole[:8] + chunk(b"IHDR", struct.pack(">2I5B", *size, 8, 0, 0, 0, 0))
@@ -131,7 +149,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: packed_zeros(_ZEROS, IDX_HUGE, 31),
         "gunzip",
     ),
-    "npz data": ("npz", lambda: npz_bomb("x_train"), "no array y_train"),
+    "npz data": ("npz", lambda: npz_bomb("x_train"), "no labels: x_train"),
     "npz data with labels": (
         "npz",
         lambda: archive(
@@ -166,6 +184,21 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     "mat weights": ("mat-weights", lambda: mat_bomb(9, _ZEROS), "-v6"),
     "mat of bytes for doubles": ("mat", lambda: mat_bomb(2, 32 * MEGABYTE), "-v6"),
     "mat in parts": ("mat", lambda: mat_bomb(9, 50 * MEGABYTE, times=4), "-v6"),
+    "mat of deep structs": ("mat-struct", deep_struct, "images is no plain matrix"),
+    "mat of many fields": (
+        "mat-struct",
+        lambda: mat(y=LABELS)[:128] + struct_of(b"a" * MEGABYTE, length=1),
+        "a struct with 1,048,576 bytes of names of 1 each",
+    ),
+    "npy of samples": ("npy", lambda: TERA + bytes(99), "promises"),
+    "npz of colours": ("npz-colours", lambda: header((2**20, 2**10, 2**10, 3)), "promises"),
+    "a long mapping": ("emnist-mapping", lambda: b"1 65\n" * 10 * MEGABYTE, "over 65,536 bytes"),
+    "integers promised": (
+        "idx-integers",
+        lambda: struct.pack(">3I", 0xC02, 2**31, 8) + bytes(99),
+        "promises",
+    ),
+    "pickle in gzip": ("unreadable", lambda: packed_zeros(_ZEROS, b"\x80\x04", 31), "a pickle"),
     "png": ("png", lambda: png(size=(100_000, 100_000)), "a.png"),
     "png of 10,000 megapixels a side": ("png", lambda: png(size=(2**31 - 1, 2**31 - 1)), "a.png"),
     "png of 62 megapixels in no bytes": ("png", lambda: png(size=(7_900, 7_900)), "a.png"),

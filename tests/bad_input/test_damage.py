@@ -110,6 +110,23 @@ _MAT = st.builds(
 )
 
 
+_STRUCT = st.builds(
+    lambda shape, length, names, fields: _element(
+        14,
+        _element(6, struct.pack("<2I", 2, 0))
+        + _element(5, struct.pack(f"<{len(shape)}I", *shape))
+        + _element(1, b"dataset")
+        + _element(5, struct.pack("<I", length))
+        + _element(1, names)
+        + b"".join(fields),
+    ),
+    st.just([1, 1]) | st.lists(_WORDS, max_size=3),
+    st.sampled_from([8, 32]) | _WORDS,
+    st.sampled_from([b"train\0\0\0", b"train\0\0\0test\0\0\0\0"]) | st.binary(max_size=32),
+    st.lists(_MAT, max_size=3),
+)
+
+
 def _safetensors(header: object) -> bytes:
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + bytes(96)
@@ -146,7 +163,11 @@ STRUCTURED: dict[str, st.SearchStrategy[bytes]] = {
     "npz-images": _NPY,
     "npz-labels": _NPY,
     "npy-weights": _NPY,
+    "idx-integers": _idx(0xC02, 2),
+    "npz-colours": _NPY,
+    "npy": _NPY,
     "mat-element": _MAT,
+    "mat-struct-element": _MAT | _STRUCT,
     "png": _PNG_HEADERS,
     "safetensors-weights": _SAFETENSORS,
     "model": st.builds(

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from trainer.data import DataError, load, load_labelled, load_unlabelled
+from trainer.data.exercise import cut
+from trainer.data.npz import read_file
 
 SIZES = {0: 600, 1: 500, 2: 20}  # training images of each class
 
@@ -32,6 +34,14 @@ def test_it_is_the_centre_of_the_first_500_of_each_class(pictures):
     assert (data.name, data.kind, data.image_shape) == ("ex4", "ex4", (20, 20))
     assert data.value_range == (0.0, 255.0)
     assert "20×20" in data.note
+
+
+def test_held_out_images_are_cut_too(pictures, tmp_path):
+    _, x, y = pictures
+    path = tmp_path / "a.npz"
+    np.savez(path, x_train=x, y_train=y, x_val=x[:9], y_val=y[:9])
+    source = cut(read_file(path))
+    np.testing.assert_array_equal(source.validation[0], x[:9, 4:24, 4:24].reshape(9, 400))
 
 
 def test_its_source_says_how_to_load_it_again(pictures, monkeypatch):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from trainer.data import DataError, load
+from trainer.data import DataError, load, load_unlabelled
 
 X = np.arange(24, dtype=np.uint8).reshape(6, 2, 2)
 Y = np.array([0, 1, 2, 0, 1, 2])
@@ -73,7 +73,7 @@ def test_without_a_test_part(tmp_path):
         ({"x_train": X, "y_train": np.array([b"a"] * 6)}, ["y_train", "|S1"]),
         ({"x_train": X, "y_train": np.array([*"abcde", ""])}, ["y_train", "sample 5", "''"]),
         ({"x_train": X[:, 0, 0], "y_train": Y}, ["x_train", "(6,)"]),
-        ({"x_train": np.stack([X] * 3, -1), "y_train": Y}, ["x_train", "(6, 2, 2, 3)"]),
+        ({"x_train": np.stack([X] * 2, -1), "y_train": Y}, ["x_train", "(6, 2, 2, 2)"]),
         ({"x_train": X[:0], "y_train": Y[:0]}, ["x_train", "empty"]),
         ({"x_train": X.astype(int) * 100, "y_train": Y}, ["integer pixels out of range: 0…2300"]),
         ({"x_train": X.astype(int) - 1, "y_train": Y}, ["integer pixels out of range: -1…22"]),
@@ -109,6 +109,41 @@ def npy(array):
     return buffer.getvalue()
 
 
+def write_kuzushiji(folder, name="kmnist", parts=("train", "test")):
+    folder.mkdir(exist_ok=True)
+    for shift, part in enumerate(parts):
+        np.savez_compressed(folder / f"{name}-{part}-imgs.npz", X + shift)
+        np.savez_compressed(folder / f"{name}-{part}-labels.npz", Y)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["kmnist", "k49"])
+def test_kuzushiji_is_a_folder_of_four_files(tmp_path, name):
+    data = load(write_kuzushiji(tmp_path / "k.1", name))
+    np.testing.assert_array_equal(data.train_x, X.reshape(6, 4))
+    np.testing.assert_array_equal(data.test_x, X.reshape(6, 4) + 1)
+    assert (data.test_y.tolist(), data.image_shape) == (Y.tolist(), (2, 2))
+    assert (data.name, data.kind, data.source) == ("k.1", "npz", str(tmp_path / "k.1"))
+    images = tmp_path / "k.1" / f"{name}-test-imgs.npz"
+    np.testing.assert_array_equal(load_unlabelled(images, 4), X.reshape(6, 4) + 1)
+
+
+def test_what_of_kuzushiji_is_not_enough(tmp_path):
+    folder = write_kuzushiji(tmp_path / "k", parts=("test",))
+    assert len(load(folder).train_y) == 6  # one pair alone is all there is
+    for name, lacks in (("kmnist-test-imgs.npz", "labels"), ("kmnist-test-labels.npz", "images")):
+        with pytest.raises(DataError, match=rf"{name}: no {lacks}.*--data {folder}$"):
+            load(folder / name)
+    np.savez(folder / "kmnist-test-labels.npz", Y, Y)
+    with pytest.raises(DataError, match=r"labels\.npz: more than one array found"):
+        load(folder)
+    (folder / "kmnist-test-labels.npz").unlink()
+    with pytest.raises(DataError, match=r"imgs\.npz: kmnist-test-labels\.npz is not in the same"):
+        load(folder)
+    with pytest.raises(DataError, match="k49 and kmnist found; give each a folder of its own"):
+        load(write_kuzushiji(folder, "k49"))
+
+
 def test_objects_are_never_unpickled(tmp_path):
     path = tmp_path / "a.npz"
     header = npy(np.zeros(6)).replace(b"'<f8'", b"'|O' ")[:128]
@@ -138,6 +173,9 @@ def test_an_encrypted_member(tmp_path):
 def test_no_archive(tmp_path):
     path = tmp_path / "a.npz"
     path.write_bytes(npy(X))
+    with pytest.raises(DataError, match=r"a\.npz: an array alone, without labels"):
+        load(path)
+    path.write_bytes(b"nothing")
     with pytest.raises(DataError, match=r"a\.npz: not a readable npz archive"):
         load(path)
 

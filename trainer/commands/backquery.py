@@ -14,7 +14,16 @@ from ..explain import Backquery, backquery
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError, usage_errors
 from .figure_files import figure, figure_file, tell_figure, write_figure
-from .options import NO_NEGATIVE, Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe
+from .options import (
+    NO_NEGATIVE,
+    Device,
+    Json,
+    RunOrWeights,
+    Show,
+    Transpose,
+    WeightsData,
+    WeightsRecipe,
+)
 
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be asked for too
@@ -24,6 +33,7 @@ def run(
     *,
     label: Annotated[tuple[str, ...], NO_NEGATIVE] = (),
     data: WeightsData = None,
+    transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("backquery.png")] = None,
     show: Show = False,
@@ -45,7 +55,7 @@ def run(
     label
         Only this class; again for another. [default: all of them]
     """
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     classes = [str(label) for label in trained.classes]
     if unknown := [name for name in label if name not in classes]:
         raise UsageError(

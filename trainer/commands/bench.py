@@ -22,7 +22,7 @@ from ..plain_text import listed
 from ..running.usage import UsageError
 from ..training import Diverged
 from .figure_files import png_file
-from .options import Flag, numbers
+from .options import Flag, Transpose, numbers
 from .words import count, numpy_words
 
 
@@ -30,6 +30,7 @@ def run(
     *,
     device: str = "all",
     data: str = "auto",
+    transpose: Transpose = False,
     hidden: str = ",".join(map(str, benchmarking.HIDDEN)),
     batch_size: str = ",".join(map(str, benchmarking.BATCH_SIZES)),
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 60.0,
@@ -68,7 +69,7 @@ def run(
     with closing(display.choose_view(as_json=as_json)) as view:
         out = png_file(out, "bench.png")  # checked now, not after a minute of measuring
         backends, missing = _backends(device, view)
-        dataset = load(data, on_progress=view.downloading)
+        dataset = load(data, transpose=transpose, on_progress=view.downloading)
         if dataset.note:
             view.note(dataset.note)
         batch_sizes = _batch_sizes(batch_sizes, dataset, view)

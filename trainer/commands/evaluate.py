@@ -15,7 +15,7 @@ from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .figure_files import open_windows
-from .options import Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
+from .options import Device, Flag, Json, LabelledData, RunOrWeights, Show, Transpose, WeightsRecipe
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
 _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest
@@ -24,6 +24,7 @@ _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else 
 def run(
     *paths: Annotated[RunOrWeights, Parameter("RUNS")],
     data: LabelledData = None,
+    transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     device: Device = "auto",
     figures: Flag = False,
@@ -44,7 +45,9 @@ def run(
         raise UsageError(
             "evaluate: no run is named; type for instance: python -m trainer evaluate runs/r1"
         )
-    members = [TrainedRun(path, device, recipe=recipe, data=data) for path in paths]
+    members = [
+        TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose) for path in paths
+    ]
     trained = members[0]
     if figures and len(members) > 1:
         raise UsageError(

@@ -13,7 +13,7 @@ from ..gradients import PARAMETERS, SAMPLES, STEP, TOLERANCE, check, conclude, r
 from ..recipes import RECIPES, build, changed, for_data
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError, choose, load_for, recipe_named, typed, usage_errors
-from .options import COUNT, WHOLE, Device, Flag, Json, given, one_value
+from .options import COUNT, WHOLE, Device, Flag, Json, Transpose, given, one_value
 from .words import network_words
 
 _CHECKED = Parameter(group=Group("What to check", sort_key=1))
@@ -28,6 +28,7 @@ def run(
     *,
     recipe: Annotated[str | None, _CHECKED] = None,
     data: Annotated[str | None, _CHECKED] = None,
+    transpose: Annotated[Transpose, _CHECKED] = False,
     device: Annotated[Device, _CHECKED] = "auto",
     options: _Options = _Options(),  # noqa: B008
     samples: Annotated[int, COUNT, _CHECK] = SAMPLES,
@@ -72,7 +73,7 @@ def run(
                 f"{names}: {path} has a network of its own; omit {names}, or check a recipe's:"
                 " python -m trainer gradcheck --recipe NAME"
             )
-        trained = TrainedRun(path, device, recipe=recipe, data=data)
+        trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
         name, model, (x, y, source) = str(path), trained.model, trained.labelled(data)
     else:
         chosen, backend = recipe_named(recipe), choose(device)
@@ -81,7 +82,7 @@ def run(
             dataset = random_samples(chosen, samples=samples, seed=seed)
             source = dataset.name
         else:
-            dataset = load_for(chosen, data, None)
+            dataset = load_for(chosen, data, None, transpose=transpose)
             chosen = for_data(chosen, dataset)
             source = f"training samples of {dataset.name}"
         with usage_errors():

@@ -13,7 +13,7 @@ from ..running.foreign_weights import describe_input_map, files_of, open_weights
 from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
-from .options import Device, Json, RunOut
+from .options import Device, Json, RunOut, Transpose
 from .words import network_words, samples_words
 
 
@@ -22,6 +22,7 @@ def run(
     recipe: str | None = None,
     data: str | None = None,
     test_data: str | None = None,
+    transpose: Transpose = False,
     transposed: Annotated[bool | None, Parameter(show_default=False)] = None,
     out: RunOut = None,
     device: Device = "auto",
@@ -57,7 +58,7 @@ def run(
     out = check_free(out)
     files = files_of([path.expanduser() for path in paths])
     model, chosen, dataset = open_weights(
-        files, recipe, device, data, test_data, transposed=transposed
+        files, recipe, device, data, test_data, transposed=transposed, transpose=transpose
     )
     if dataset.note:
         display.note(dataset.note)

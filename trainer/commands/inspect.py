@@ -18,7 +18,17 @@ from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
 from .figure_files import figure, figure_file, tell_figure, write_figure
-from .options import INDEX, Device, Flag, Json, LabelledData, RunOrWeights, Show, WeightsRecipe
+from .options import (
+    INDEX,
+    Device,
+    Flag,
+    Json,
+    LabelledData,
+    RunOrWeights,
+    Show,
+    Transpose,
+    WeightsRecipe,
+)
 from .own_pictures import OwnPicture
 from .words import network_words, sample_words
 
@@ -33,6 +43,7 @@ def run(
     label: str | None = None,
     untrained: Flag = False,
     data: LabelledData = None,
+    transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("inspect-N.png")] = None,
     show: Show = False,
@@ -64,7 +75,7 @@ def run(
         raise UsageError(f"{picture}: a picture goes without --index")
     if picture is None and label is not None:
         raise UsageError(f"--label {label}: only with a picture, inspect RUN PICTURE --label 4")
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     if picture is not None and data is not None and trained.run is not None:
         raise UsageError(f"{picture}: a picture goes without --data: {path} knows what it is for")
     rate = _learning_rate(trained)

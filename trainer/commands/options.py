@@ -27,6 +27,9 @@ def _whole(type_: Any, tokens: Sequence[Any]) -> int:
 
 WHOLE = Parameter(converter=_whole, validator=Number(gte=0))  # from 0, or from 1
 LABEL = Parameter(allow_leading_hyphen=True)  # -1 is the last column
+TRANSPOSE = Parameter(
+    help="Take images the other way round: rows for columns.", negative="", show_default=False
+)
 COUNT = Parameter(converter=_whole, validator=Number(gte=1))
 INDEX = Parameter(converter=_whole, help="Sample N, from 0, of the run's test part or of --data.")
 
@@ -67,6 +70,7 @@ LabelledData = Annotated[
     str | None,
     Parameter(help="Other labelled samples than the run's own test part; as train takes them."),
 ]
+Transpose = Annotated[bool, TRANSPOSE]
 RunOut = Annotated[
     Path | None,
     Parameter(help="The run's folder, new or empty. [default: the next free name under runs/]"),

@@ -18,7 +18,7 @@ from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .figure_files import png_file, tell_figure, write_figure
-from .options import INDEX, Device, RunOrWeights, WeightsRecipe
+from .options import INDEX, Device, RunOrWeights, Transpose, WeightsRecipe
 from .own_pictures import OwnPicture, files_of
 from .words import sample_words
 
@@ -32,6 +32,7 @@ def run(
     *images: Path,
     index: Annotated[int | None, INDEX] = None,
     data: str | None = None,
+    transpose: Transpose = False,
     out: Path | None = None,
     format: Annotated[str, Parameter(choices=_FORMATS)] = "answers",
     figure: Path | None = None,
@@ -51,8 +52,8 @@ def run(
         dark, on blank or lined paper. What is drawn is cut out, scaled, centred and coloured as the
         images are that the run was trained on.
     data
-        Samples with or without labels: a CSV, an IDX file, or what train takes. With pictures and
-        weights that are no run: what those are for.
+        Samples with or without labels: a CSV, an IDX file of images, an .npy, or what train takes.
+        With pictures and weights that are no run: what those are for.
     out
         Write the answers to all of --data, or to the pictures, into this CSV file.
     format
@@ -73,7 +74,7 @@ def run(
         figure = png_file(figure, "seen.png", "--figure ")
     if data is not None and out is None and index is None and not images:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     if images:
         if data is not None and trained.run is not None:
             raise UsageError(f"image files go without --data: {path} knows what it is for")

@@ -36,7 +36,17 @@ from ..running.usage import (
 )
 from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
 from .figure_files import open_windows
-from .options import COUNT, LABEL, RESULT, WHAT, WHOLE, Flag, JsonEvents, values_to_try
+from .options import (
+    COUNT,
+    LABEL,
+    RESULT,
+    WHAT,
+    WHOLE,
+    Flag,
+    JsonEvents,
+    Transpose,
+    values_to_try,
+)
 from .words import count, device_words, samples_words
 
 _SHOWN_SECONDS = 0.1
@@ -51,6 +61,7 @@ def run(
     data: Annotated[str | None, WHAT] = None,
     test_data: Annotated[str | None, WHAT] = None,
     label: Annotated[str | None, LABEL, WHAT] = None,
+    transpose: Annotated[Transpose, WHAT] = False,
     recipe: Annotated[str | None, WHAT] = None,
     validation: Annotated[int, WHOLE, WHAT] = 0,
     tried: _ValuesToTry = _ValuesToTry(),  # noqa: B008
@@ -105,7 +116,12 @@ def run(
         cleanup.callback(view.close)
         if resume is not None:
             what = _given(data=data, test_data=test_data, label=label, recipe=recipe)
-            how = _given(seeds=seeds, validation=validation or None, out=out)
+            how = _given(
+                transpose=transpose or None,
+                seeds=seeds,
+                validation=validation or None,
+                out=out,
+            )
             if given := what | options | how:
                 names = ", ".join(map(typed, given))
                 raise UsageError(
@@ -122,7 +138,7 @@ def run(
             out = check_free(out, under="sweeps")
             wanted = recipe_named(recipe)
             backend = choose(device or "auto")
-            dataset = load_for(wanted, data, test_data, view.downloading, label)
+            dataset = load_for(wanted, data, test_data, view.downloading, label, transpose)
             plan = _plan(for_data(wanted, dataset), values, dataset)
             part, held_out = hold_out(dataset, validation)
             if "limit" not in values:

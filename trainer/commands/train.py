@@ -31,7 +31,19 @@ from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
-from .options import COUNT, LABEL, RESULT, WHAT, WHOLE, Flag, JsonEvents, RunOut, given, one_value
+from .options import (
+    COUNT,
+    LABEL,
+    RESULT,
+    TRANSPOSE,
+    WHAT,
+    WHOLE,
+    Flag,
+    JsonEvents,
+    RunOut,
+    given,
+    one_value,
+)
 from .plot import draw_curves
 from .words import device_words, network_words, samples_words, setting_words
 
@@ -52,9 +64,10 @@ class _Wanted:
     ----------
     data
         auto (MNIST, else digits), mnist, digits, ex4 (5,000 of MNIST's images cut to 20×20;
-        ex4:PATH of others), or a path: a folder of IDX files, a table (.csv, .tsv, .data, .parquet
-        and the like), a folder with a train and a test table, an .npz, a .mat, or a folder with one
-        sub-folder of images a class, or with train, valid and test of such. [default: auto]
+        ex4:PATH of others), or a path: a folder of IDX files or one of them, a table (.csv, .tsv,
+        .data, .parquet and the like), a folder with a train and a test table, an .npz, a .mat, or a
+        folder with one sub-folder of images a class, or with train, valid and test of such;
+        docs/data.md has the names that are expected in them. [default: auto]
     test_data
         Test on this instead of a part of --data; same kinds.
     label
@@ -81,6 +94,7 @@ class _Wanted:
     data: Annotated[str | None, WHAT] = None
     test_data: Annotated[str | None, WHAT] = None
     label: Annotated[str | None, LABEL, WHAT] = None
+    transpose: Annotated[bool | None, TRANSPOSE, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
     validation: Annotated[int | None, WHOLE, WHAT] = None
     matmul: Annotated[str | None, Parameter(choices=MATMULS), _NETWORK] = None

@@ -12,7 +12,7 @@ from ..explain import incoming_weights
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .figure_files import figure, figure_file, tell_figure, write_figure
-from .options import Device, Json, RunOrWeights, Show, WeightsData, WeightsRecipe
+from .options import Device, Json, RunOrWeights, Show, Transpose, WeightsData, WeightsRecipe
 
 _UNITS = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
 
@@ -23,6 +23,7 @@ def run(
     *,
     units: str | None = None,
     data: WeightsData = None,
+    transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("weights.png")] = None,
     show: Show = False,
@@ -42,7 +43,7 @@ def run(
     units
         Only these units of the first layer: 0,5,10-19. [default: all of them]
     """
-    trained = TrainedRun(path, device, recipe=recipe, data=data)
+    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     if trained.image_shape is None:
         raise UsageError(
             f"{path}: it was trained on {trained.data['name']}, {trained.features} features that"

@@ -21,13 +21,16 @@ from .dataset import (
     split,
     square,
 )
+from .orientation import upright
 
 _FEWEST_TO_SPLIT = 20  # samples; of fewer all train
 _SORTED = 0.1  # so few of the changes of class that chance makes are an order by class
 
 
-def build(first: Source, other: Source | None = None) -> Dataset:
+def build(first: Source, other: Source | None = None, *, transpose: bool = False) -> Dataset:
     """Make the data set of one source, or of one to train on and another to test on.
+
+    Images that are stored by columns are turned, or all others with `transpose`.
 
     Without a test part and without another source the first's validation part tests; if it has
     none, it is split 80/20, with a fixed seed, or trains and tests as a whole if it is small. Of
@@ -75,10 +78,19 @@ def build(first: Source, other: Source | None = None) -> Dataset:
                 f"{first.source} has {train_x.shape[1]} features a sample, "
                 f"but {place} has {x.shape[1]}"
             )
-    shapes = [source.image_shape for source in (first, other or first) if source.image_shape]
-    if shapes and shapes[0] != shapes[-1]:
+    sources = [first, other or first, first]
+    known = square(train_x.shape[1]) if columns is None else columns.image_shape
+    known = first.image_shape or sources[1].image_shape or known
+    shapes, said = [], dict[str, None]()
+    for i, (x, source) in enumerate(zip(values, sources, strict=False)):
+        values[i], shape, line = upright(x, source.image_shape or known, source, transpose)
+        shapes.append(shape)
+        said |= dict.fromkeys([line] if line else [])
+    notes += said
+    train_x, image_shape, test_shape = values[0], shapes[0], shapes[1]
+    if image_shape != test_shape:
         raise DataError(
-            f"{first.source} has images of shape {shapes[0]}, but {where} of {shapes[1]}"
+            f"{first.source} has images of shape {image_shape}, but {where} of {test_shape}"
         )
     if columns is not None and columns.is_image:
         value_range = (0.0, columns.high)
@@ -107,7 +119,6 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         order = _shuffled_order(len(train_codes))
         train_x, train_codes = train_x[order], train_codes[order]
         notes.append(f"{first.source} has its samples by class: they are shuffled once to train")
-    image_shape = square(train_x.shape[1]) if columns is None else columns.image_shape
     others = zip(map(np.ascontiguousarray, values[1:]), codes[1:], strict=True)
     (test_x, test_codes), *rest = others
     return Dataset(
@@ -116,7 +127,7 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         train_y=train_codes,
         test_x=test_x,
         test_y=test_codes,
-        image_shape=shapes[0] if shapes else image_shape,
+        image_shape=image_shape,
         classes=classes,
         value_range=value_range,
         kind=first.kind,
@@ -128,6 +139,8 @@ def build(first: Source, other: Source | None = None) -> Dataset:
         is_shuffled=is_shuffled,
         tests_on_training=tests_on_training,
         validation=rest[0] if rest else None,
+        column_major=first.column_major and image_shape is not None,
+        transpose=transpose,
     )
 
 

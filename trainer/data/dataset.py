@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -75,6 +74,10 @@ class Dataset:
         Whether the test samples are the training samples, which are too few to split.
     validation : tuple of numpy.ndarray or None
         Values and codes of a validation part of its own, to choose things by (see `hold_out`).
+    column_major : bool
+        Whether its source stores images by columns, for which they are turned.
+    transpose : bool
+        Whether images were taken the other way round than they would have been.
     """
 
     name: str
@@ -94,6 +97,8 @@ class Dataset:
     is_shuffled: bool = False
     tests_on_training: bool = False
     validation: Samples | None = None
+    column_major: bool = False
+    transpose: bool = False
 
     def fingerprint(self) -> str:
         """Return eight digits that differ where the samples do: a resumed run compares them."""
@@ -108,7 +113,8 @@ class Dataset:
 class Source:
     """What a reader found: one to three parts, labels (int64 or text) not yet coded.
 
-    The samples of a table are a `Table` without its label, which is kept by name. A reader takes
+    The samples of a table are a `Table` without its label, which is kept by name. Images are as
+    they are stored, which may be by columns: `image_shape` is then (width, height). A reader takes
     the path of a file or folder and returns one of these, or raises an error that names the file,
     the place in it, what was found there and what was wanted.
     """
@@ -121,6 +127,7 @@ class Source:
     _: KW_ONLY
     validation: Samples | None = None
     image_shape: tuple[int, int] | None = None
+    column_major: bool = False
     pixel_range: tuple[float, float] = (0.0, 255.0)
     label: str | None = None
     note: str = ""
@@ -144,105 +151,9 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"{getattr(error, 'filename', None) or path}: {cause(error)}") from error
 
 
-def check_names(path: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
-    """Raise a DataError for the first array that is wanted and was not found in a file."""
-    for name in wanted:
-        if name not in found:
-            there = ", ".join(found) or "nothing"
-            raise DataError(f"{path}: no array {name}; {there} found, {', '.join(wanted)} wanted")
-
-
-def as_features(array: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, int] | None]:
-    """Check an array of samples and flatten each.
-
-    It may be (n, features), (n, h, w) or (n, h, w, 1), of integers 0…255 or finite floats; it
-    becomes (n, features), uint8 or float32 and C-contiguous, beside (h, w) where it has that.
-    """
-    if array.ndim == 4 and array.shape[3] == 1:
-        array = array[..., 0]
-    if array.ndim not in (2, 3):
-        raise DataError(
-            f"{where} has shape {array.shape}; (n, features), (n, height, width) "
-            "or (n, height, width, 1) is wanted"
-        )
-    if array.size == 0:
-        raise DataError(f"{where} is empty: shape {array.shape}")
-    shape = (array.shape[1], array.shape[2]) if array.ndim == 3 else None
-    array = array.reshape(len(array), -1)
-    if array.dtype.kind in "bui":
-        low, high = int(array.min()), int(array.max())
-        if low < 0 or high > 255:
-            raise DataError(
-                f"{where}: integer pixels out of range: {low}…{high} found, 0…255 wanted"
-            )
-        return np.ascontiguousarray(array, dtype=np.uint8), shape
-    if array.dtype.kind != "f":
-        raise DataError(f"{where} has dtype {array.dtype}; integers or floats are wanted")
-    with np.errstate(over="ignore"):
-        features = np.ascontiguousarray(array, dtype=np.float32)
-    finite = np.isfinite(features)
-    if not finite.all():
-        sample, feature = first_true(~finite)
-        value = array[sample, feature]
-        raise DataError(
-            f"{where}: sample {sample}, feature {feature} (from 0) is {value}; "
-            "finite float32 values are wanted"
-        )
-    return features, shape
-
-
-def as_labels(array: np.ndarray, samples: int, where: str) -> np.ndarray:
-    """Check an array of labels, one a sample, and return them as (n,) int64 or text.
-
-    It may be (n,), (n, 1) or (1, n), of integers in any real dtype, or text.
-    """
-    if array.ndim != 1 and not (array.ndim == 2 and 1 in array.shape):
-        raise DataError(f"{where} has shape {array.shape}; one label a sample is wanted")
-    if array.size != samples:
-        raise DataError(f"{where} holds {array.size} labels for {samples} samples")
-    if array.dtype.kind not in "buifU":
-        raise DataError(f"{where} has dtype {array.dtype}; integer labels or text are wanted")
-    array = array.ravel()
-    if array.dtype.kind == "U":
-        return _as_words(array, where)
-    row = first_non_integer(array)
-    if row is not None:
-        raise DataError(
-            f"{where}: sample {row} (from 0) has label {array[row]}; an integer is wanted"
-        )
-    return array.astype(np.int64)
-
-
-def _as_words(array: np.ndarray, where: str) -> np.ndarray:
-    letters = array.view(np.dtype("u4").newbyteorder(array.dtype.byteorder))
-    if letters.max() > sys.maxunicode:
-        raise DataError(f"{where} holds four bytes that are no letter; text is wanted")
-    words = [word.strip() for word in array.tolist()]
-    for row, word in enumerate(words):
-        if not is_word(word):
-            raise DataError(
-                f"{where}: sample {row} (from 0) has label {word[:40]!r}; {WORD_WANTED}"
-            )
-    return np.array(words)
-
-
 def is_word(text: str) -> bool:
     """Whether this can be the name of a class."""
     return 0 < len(text) <= _LONGEST_LABEL and text.isprintable()
-
-
-def first_true(bad: np.ndarray) -> tuple[int, int]:
-    """Return row and column of the first True of a matrix."""
-    row, column = np.unravel_index(bad.argmax(), bad.shape)
-    return int(row), int(column)
-
-
-def first_non_integer(values: np.ndarray) -> int | None:
-    """Return the index of the first value that int64 cannot hold exactly, None if all are fine."""
-    good = np.abs(values.astype(np.float64)) < 2**62
-    if values.dtype.kind == "f":
-        good &= values == np.floor(values)
-    return None if good.all() else int(np.argmin(good))
 
 
 def named_classes(labels: np.ndarray) -> bool:

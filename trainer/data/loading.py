@@ -10,7 +10,21 @@ from pathlib import Path
 
 import numpy as np
 
-from . import digits, exercise, idx, image_folders, mat, mnist, npz, table_files, tables
+from ..array_files import read_npy
+from . import (
+    dialect,
+    digits,
+    exercise,
+    idx,
+    image_folders,
+    mat,
+    mnist,
+    npz,
+    table_files,
+    tables,
+    unreadable,
+)
+from .arrays import as_features
 from .building import build
 from .columns import Columns
 from .dataset import (
@@ -23,15 +37,18 @@ from .dataset import (
     code_labels,
     on_scale,
     reading,
+    square,
 )
+from .orientation import upright
 
 _NAMES = ("mnist", "digits", exercise.NAME, "auto")
 _CUT = f"{exercise.NAME}:"
 _CHOICE = (
-    '"mnist", "digits", "ex4", a folder of IDX files, a table (.csv, .tsv, .data, .parquet, …), a '
-    "folder with a train and a test table, an .npz, a .mat, or a folder with one sub-folder of "
-    "images a class"
+    '"mnist", "digits", "ex4", a folder of IDX files or one of them, a table (.csv, .tsv, .data, '
+    ".parquet, …), a folder with a train and a test table, an .npz, a .mat, or a folder with one "
+    "sub-folder of images a class"
 )
+_NO_LABELS = np.empty(0, np.int64)  # where none are looked at
 _FILE_READERS = {".npz": npz.read_file, ".mat": mat.read_file}
 
 
@@ -41,6 +58,7 @@ def load(
     *,
     label: str | None = None,
     validation_part: bool = True,
+    transpose: bool = False,
     on_progress: mnist.Progress | None = None,
 ) -> Dataset:
     """Load data to train on and to test on.
@@ -50,10 +68,12 @@ def load(
     source : str or path-like
         "mnist"; "digits"; "auto" (MNIST if it is cached or can be had soon, else the digits);
         "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
-        a folder of IDX files, of one train and one test table, of one sub-folder of images a
-        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``,
-        ``.data``, ``.parquet`` and the like, compressed or not), an ``.npz`` (Keras' names) or a
-        ``.mat`` (``X``, ``y``) file.
+        a folder of IDX files named as MNIST's, EMNIST's or QMNIST's, or one of them; a folder of
+        Kuzushiji-MNIST's files, of one train and one test table, of one sub-folder of images a
+        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
+        not); an ``.npz`` file (``x_train``, ``y_train``, …, ``train_images``, ``train_labels``, …,
+        or ``x`` and ``y``, ``data`` and ``target`` and the like), or a ``.mat`` file with such
+        names, Ng's (``X``, ``y``) or EMNIST's. Colour images are made grey.
         Without a test part a validation part tests; without either it is split 80/20 with a fixed
         seed, or, of fewer than 20 samples, all train and test.
     test_data : str or path-like, optional
@@ -64,6 +84,9 @@ def load(
         last. Found by itself if not given.
     validation_part : bool
         False passes validation parts over, as older versions did.
+    transpose : bool
+        Take images the other way round, rows for columns. Those that are known to be stored by
+        columns, Ng's and EMNIST's, are turned without it, and stay as they stand with it.
     on_progress : callable, optional
         Called with file name, bytes done and bytes in all while MNIST downloads.
 
@@ -77,20 +100,23 @@ def load(
         One line: what was found where, what is wanted, and what to do.
     """
 
-    def read(source: str | os.PathLike[str], label: str | None = None) -> Source:
-        found = _read(source, on_progress, label)
+    def read(
+        source: str | os.PathLike[str], label: str | None = None, alone: bool = False
+    ) -> Source:
+        found = _read(source, on_progress, label, alone=alone)
         return found if validation_part else replace(found, validation=None)
 
     first = read(source, label)
     if label is not None and first.label is None:
         raise DataError(f"label={label!r}: {os.fspath(source)} is no table, whose labels are known")
     if test_data is None:
-        return build(first)
+        return build(first, transpose=transpose)
     file = _absolute(test_data)
     if first.label is not None and file.is_file() and tables.is_table(file):
         with reading(file):
-            return build(first, table_files.read_test_file(file, first.label))
-    return build(first, read(test_data))
+            other = table_files.read_test_file(file, first.label)
+            return build(first, other, transpose=transpose)
+    return build(first, read(test_data, alone=True), transpose=transpose)
 
 
 def load_labelled(
@@ -100,6 +126,8 @@ def load_labelled(
     scale: Scale | None = None,
     columns: Columns | None = None,
     on_note: Callable[[str], object] = lambda line: None,
+    *,
+    transpose: bool = False,
 ) -> Samples:
     """Load samples to evaluate a trained network on.
 
@@ -117,6 +145,8 @@ def load_labelled(
         Of the table that it was trained on.
     on_note : callable, optional
         Called with each line worth showing.
+    transpose : bool
+        As for `load`.
 
     Returns
     -------
@@ -132,7 +162,7 @@ def load_labelled(
         classes.
     """
     where = os.fspath(source)
-    x, y = _load_for(source, classes, features, scale, columns, on_note)
+    x, y = _load_for(source, classes, features, scale, columns, on_note, transpose)
     if y is None:
         raise DataError(f"{where}: no column of labels, which are wanted here")
     return x, code_labels(y, classes, where)
@@ -145,15 +175,18 @@ def load_unlabelled(
     columns: Columns | None = None,
     classes: tuple[Label, ...] = (),
     on_note: Callable[[str], object] = lambda line: None,
+    *,
+    transpose: bool = False,
 ) -> np.ndarray:
     """Load samples to predict.
 
     Parameters
     ----------
     path : str or path-like
-        An IDX image file; a table with labels or without; or whatever `load` takes, of which the
-        test part (or all) is used. Labels are ignored.
-    features, scale, columns, on_note
+        An IDX image file; an ``.npy`` file, or an ``.npz`` file of one array; a table with labels
+        or without; or whatever `load` takes, of which the test part (or all) is used. Labels are
+        ignored.
+    features, scale, columns, on_note, transpose
         As for `load_labelled`.
     classes : tuple of int or str, optional
         The network's classes, by which the column of labels is known where it has no name.
@@ -168,13 +201,32 @@ def load_unlabelled(
     DataError
         Bad data, another number of features, or another scale.
     """
-    file = _absolute(path)
-    is_file = file.is_file() and os.fspath(path) not in _NAMES
-    if is_file and not tables.is_table(file) and file.suffix.lower() not in _FILE_READERS:
-        with reading(file):
-            x, _ = idx.read_images(file)
-        return _fitting(x, features, scale, os.fspath(path))
-    return _load_for(path, classes, features, scale, columns, on_note)[0]
+    file, where = _absolute(path), os.fspath(path)
+    with reading(file):
+        found = _images_alone(file) if where not in _NAMES and file.is_file() else None
+    if found is None:
+        return _load_for(path, classes, features, scale, columns, on_note, transpose)[0]
+    return _taken(found, features, scale, on_note, transpose, where)
+
+
+def _images_alone(path: Path) -> Source | None:
+    """Read a file of nothing but images; None of another kind."""
+    suffix = path.suffix.lower()
+    by_columns, shape = False, None
+    if suffix == ".npy":
+        x, shape = as_features(read_npy(path), str(path))
+    elif suffix == ".npz" and (array := npz.read_alone(path)) is not None:
+        x, shape = as_features(array, str(path))
+    elif suffix in _FILE_READERS or tables.is_table(path):
+        return None
+    else:
+        if not idx.holds_images(path):
+            unreadable.refuse(path)
+        x, shape = idx.read_images(path)
+        by_columns = idx.is_column_major(path)
+    return Source(
+        path.stem, "idx", str(path), (x, _NO_LABELS), image_shape=shape, column_major=by_columns
+    )
 
 
 def _load_for(
@@ -184,18 +236,19 @@ def _load_for(
     scale: Scale | None,
     columns: Columns | None,
     on_note: Callable[[str], object],
+    transpose: bool,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Load inputs and, if there are any, labels for a trained network."""
     file, where = _absolute(source), os.fspath(source)
     if where in _NAMES or not file.is_file() or not tables.is_table(file):
-        data = _read(source)
+        data = _read(source, alone=True)
         x, labels = data.evaluation_part
         if isinstance(x, np.ndarray):
             if columns is not None and not columns.is_image:
                 raise DataError(f"{where} is no table, as the training data was")
             for line in data.note.splitlines():
                 on_note(line)
-            return _fitting(x, features, scale, where), labels
+            return _taken(data, features, scale, on_note, transpose, where), labels
         file = Path(x.path)  # the test part of a folder of tables
     is_table = columns is not None
     high = scale.high if scale is not None and scale.dtype == "uint8" else 0.0
@@ -206,7 +259,39 @@ def _load_for(
         x = x.astype(np.uint8)  # whose scale is looked at
     for line in lines:
         on_note(line)
-    return (x if is_table else _fitting(x, features, scale, where)), y
+    if not is_table:
+        x = _fitting(x, features, scale, where)
+    shape = square(features) if columns is None else columns.image_shape
+    by_columns = table_files.is_column_major(file)
+    table = Source(file.stem, "csv", where, (x, _NO_LABELS), column_major=by_columns)
+    return _upright(x, shape, table, on_note, transpose), y
+
+
+def _taken(
+    data: Source,
+    features: int,
+    scale: Scale | None,
+    on_note: Callable[[str], object],
+    transpose: bool,
+    where: str,
+) -> np.ndarray:
+    """Return the values of a source's evaluation part, as a trained network takes them."""
+    x = _fitting(data.evaluation_part[0], features, scale, where)
+    shape = data.image_shape or square(features)
+    return _upright(x, shape, replace(data, source=where), on_note, transpose)
+
+
+def _upright(
+    x: np.ndarray,
+    shape: tuple[int, int] | None,
+    data: Source,
+    on_note: Callable[[str], object],
+    transpose: bool,
+) -> np.ndarray:
+    x, _, said = upright(x, shape, data, transpose)
+    if said:
+        on_note(said)
+    return x
 
 
 def _fitting(x: np.ndarray, features: int, scale: Scale | None, where: str) -> np.ndarray:
@@ -227,7 +312,10 @@ def _read(
     source: str | os.PathLike[str],
     on_progress: mnist.Progress | None = None,
     label: str | None = None,
+    *,
+    alone: bool = False,
 ) -> Source:
+    """Read whatever it is; `alone`, of IDX files one of which is named, its own part only."""
     name = os.fspath(source)
     path = _absolute(name)
     if name.lower() in _NAMES and not path.exists():
@@ -235,7 +323,7 @@ def _read(
     if name == exercise.NAME:
         name = f"{_CUT}mnist"
     if name.startswith(_CUT):
-        return exercise.cut(_read(name.removeprefix(_CUT), on_progress))
+        return exercise.cut(_read(name.removeprefix(_CUT), on_progress, alone=alone))
     with reading(path):
         if name == "mnist":
             return mnist.read_mnist(on_progress)
@@ -247,12 +335,31 @@ def _read(
             folder = _unwrapped(path)
             return replace(_read_folder(folder, label), name=path.name, source=str(path))
         if path.is_file():
-            if tables.is_table(path):
-                return table_files.read_file(path, label)
-            if path.suffix.lower() in _FILE_READERS:
-                return _FILE_READERS[path.suffix.lower()](path)
-            raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
+            return _read_table(path, label) if tables.is_table(path) else _read_arrays(path, alone)
     raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
+
+
+def _read_table(path: Path, label: str | None) -> Source:
+    try:
+        return table_files.read_file(path, label)
+    except DataError:
+        if path.suffix.lower() not in dialect.PACKINGS:
+            unreadable.refuse(path)  # what is something else, whatever its name
+        raise
+
+
+def _read_arrays(path: Path, alone: bool) -> Source:
+    unreadable.refuse(path)
+    if path.suffix.lower() in _FILE_READERS:
+        return _FILE_READERS[path.suffix.lower()](path)
+    if idx.is_named(path):
+        return idx.read_file(path, alone=alone)
+    if idx.holds_images(path):
+        raise DataError(
+            f"{path}: images without labels; name them as MNIST's, train-images-idx3-ubyte, and put"
+            " their labels beside them, train-labels-idx1-ubyte"
+        )
+    raise DataError(f"{path}: a file of unknown kind; give {_CHOICE}")
 
 
 def _read_auto(on_progress: mnist.Progress | None) -> Source:
@@ -288,6 +395,8 @@ def _tables(folder: Path) -> list[Path]:
 def _read_folder(path: Path, label: str | None) -> Source:
     if idx.is_idx_folder(path):
         return idx.read_folder(path)
+    if npz.is_folder(path):
+        return npz.read_folder(path)
     has_folders = any(entry.is_dir() for entry in image_folders.visible(path))
     # beside folders of images, another table is some readme.txt
     if _has_train_table(path) or (_tables(path) and not has_folders):

@@ -1,28 +1,61 @@
-"""NPZ files with Keras' names, read without ever unpickling."""
+"""NPZ files, read without ever unpickling."""
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from ..array_files import npz_names, read_npz
-from .dataset import DataError, Source, as_features, as_labels, check_names
+from .arrays import Pair, Parts, parts_in, source_of
+from .dataset import DataError, Source
+
+_KUZUSHIJI = re.compile(r"(kmnist|k49)-(train|test)-(imgs|labels)\.npz")
 
 
 def read_file(path: Path) -> Source:
-    """Read ``x_train``, ``y_train`` and, where they are there, ``x_test``, ``y_test``."""
-    names = sorted(npz_names(path))
-    parts = ("train", "test") if {"x_test", "y_test"}.intersection(names) else ("train",)
-    wanted = [f"{array}_{part}" for part in parts for array in "xy"]
-    check_names(path, names, wanted)
-    arrays = read_npz(path, wanted)
-    samples, shapes = [], []
-    for part in parts:
-        x, shape = as_features(arrays[f"x_{part}"], f"{path}: x_{part}")
-        samples.append((x, as_labels(arrays[f"y_{part}"], len(x), f"{path}: y_{part}")))
-        shapes.append(shape)
-    if shapes[0] != shapes[-1]:
+    """Read the arrays whose names say what they are, see `arrays`."""
+    if match := _KUZUSHIJI.fullmatch(path.name):
+        lacks = "images" if match[3] == "labels" else "labels"
         raise DataError(
-            f"{path}: x_train has shape {arrays['x_train'].shape}, "
-            f"x_test {arrays['x_test'].shape}: they do not go together"
+            f"{path}: no {lacks}, which are in a file of their own; give the folder of both: --data"
+            f" {path.parent}"
         )
-    return Source(path.stem, "npz", str(path), *samples, image_shape=shapes[0])
+    parts = parts_in(path, npz_names(path))
+    arrays = read_npz(path, [name for pair in parts if pair for name in pair])
+    return source_of(path, "npz", arrays, parts)
+
+
+def read_alone(path: Path) -> np.ndarray | None:
+    """Read the array of a file that has one alone; None of another."""
+    names = npz_names(path)
+    return read_npz(path)[names[0]] if len(names) == 1 else None
+
+
+def is_folder(folder: Path) -> bool:
+    """Whether a folder holds a file named as those of Kuzushiji-MNIST or Kuzushiji-49 are."""
+    return any(_KUZUSHIJI.fullmatch(entry.name) and entry.is_file() for entry in folder.iterdir())
+
+
+def read_folder(folder: Path) -> Source:
+    """Read Kuzushiji's files, of which each holds one array."""
+    found = sorted(entry.name for entry in folder.iterdir() if _KUZUSHIJI.fullmatch(entry.name))
+    sets = sorted({name.split("-")[0] for name in found})
+    if len(sets) > 1:
+        raise DataError(f"{folder}: {' and '.join(sets)} found; give each a folder of its own")
+    arrays, pairs = {}, []
+    for part in ("train", "test"):
+        pair = Pair(f"{sets[0]}-{part}-imgs.npz", f"{sets[0]}-{part}-labels.npz")
+        there = [name for name in pair if name in found]
+        for name in pair if there else ():
+            if name not in found:
+                raise DataError(f"{folder / there[0]}: {name} is not in the same folder")
+            array = read_alone(folder / name)
+            if array is None:
+                raise DataError(f"{folder / name}: more than one array found; one is wanted")
+            arrays[name] = array
+        pairs += [pair] * bool(there)
+    source = source_of(folder, "npz", arrays, Parts(pairs[0], None, *pairs[1:]))
+    return replace(source, name=folder.name)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import tables
+from . import emnist, tables
 from .columns import Columns
 from .dataset import Label, Samples, Source
 from .tables import Table
@@ -15,14 +15,24 @@ from .tables import Table
 def read_test_file(path: Path, label: str) -> Source:
     """Read a table to test on: its label is known, and may be of one class only."""
     samples = _cut(tables.read_table(path), label)
-    return Source(path.stem, "csv", str(path), samples, label=label)
+    return Source(
+        path.stem, "csv", str(path), samples, label=label, column_major=is_column_major(path)
+    )
 
 
 def read_file(path: Path, label: str | None = None) -> Source:
     """Read one labelled table; `label` says which column that is, by name or number."""
     table = tables.read_table(path)
     samples, name, lines = _labelled(table, label)
-    return Source(path.stem, "csv", str(path), samples, label=name, note="\n".join(lines))
+    return Source(
+        path.stem,
+        "csv",
+        str(path),
+        samples,
+        label=name,
+        note="\n".join(lines),
+        column_major=is_column_major(path),
+    )
 
 
 def read_folder(folder: Path, label: str | None = None) -> Source:
@@ -31,7 +41,14 @@ def read_folder(folder: Path, label: str | None = None) -> Source:
     samples, name, lines = _labelled(train, label)
     tests = _cut(test, name)
     return Source(
-        folder.name, "csv", str(folder), samples, tests, label=name, note="\n".join(lines)
+        folder.name,
+        "csv",
+        str(folder),
+        samples,
+        tests,
+        label=name,
+        note="\n".join(lines),
+        column_major=is_column_major(train.path),
     )
 
 
@@ -43,6 +60,11 @@ def read_for(
     features, label = columns.features(table, classes)
     x, notes = columns.encode(features)
     return x, None if label is None else tables.labels_of(table, label), notes
+
+
+def is_column_major(path: Path) -> bool:
+    """Whether the images that a table holds, if it does, are stored by columns."""
+    return emnist.is_column_major(path.name)
 
 
 def _labelled(table: Table, wanted: str | None) -> tuple[Samples, str, list[str]]:

@@ -52,6 +52,7 @@ def open_weights(
     test_data: str | None = None,
     *,
     transposed: bool | None = None,
+    transpose: bool = False,
     few_classes: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights, as `network_of` does, for the data that was named or that is their recipe's.
@@ -70,7 +71,7 @@ def open_weights(
     backend = choose(device)
     own = "mnist" if recipe is None else recipe.data
     if data is not None or test_data is not None:
-        dataset = load_for(recipe, data or own, test_data)
+        dataset = load_for(recipe, data or own, test_data, transpose=transpose)
     elif recipe is None or recipe.inputs != "standardised":
         dataset = unseen_data(own)
     elif own == "digits":  # which are on every machine

@@ -225,6 +225,7 @@ def _facts(config: dict[str, Any]) -> dict[str, Any]:
         "data": data["source"],
         "test_data": data["test_source"],
         "label": data.get("label"),
+        "transpose": data.get("transpose", False),
         "crc32": data["crc32"],
         "recipe": config["recipe"],
         "seed": config["seed"],

@@ -213,6 +213,7 @@ def _check(config: dict[str, Any]) -> None:
         "source": isinstance(data["source"], str),
         "test_source": isinstance(data["test_source"], str | None),
         "label": isinstance(data.get("label"), str | None),
+        "transpose": isinstance(data.get("transpose", False), bool),
         "train_samples": isinstance(data.get("train_samples"), int | None),
         "test_samples": isinstance(data["test_samples"], int | None),
         "dtype": data["dtype"] in ("uint8", "float32"),

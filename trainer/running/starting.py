@@ -72,7 +72,14 @@ def new_training(
         read_augment(changes.get("augment", ()))
     backend = choose(device, asked.get("matmul", "float32"))
     data, test_data = asked.get("data"), asked.get("test_data")
-    dataset = load_for(recipe, data, test_data, listener.downloading, asked.get("label"))
+    dataset = load_for(
+        recipe,
+        data,
+        test_data,
+        listener.downloading,
+        asked.get("label"),
+        asked.get("transpose", False),
+    )
     for line in dataset.note.splitlines():
         listener.note(line)
     if patience is not None and not validation and dataset.validation is None:
@@ -228,6 +235,7 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
         "source": data.source,
         "test_source": data.test_source,
         "label": data.label,
+        "transpose": data.transpose,
         "train_samples": len(data.train_y) or None,  # None where none have been looked at
         "test_samples": len(data.test_y) or None,
         "validation_samples": held_out,

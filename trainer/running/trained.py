@@ -29,7 +29,13 @@ class TrainedRun:
     """
 
     def __init__(
-        self, path: Path, device: str, *, recipe: str | None = None, data: str | None = None
+        self,
+        path: Path,
+        device: str,
+        *,
+        recipe: str | None = None,
+        data: str | None = None,
+        transpose: bool = False,
     ) -> None:
         self.path = path
         self.run: Run | None = None  # None of weights
@@ -45,7 +51,7 @@ class TrainedRun:
             raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
         if weights != path and are_weights(path):
             self.model, self._recipe, dataset = open_weights(
-                files_of([path]), recipe, device, data, few_classes=True
+                files_of([path]), recipe, device, data, transpose=transpose, few_classes=True
             )
             self.config = config_of(self._recipe, dataset, 0, 0, self.model)
             if len(dataset.train_y):
@@ -58,6 +64,11 @@ class TrainedRun:
                 " to; a run has a recipe of its own, so omit --recipe"
             )
         else:
+            if transpose and data is None:
+                raise UsageError(
+                    f"--transpose: {path} loads its own data as they were trained on; expected it"
+                    " beside --data"
+                )
             self.run = Run.open(folder)
             self.config = self.run.config
             self.model = MLP.load(weights, backend=choose(device))
@@ -68,9 +79,9 @@ class TrainedRun:
         self.classes = tuple(self.data["classes"])
         self.train_samples: int | None = self.data.get("train_samples")  # None where not known
         self.columns = self._columns()
-        # what samples must be, and lines to show of those that were read
-        self._wanted = self.features, self.scale, self.columns
-        self.notes: list[str] = []
+        self._wanted = self.features, self.scale, self.columns  # what samples must be
+        self._transpose = transpose
+        self.notes: list[str] = []  # lines to show of the samples that were read
         self.names = None if self.columns is None else self.columns.names  # of the inputs
         shape = self.data["image_shape"]
         self.image_shape: tuple[int, int] | None = None if shape is None else tuple(shape)
@@ -96,7 +107,11 @@ class TrainedRun:
                 which = f"training samples of {part.name}, which are all there are"
             return part.test_x, part.test_y, which
         source = source_for(self._recipe, data)
-        x, y = load_labelled(source, self.classes, *self._wanted, self.notes.append)
+        notes = self._first_notes()
+        x, y = load_labelled(
+            source, self.classes, *self._wanted, notes.append, transpose=self._transpose
+        )
+        self.notes = notes
         return x, y, f"samples of {data}"
 
     def _columns(self) -> Columns | None:
@@ -142,7 +157,18 @@ class TrainedRun:
     def unlabelled(self, data: str) -> np.ndarray:
         """Load the values of samples with or without labels."""
         source = source_for(self._recipe, data)
-        return load_unlabelled(source, *self._wanted, self.classes, self.notes.append)
+        notes = self._first_notes()
+        x = load_unlabelled(
+            source, *self._wanted, self.classes, notes.append, transpose=self._transpose
+        )
+        self.notes = notes
+        return x
+
+    def _first_notes(self) -> list[str]:
+        """Return what is to be said of other data than the run's own, whatever they are."""
+        if self.run is None or self._transpose or not self.data.get("transpose"):
+            return []
+        return ["--transpose was given to the training, and is not given for these images"]
 
     def prepare(self, file: Path) -> tuple[np.ndarray, Prepared]:
         """Read one's own picture: in grey, and as the network takes it.

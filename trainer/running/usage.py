@@ -75,9 +75,13 @@ def load_recorded(
         source,
         test_source,
         label=recorded.get("label"),
+        transpose=recorded.get("transpose", False),
         validation_part="has_validation_part" in recorded,
         on_progress=on_progress,
     )
+    if "transpose" not in recorded and data.kind == "csv" and data.column_major:
+        # older versions turned no table
+        data = load(source, test_source, label=recorded.get("label"), transpose=True)
     # of older versions
     return data if "shuffled" in recorded else arranged_as_before(data)
 
@@ -93,8 +97,9 @@ def load_for(
     test_data: str | None,
     on_progress: Callable[[str, int, int], None] | None = None,
     label: str | None = None,
+    transpose: bool = False,
 ) -> Dataset:
-    """Load what was asked for with --data, --test-data and --label."""
+    """Load what was asked for with --data, --test-data, --label and --transpose."""
     test_source = test_data and source_for(recipe, test_data)
     source = source_for(recipe, data or "auto")
-    return load(source, test_source, label=label, on_progress=on_progress)
+    return load(source, test_source, label=label, transpose=transpose, on_progress=on_progress)
