@@ -220,7 +220,6 @@ def test_a_pair_whose_test_table_has_no_labels(tmp_path):
         (b"1,2,3\n1,\xff,3\n", ["not UTF-8", "0xff at byte 8"]),
         (b"cat,1\n\xff,3\n", ["not UTF-8", "0xff at byte 6"]),
         (b"\x89PNG\r\n\x1a\n\x00\x00", ["one PNG picture", "predict RUN"]),
-        (b"1,\x89\n2,3\n", ["not UTF-8", "0x89 at byte 2"]),
         (b"\xff\xfe1", ["not UTF-16"]),
         (b"1,2\n\x00\x01,3\n", ["byte 0 at 4"]),
         (b'1,2\n1,"2\n1,2\n', ["line 2", "a quote that is never closed"]),
