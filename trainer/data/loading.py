@@ -70,10 +70,11 @@ def load(
         "ex4", 5,000 of MNIST's images cut to 20×20, and "ex4:SOURCE" those of another source;
         a folder of IDX files named as MNIST's, EMNIST's or QMNIST's, or one of them; a folder of
         Kuzushiji-MNIST's files, of one train and one test table, of one sub-folder of images a
-        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``, ``.data``, ``.parquet`` and the like, compressed or
-        not); an ``.npz`` file (``x_train``, ``y_train``, …, ``train_images``, ``train_labels``, …,
-        or ``x`` and ``y``, ``data`` and ``target`` and the like), or a ``.mat`` file with such
-        names, Ng's (``X``, ``y``) or EMNIST's. Colour images are made grey.
+        class, or of train, valid and test with such sub-folders; a table (``.csv``, ``.tsv``,
+        ``.data``, ``.parquet`` and the like, compressed or not); an ``.npz`` file (``x_train``,
+        ``y_train``, …, ``train_images``, ``train_labels``, …, or ``x`` and ``y``, ``data`` and
+        ``target`` and the like), or a ``.mat`` file with such names, Ng's (``X``, ``y``) or
+        EMNIST's. Colour images are made grey.
         Without a test part a validation part tests; without either it is split 80/20 with a fixed
         seed, or, of fewer than 20 samples, all train and test.
     test_data : str or path-like, optional
