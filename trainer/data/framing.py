@@ -70,7 +70,8 @@ class Framing:
 
         Drawings have a background: most pixels along the borders have nearly one value.
         """
-        images = x[:: 1 + len(x) // _MOST_IMAGES].reshape(-1, *image_shape).astype(np.float32)
+        sampled = x[:: 1 + len(x) // _MOST_IMAGES].reshape(-1, *image_shape)
+        images = sampled.astype(np.float64)  # whose sums and differences are finite
         border = np.concatenate(
             [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
         )

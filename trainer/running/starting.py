@@ -115,7 +115,10 @@ def new_training(
             listener.note(line)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
-    config["data"]["crc32"] = digits
+    config["data"] |= {
+        "crc32": digits,
+        "train_samples": len(job.data.train_y),
+    }  # with turned copies
     return job, config | {"patience": patience, "init_from": init_from and str(init_from)}
 
 
