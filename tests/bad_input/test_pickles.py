@@ -217,6 +217,8 @@ def test_names_in_an_archive_lead_nowhere(tmp_path, isolated, name):
         ("csv-folder", "test.csv"),
         ("csv-folder", "train.csv"),
         ("image-folder", "cat/a.png"),
+        ("kuzushiji", "kmnist-train-imgs.npz"),
+        ("kuzushiji", "kmnist-train-labels.npz"),
         ("config", "config.json"),
         ("metrics", "metrics.jsonl"),
         ("model", "model.safetensors"),
