@@ -99,6 +99,11 @@ def deep_struct() -> bytes:
     return mat(y=LABELS)[:128] + inner
 
 
+def lzma_of_dictionary(size: int) -> bytes:
+    packed = lzma.compress(b"1,2\n3,4\n", lzma.FORMAT_ALONE)
+    return packed[:1] + struct.pack("<I", size) + packed[5:]
+
+
 def png(*chunks: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
     whole = picture("PNG")
     start = whole[:8] + chunk(b"IHDR", struct.pack(">2I5B", *size, 8, 0, 0, 0, 0))
@@ -272,6 +277,11 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "csv in bzip2": ("csv-bzip", lambda: bz2.compress(bytes(_ZEROS // 2)) * 8, "unpack it"),
     "csv in xz": ("csv-xz", lambda: lzma.compress(bytes(_ZEROS // 2), preset=0) * 8, "unpack it"),
+    "csv in xz that asks for memory": (
+        "csv-xz",
+        lambda: lzma_of_dictionary(2**32 - 1),
+        "limit exceeded",
+    ),
     "parquet of many rows": ("parquet", lambda: parquet_of_rows(20_000_000), "20,000,000 rows"),
 }
 # what may be unpacked before the sum of it is too much
