@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,9 +17,11 @@ import polars as pl
 import pytest
 
 from .readers import (
+    EMNIST_PART,
     IDX_IMAGES,
     LABELS,
     LONGEST_MESSAGE,
+    PIXELS,
     READERS,
     archive,
     chunk,
@@ -99,9 +102,33 @@ def deep_struct() -> bytes:
     return mat(y=LABELS)[:128] + inner
 
 
+def empty_matrix(name: bytes, rows: int) -> bytes:
+    """Make a matrix of so many rows and no columns."""
+    start = struct.pack("<6I", 6, 8, 6, 0, 5, 8) + struct.pack("<2I", rows, 0)
+    content = start + struct.pack("<2I8s", 1, len(name), name) + struct.pack("<2I", 9, 0)
+    return struct.pack("<2I", 14, len(content)) + content
+
+
+def mat_of_empty_labels() -> bytes:
+    return mat(X=PIXELS.reshape(6, 4)) + empty_matrix(b"y", 2**31 - 1)
+
+
+def mat_of_empty_mapping() -> bytes:
+    whole = mat(dataset={"train": EMNIST_PART, "test": EMNIST_PART, "mapping": np.zeros((9, 0))})
+    return whole.replace(struct.pack("<4I", 5, 8, 9, 0), struct.pack("<4I", 5, 8, 2**31 - 1, 0))
+
+
 def lzma_of_dictionary(size: int) -> bytes:
     packed = lzma.compress(b"1,2\n3,4\n", lzma.FORMAT_ALONE)
     return packed[:1] + struct.pack("<I", size) + packed[5:]
+
+
+def long_mapping() -> bytes:
+    """Give each of many codes a letter of its own, and the last one that of the first."""
+    letters = [n for n in range(33, sys.maxunicode) if chr(n).isalnum()][:50_000]
+    mapping = np.c_[: len(letters), letters]
+    mapping[-1, 1] = letters[0]
+    return mat(dataset={"train": EMNIST_PART, "test": EMNIST_PART, "mapping": mapping})
 
 
 def png(*chunks: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -195,6 +222,9 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: mat(y=LABELS)[:128] + struct_of(b"a" * MEGABYTE, length=1),
         "a struct with 1,048,576 bytes of names of 1 each",
     ),
+    "mat of rows of no labels": ("mat", mat_of_empty_labels, "y is empty"),
+    "mat of a mapping of nothing": ("mat-struct", mat_of_empty_mapping, "mapping is empty"),
+    "mat of a long mapping": ("mat-struct", long_mapping, "or for another's"),
     "npy of samples": ("npy", lambda: TERA + bytes(99), "promises"),
     "npz of colours": ("npz-colours", lambda: header((2**20, 2**10, 2**10, 3)), "promises"),
     "a long mapping": ("emnist-mapping", lambda: b"1 65\n" * 10 * MEGABYTE, "over 65,536 bytes"),
