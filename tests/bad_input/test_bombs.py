@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from .readers import (
     EMNIST_PART,
@@ -365,6 +366,14 @@ def test_what_is_packed_and_not_huge_is_read(tmp_path, isolated):
         path = tmp_path / reader.file
         path.write_bytes(content)
         assert isolated(reader=name, path=str(path))["result"] is None
+
+
+def test_a_large_transparent_picture_takes_little_more_than_itself(tmp_path, isolated):
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (4000, 4000)).save(path, compress_level=1)
+    done = isolated(reader="png", path=str(path))
+    assert done["result"] is None
+    assert done["peak"] < 3 * 4 * 4000 * 4000
 
 
 def test_the_memory_is_limited_indeed(tmp_path, isolated):
