@@ -14,6 +14,8 @@ _SPECK = 0.03  # of the digit's ink is a speck
 _STEEPEST = 0.14  # slope of a printed line: eight degrees
 _THIN = 0.03  # of the picture's height is a printed line at most
 _COLUMNS = 128  # of a picture, in which lines are looked for
+_MOST_STROKES = 1000  # the heaviest, which are looked at; a coarse ground has a hundred thousand
+_MOST_FRAMES = 8  # one in the other, that are left out
 
 
 class Ink(NamedTuple):
@@ -248,11 +250,16 @@ def _run_lengths(mask: np.ndarray) -> np.ndarray:
 
 
 def _strokes(ink: np.ndarray) -> tuple[list[_Stroke], np.ndarray]:
-    """Find the connected pieces of ink, and the number of the one that each pixel belongs to."""
+    """Find the heaviest connected pieces of ink, and the number of each pixel's, or 0."""
     from scipy import ndimage
 
     labels, count = ndimage.label(ink, structure=np.ones((3, 3)))
     weights = ndimage.sum_labels(ink, labels, np.arange(count + 1))
+    if count > _MOST_STROKES:
+        kept = np.sort(1 + np.argpartition(-weights[1:], _MOST_STROKES)[:_MOST_STROKES])
+        numbers = np.zeros(count + 1, labels.dtype)
+        numbers[kept] = np.arange(1, _MOST_STROKES + 1)
+        labels, weights, count = numbers[labels], weights[[0, *kept]], _MOST_STROKES
     sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     contacts = [np.bincount(side, minlength=count + 1) / len(side) for side in sides]
     contact = np.max(contacts, axis=0)
@@ -269,10 +276,12 @@ def _without_surroundings(strokes: list[_Stroke], labels: np.ndarray) -> list[_S
     size = max((stroke.size for stroke in inner), default=0)
     if size < 0.12 * max(labels.shape):
         return []
-    largest = max(inner, key=lambda stroke: stroke.size)
-    while len(inner) > 1 and (enclosed := _enclosed(largest, inner, labels)):
-        inner = enclosed
+    for _ in range(_MOST_FRAMES):
         largest = max(inner, key=lambda stroke: stroke.size)
+        enclosed = _enclosed(largest, inner, labels)
+        if not enclosed:
+            break
+        inner = enclosed
     return inner
 
 
@@ -298,8 +307,10 @@ def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> lis
     """Return what lies within a stroke that is a frame, of whose size it must be a third."""
     from scipy import ndimage
 
-    box = slice(frame.top, frame.bottom), slice(frame.left, frame.right)
-    filled = ndimage.binary_fill_holes(labels[box] == frame.number)
+    if len(strokes) == 1:
+        return []
+    box = labels[frame.top : frame.bottom, frame.left : frame.right]
+    reaching_out = set(np.unique(box[~ndimage.binary_fill_holes(box == frame.number)]).tolist())
     within = [
         stroke
         for stroke in strokes
@@ -308,7 +319,7 @@ def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> lis
         and stroke.bottom < frame.bottom
         and frame.left < stroke.left
         and stroke.right < frame.right
-        and bool(filled[labels[box] == stroke.number].all())
+        and stroke.number not in reaching_out
     ]
     return within if any(stroke.size > frame.size / 3 for stroke in within) else []
 
