@@ -336,7 +336,9 @@ class Backend(Device):
         mean += (1 - beta1) * gradient
         square *= beta2
         square += (1 - beta2) * gradient * gradient
-        corrected = self.xp.sqrt(square / (1 - beta2**step)) + rule.epsilon
+        correction = 1 - beta2**step
+        epsilon = rule.epsilon / correction**0.5 if rule.scales_epsilon else rule.epsilon
+        corrected = self.xp.sqrt(square / correction) + epsilon
         w -= rate / (1 - beta1**step) * mean / corrected
 
     # --- learning, batch after batch ----------------------------------------------------

@@ -87,6 +87,9 @@ class Rule(NamedTuple):
         μ of `Backend.sgd_step`, and whether it steps as Nesterov's.
     betas, epsilon, decay : tuple of float, float, float
         With betas the steps are `Backend.adam_step`'s, whose decay spares the biases.
+    scales_epsilon : bool
+        Whether its ε is divided by √(1 - β₂ᵗ) in step t, as where ε is added to the square root of
+        a mean that is not corrected yet (Kingma and Ba 2015, end of section 2; scikit-learn).
     clip : float
         Largest joint norm of a batch's gradients.
     averaging : float
@@ -97,6 +100,7 @@ class Rule(NamedTuple):
     nesterov: bool = False
     betas: tuple[float, ...] = ()
     epsilon: float = 0.0
+    scales_epsilon: bool = False
     decay: float = 0.0
     clip: float = inf
     averaging: float = 0.0

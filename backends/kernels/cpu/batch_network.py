@@ -43,7 +43,10 @@ _PLACES = (
     "turned scratch squares factor map ones shift no_shift rates losses weights average"
 )
 _SIZES = "noise_size piece_size rows features width block chunk padded samples batch size count"
-_CHOICES = "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
+_CHOICES = (
+    "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
+    " scales_epsilon"
+)
 _REALS = "low high momentum beta1 beta2 epsilon decay penalty dropped_inputs dropped"
 
 
@@ -229,6 +232,7 @@ class WholeNetwork(Packed):
             "is_clipped": rule.clip < np.inf,
             "keeps_sums": ACTIVATIONS[spec.activation].needs_z,
             "nesterov": rule.nesterov,
+            "scales_epsilon": rule.scales_epsilon,
             "key": noise_key(learned.key[:-1]),
             "clip": rule.clip,
             "averaging": rule.averaging,
