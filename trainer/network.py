@@ -298,17 +298,46 @@ class MLP:
         answered = xp.all(xp.isfinite(outputs), axis=1)
         return xp.count_nonzero((xp.argmax(outputs, axis=1) == labels) & answered)
 
-    def loss(self, x: Any, y: Any) -> float:
-        """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number."""
+    def sample_weights(self, weights: Any, n: int) -> Array:
+        """Move the weights of n samples to the device.
+
+        Raises
+        ------
+        ValueError
+            If they are not n finite numbers of 0 or more, one of them above.
+        """
+        xp = self.backend.xp
+        weights = self.backend.asarray(weights)
+        if weights.shape != (n,):
+            raise ValueError(
+                f"sample_weight has shape {weights.shape}: expected ({n},), one number a sample"
+            )
+        weights = xp.astype(weights, xp.float64)
+        wrong = ~(xp.isfinite(weights) & (weights >= 0))
+        if bool(xp.any(wrong)):
+            at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
+            raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
+        if not bool(xp.any(weights > 0)):
+            raise ValueError("sample_weight is 0 for every sample: expected one above 0")
+        return weights
+
+    def loss(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number.
+
+        With weights the mean is weighted, and m is their sum.
+        """
         xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        total = self._penalty()
+        total, weights, m = self._penalty(), None, float(labels.shape[0])
+        if sample_weight is not None:
+            weights = self.sample_weights(sample_weight, labels.shape[0])
+            m = float(xp.sum(weights))
         answers = self.backend.propagate(self.spec, self.weights, values)
         for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
             losses = self.backend.losses(self.spec, logits, outputs, targets)
-            total += float(xp.sum(losses, dtype=xp.float64))
-        return total / labels.shape[0]
+            total += self._sum(losses, weights, rows)
+        return total / m
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """Return the gradient of `loss` by each weight: device arrays, ordered as `get_weights`.
@@ -317,22 +346,39 @@ class MLP:
         """
         return self.loss_and_gradients(x, y)[1]
 
-    def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
-        """Return `loss` and `gradients` of the samples, from one pass through the network."""
+    def loss_and_gradients(
+        self, x: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[float, list[Array]]:
+        """Return `loss` and its gradients, from one pass through the network."""
         xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        loss, m = self._penalty(), labels.shape[0]
+        loss, weights, m = self._penalty(), None, float(labels.shape[0])
+        if sample_weight is not None:
+            weights = self.sample_weights(sample_weight, labels.shape[0])
+            m = float(xp.sum(weights))
         total: list[Array] = []
-        for rows in self.chunks(m):
-            part = labels[rows]
-            fraction = part.shape[0] / m  # each chunk's gradients are a mean over its own samples
+        for rows in self.chunks(labels.shape[0]):
+            part, factors = labels[rows], None
+            weight = float(part.shape[0])
+            if weights is not None:
+                weight = float(xp.sum(weights[rows]))
+                mean = weight / part.shape[0] or 1.0  # where all are 0, so are the factors
+                factors = xp.astype(weights[rows] / mean, self.spec.dtype)
+            samples = self.backend.asarray(values[rows, :])
             losses, gradients = self.backend.losses_and_gradients(
-                self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
+                self.spec, self.weights, samples, part, self.l2 / m, None, factors
             )
-            loss += float(xp.sum(losses, dtype=xp.float64))
-            parts = [gradient * fraction for gradient in gradients]
+            loss += self._sum(losses, weights, rows)
+            # each chunk's gradients are a mean over its own samples
+            parts = [gradient * (weight / m) for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return loss / m, total
+
+    def _sum(self, losses: Array, weights: Array | None, rows: slice) -> float:
+        """Sum the losses of some samples, each times its weight."""
+        xp = self.backend.xp
+        losses = xp.astype(losses, xp.float64)
+        return float(xp.sum(losses if weights is None else losses * weights[rows]))
 
     def _penalty(self) -> float:
         """Return λ/2 ΣW², which is the penalty when divided by the number of samples."""

@@ -124,6 +124,8 @@ def minimize(
     *,
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
+    sample_weight: Any = None,
+    tolerance: float | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Minimum:
     """Train a network on all samples at once, by one of SciPy's minimisers.
@@ -150,6 +152,11 @@ def minimize(
         after it; reading or saving them changes no number that follows.
     test, validation : tuple of (x, y), optional
         Evaluated after each iteration; nothing is chosen by them here.
+    sample_weight : array, shape (n,), optional
+        How much each training sample counts, 0 or more: the loss is then the weighted mean, see
+        `MLP.loss`.
+    tolerance : float, optional
+        End where no component of the gradient is larger; SciPy's by default, which differ.
     stop : callable, optional
         Called before every evaluation except the first; true ends the minimisation. The weights are
         then those after the last whole iteration.
@@ -175,8 +182,11 @@ def minimize(
             parts[name] = model.labelled(*part, f"{name} ")
             model.check_finite(parts[name][0], f"{name} x")
     clock.lap("evaluation_seconds")
-    minimization = _Minimization(model, parts, clock, int(max_iterations), on_iteration, stop)
-    return minimization.run(METHODS[method])
+    if sample_weight is not None:
+        sample_weight = model.sample_weights(sample_weight, parts["train"][1].shape[0])
+    how = int(max_iterations), on_iteration, stop
+    minimization = _Minimization(model, parts, sample_weight, clock, *how)
+    return minimization.run(METHODS[method], tolerance)
 
 
 class _End(Exception):
@@ -190,12 +200,14 @@ class _Minimization:
         self,
         model: MLP,
         parts: dict[str, tuple[Any, Any]],
+        sample_weight: Any,
         clock: Stopwatch,
         max_iterations: int,
         on_iteration: Callable[[IterationReport], object] | None,
         stop: Callable[[], bool] | None,
     ) -> None:
         self._model, self._parts, self._clock = model, parts, clock
+        self._train = *parts["train"], sample_weight
         self._max_iterations, self._iterations, self._evaluations = max_iterations, 0, 0
         self._on_iteration, self._stop = on_iteration, stop
         self._vector = _joined(model.get_weights())
@@ -203,8 +215,8 @@ class _Minimization:
         self._computed = self._vector, self._loss  # the last evaluation's, wherever it was
         self._reported = dict.fromkeys(clock.spent, 0.0), 0
 
-    def run(self, method: str) -> Minimum:
-        """Minimise by one of SciPy's methods."""
+    def run(self, method: str, tolerance: float | None) -> Minimum:
+        """Minimise by one of SciPy's methods, down to gradients of some tolerance."""
         from scipy.optimize import minimize as minimize_by
 
         x, y = self._parts["train"]
@@ -212,6 +224,8 @@ class _Minimization:
         self._clock.lap("compile_seconds")
         self._evaluate()
         options: dict[str, float] = dict.fromkeys(_UNLIMITED[method], 2**31 - 1)
+        if tolerance is not None:
+            options["gtol"] = float(tolerance)
         if method == "TNC":
             # the step at which differences of gradients make a product with the Hessian
             options["accuracy"] = float(np.finfo(self._model.dtype).eps) ** 0.5
@@ -245,7 +259,7 @@ class _Minimization:
         if not first and self._stop is not None and self._stop():
             raise _End("stopped", True)
         self._set_weights(vector)
-        loss, gradients = self._model.loss_and_gradients(*self._parts["train"])
+        loss, gradients = self._model.loss_and_gradients(*self._train)
         if first:
             if not math.isfinite(loss):
                 raise ValueError(f"the loss of the initial weights is {loss}: expected a number")
@@ -271,7 +285,7 @@ class _Minimization:
         self._set_weights(vector)
         computed, loss = self._computed
         if not np.array_equal(computed, vector):  # a line search may take a point before its last
-            loss = self._model.loss(*self._parts["train"])
+            loss = self._model.loss(*self._train)
         if not math.isfinite(loss):
             raise NotFinite(self._iterations + 1)
         self._iterations += 1
