@@ -253,6 +253,8 @@ def test_weighted_samples_reach_scikit_learns_minimum(cpu, xy):
     np.testing.assert_allclose(model.predict_proba(xy[0]), other.predict_proba(x), atol=1e-4)
     coarse = minimize(network(cpu, (4, 3)), *xy, "l-bfgs", 500, tolerance=1e-2)
     assert coarse.iterations < found.iterations
+    assert found.converged
+    assert not minimize(network(cpu), *xy, "l-bfgs", 1).converged
 
 
 # --- mistakes -----------------------------------------------------------------------------

@@ -21,10 +21,11 @@ from backends.regularization import Regularization, new_normalization
 
 from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
 from ..network import MLP
-from ..settings import DataSettings, TrainingSettings
+from ..settings import DataSettings, EstimatorSettings, TrainingSettings
 from .averaging import Learned
 from .course import Course
 from .optimizers import OPTIMIZERS
+from .penalty import BatchPenalty
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
 
@@ -132,7 +133,7 @@ def fit(
     evaluated = {"test": test, "validation": validation}
     n, weights = _length(train_x), None
     if sample_weight is not None:
-        weights = _checked_weights(model, sample_weight, n)
+        weights = _relative_weights(model, sample_weight, n)
     if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
         if settings.batch_size == 1:
             raise ValueError(
@@ -140,31 +141,14 @@ def fit(
             )
         balanced = _balanced_weights(model, model.labels(train_y, n, "train_y"))
         product = balanced if weights is None else balanced * weights
-        weights = _checked_weights(model, product, n)
+        weights = _relative_weights(model, product, n)
     return Training(model, train_x, train_y, weights, settings, evaluated, seed, state, deformation)
 
 
-def _checked_weights(model: MLP, sample_weight: Any, n: int) -> Array:
-    """Move the weights of n samples to the device, divided by their mean.
-
-    Raises
-    ------
-    ValueError
-        If they are not n finite numbers of 0 or more, one of them above.
-    """
+def _relative_weights(model: MLP, sample_weight: Any, n: int) -> Array:
+    """Move the weights of n samples to the device, over their mean; see `MLP.sample_weights`."""
     xp = model.backend.xp
-    weights = model.backend.asarray(sample_weight)
-    if weights.shape != (n,):
-        raise ValueError(
-            f"sample_weight has shape {weights.shape}: expected ({n},), one number a sample"
-        )
-    weights = xp.astype(weights, xp.float64)
-    wrong = ~(xp.isfinite(weights) & (weights >= 0))
-    if bool(xp.any(wrong)):
-        at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
-        raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
-    if not bool(xp.any(weights > 0)):
-        raise ValueError("sample_weight is 0 for every sample: expected one above 0")
+    weights = model.sample_weights(sample_weight, n)
     weights = weights / xp.max(weights)  # so that their sum is finite
     return xp.astype(weights / xp.mean(weights), model.spec.dtype)
 
@@ -212,6 +196,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         # change nothing of what is learned
         self._block_size = self._optimizer.block(self.course.batch_size)
         self._blocks_a_report = 1
+        alpha = settings.alpha if isinstance(settings, EstimatorSettings) else 0.0
+        self._alpha = float(alpha)  # of the `BatchPenalty`
+        sizes = self.course.batch_size, self._block_size
+        self._penalty = BatchPenalty(self._alpha, *sizes, self._sum_of_squares)
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights
@@ -231,6 +219,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
 
+    def undo_epoch(self) -> None:
+        """Set the model's weights to those before the epoch that an error ended."""
+        for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
+            w[...] = a
+
     # --- the loop -----------------------------------------------------------------------------
 
     def _run(
@@ -245,7 +238,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 done = self._samples  # above 0 if resumed within the epoch
                 loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
                 while done < size:
-                    stop = min(done + self._blocks_a_report * self._block_size, feed.stop(done))
+                    stop = done + self._blocks_a_report * self._block_size
+                    stop = min(stop, feed.stop(done), self._penalty.stop(done))
                     self._is_whole = False
                     losses, rates = self._learn(*feed.rows(done, stop), done)
                     if self._drawn is None and self._epoch < course.epochs:
@@ -254,6 +248,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
                     done = stop
+                    self._penalty.add(done)
                     if done < size:
                         self._samples = done
                         self._learned.update_model()
@@ -267,8 +262,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         clock.resume()
                 yield self._end_epoch(size, rates[-1], parts)
         except Diverged:
-            for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
-                w[...] = a
+            self.undo_epoch()
             raise
         finally:  # also if the caller abandons the iterator
             self.model.backend.release()
@@ -288,7 +282,23 @@ class Training(Iterator[BatchProgress | EpochReport]):
         if self._weights is not None and order is not None:
             xp = self.model.backend.xp
             self._weights_in_order = xp.take(self._weights, xp.asarray(order), axis=0)
-        return self.course.n if order is None else len(order)
+        size = self.course.n if order is None else len(order)
+        self._penalty.start(size, self._samples, self._weights_of_batches(size))
+        return size
+
+    def _weights_of_batches(self, size: int) -> list[float]:
+        """Sum the weights of each batch of an epoch, where its penalty follows from them."""
+        batch_size = self.course.batch_size
+        if not self._alpha or self._weights_in_order is None or size <= batch_size:
+            return []
+        weights = self.model.backend.to_numpy(self._weights_in_order).astype("float64")
+        return [float(weights[i : i + batch_size].sum()) for i in range(0, size, batch_size)]
+
+    def _sum_of_squares(self) -> float:
+        """Return ΣW² of the matrices that learn."""
+        xp = self.model.backend.xp
+        matrices = [w for w in self._learned.weights if w.ndim == 2]
+        return sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
 
     def _draw(self, before: Any, epoch: int) -> tuple[int, Any, Any]:
         """Draw an epoch's key of noise and its order; return also the generator after it."""
@@ -302,7 +312,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
         key = self._noise_key, self._epoch, optimizer.steps
-        penalty = model.l2 / self.course.n
+        penalty = model.l2 / self.course.n + self._penalty.of(done)
         weights = self._weights_in_order
         if weights is not None:
             weights = weights[done : done + n]
@@ -322,7 +332,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         if not math.isfinite(float(learned)):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
-        train_loss = self._sum(xp.concat(self._losses)) / size
+        train_loss = self._sum(xp.concat(self._losses)) / size + self._penalty.mean()
         self._learned.update_model()
         clock.lap()
         right = {name: self.model.count_right(*part) for name, part in parts.items()}
@@ -407,7 +417,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
         values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
-        penalty = 1.0 if self.model.l2 else 0.0
+        penalty = 1.0 if self.model.l2 or self._alpha else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
         batches = Batches(values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one)

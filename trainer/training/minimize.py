@@ -81,12 +81,15 @@ class Minimum(_Result):
         As in `IterationReport`, over the whole minimisation.
     message : str
         Why it ended; SciPy's words where the method ended itself.
+    converged : bool
+        Whether the method itself ended it, at a minimum.
     stopped : bool
         Whether `stop` ended it.
     """
 
     iterations: int
     message: str
+    converged: bool
     stopped: bool
 
 
@@ -239,14 +242,20 @@ class _Minimization:
                     callback=self._end_iteration,
                     options=options,
                 )
-            message, stopped = str(result.message), False
+            message, converged, stopped = str(result.message), bool(result.success), False
         except _End as end:
-            message, stopped = end.args
+            (message, stopped), converged = end.args, False
         finally:
             self._set_weights(self._vector)
         self._clock.lap()
         standing = self._standing(self._clock.spent)
-        return Minimum(iterations=self._iterations, message=message, stopped=stopped, **standing)
+        return Minimum(
+            iterations=self._iterations,
+            message=message,
+            converged=converged,
+            stopped=stopped,
+            **standing,
+        )
 
     def _set_weights(self, vector: np.ndarray) -> None:
         """Set the model's weights, in their own dtype, from the vector of all parameters."""
