@@ -318,7 +318,7 @@ class MLP:
             at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
             raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
         if not bool(xp.any(weights > 0)):
-            raise ValueError("sample_weight is 0 for every sample: expected one above 0")
+            raise ValueError("sample_weight is zero for every sample: expected one above 0")
         return weights
 
     def loss(self, x: Any, y: Any, sample_weight: Any = None) -> float:
