@@ -97,8 +97,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     nesterovs_momentum : bool, default=True
         Whether it is Nesterov's.
     early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the samples, of each class alike, to stop by
-        their accuracy, and to keep the weights where it was best.
+        Whether to hold out `validation_fraction` of the samples, of each of two classes alike, to
+        stop by their accuracy, and to keep the weights where it was best.
     validation_fraction : float, default=0.1
         See `early_stopping`.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
@@ -361,9 +361,10 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             weights = check_array(
                 sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
             )
-            if weights.shape != y.shape:
+            if weights.shape != y.shape or (weights < 0).any():
+                given = f"shape {weights.shape}" if weights.shape != y.shape else weights.min()
                 raise ValueError(
-                    f"sample_weight has shape {weights.shape}: expected {y.shape}, one number a"
+                    f"sample_weight has {given}: expected {len(y)} numbers of 0 or more, one a"
                     " sample"
                 )
         if self.class_weight is None:
@@ -372,18 +373,19 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return of_classes if weights is None else of_classes * weights
 
     def _split(self, X: Any, codes: np.ndarray, weights: Any, rng: Any) -> list[Any]:
-        """Hold out samples of each class: return those to learn, then the others."""
+        """Hold out samples as scikit-learn does: return those to learn, then the others."""
         arrays = [X, codes] if weights is None else [X, codes, weights]
+        stratify = codes if len(self.classes_) == 2 else None  # its class does not for more
         parts = train_test_split(
-            *arrays, random_state=rng, test_size=self.validation_fraction, stratify=codes
+            *arrays, random_state=rng, test_size=self.validation_fraction, stratify=stratify
         )
         if len(parts[3]) < 2:
             raise ValueError(
                 f"early_stopping=True holds out {len(parts[3])} of {len(codes)} samples: expected"
                 f" two at least; raise validation_fraction={self.validation_fraction}"
             )
-        learned, held_out = parts[::2], parts[1::2]
-        return [*learned, *([None] if weights is None else []), *held_out]
+        nothing = [None] if weights is None else []
+        return [*parts[::2], *nothing, *parts[1::2], *nothing]
 
     def _set_network(self, plan: Plan, X: Any, seed: int, is_first: bool) -> None:
         """Make the network, with the weights that it had if it is not the first."""

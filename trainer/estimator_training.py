@@ -51,8 +51,9 @@ class Fitting:
         training, settings = self._training(seed, is_partial)
         if held_out is None:
             to.best_loss_ = np.inf if to.best_loss_ is None else to.best_loss_
+            to.validation_scores_ = to.best_validation_score_ = None
         elif to.validation_scores_ is None:
-            to.validation_scores_, to.best_validation_score_ = [], -np.inf
+            to.best_loss_, to.validation_scores_, to.best_validation_score_ = None, [], -np.inf
         epochs = 1 if is_partial else training.course.epochs
         tasks = _Tasks(to, epochs, self._data, is_silent=is_partial)
         best: list[Any] = []
@@ -144,13 +145,15 @@ class Fitting:
             return False
         if to._no_improvement <= to.n_iter_no_change:
             return False
-        is_lower = self._rate_follows and to.learning_rate == "adaptive" and to._rate > _LEAST_RATE
+        is_adaptive = self._rate_follows and to.learning_rate == "adaptive"
+        is_lower = is_adaptive and to._rate > _LEAST_RATE
         if is_lower:
             to._rate /= 5
             to._no_improvement = 0
         if to.verbose:
             what = "Validation score" if is_held_out else "Training loss"
-            then = f"Setting learning rate to {to._rate:f}" if is_lower else "Stopping."
+            then = "Learning rate too small. Stopping." if is_adaptive else "Stopping."
+            then = f"Setting learning rate to {to._rate:f}" if is_lower else then
             print(
                 f"{what} did not improve more than tol={to.tol:f} for {to.n_iter_no_change}"
                 f" consecutive epochs. {then}"
