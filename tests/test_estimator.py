@@ -363,8 +363,12 @@ def test_mistakes_with_data_are_told(iris):
     assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
     with pytest.raises(ValueError, match=r"sample_weight has -1\.0: expected 150 numbers of 0 or"):
         estimator().fit(X, y, sample_weight=-np.ones(150))
-    with pytest.raises(Diverged, match="try a lower learning rate"):
-        estimator(solver="sgd", learning_rate_init=1e200).fit(X, y)
+    for rate in 1e100, 1e200, 1e300:
+        with (
+            warnings.catch_warnings(action="error"),
+            pytest.raises(Diverged, match="try a lower learning rate"),
+        ):
+            estimator(solver="sgd", learning_rate_init=rate).fit(X, y)
 
 
 # --- among scikit-learn's tools -----------------------------------------------------------

@@ -295,10 +295,16 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return [float(weights[i : i + batch_size].sum()) for i in range(0, size, batch_size)]
 
     def _sum_of_squares(self) -> float:
-        """Return ΣW² of the matrices that learn."""
-        xp = self.model.backend.xp
-        matrices = [w for w in self._learned.weights if w.ndim == 2]
-        return sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
+        """Return ΣW² of the matrices that learn, infinite if that is too large for a number."""
+        xp, total = self.model.backend.xp, 0.0
+        for W in (w for w in self._learned.weights if w.ndim == 2):
+            largest = float(xp.max(xp.abs(W)))
+            if not math.isfinite(largest):
+                return math.inf
+            if largest:  # by which no square overflows
+                part = xp.astype(W, xp.float64) / largest
+                total += largest * (largest * float(xp.sum(part * part)))
+        return total
 
     def _draw(self, before: Any, epoch: int) -> tuple[int, Any, Any]:
         """Draw an epoch's key of noise and its order; return also the generator after it."""
@@ -333,6 +339,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size + self._penalty.mean()
+        if not math.isfinite(train_loss):
+            raise Diverged(self._epoch, size, size, rate)
         self._learned.update_model()
         clock.lap()
         right = {name: self.model.count_right(*part) for name, part in parts.items()}
