@@ -361,6 +361,10 @@ def test_mistakes_with_data_are_told(iris):
         with pytest.raises(ValueError, match=words):
             estimator(**parameters).partial_fit(X, y, classes=[0, 1, 2])
     assert not hasattr(estimator(solver="lbfgs"), "partial_fit")
+    answers = found.predict(X)
+    with pytest.raises(ValueError, match="sample_weight has shape"):
+        found.set_params(warm_start=False).fit(X, y > 0, sample_weight=[1.0])
+    assert (found.predict(X) == answers).all()
     with pytest.raises(ValueError, match=r"sample_weight has -1\.0: expected 150 numbers of 0 or"):
         estimator().fit(X, y, sample_weight=-np.ones(150))
     for rate in 1e100, 1e200, 1e300:

@@ -264,14 +264,13 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         plan = Plan(self)
         is_first = not (self.warm_start and hasattr(self, "network_"))
         X, y = self._validated(X, y, is_first)
-        if is_first:
-            self.classes_ = np.unique(y)
-        elif set(np.unique(y)) != set(self.classes_):
+        classes = np.unique(y)
+        if not is_first and set(classes) != set(self.classes_):
             raise ValueError(
-                f"y has the classes {np.unique(y)}: with warm_start=True expected those of the"
-                f" first fit, {self.classes_}; take warm_start=False"
+                f"y has the classes {classes}: with warm_start=True expected those of the first"
+                f" fit, {self.classes_}; take warm_start=False"
             )
-        return self._fit(plan, X, y, sample_weight, is_first)
+        return self._fit(plan, X, y, sample_weight, classes, is_first)
 
     @available_if(_has_batches)
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, classes: Any = None) -> Self:
@@ -305,17 +304,14 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         is_first = not hasattr(self, "network_")
         if is_first and classes is None:
             raise ValueError("classes is missing: the first call of partial_fit needs all classes")
-        if classes is not None:
-            classes = np.unique(classes)
-            if not is_first and not np.array_equal(classes, self.classes_):
-                raise ValueError(f"classes={classes}: the first call had {self.classes_}")
+        classes = self.classes_ if classes is None else np.unique(classes)
+        if not is_first and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"classes={classes}: the first call had {self.classes_}")
         X, y = self._validated(X, y, is_first)
-        if is_first:
-            self.classes_ = classes
-        unknown = np.setdiff1d(y, self.classes_)
+        unknown = np.setdiff1d(y, classes)
         if len(unknown):
-            raise ValueError(f"y has {unknown}: expected classes among {self.classes_}")
-        return self._fit(plan, X, y, sample_weight, is_first, is_partial=True)
+            raise ValueError(f"y has {unknown}: expected classes among {classes}")
+        return self._fit(plan, X, y, sample_weight, classes, is_first, is_partial=True)
 
     def _validated(self, X: Any, y: Any, is_first: bool) -> tuple[Any, np.ndarray]:
         """Check samples and labels as scikit-learn does."""
@@ -329,6 +325,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         X: Any,
         y: np.ndarray,
         sample_weight: Any,
+        classes: np.ndarray,
         is_first: bool,
         is_partial: bool = False,
     ) -> Self:
@@ -336,16 +333,16 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         data = {"X": X, "y": y}
         if sample_weight is not None:
             data["metadata"] = {"sample_weight": sample_weight}
-        codes = np.searchsorted(self.classes_, y)
+        codes = np.searchsorted(classes, y)
         rng = check_random_state(self.random_state)
         held_out = None
         if self.early_stopping and not plan.is_full_batch:
-            X, codes, weights, *held_out = self._split(X, codes, weights, rng)
+            X, codes, weights, *held_out = self._split(X, codes, weights, rng, len(classes))
         seeds = rng.randint(2**31 - 1, size=2).tolist()
-        if not (is_partial and not is_first):
-            self._set_network(plan, X, seeds[0], is_first)
+        if is_first or not is_partial:
+            self._set_network(plan, X, len(classes), seeds[0], is_first)
         if is_first:
-            self._begin()
+            self._begin(classes)
         self.network_.backend.make_current()
         fitting = Fitting(self, plan, (X, codes, weights), data)
         if plan.is_full_batch:
@@ -372,31 +369,32 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         of_classes = compute_sample_weight(self.class_weight, y)
         return of_classes if weights is None else of_classes * weights
 
-    def _split(self, X: Any, codes: np.ndarray, weights: Any, rng: Any) -> list[Any]:
-        """Hold out samples as scikit-learn does: return those to learn, then the others."""
+    def _split(self, X: Any, codes: np.ndarray, weights: Any, rng: Any, classes: int) -> list[Any]:
+        """Hold out samples as scikit-learn's class does: return those to learn, then the others."""
         arrays = [X, codes] if weights is None else [X, codes, weights]
-        stratify = codes if len(self.classes_) == 2 else None  # its class does not for more
+        stratify = codes if classes == 2 else None
         parts = train_test_split(
             *arrays, random_state=rng, test_size=self.validation_fraction, stratify=stratify
         )
-        if len(parts[3]) < 2:
+        count = np.count_nonzero(parts[3] >= 0 if weights is None else parts[5])
+        if count < 2:
             raise ValueError(
-                f"early_stopping=True holds out {len(parts[3])} of {len(codes)} samples: expected"
-                f" two at least; raise validation_fraction={self.validation_fraction}"
+                f"early_stopping=True holds out {count} of {len(codes)} samples that count:"
+                f" expected two at least; raise validation_fraction={self.validation_fraction}"
             )
         nothing = [None] if weights is None else []
         return [*parts[::2], *nothing, *parts[1::2], *nothing]
 
-    def _set_network(self, plan: Plan, X: Any, seed: int, is_first: bool) -> None:
+    def _set_network(self, plan: Plan, X: Any, classes: int, seed: int, is_first: bool) -> None:
         """Make the network, with the weights that it had if it is not the first."""
         recipe = plan.recipe
         options = {name: getattr(recipe, name) for name in ("activation", "loss", "bias", "init")}
         if recipe.label_smoothing:
             names = "target_low", "target_high"
-            found = smoothed_targets(recipe.loss, len(self.classes_), recipe.label_smoothing)
+            found = smoothed_targets(recipe.loss, classes, recipe.label_smoothing)
             options |= dict(zip(names, found, strict=True))
         network = MLP(
-            [X.shape[1], *recipe.hidden, len(self.classes_)],
+            [X.shape[1], *recipe.hidden, classes],
             backend=select(self.device),
             seed=seed,
             dtype=X.dtype if is_first else self.network_.dtype,
@@ -416,10 +414,11 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         self.network_: MLP = network
         self._state: TrainingState | None = None
 
-    def _begin(self) -> None:
+    def _begin(self, classes: np.ndarray) -> None:
         """Set what is known of a network that has learned nothing."""
+        self.classes_ = classes
         self.n_layers_ = len(self.network_.sizes)
-        self.n_outputs_ = len(self.classes_)
+        self.n_outputs_ = len(classes)
         is_softmax = self.network_.spec.output == "softmax"
         self.out_activation_ = "softmax" if is_softmax else "logistic"
         self.t_, self.n_iter_ = 0, 0
