@@ -112,8 +112,7 @@ def with_turned_copies(
     n, features = held.shape
     dtype = backend.asarray(held[:1, :]).dtype
     copies = xp.empty((n, 1 + len(angles), features), dtype=dtype)
-    for start in range(0, n, backend.chunk_size):
-        rows = slice(start, min(start + backend.chunk_size, n))
+    for rows in backend.chunks(held):
         images = backend.asarray(held[rows, :])
         copies[rows, 0, :] = images
         for number, angle in enumerate(angles, 1):
