@@ -15,6 +15,7 @@ import numpy as np
 from .feeding import Feed, Resident, SparseFeed
 from .functions import Array
 from .images import deform, smooth
+from .interchange import to_host
 from .noise import uniform
 from .sparse import SparseRows, is_sparse, kept_dtype
 
@@ -98,10 +99,10 @@ class Device:
 
         Parameters
         ----------
-        a : array, nested sequence of real numbers or SparseRows
-            Host or device array, any strides, byte order and writability. What is on the
-            device with the right dtype already is returned as it is, not copied. Rows that are
-            sparse become dense.
+        a : array, frame, nested sequence of real numbers or SparseRows
+            Array of any library, on the host or a GPU; any strides, byte order and writability.
+            What is on the device with the right dtype already is not copied. Rows that are sparse
+            become dense.
         dtype : dtype of `xp` or str, optional
             Kept if not given, but for what no device computes with: a host array's booleans
             become uint8, its float16 float32, and its extended precision float64.
@@ -113,19 +114,22 @@ class Device:
         """
         if isinstance(dtype, str):
             dtype = getattr(self.xp, dtype)
-        if isinstance(a, SparseRows):
-            a = self.dense(a)
+        a = self.dense(a) if isinstance(a, SparseRows) else self.shared(a)
         if self.is_host(a):
             a = self.xp.asarray(self.host_array(a))
         return a if dtype is None else self.xp.astype(a, dtype, copy=False)
+
+    def shared(self, a: Any) -> Any:
+        """Return another library's array of this device as one of its own, all else as it is."""
+        return a
 
     def is_host(self, a: Any) -> bool:
         """Return whether that is anything but an array of this device."""
         return isinstance(a, np.ndarray) or not isinstance(a, self._array_type)
 
     def host_array(self, a: Any) -> np.ndarray:
-        """Return an array of the host as `asarray` says: contiguous, of a dtype to keep."""
-        return kept_dtype(np.asarray(a))
+        """Return an array as one of the host, as `asarray` says: contiguous, of a dtype to keep."""
+        return kept_dtype(to_host(a))
 
     def to_numpy(self, a: Array) -> np.ndarray:
         """Copy a device array to the host."""

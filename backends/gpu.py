@@ -20,6 +20,7 @@ from .base import Backend, NetworkSpec
 from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
+from .interchange import cuda_device, without_gradient
 from .kernels.codes import has_codes, keeps_no_sums
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
@@ -86,6 +87,15 @@ class GpuBackend(Backend):
 
     # --- arrays -------------------------------------------------------------------------
 
+    def shared(self, a: Any) -> Any:
+        cupy = self._cupy
+        if isinstance(a, cupy.ndarray):  # of another GPU by way of the host
+            return a if a.device.id == self._index else a.get()
+        if isinstance(a, np.ndarray) or cuda_device(a) != self._index:
+            return a
+        a = without_gradient(a)
+        return self.shared(cupy.from_dlpack(a) if hasattr(a, "__dlpack__") else cupy.asarray(a))
+
     def to_numpy(self, a: Array) -> np.ndarray:
         return self._cupy.asnumpy(a)
 
@@ -116,11 +126,13 @@ class GpuBackend(Backend):
         placed = super().place_samples(a) if is_sparse(a) else a
         if isinstance(placed, SparseRows):
             return placed
-        if self.is_host(a):
-            host = self.host_array(a)
+        placed = self.shared(placed)
+        if self.is_host(placed):
+            host = self.host_array(placed)
             if host.nbytes > (1 - _SPARED) * self.free_memory():
                 return host
-        return self.asarray(a)
+            placed = host
+        return self.asarray(placed)
 
     def dense(self, rows: SparseRows) -> Array:
         # only what is not zero is uploaded
