@@ -97,6 +97,15 @@ class Backend(Device):
 
     block_size = 32
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by name, since what a device hands out is of no use to another process
+        from . import restored
+
+        return restored, (self.name, self.matmul)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self
+
     # --- forward ------------------------------------------------------------------------
 
     def inputs(self, spec: NetworkSpec, values: Array) -> Array:

@@ -15,7 +15,7 @@ from operator import index
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, NetworkSpec, select
+from backends import Backend, NetworkSpec, restored, select
 from backends.functions import LOSSES, Array
 from backends.sparse import SparseRows
 
@@ -347,7 +347,19 @@ class MLP:
         matrices = [W for W, _ in self.spec.layers(self.weights)]
         return self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
 
-    # --- files --------------------------------------------------------------------------
+    # --- copies and files -----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        backend = {"device": self.backend.name, "matmul": self.backend.matmul}
+        return {"arrays": self.arrays(), "settings": self.settings(), "backend": backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = restored(**state["backend"])
+        loaded = MLP.of(state["arrays"], state["settings"], backend=backend)
+        self.__dict__.update(loaded.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        return MLP.of(self.arrays(), self.settings(), backend=self.backend)
 
     def settings(self) -> dict[str, Any]:
         """Return all that defines this network except input map and weights, fit for JSON."""
