@@ -18,9 +18,9 @@ from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
-from backends.sparse import SparseRows, is_sparse
+from backends.sparse import SparseRows
 
-from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
+from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, read_augment
 from ..network import MLP
 from ..settings import DataSettings, TrainingSettings
 from .averaging import Learned
@@ -131,8 +131,8 @@ def fit(
             f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
-    if deformation is not None and (is_sparse(train_x) or isinstance(train_x, SparseRows)):
-        raise ValueError("train_x is sparse, and images are deformed dense: take train_x.toarray()")
+    if deformation is not None:
+        check_dense(train_x, "train_x")
     evaluated = {"test": test, "validation": validation}
     n, weights = _length(train_x), None
     if sample_weight is not None:
