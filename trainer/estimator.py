@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from backends import select
 
+from .array_api import device_for, float_dtypes, like, on_host
 from .estimator_parameters import Plan
 from .estimator_training import Fitting
 from .network import MLP
@@ -41,9 +42,6 @@ except ImportError:  # before scikit-learn 1.9
 
     def with_callbacks(method: Any) -> Any:
         return method
-
-
-_DTYPES = [np.float64, np.float32]  # of samples; others become the first
 
 
 def _has_batches(estimator: MLPClassifier) -> bool:
@@ -304,7 +302,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         is_first = not hasattr(self, "network_")
         if is_first and classes is None:
             raise ValueError("classes is missing: the first call of partial_fit needs all classes")
-        classes = self.classes_ if classes is None else np.unique(classes)
+        classes = self.classes_ if classes is None else np.unique(on_host(classes))
         if not is_first and not np.array_equal(classes, self.classes_):
             raise ValueError(f"classes={classes}: the first call had {self.classes_}")
         X, y = self._validated(X, y, is_first)
@@ -315,7 +313,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
 
     def _validated(self, X: Any, y: Any, is_first: bool) -> tuple[Any, np.ndarray]:
         """Check samples and labels as scikit-learn does."""
-        X, y = validate_data(self, X, y, accept_sparse="csr", dtype=_DTYPES, reset=is_first)
+        options = {"accept_sparse": "csr", "dtype": float_dtypes(X), "reset": is_first}
+        X, y = validate_data(self, X, on_host(y), **options)
         check_classification_targets(y)
         return X, y
 
@@ -355,9 +354,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         """Return how much each sample counts, by its own weight and its class's, or None."""
         weights = None
         if sample_weight is not None:
-            weights = check_array(
-                sample_weight, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-            )
+            options = {"ensure_2d": False, "dtype": np.float64, "input_name": "sample_weight"}
+            weights = check_array(on_host(sample_weight), **options)
             if weights.shape != y.shape or (weights < 0).any():
                 given = f"shape {weights.shape}" if weights.shape != y.shape else weights.min()
                 raise ValueError(
@@ -395,9 +393,9 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             options |= dict(zip(names, found, strict=True))
         network = MLP(
             [X.shape[1], *recipe.hidden, classes],
-            backend=select(self.device),
+            backend=select(device_for(self.device, X)),
             seed=seed,
-            dtype=X.dtype if is_first else self.network_.dtype,
+            dtype=str(X.dtype).rpartition(".")[2] if is_first else self.network_.dtype,
             scale=1.0,
             shift=0.0,
             l2=plan.alpha(X.shape[0]) if plan.is_full_batch else 0.0,
@@ -509,7 +507,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs of samples, checked as scikit-learn does it."""
         check_is_fitted(self, "network_")
-        X = validate_data(self, X, accept_sparse="csr", dtype=_DTYPES, reset=False)
+        dtypes = float_dtypes(X)
+        X = validate_data(self, X, accept_sparse="csr", dtype=dtypes, reset=False)
         backend = self.network_.backend
         backend.make_current()
         return backend.to_numpy(self.network_.predict_proba(X))
@@ -522,8 +521,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         return np.where(sums > 0, outputs / np.where(sums > 0, sums, 1), 1 / outputs.shape[1])
 
     def _as_given(self, result: np.ndarray, X: Any) -> Any:
-        """Return a result as an array of the kind that X is."""
-        return result
+        """Return a result as an array of the kind that X is, where scikit-learn asks for it."""
+        return like(result, X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from copy import deepcopy
 from dataclasses import replace
 from itertools import count
 from typing import Any
@@ -257,10 +258,6 @@ class _Tasks:
         estimator = self._estimator
         return task.call_on_fit_task_end(
             estimator=estimator,
-            reconstruction_attributes=lambda: {"network_": _copied(estimator.network_)},
+            reconstruction_attributes=lambda: {"network_": deepcopy(estimator.network_)},
             **self._data,
         )
-
-
-def _copied(network: MLP) -> MLP:
-    return MLP.of(network.arrays(), network.settings(), backend=network.backend)

@@ -8,15 +8,16 @@ with the network's `NetworkSpec`, to its backend's operations. `predict_proba` a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, NetworkSpec, select
+from backends import Backend, NetworkSpec, restored, select
 from backends.functions import LOSSES, Array
+from backends.sparse import SparseRows
 
 from .initializers import initial_weights
 from .settings import NetworkSettings
@@ -188,7 +189,7 @@ class MLP:
 
     # --- samples on the device ------------------------------------------------------------
 
-    def samples(self, x: Any, name: str = "x") -> Array:
+    def samples(self, x: Any, name: str = "x") -> Array | SparseRows:
         """Move samples (n, fan_in), unscaled, to the backend; errors call them by `name`.
 
         Raises
@@ -201,27 +202,31 @@ class MLP:
             raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values
 
-    def check_finite(self, values: Array, name: str) -> None:
+    def check_finite(self, values: Array | SparseRows, name: str) -> None:
         """Raise ValueError if `samples` are NaN or infinite in the network's dtype."""
+        found = self._not_finite(values)
+        if found is not None:
+            row, column, value = found
+            raise ValueError(
+                f"{name} holds NaN or infinite values in {self.dtype}:"
+                f" {name}[{row}, {column}] is {value:g}"
+            )
+
+    def _not_finite(self, values: Array | SparseRows) -> tuple[int, int, float] | None:
+        """Return row, column and value of the first number that is NaN or infinite."""
         backend, xp = self.backend, self.backend.xp
+        if isinstance(values, SparseRows):
+            return values.not_finite(self.dtype)
         if not xp.isdtype(backend.asarray(values[:1, :]).dtype, "real floating"):
-            return
-        for rows in self.chunks(values.shape[0]):
+            return None
+        for rows in backend.chunks(values):
             part = xp.astype(backend.asarray(values[rows, :]), self.spec.dtype)
             # of the extremes, which are NaN if any number is, so as to need no mask as large
             if not bool(xp.isfinite(xp.min(part)) & xp.isfinite(xp.max(part))):
                 wrong = xp.astype(~xp.isfinite(part), xp.uint8)
                 row, column = divmod(int(xp.argmax(wrong)), part.shape[1])
-                raise ValueError(
-                    f"{name} holds NaN or infinite values in {self.dtype}:"
-                    f" {name}[{rows.start + row}, {column}] is {float(part[row, column]):g}"
-                )
-
-    def chunks(self, n: int) -> Iterator[slice]:
-        """Split n samples into chunks of as many as the backend computes at a time."""
-        size = self.backend.chunk_size
-        for start in range(0, n, size):
-            yield slice(start, min(start + size, n))
+                return rows.start + row, column, float(part[row, column])
+        return None
 
     def labels(self, y: Any, n: int, name: str = "y") -> Array:
         """Move the labels of n samples to the device as integers; errors call them by `name`.
@@ -252,7 +257,7 @@ class MLP:
             )
         return xp.astype(given, xp.int64, copy=False)
 
-    def labelled(self, x: Any, y: Any, prefix: str = "") -> tuple[Array, Array]:
+    def labelled(self, x: Any, y: Any, prefix: str = "") -> tuple[Array | SparseRows, Array]:
         """Move samples, one at least, and their labels; errors call them `prefix` x and y."""
         values = self.samples(x, f"{prefix}x")
         if not values.shape[0]:
@@ -267,7 +272,7 @@ class MLP:
         Parameters
         ----------
         x : array, shape (n, fan_in)
-            Host or device array, unscaled.
+            Host or device array of any library, or SciPy's sparse, unscaled.
 
         Returns
         -------
@@ -287,7 +292,7 @@ class MLP:
         values, labels = self.labelled(x, y)
         return int(self.count_right(values, labels)) / labels.shape[0]
 
-    def count_right(self, values: Array, labels: Array) -> Array:
+    def count_right(self, values: Array | SparseRows, labels: Array) -> Array:
         """Count what `accuracy` calls right, in a device array of one number.
 
         The samples are `labelled`'s. Nothing waits for the device.
@@ -357,14 +362,14 @@ class MLP:
             weights = self.sample_weights(sample_weight, labels.shape[0])
             m = float(xp.sum(weights))
         total: list[Array] = []
-        for rows in self.chunks(labels.shape[0]):
+        for rows in self.backend.chunks(values):
             part, factors = labels[rows], None
             weight = float(part.shape[0])
             if weights is not None:
                 weight = float(xp.sum(weights[rows]))
                 mean = weight / part.shape[0] or 1.0  # where all are 0, so are the factors
                 factors = xp.astype(weights[rows] / mean, self.spec.dtype)
-            samples = self.backend.asarray(values[rows, :])
+            samples = self.backend.part(values, rows)
             losses, gradients = self.backend.losses_and_gradients(
                 self.spec, self.weights, samples, part, self.l2 / m, None, factors
             )
@@ -388,7 +393,19 @@ class MLP:
         matrices = [W for W, _ in self.spec.layers(self.weights)]
         return self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
 
-    # --- files --------------------------------------------------------------------------
+    # --- copies and files -----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        backend = {"device": self.backend.name, "matmul": self.backend.matmul}
+        return {"arrays": self.arrays(), "settings": self.settings(), "backend": backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = restored(**state["backend"])
+        loaded = MLP.of(state["arrays"], state["settings"], backend=backend)
+        self.__dict__.update(loaded.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        return MLP.of(self.arrays(), self.settings(), backend=self.backend)
 
     def settings(self) -> dict[str, Any]:
         """Return all that defines this network except input map and weights, fit for JSON."""

@@ -18,8 +18,9 @@ from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
+from backends.sparse import SparseRows
 
-from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
+from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, read_augment
 from ..network import MLP
 from ..settings import DataSettings, EstimatorSettings, TrainingSettings
 from .averaging import Learned
@@ -56,7 +57,8 @@ def fit(
         Changed in place. At every yield its weights are those after the samples reported;
         reading or saving them changes no number that follows.
     train_x : array, shape (n, fan_in)
-        Host or device array of any real dtype, unscaled; uploaded once if it fits.
+        Host or device array of any library and real dtype, unscaled; uploaded once if it fits.
+        SciPy's sparse matrices and arrays are never dense as a whole.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
         A recipe is one, too; its `class_weight` multiplies `sample_weight`. If it augments images,
@@ -130,6 +132,8 @@ def fit(
             f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
+    if deformation is not None:
+        check_dense(train_x, "train_x")
     evaluated = {"test": test, "validation": validation}
     n, weights = _length(train_x), None
     if sample_weight is not None:
@@ -312,7 +316,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         after = deepcopy(before)
         return key, self.course.order(after, epoch), after
 
-    def _learn(self, values: Array, labels: Array, done: int) -> tuple[Array, list[float]]:
+    def _learn(
+        self, values: Array | SparseRows, labels: Array, done: int
+    ) -> tuple[Array, list[float]]:
         """Learn the samples after those done; return their losses, and the rate of each update."""
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
@@ -391,14 +397,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
         """Check the samples, move to the device what fits, and compile; time each by its kind."""
         clock, model, backend = self._clock, self.model, self.model.backend
-        xp = backend.xp
         clock.resume()
         x, y = model.labelled(train_x, train_y, "train_")
-        dtype = backend.asarray(x[:1, :]).dtype
+        blank = backend.blank(x)
         model.check_finite(x, "train_x")
         feed = backend.feed(x, y, self._block_size)
         if self._deformation is not None:
-            feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
+            feed = DeformedFeed(feed, Deformer(backend, self._deformation, blank.dtype))
         clock.lap()
         parts = {
             name: model.labelled(*part, f"{name} ")
@@ -408,14 +413,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for name, (values, _) in parts.items():
             model.check_finite(values, f"{name} x")
         clock.lap("evaluation_seconds")
-        self._compile(dtype)
+        self._compile(blank)
         if isinstance(feed, DeformedFeed):
-            feed.deformer(xp.zeros((1, x.shape[1]), dtype=dtype), (0,))
+            feed.deformer(blank, (0,))
         clock.lap("compile_seconds")
         return feed, parts
 
-    def _compile(self, dtype: Any) -> None:
-        """Compile what learning and answering samples of a dtype needs.
+    def _compile(self, values: Array | SparseRows) -> None:
+        """Compile what learning and answering samples like this one, of zeros, needs.
 
         Kernels are compiled at their first use, so use each once, on a network of zeros.
         """
@@ -424,7 +429,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         gains, moments = new_normalization(xp, spec) if self._learned.moments else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
-        values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
+        labels = xp.zeros(1, dtype=xp.int64)
         penalty = 1.0 if self.model.l2 or self._alpha else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)

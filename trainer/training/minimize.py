@@ -142,7 +142,8 @@ def minimize(
         Changed in place. Its units must start with different weights, as every `init` makes them:
         equal ones would stay equal.
     x : array, shape (n, fan_in)
-        Host or device array of any real dtype, unscaled; uploaded once.
+        Host or device array of any library and real dtype, unscaled; uploaded once. SciPy's
+        sparse matrices and arrays are never dense as a whole.
     y : array of int, shape (n,)
     method : {"cg", "tnc", "l-bfgs"}
         Conjugate gradients, truncated Newton, or BFGS with a limited memory.
