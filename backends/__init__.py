@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
+import warnings
 from typing import Any
 
 from .base import Backend, NetworkSpec
@@ -30,6 +31,7 @@ __all__ = [
     "describe_gpus",
     "device_failure",
     "memory_shortage",
+    "restored",
     "select",
 ]
 
@@ -83,6 +85,16 @@ def select(device: str | Backend = "auto", matmul: str = "float32") -> Backend:
     from .gpu import GpuBackend
 
     return GpuBackend(int(match[1] or 0), matmul)
+
+
+def restored(device: str, matmul: str = "float32") -> Backend:
+    """Return the backend that was used, or the CPU, with a UserWarning, where it is not here."""
+    try:
+        return select(device, matmul)
+    except BackendUnavailable as error:
+        cause = str(error).split(";")[0]
+        warnings.warn(f"{cause}: what was on {device} is now on the CPU", stacklevel=3)
+        return select("cpu")
 
 
 def memory_shortage(error: MemoryError) -> str:

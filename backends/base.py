@@ -91,14 +91,20 @@ class Backend(Device):
     block_size : int
         Samples in a block of `delayed.py`. Any number gives the same result up to rounding; it
         only moves work between matrix products and what is left to do sample by sample.
-    chunk_size : int
-        Samples to compute at a time where any number would do, to limit the memory.
 
     The parameters and the other attributes are those of `Device`.
     """
 
     block_size = 32
-    chunk_size = 4096
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # by name, since what a device hands out is of no use to another process
+        from . import restored
+
+        return restored, (self.name, self.matmul)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Backend:
+        return self
 
     # --- forward ------------------------------------------------------------------------
 
@@ -170,9 +176,8 @@ class Backend(Device):
         """
         first, *deeper = spec.layers(weights)
         # one empty chunk if there are no samples, so that the results still have their shape
-        for start in range(0, max(values.shape[0], 1), self.chunk_size):
-            rows = slice(start, min(start + self.chunk_size, values.shape[0]))
-            z = self.first_affine(spec, self.asarray(values[rows, :]), *first)
+        for rows in self.chunks(values) if values.shape[0] else [slice(0, 0)]:
+            z = self.first_affine(spec, self.part(values, rows), *first)
             hidden, _, logits, outputs = self.forward(spec, deeper, z)
             yield rows, hidden, logits, outputs
 
@@ -336,7 +341,9 @@ class Backend(Device):
         mean += (1 - beta1) * gradient
         square *= beta2
         square += (1 - beta2) * gradient * gradient
-        corrected = self.xp.sqrt(square / (1 - beta2**step)) + rule.epsilon
+        correction = 1 - beta2**step
+        epsilon = rule.epsilon / correction**0.5 if rule.scales_epsilon else rule.epsilon
+        corrected = self.xp.sqrt(square / correction) + epsilon
         w -= rate / (1 - beta1**step) * mean / corrected
 
     # --- learning, batch after batch ----------------------------------------------------

@@ -28,13 +28,16 @@ from .kernels.cpu.packed import (
     DeeperLayers,
     FirstLayer,
     aligned,
+    most_listed,
     read_only,
     readable,
+    readable_sparse,
     round_up,
 )
 from .kernels.cpu.products import BLOCK
 from .kernels.cpu.workers import core_count, new_barrier, work, worker_count
 from .noise import noise_key
+from .sparse import SparseRows
 
 # Weights after the first layer up to which the kernels, that read them once a sample, beat BLAS,
 # which reads them once a batch. The cores go to the one or the other, never to both: threads that
@@ -89,6 +92,7 @@ _ONE_BLAS_THREAD = _OneBlasThread()
 class CpuBackend(Backend):
     """NumPy on the host."""
 
+    reads_sparse = True
     chunk_size = 1024  # the hidden layers' arrays stay in the cache, and in memory once allocated
 
     def __init__(self) -> None:
@@ -143,7 +147,17 @@ class CpuBackend(Backend):
 
     # --- the network --------------------------------------------------------------------
 
-    def first_affine(self, spec: NetworkSpec, values: Array, W: Array, b: Array | None) -> Array:
+    def inputs(self, spec: NetworkSpec, values: Array | SparseRows) -> Array:
+        return super().inputs(spec, self.asarray(values))
+
+    def first_affine(
+        self, spec: NetworkSpec, values: Array | SparseRows, W: Array, b: Array | None
+    ) -> Array:
+        if isinstance(values, SparseRows):
+            z = _scaled(spec, values) @ W
+            if spec.shift.any():
+                z += np.array(np.broadcast_to(spec.shift, W.shape[:1])) @ W
+            return z if b is None else z + b
         with _cores(to_kernels=_is_small(spec)) as workers:
             state, its_spec = [W] if b is None else [W, b], replace(spec, bias=b is not None)
             layer = FirstLayer(its_spec, [state], workers)
@@ -151,7 +165,12 @@ class CpuBackend(Backend):
             layer.affine(readable(spec, values), z)
         return z[:, : W.shape[1]]
 
-    def first_product(self, spec: NetworkSpec, values: Array, delta: Array) -> Array:
+    def first_product(self, spec: NetworkSpec, values: Array | SparseRows, delta: Array) -> Array:
+        if isinstance(values, SparseRows):
+            product = _scaled(spec, values).T @ delta
+            if spec.shift.any():
+                product += np.multiply.outer(spec.shift, delta.sum(axis=0))
+            return product
         nothing = [np.zeros(shape, spec.dtype) for shape in spec.shapes[:2]]
         with _cores(to_kernels=_is_small(spec)) as workers:
             layer = FirstLayer(spec, [nothing], workers)
@@ -200,6 +219,8 @@ class CpuBackend(Backend):
             return False
         plain = _is_plain(batches, rule)
         largest = _ONLINE_BATCH if plain else _ONLINE_BATCH_WITH_STATE
+        if plain and isinstance(batches.values, SparseRows):
+            largest = BLOCK  # since weights of inputs that are 0 are not even read
         small = batches.size <= largest and _is_small(spec, batches.size)
         return small or (batches.size == 1 and plain)
 
@@ -207,11 +228,17 @@ class CpuBackend(Backend):
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule
     ) -> Array:
         with _cores(to_kernels=True) as cores:
-            layer = FirstLayer(spec, states, cores)
+            values, sparse = batches.values, None
+            if isinstance(values, SparseRows):
+                sparse, listed = readable_sparse(spec, values), most_listed(values)
+                x = np.empty((0, spec.sizes[0]), spec.dtype)
+            else:
+                x, listed = readable(spec, values), 0
+            layer = FirstLayer(spec, states, cores, listed)
             deeper, real = DeeperLayers(layer), layer.W.dtype
             rates, n = np.array(batches.rates, real), len(batches.values)
-            x, labels = readable(spec, batches.values), read_only(batches.labels)
-            samples = Samples(x, labels, rates, batches.size, np.empty(n, real))
+            labels = read_only(batches.labels)
+            samples = Samples(x, sparse, labels, rates, batches.size, np.empty(n, real))
             network = deeper.network(rule.momentum, batches.penalty)
             block, coefficients = self.block(batches.size), None
             plain = _is_plain(batches, rule)
@@ -236,6 +263,14 @@ class CpuBackend(Backend):
             deeper.unpack()
             layer.unpack()
         return samples.losses
+
+
+def _scaled(spec: NetworkSpec, values: SparseRows) -> Any:
+    """Return the part of the input map's result that is sparse, values * scale, as CSR."""
+    csr = values.csr
+    scale = spec.scale[csr.indices] if spec.scale.ndim else spec.scale
+    data = csr.data.astype(spec.dtype, copy=False) * scale
+    return type(csr)((data, csr.indices, csr.indptr), csr.shape)
 
 
 def _is_plain(batches: Batches, rule: Rule) -> bool:

@@ -5,15 +5,19 @@ All in plain calls of the Python array API standard, except for what begins or e
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .feeding import Feed, Resident
+from .feeding import Feed, Resident, SparseFeed
 from .functions import Array
 from .images import deform, smooth
+from .interchange import to_host
 from .noise import uniform
+from .sparse import SparseRows, is_sparse, kept_dtype
 
 if TYPE_CHECKING:
     from .base import NetworkSpec
@@ -43,11 +47,18 @@ class Device:
         As `select` takes it: what the factors of float32 matrix products are rounded to.
     threads : int
         Of the host that compute; with another number sums may be rounded otherwise.
+    reads_sparse : bool
+        Whether the network's operations take `SparseRows` as they are; else they are handed a few
+        dense samples at a time.
+    chunk_size : int
+        Samples to compute at a time where any number would do, to limit the memory.
     """
 
     reason = ""
     matmul = "float32"
     threads = 1
+    reads_sparse = False
+    chunk_size = 4096
 
     def __init__(self, xp: Any, name: str, device_name: str) -> None:
         self.xp = xp
@@ -88,9 +99,10 @@ class Device:
 
         Parameters
         ----------
-        a : array or nested sequence of real numbers
-            Host or device array, any strides, byte order and writability. What is on the
-            device with the right dtype already is returned as it is, not copied.
+        a : array, frame, nested sequence of real numbers or SparseRows
+            Array of any library, on the host or a GPU; any strides, byte order and writability.
+            What is on the device with the right dtype already is not copied. Rows that are sparse
+            become dense.
         dtype : dtype of `xp` or str, optional
             Kept if not given, but for what no device computes with: a host array's booleans
             become uint8, its float16 float32, and its extended precision float64.
@@ -102,22 +114,22 @@ class Device:
         """
         if isinstance(dtype, str):
             dtype = getattr(self.xp, dtype)
+        a = self.dense(a) if isinstance(a, SparseRows) else self.shared(a)
         if self.is_host(a):
             a = self.xp.asarray(self.host_array(a))
         return a if dtype is None else self.xp.astype(a, dtype, copy=False)
+
+    def shared(self, a: Any) -> Any:
+        """Return another library's array of this device as one of its own, all else as it is."""
+        return a
 
     def is_host(self, a: Any) -> bool:
         """Return whether that is anything but an array of this device."""
         return isinstance(a, np.ndarray) or not isinstance(a, self._array_type)
 
     def host_array(self, a: Any) -> np.ndarray:
-        """Return an array of the host as `asarray` says: contiguous, of a dtype to keep."""
-        host = np.asarray(a)
-        if host.dtype.kind not in "buif":
-            raise TypeError(f"expected an array of real numbers, got dtype {host.dtype}")
-        native = host.dtype.newbyteorder("=")
-        odd = {np.bool_: np.uint8, np.float16: np.float32, np.longdouble: np.float64}
-        return np.asarray(host, odd.get(native.type, native), order="C")
+        """Return an array as one of the host, as `asarray` says: contiguous, of a dtype to keep."""
+        return kept_dtype(to_host(a))
 
     def to_numpy(self, a: Array) -> np.ndarray:
         """Copy a device array to the host."""
@@ -125,12 +137,51 @@ class Device:
 
     # --- samples and random numbers -----------------------------------------------------
 
-    def place_samples(self, a: Any) -> Array:
-        """Move samples to the device; a backend may leave on the host what is too large for it."""
+    def dense(self, rows: SparseRows) -> Array:
+        """Return sparse samples as a dense array of the device, or of the host."""
+        return rows.dense()
+
+    def place_samples(self, a: Any) -> Array | SparseRows:
+        """Move samples to the device.
+
+        Sparse ones become `SparseRows`, which are on the host. A backend may also leave there what
+        is too large for the device.
+        """
+        if isinstance(a, SparseRows) or is_sparse(a):
+            return a if isinstance(a, SparseRows) else SparseRows(a)
         return self.asarray(a)
 
-    def feed(self, values: Array, labels: Array, unit: int) -> Feed:
+    def part(self, values: Array | SparseRows, rows: Any) -> Array | SparseRows:
+        """Return some of placed samples as the network's operations take them.
+
+        Ask for no more at a time than `at_once` allows.
+        """
+        part = values[rows, :]
+        return part if self.reads_sparse and isinstance(part, SparseRows) else self.asarray(part)
+
+    def blank(self, values: Array | SparseRows) -> Array | SparseRows:
+        """Return one sample of zeros, like a part of placed samples."""
+        if self.reads_sparse and isinstance(values, SparseRows):
+            return values.blank()
+        dtype = self.asarray(values[:1, :]).dtype
+        return self.xp.zeros((1, values.shape[1]), dtype=dtype)
+
+    def at_once(self, values: Array | SparseRows, unit: int = 1) -> int:
+        """Return how many placed samples a part can have, at most: a multiple of `unit` or all."""
+        if isinstance(values, SparseRows) and not self.reads_sparse:
+            return values.at_once(unit)
+        return sys.maxsize
+
+    def chunks(self, values: Array | SparseRows) -> Iterator[slice]:
+        """Split placed samples into chunks of as many as to compute at a time."""
+        size = min(self.chunk_size, self.at_once(values))
+        for start in range(0, values.shape[0], size):
+            yield slice(start, min(start + size, values.shape[0]))
+
+    def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
         """Prepare to deliver placed samples in any order; parts end after multiples of `unit`."""
+        if isinstance(values, SparseRows):
+            return SparseFeed(self, values, labels, unit)
         return Resident(self.xp, values, labels)
 
     def rng(self, seed: int | None) -> np.random.Generator:

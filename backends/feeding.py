@@ -1,4 +1,4 @@
-"""Training samples: all on the device or streamed to it in chunks, and handed on in batches."""
+"""Training samples: on the device, sparse, or streamed in chunks, and handed on in batches."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 
 from .functions import Array
 from .regularization import NO_REGULARIZATION, Regularization
+from .sparse import SparseRows
+
+if TYPE_CHECKING:
+    from .device import Device
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +24,8 @@ class Batches:
 
     Attributes
     ----------
-    values : device array, shape (n, sizes[0])
-        Before the input map.
+    values : device array or SparseRows, shape (n, sizes[0])
+        Before the input map; sparse if the backend `reads_sparse`.
     labels : device array of int, shape (n,)
     rates : sequence of float
         The learning rate of each batch's step.
@@ -39,7 +43,7 @@ class Batches:
         samples' gradients.
     """
 
-    values: Array
+    values: Array | SparseRows
     labels: Array
     rates: Sequence[float]
     size: int = 1
@@ -87,6 +91,9 @@ class Rule(NamedTuple):
         μ of `Backend.sgd_step`, and whether it steps as Nesterov's.
     betas, epsilon, decay : tuple of float, float, float
         With betas the steps are `Backend.adam_step`'s, whose decay spares the biases.
+    scales_epsilon : bool
+        Whether its ε is divided by √(1 - β₂ᵗ) in step t, as where ε is added to the square root of
+        a mean that is not corrected yet (Kingma and Ba 2015, end of section 2; scikit-learn).
     clip : float
         Largest joint norm of a batch's gradients.
     averaging : float
@@ -97,6 +104,7 @@ class Rule(NamedTuple):
     nesterov: bool = False
     betas: tuple[float, ...] = ()
     epsilon: float = 0.0
+    scales_epsilon: bool = False
     decay: float = 0.0
     clip: float = inf
     averaging: float = 0.0
@@ -132,8 +140,11 @@ class Feed(Protocol):
     def stop(self, first: int) -> int:
         """Return up to which sample `rows` can go at once from the first."""
 
-    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
-        """Return the values and labels of a part of the order, on the device."""
+    def rows(self, first: int, stop: int) -> tuple[Array | SparseRows, Array]:
+        """Return the values and labels of a part of the order, on the device.
+
+        Values are sparse only where the backend `reads_sparse`.
+        """
 
 
 class Resident:
@@ -149,7 +160,7 @@ class Resident:
     def stop(self, first: int) -> int:
         return int((self._labels if self._order is None else self._order).shape[0])
 
-    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+    def rows(self, first: int, stop: int) -> tuple[Array | SparseRows, Array]:
         return self._part(self._values, first, stop), self._part(self._labels, first, stop)
 
     def _part(self, a: Array, first: int, stop: int) -> Array:
@@ -157,6 +168,27 @@ class Resident:
         if self._order is None:
             return a[first:stop, ...]
         return self._xp.take(a, self._order[first:stop], axis=0)
+
+
+class SparseFeed(Resident):
+    """Samples that are sparse: parts are as `Device.part` gives them, never all dense at once."""
+
+    def __init__(self, device: Device, values: SparseRows, labels: Array, unit: int) -> None:
+        super().__init__(device.xp, values, labels)
+        self._device, self._rows = device, device.at_once(values, unit)
+        self._host_order: np.ndarray | None = None
+
+    def start(self, order: Any) -> None:
+        self._host_order = None if order is None else np.asarray(order)
+        super().start(self._host_order)
+
+    def stop(self, first: int) -> int:
+        return min((first // self._rows + 1) * self._rows, super().stop(first))
+
+    def rows(self, first: int, stop: int) -> tuple[Array | SparseRows, Array]:
+        order = self._host_order
+        rows = slice(first, stop) if order is None else order[first:stop]
+        return self._device.part(self._values, rows), self._part(self._labels, first, stop)
 
 
 class Streamed(Resident):

@@ -20,12 +20,14 @@ from .base import Backend, NetworkSpec
 from .feeding import Batches, Feed, Rule, States, Streamed
 from .functions import Array
 from .gpu_setup import device_count, device_name, first_line, not_imported, unavailable
+from .interchange import cuda_device, without_gradient
 from .kernels.codes import has_codes, keeps_no_sums
 from .kernels.cuda.cublas import CublasError, Products
 from .kernels.cuda.launching import Kernels, input_map
 from .kernels.cuda.online import OnlineSteps, choose_variant
 from .kernels.cuda.steps import Forward, Steps
 from .noise import noise_key
+from .sparse import SparseRows, is_sparse
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
 _STREAMED = 0.25  # of the free memory, for each of the two chunks of data that does not fit
@@ -85,6 +87,15 @@ class GpuBackend(Backend):
 
     # --- arrays -------------------------------------------------------------------------
 
+    def shared(self, a: Any) -> Any:
+        cupy = self._cupy
+        if isinstance(a, cupy.ndarray):  # of another GPU by way of the host
+            return a if a.device.id == self._index else a.get()
+        if isinstance(a, np.ndarray) or cuda_device(a) != self._index:
+            return a
+        a = without_gradient(a)
+        return self.shared(cupy.from_dlpack(a) if hasattr(a, "__dlpack__") else cupy.asarray(a))
+
     def to_numpy(self, a: Array) -> np.ndarray:
         return self._cupy.asnumpy(a)
 
@@ -111,15 +122,29 @@ class GpuBackend(Backend):
     def release(self) -> None:
         self._running.clear()
 
-    def place_samples(self, a: Any) -> Array:
-        if self.is_host(a):
-            host = self.host_array(a)
+    def place_samples(self, a: Any) -> Array | SparseRows:
+        placed = super().place_samples(a) if is_sparse(a) else a
+        if isinstance(placed, SparseRows):
+            return placed
+        placed = self.shared(placed)
+        if self.is_host(placed):
+            host = self.host_array(placed)
             if host.nbytes > (1 - _SPARED) * self.free_memory():
                 return host
-        return self.asarray(a)
+            placed = host
+        return self.asarray(placed)
 
-    def feed(self, values: Array, labels: Array, unit: int) -> Feed:
-        if not self.is_host(values):
+    def dense(self, rows: SparseRows) -> Array:
+        # only what is not zero is uploaded
+        csr, (n, features) = rows.csr, rows.shape
+        starts = np.arange(n, dtype=np.int64) * features
+        places = np.repeat(starts, np.diff(csr.indptr)) + csr.indices
+        flat = self.xp.zeros(n * features, rows.dtype)
+        flat[self.xp.asarray(places)] = self.xp.asarray(csr.data)
+        return flat.reshape(n, features)
+
+    def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
+        if not isinstance(values, np.ndarray):
             return super().feed(values, labels, unit)
         fitting = int(_STREAMED * self.free_memory() / values[0].nbytes)
         rows = max(1, fitting // unit) * unit
@@ -170,9 +195,10 @@ class GpuBackend(Backend):
         n = values.shape[0]
         a_sample = (2 * sum(spec.sizes) + spec.sizes[0]) * np.dtype(spec.dtype).itemsize
         most = max(1, int((1 - _SPARED) * self.free_memory()) // a_sample)
+        most = min(most, self.at_once(values))
         for start in range(0, max(n, 1), most):
             rows = slice(start, min(start + most, n))
-            part = self._readable(self.asarray(values[rows, :]))
+            part = self._readable(self.part(values, rows))
             kernels = self._kernels("batches", spec.dtype, part.dtype)
             run = Forward(kernels, spec, weights, part.shape[0])
             outputs = run.outputs(part)

@@ -395,7 +395,7 @@ class TestSampleWeights:
             ([1, 1, -0.5, 1, -2, 1], r"sample_weight\[2\] is -0.5: expected 0 or more"),
             ([1, 1, 1, np.nan, 1, 1], r"sample_weight\[3\] is nan: expected 0 or more"),
             ([1, 1, 1, 1, np.inf, 1], r"sample_weight\[4\] is inf: expected 0 or more"),
-            ([0] * 6, "sample_weight is 0 for every sample: expected one above 0"),
+            ([0] * 6, "sample_weight is zero for every sample: expected one above 0"),
         ],
     )
     def test_that_are_none_are_named(self, backend, given, message):
@@ -815,7 +815,7 @@ class TestReports:
         train(model, x, y, epochs=1)  # compiled by now
         count_right = model.count_right
         told = []
-        prepare = lambda *args: told.append(args[1]) or time.sleep(0.4)  # noqa: E731
+        prepare = lambda *args: told.append(args[1].dtype) or time.sleep(0.4)  # noqa: E731
         monkeypatch.setattr("trainer.training.Training._compile", prepare)
         monkeypatch.setattr(model, "count_right", lambda *xy: time.sleep(0.4) or count_right(*xy))
         first, second = train(model, x, y, epochs=2, batch_size=batch_size, validation=(x, y))

@@ -59,6 +59,20 @@ def test_loss_and_gradients_come_from_one_pass_and_are_the_two(backend, loss, mo
         assert_weights(arrays, [backend.to_numpy(g) for g in model.gradients(x, y)], 0)
 
 
+def test_whole_weights_are_like_so_many_samples(backend, monkeypatch):
+    x, y = samples(2 * 7 + 1, 4, 3)
+    weights = np.arange(15) % 4 * (np.arange(15) >= 7)  # a chunk of none
+    monkeypatch.setattr(backend, "chunk_size", 7)
+    model = network(backend)
+    value, gradients = model.loss_and_gradients(x, y, weights)
+    again = np.repeat(np.arange(15), weights)
+    wanted, same = model.loss_and_gradients(x[again], y[again])
+    assert value == pytest.approx(wanted, rel=1e-12)
+    assert model.loss(x, y, weights) == pytest.approx(wanted, rel=1e-12)
+    arrays = [[backend.to_numpy(g) for g in found] for found in (gradients, same)]
+    assert_weights(*arrays, 1e-12)
+
+
 def test_scipy_finds_the_gradient_right(cpu, xy):
     model = network(cpu, loss="binary_cross_entropy")
     shapes = [w.shape for w in model.get_weights()]
@@ -220,8 +234,8 @@ def test_a_loss_that_overflows_leaves_the_last_good_weights(cpu, xy, monkeypatch
     right = MLP.loss_and_gradients
     calls = []
 
-    def overflowing(self, x, y):
-        loss, gradients = right(self, x, y)
+    def overflowing(self, *samples):
+        loss, gradients = right(self, *samples)
         calls.append(loss)
         return (loss if len(calls) < 9 else float("nan")), gradients
 
@@ -229,6 +243,18 @@ def test_a_loss_that_overflows_leaves_the_last_good_weights(cpu, xy, monkeypatch
     with pytest.raises(NotFinite, match="diverged in iteration"):
         minimize(model, *xy, "l-bfgs", 50, lambda report: after.append(model.get_weights()))
     assert_weights(model.get_weights(), after[-1], 0)
+
+
+def test_weighted_samples_reach_scikit_learns_minimum(cpu, xy):
+    weights = np.random.default_rng(3).uniform(0, 2, 60)
+    model, x = network(cpu, (4, 3)), 0.5 * xy[0] + 0.1
+    found = minimize(model, *xy, "l-bfgs", 500, sample_weight=weights, tolerance=1e-9)
+    other = LogisticRegression(C=1.0, tol=1e-10, max_iter=500).fit(x, xy[1], sample_weight=weights)
+    np.testing.assert_allclose(model.predict_proba(xy[0]), other.predict_proba(x), atol=1e-4)
+    coarse = minimize(network(cpu, (4, 3)), *xy, "l-bfgs", 500, tolerance=1e-2)
+    assert coarse.iterations < found.iterations
+    assert found.converged
+    assert not minimize(network(cpu), *xy, "l-bfgs", 1).converged
 
 
 # --- mistakes -----------------------------------------------------------------------------
@@ -446,9 +472,9 @@ class TestTrain:
     def test_divergence_is_one_line_and_leaves_the_last_good_weights(self, monkeypatch, capsys):
         right, calls = MLP.loss_and_gradients, []
 
-        def overflowing(self, x, y):
+        def overflowing(self, *samples):
             calls.append(0)
-            loss, gradients = right(self, x, y)
+            loss, gradients = right(self, *samples)
             return (loss if len(calls) < 9 else float("inf")), gradients
 
         monkeypatch.setattr(MLP, "loss_and_gradients", overflowing)

@@ -1,3 +1,4 @@
+import copy
 import inspect
 import pickle
 from dataclasses import replace
@@ -489,3 +490,49 @@ def test_a_backend_may_be_a_name(tmp_path):
     assert MLP.load(tmp_path / "model", backend="cpu").backend.name == "cpu"
     with pytest.raises(ValueError, match="tpu"):
         MLP([3, 2], backend="tpu")
+
+
+PICKLED = {"bias": True, "loss": "cross_entropy", "init": "he", "l2": 0.5, "seed": None}
+
+
+class TestPickling:
+    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
+    def test_gives_the_same_network(self, dtype, copied):
+        scale = np.random.default_rng(0).random(4)
+        model = MLP([4, 3, 2], backend="cpu", scale=scale, shift=0.3, dtype=dtype, **PICKLED)
+        other = copied(model)
+        assert other.settings() == model.settings()
+        assert_weights(other.arrays().values(), model.arrays().values(), 0)
+        other.weights[0][...] = 0
+        assert model.weights[0].all()  # nothing is shared
+
+    def test_a_copy_stays_on_its_backend(self, backend):
+        model = MLP([4, 3, 2], backend=backend, **PICKLED)
+        other = copy.deepcopy(model)
+        assert other.backend is backend
+        assert_weights(other.get_weights(), model.get_weights(), 0)
+
+    def test_without_its_gpu_it_is_loaded_on_the_cpu(self, monkeypatch):
+        model = MLP([4, 3, 2], backend="cpu", **PICKLED)
+        monkeypatch.setattr(model.backend, "name", "gpu:7")
+        pickled = pickle.dumps((model, model.backend))
+        with pytest.warns(UserWarning, match="what was on gpu:7 is now on the CPU") as told:
+            loaded, its_backend = pickle.loads(pickled)
+        assert all("\n" not in str(warning.message) for warning in told)
+        assert loaded.backend.name == its_backend.name == "cpu"
+        assert_weights(loaded.get_weights(), model.get_weights(), 0)
+
+    @pytest.mark.gpu
+    def test_from_a_gpu_it_is_loaded_there_or_on_the_cpu(self, gpu_backend, monkeypatch):
+        model = MLP([4, 3, 2], backend=select(gpu_backend.name, "tf32"), **PICKLED)
+        pickled = pickle.dumps(model)
+        assert b"cupy" not in pickled
+        loaded = pickle.loads(pickled)
+        assert (loaded.backend.name, loaded.backend.matmul) == (gpu_backend.name, "tf32")
+        assert_weights(loaded.arrays().values(), model.arrays().values(), 0)
+        monkeypatch.setattr("backends.gpu.device_count", lambda cupy: 0)
+        with pytest.warns(UserWarning, match="is now on the CPU"):
+            loaded = pickle.loads(pickled)
+        assert loaded.backend.name == "cpu"
+        assert_weights(loaded.arrays().values(), model.arrays().values(), 0)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentation import Deformation
     from .data import DataError, Dataset, load
+    from .estimator import MLPClassifier
     from .network import MLP
     from .settings import NetworkSettings, TrainingSettings
     from .training import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
@@ -32,6 +33,7 @@ __all__ = [
     "Diverged",
     "EpochReport",
     "IterationReport",
+    "MLPClassifier",
     "Minimum",
     "NetworkSettings",
     "Training",
@@ -45,6 +47,7 @@ __all__ = [
 _HOMES = {
     "augmentation": ("Deformation",),
     "data": ("DataError", "Dataset", "load"),
+    "estimator": ("MLPClassifier",),
     "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "training.minimize": ("IterationReport", "Minimum", "minimize"),
     "network": ("MLP",),

@@ -10,6 +10,7 @@ from typing import Any
 from backends import Backend, select
 from backends.feeding import Feed, Resident
 from backends.functions import Array
+from backends.sparse import SparseRows, is_sparse
 
 # of each setting of a `Deformation`: its unit, and the most it may be
 _LIMITS = {
@@ -74,6 +75,14 @@ def read_augment(texts: Sequence[str]) -> tuple[list[float], dict[str, float]]:
     return copies, settings
 
 
+def check_dense(values: Any, name: str) -> None:
+    """Raise ValueError if images are sparse: turned or deformed they would not be."""
+    if is_sparse(values) or isinstance(values, SparseRows):
+        raise ValueError(
+            f"{name} is sparse: images are turned and deformed dense, take {name}.toarray()"
+        )
+
+
 def with_turned_copies(
     backend: Backend | str,
     values: Any,
@@ -105,6 +114,7 @@ def with_turned_copies(
     values, labels : device arrays, of n * (1 + 2 * len(degrees)) rows
         In their dtype; integers are rounded.
     """
+    check_dense(values, "values")
     backend = select(backend)
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]
@@ -112,8 +122,7 @@ def with_turned_copies(
     n, features = held.shape
     dtype = backend.asarray(held[:1, :]).dtype
     copies = xp.empty((n, 1 + len(angles), features), dtype=dtype)
-    for start in range(0, n, backend.chunk_size):
-        rows = slice(start, min(start + backend.chunk_size, n))
+    for rows in backend.chunks(held):
         images = backend.asarray(held[rows, :])
         copies[rows, 0, :] = images
         for number, angle in enumerate(angles, 1):

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from backends.interchange import to_host
+
 from .data import Dataset
 from .network import MLP
 from .recipes import Recipe, unseen_data
@@ -117,7 +119,7 @@ def check(
     settings = model.settings() | {"dtype": "float64"}
     model = MLP.of(model.arrays(), settings, backend=model.backend)
     rng = np.random.default_rng(seed)
-    x, y, redrawn = _draw(model, np.asarray(x), np.asarray(y), samples, step, rng)
+    x, y, redrawn = _draw(model, to_host(x), to_host(y), samples, step, rng)
     held = model.samples(x), model.labels(y, len(y))
     gradients = [model.backend.to_numpy(g) for g in model.gradients(*held)]
     per_layer = 2 if model.spec.bias else 1

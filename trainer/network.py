@@ -8,15 +8,16 @@ with the network's `NetworkSpec`, to its backend's operations. `predict_proba` a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from math import isfinite
 from operator import index
 from pathlib import Path
 from typing import Any
 
-from backends import Backend, NetworkSpec, select
+from backends import Backend, NetworkSpec, restored, select
 from backends.functions import LOSSES, Array
+from backends.sparse import SparseRows
 
 from .initializers import initial_weights
 from .settings import NetworkSettings
@@ -188,7 +189,7 @@ class MLP:
 
     # --- samples on the device ------------------------------------------------------------
 
-    def samples(self, x: Any, name: str = "x") -> Array:
+    def samples(self, x: Any, name: str = "x") -> Array | SparseRows:
         """Move samples (n, fan_in), unscaled, to the backend; errors call them by `name`.
 
         Raises
@@ -201,27 +202,31 @@ class MLP:
             raise ValueError(f"{name} has shape {values.shape}: expected (n, {self.sizes[0]})")
         return values
 
-    def check_finite(self, values: Array, name: str) -> None:
+    def check_finite(self, values: Array | SparseRows, name: str) -> None:
         """Raise ValueError if `samples` are NaN or infinite in the network's dtype."""
+        found = self._not_finite(values)
+        if found is not None:
+            row, column, value = found
+            raise ValueError(
+                f"{name} holds NaN or infinite values in {self.dtype}:"
+                f" {name}[{row}, {column}] is {value:g}"
+            )
+
+    def _not_finite(self, values: Array | SparseRows) -> tuple[int, int, float] | None:
+        """Return row, column and value of the first number that is NaN or infinite."""
         backend, xp = self.backend, self.backend.xp
+        if isinstance(values, SparseRows):
+            return values.not_finite(self.dtype)
         if not xp.isdtype(backend.asarray(values[:1, :]).dtype, "real floating"):
-            return
-        for rows in self.chunks(values.shape[0]):
+            return None
+        for rows in backend.chunks(values):
             part = xp.astype(backend.asarray(values[rows, :]), self.spec.dtype)
             # of the extremes, which are NaN if any number is, so as to need no mask as large
             if not bool(xp.isfinite(xp.min(part)) & xp.isfinite(xp.max(part))):
                 wrong = xp.astype(~xp.isfinite(part), xp.uint8)
                 row, column = divmod(int(xp.argmax(wrong)), part.shape[1])
-                raise ValueError(
-                    f"{name} holds NaN or infinite values in {self.dtype}:"
-                    f" {name}[{rows.start + row}, {column}] is {float(part[row, column]):g}"
-                )
-
-    def chunks(self, n: int) -> Iterator[slice]:
-        """Split n samples into chunks of as many as the backend computes at a time."""
-        size = self.backend.chunk_size
-        for start in range(0, n, size):
-            yield slice(start, min(start + size, n))
+                return rows.start + row, column, float(part[row, column])
+        return None
 
     def labels(self, y: Any, n: int, name: str = "y") -> Array:
         """Move the labels of n samples to the device as integers; errors call them by `name`.
@@ -252,7 +257,7 @@ class MLP:
             )
         return xp.astype(given, xp.int64, copy=False)
 
-    def labelled(self, x: Any, y: Any, prefix: str = "") -> tuple[Array, Array]:
+    def labelled(self, x: Any, y: Any, prefix: str = "") -> tuple[Array | SparseRows, Array]:
         """Move samples, one at least, and their labels; errors call them `prefix` x and y."""
         values = self.samples(x, f"{prefix}x")
         if not values.shape[0]:
@@ -267,7 +272,7 @@ class MLP:
         Parameters
         ----------
         x : array, shape (n, fan_in)
-            Host or device array, unscaled.
+            Host or device array of any library, or SciPy's sparse, unscaled.
 
         Returns
         -------
@@ -287,7 +292,7 @@ class MLP:
         values, labels = self.labelled(x, y)
         return int(self.count_right(values, labels)) / labels.shape[0]
 
-    def count_right(self, values: Array, labels: Array) -> Array:
+    def count_right(self, values: Array | SparseRows, labels: Array) -> Array:
         """Count what `accuracy` calls right, in a device array of one number.
 
         The samples are `labelled`'s. Nothing waits for the device.
@@ -298,17 +303,46 @@ class MLP:
         answered = xp.all(xp.isfinite(outputs), axis=1)
         return xp.count_nonzero((xp.argmax(outputs, axis=1) == labels) & answered)
 
-    def loss(self, x: Any, y: Any) -> float:
-        """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number."""
+    def sample_weights(self, weights: Any, n: int) -> Array:
+        """Move the weights of n samples to the device.
+
+        Raises
+        ------
+        ValueError
+            If they are not n finite numbers of 0 or more, one of them above.
+        """
+        xp = self.backend.xp
+        weights = self.backend.asarray(weights)
+        if weights.shape != (n,):
+            raise ValueError(
+                f"sample_weight has shape {weights.shape}: expected ({n},), one number a sample"
+            )
+        weights = xp.astype(weights, xp.float64)
+        wrong = ~(xp.isfinite(weights) & (weights >= 0))
+        if bool(xp.any(wrong)):
+            at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
+            raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
+        if not bool(xp.any(weights > 0)):
+            raise ValueError("sample_weight is zero for every sample: expected one above 0")
+        return weights
+
+    def loss(self, x: Any, y: Any, sample_weight: Any = None) -> float:
+        """Return the mean loss of the samples plus λ/(2m) ΣW², m being their number.
+
+        With weights the mean is weighted, and m is their sum.
+        """
         xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        total = self._penalty()
+        total, weights, m = self._penalty(), None, float(labels.shape[0])
+        if sample_weight is not None:
+            weights = self.sample_weights(sample_weight, labels.shape[0])
+            m = float(xp.sum(weights))
         answers = self.backend.propagate(self.spec, self.weights, values)
         for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
             losses = self.backend.losses(self.spec, logits, outputs, targets)
-            total += float(xp.sum(losses, dtype=xp.float64))
-        return total / labels.shape[0]
+            total += self._sum(losses, weights, rows)
+        return total / m
 
     def gradients(self, x: Any, y: Any) -> list[Array]:
         """Return the gradient of `loss` by each weight: device arrays, ordered as `get_weights`.
@@ -317,22 +351,39 @@ class MLP:
         """
         return self.loss_and_gradients(x, y)[1]
 
-    def loss_and_gradients(self, x: Any, y: Any) -> tuple[float, list[Array]]:
-        """Return `loss` and `gradients` of the samples, from one pass through the network."""
+    def loss_and_gradients(
+        self, x: Any, y: Any, sample_weight: Any = None
+    ) -> tuple[float, list[Array]]:
+        """Return `loss` and its gradients, from one pass through the network."""
         xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        loss, m = self._penalty(), labels.shape[0]
+        loss, weights, m = self._penalty(), None, float(labels.shape[0])
+        if sample_weight is not None:
+            weights = self.sample_weights(sample_weight, labels.shape[0])
+            m = float(xp.sum(weights))
         total: list[Array] = []
-        for rows in self.chunks(m):
-            part = labels[rows]
-            fraction = part.shape[0] / m  # each chunk's gradients are a mean over its own samples
+        for rows in self.backend.chunks(values):
+            part, factors = labels[rows], None
+            weight = float(part.shape[0])
+            if weights is not None:
+                weight = float(xp.sum(weights[rows]))
+                mean = weight / part.shape[0] or 1.0  # where all are 0, so are the factors
+                factors = xp.astype(weights[rows] / mean, self.spec.dtype)
+            samples = self.backend.part(values, rows)
             losses, gradients = self.backend.losses_and_gradients(
-                self.spec, self.weights, self.backend.asarray(values[rows, :]), part, self.l2 / m
+                self.spec, self.weights, samples, part, self.l2 / m, None, factors
             )
-            loss += float(xp.sum(losses, dtype=xp.float64))
-            parts = [gradient * fraction for gradient in gradients]
+            loss += self._sum(losses, weights, rows)
+            # each chunk's gradients are a mean over its own samples
+            parts = [gradient * (weight / m) for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return loss / m, total
+
+    def _sum(self, losses: Array, weights: Array | None, rows: slice) -> float:
+        """Sum the losses of some samples, each times its weight."""
+        xp = self.backend.xp
+        losses = xp.astype(losses, xp.float64)
+        return float(xp.sum(losses if weights is None else losses * weights[rows]))
 
     def _penalty(self) -> float:
         """Return λ/2 ΣW², which is the penalty when divided by the number of samples."""
@@ -342,7 +393,19 @@ class MLP:
         matrices = [W for W, _ in self.spec.layers(self.weights)]
         return self.l2 / 2 * sum(float(xp.sum(W * W, dtype=xp.float64)) for W in matrices)
 
-    # --- files --------------------------------------------------------------------------
+    # --- copies and files -----------------------------------------------------------------
+
+    def __getstate__(self) -> dict[str, Any]:
+        backend = {"device": self.backend.name, "matmul": self.backend.matmul}
+        return {"arrays": self.arrays(), "settings": self.settings(), "backend": backend}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        backend = restored(**state["backend"])
+        loaded = MLP.of(state["arrays"], state["settings"], backend=backend)
+        self.__dict__.update(loaded.__dict__)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        return MLP.of(self.arrays(), self.settings(), backend=self.backend)
 
     def settings(self) -> dict[str, Any]:
         """Return all that defines this network except input map and weights, fit for JSON."""

@@ -77,10 +77,11 @@ def settings_of(cls: type) -> dict[str, Setting]:
 
 
 def _documented(cls: type[T]) -> type[T]:
-    """Describe the fields of a dataclass in its docstring, as numpydoc lists them."""
+    """Describe a dataclass' own fields in its docstring, as numpydoc lists them."""
     lines = [cls.__doc__ or "", "", "Attributes", "----------"]
-    for name, setting in settings_of(cls).items():  # type: ignore[arg-type]
-        kind = f"{{{', '.join(setting.choices)}}}" if setting.choices else cls.__annotations__[name]
+    for name, annotation in cls.__annotations__.items():
+        setting = settings_of(cls)[name]  # type: ignore[arg-type]
+        kind = f"{{{', '.join(setting.choices)}}}" if setting.choices else annotation
         lines.append(f"{name} : {kind}, default {setting.default!r}")
         lines += wrap(setting.help, 92, initial_indent="    ", subsequent_indent="    ")
     cls.__doc__ = "\n".join(lines)
@@ -277,6 +278,24 @@ class TrainingSettings(_Settings):
             raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
         if callable(self.learning_rate) and self.rate_changes:
             raise ValueError("a callable learning_rate takes neither schedule nor warmup")
+
+
+@_documented
+@dataclass(frozen=True, kw_only=True)
+class EstimatorSettings(TrainingSettings):
+    """A training as scikit-learn's `MLPClassifier` trains, for `trainer.MLPClassifier`."""
+
+    alpha: float = _setting(
+        0.0,
+        "α of the penalty α/(2b) ΣW² of every batch, b being the sum of its samples' weights, which"
+        " without any is how many they are.",
+        range=_NUMBER,
+    )
+    beta_1: float = _setting(0.9, "β₁ of adam.", range=_FRACTION)
+    beta_2: float = _setting(0.999, "β₂ of adam.", range=_FRACTION)
+    epsilon: float = _setting(
+        1e-8, "ε of adam, scaled as `backends.Rule.scales_epsilon` says.", range=_POSITIVE
+    )
 
 
 @_documented

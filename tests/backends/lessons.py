@@ -130,6 +130,7 @@ RULES = {
     # however it was rounded
     "adam": Rule(betas=(0.9, 0.999), epsilon=1e-4),
     "adamw": Rule(betas=(0.8, 0.99), epsilon=1e-4, decay=0.1),
+    "adam, ε scaled": Rule(betas=(0.0, 0.99), epsilon=1e-4, scales_epsilon=True),
 }
 
 

@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
+from scipy import sparse
 
 from backends import Batches, Rule, device_failure, memory_shortage, select
 from backends.delayed import block_coefficients
@@ -906,6 +907,22 @@ def test_a_training_goes_on_to_the_same_bits(fake, gpu, monkeypatch, training, s
         model = MLP(**network, seed=9)
         list(fit(model, x, y, epochs=2, seed=1, **training, state=state))
         assert_weights(model.get_weights(), whole.get_weights(), 0)
+
+
+def test_sparse_samples_become_dense_on_the_device(any_gpu):
+    rng = np.random.default_rng(0)
+    x = sparse.random_array((60, 30), density=0.1, format="csc", rng=rng, dtype="f4")
+    placed = any_gpu.place_samples(x)
+    assert placed.csr.nnz == x.nnz
+    rows = np.array([5, 0, 5])
+    np.testing.assert_array_equal(any_gpu.to_numpy(any_gpu.part(placed, rows)), x.toarray()[rows])
+    outcomes = []
+    for samples in (x, x.toarray()):
+        model = MLP([30, 20, 4], backend=any_gpu)
+        for _ in fit(model, samples, np.arange(60) % 4, epochs=2, batch_size=8, seed=3):
+            pass
+        outcomes.append(model.get_weights())
+    assert_weights(*outcomes, 0)
 
 
 def test_a_lost_gpu_is_told_from_other_errors(fake):

@@ -18,13 +18,15 @@ from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
+from backends.sparse import SparseRows
 
-from ..augmentation import Deformation, DeformedFeed, Deformer, read_augment
+from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, read_augment
 from ..network import MLP
-from ..settings import DataSettings, TrainingSettings
+from ..settings import DataSettings, EstimatorSettings, TrainingSettings
 from .averaging import Learned
 from .course import Course
 from .optimizers import OPTIMIZERS
+from .penalty import BatchPenalty
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
 
@@ -55,7 +57,8 @@ def fit(
         Changed in place. At every yield its weights are those after the samples reported;
         reading or saving them changes no number that follows.
     train_x : array, shape (n, fan_in)
-        Host or device array of any real dtype, unscaled; uploaded once if it fits.
+        Host or device array of any library and real dtype, unscaled; uploaded once if it fits.
+        SciPy's sparse matrices and arrays are never dense as a whole.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
         A recipe is one, too; its `class_weight` multiplies `sample_weight`. If it augments images,
@@ -129,10 +132,12 @@ def fit(
             f"deformation of images of {'×'.join(map(str, deformation.image_shape))} pixels:"
             f" expected as many as the network's {model.sizes[0]} inputs"
         )
+    if deformation is not None:
+        check_dense(train_x, "train_x")
     evaluated = {"test": test, "validation": validation}
     n, weights = _length(train_x), None
     if sample_weight is not None:
-        weights = _checked_weights(model, sample_weight, n)
+        weights = _relative_weights(model, sample_weight, n)
     if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
         if settings.batch_size == 1:
             raise ValueError(
@@ -140,31 +145,14 @@ def fit(
             )
         balanced = _balanced_weights(model, model.labels(train_y, n, "train_y"))
         product = balanced if weights is None else balanced * weights
-        weights = _checked_weights(model, product, n)
+        weights = _relative_weights(model, product, n)
     return Training(model, train_x, train_y, weights, settings, evaluated, seed, state, deformation)
 
 
-def _checked_weights(model: MLP, sample_weight: Any, n: int) -> Array:
-    """Move the weights of n samples to the device, divided by their mean.
-
-    Raises
-    ------
-    ValueError
-        If they are not n finite numbers of 0 or more, one of them above.
-    """
+def _relative_weights(model: MLP, sample_weight: Any, n: int) -> Array:
+    """Move the weights of n samples to the device, over their mean; see `MLP.sample_weights`."""
     xp = model.backend.xp
-    weights = model.backend.asarray(sample_weight)
-    if weights.shape != (n,):
-        raise ValueError(
-            f"sample_weight has shape {weights.shape}: expected ({n},), one number a sample"
-        )
-    weights = xp.astype(weights, xp.float64)
-    wrong = ~(xp.isfinite(weights) & (weights >= 0))
-    if bool(xp.any(wrong)):
-        at = int(xp.argmax(xp.astype(wrong, xp.uint8)))
-        raise ValueError(f"sample_weight[{at}] is {float(weights[at]):g}: expected 0 or more")
-    if not bool(xp.any(weights > 0)):
-        raise ValueError("sample_weight is 0 for every sample: expected one above 0")
+    weights = model.sample_weights(sample_weight, n)
     weights = weights / xp.max(weights)  # so that their sum is finite
     return xp.astype(weights / xp.mean(weights), model.spec.dtype)
 
@@ -212,6 +200,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         # change nothing of what is learned
         self._block_size = self._optimizer.block(self.course.batch_size)
         self._blocks_a_report = 1
+        alpha = settings.alpha if isinstance(settings, EstimatorSettings) else 0.0
+        self._alpha = float(alpha)  # of the `BatchPenalty`
+        sizes = self.course.batch_size, self._block_size
+        self._penalty = BatchPenalty(self._alpha, *sizes, self._sum_of_squares)
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights
@@ -231,6 +223,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
 
+    def undo_epoch(self) -> None:
+        """Set the model's weights to those before the epoch that an error ended."""
+        for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
+            w[...] = a
+
     # --- the loop -----------------------------------------------------------------------------
 
     def _run(
@@ -245,7 +242,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 done = self._samples  # above 0 if resumed within the epoch
                 loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
                 while done < size:
-                    stop = min(done + self._blocks_a_report * self._block_size, feed.stop(done))
+                    stop = done + self._blocks_a_report * self._block_size
+                    stop = min(stop, feed.stop(done), self._penalty.stop(done))
                     self._is_whole = False
                     losses, rates = self._learn(*feed.rows(done, stop), done)
                     if self._drawn is None and self._epoch < course.epochs:
@@ -254,6 +252,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
                     done = stop
+                    self._penalty.add(done)
                     if done < size:
                         self._samples = done
                         self._learned.update_model()
@@ -267,8 +266,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
                         clock.resume()
                 yield self._end_epoch(size, rates[-1], parts)
         except Diverged:
-            for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
-                w[...] = a
+            self.undo_epoch()
             raise
         finally:  # also if the caller abandons the iterator
             self.model.backend.release()
@@ -288,7 +286,29 @@ class Training(Iterator[BatchProgress | EpochReport]):
         if self._weights is not None and order is not None:
             xp = self.model.backend.xp
             self._weights_in_order = xp.take(self._weights, xp.asarray(order), axis=0)
-        return self.course.n if order is None else len(order)
+        size = self.course.n if order is None else len(order)
+        self._penalty.start(size, self._samples, self._weights_of_batches(size))
+        return size
+
+    def _weights_of_batches(self, size: int) -> list[float]:
+        """Sum the weights of each batch of an epoch, where its penalty follows from them."""
+        batch_size = self.course.batch_size
+        if not self._alpha or self._weights_in_order is None or size <= batch_size:
+            return []
+        weights = self.model.backend.to_numpy(self._weights_in_order).astype("float64")
+        return [float(weights[i : i + batch_size].sum()) for i in range(0, size, batch_size)]
+
+    def _sum_of_squares(self) -> float:
+        """Return ΣW² of the matrices that learn, infinite if that is too large for a number."""
+        xp, total = self.model.backend.xp, 0.0
+        for W in (w for w in self._learned.weights if w.ndim == 2):
+            largest = float(xp.max(xp.abs(W)))
+            if not math.isfinite(largest):
+                return math.inf
+            if largest:  # by which no square overflows
+                part = xp.astype(W, xp.float64) / largest
+                total += largest * (largest * float(xp.sum(part * part)))
+        return total
 
     def _draw(self, before: Any, epoch: int) -> tuple[int, Any, Any]:
         """Draw an epoch's key of noise and its order; return also the generator after it."""
@@ -296,13 +316,15 @@ class Training(Iterator[BatchProgress | EpochReport]):
         after = deepcopy(before)
         return key, self.course.order(after, epoch), after
 
-    def _learn(self, values: Array, labels: Array, done: int) -> tuple[Array, list[float]]:
+    def _learn(
+        self, values: Array | SparseRows, labels: Array, done: int
+    ) -> tuple[Array, list[float]]:
         """Learn the samples after those done; return their losses, and the rate of each update."""
         model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
         key = self._noise_key, self._epoch, optimizer.steps
-        penalty = model.l2 / self.course.n
+        penalty = model.l2 / self.course.n + self._penalty.of(done)
         weights = self._weights_in_order
         if weights is not None:
             weights = weights[done : done + n]
@@ -322,7 +344,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         if not math.isfinite(float(learned)):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
-        train_loss = self._sum(xp.concat(self._losses)) / size
+        train_loss = self._sum(xp.concat(self._losses)) / size + self._penalty.mean()
+        if not math.isfinite(train_loss):
+            raise Diverged(self._epoch, size, size, rate)
         self._learned.update_model()
         clock.lap()
         right = {name: self.model.count_right(*part) for name, part in parts.items()}
@@ -373,14 +397,13 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
         """Check the samples, move to the device what fits, and compile; time each by its kind."""
         clock, model, backend = self._clock, self.model, self.model.backend
-        xp = backend.xp
         clock.resume()
         x, y = model.labelled(train_x, train_y, "train_")
-        dtype = backend.asarray(x[:1, :]).dtype
+        blank = backend.blank(x)
         model.check_finite(x, "train_x")
         feed = backend.feed(x, y, self._block_size)
         if self._deformation is not None:
-            feed = DeformedFeed(feed, Deformer(backend, self._deformation, dtype))
+            feed = DeformedFeed(feed, Deformer(backend, self._deformation, blank.dtype))
         clock.lap()
         parts = {
             name: model.labelled(*part, f"{name} ")
@@ -390,14 +413,14 @@ class Training(Iterator[BatchProgress | EpochReport]):
         for name, (values, _) in parts.items():
             model.check_finite(values, f"{name} x")
         clock.lap("evaluation_seconds")
-        self._compile(dtype)
+        self._compile(blank)
         if isinstance(feed, DeformedFeed):
-            feed.deformer(xp.zeros((1, x.shape[1]), dtype=dtype), (0,))
+            feed.deformer(blank, (0,))
         clock.lap("compile_seconds")
         return feed, parts
 
-    def _compile(self, dtype: Any) -> None:
-        """Compile what learning and answering samples of a dtype needs.
+    def _compile(self, values: Array | SparseRows) -> None:
+        """Compile what learning and answering samples like this one, of zeros, needs.
 
         Kernels are compiled at their first use, so use each once, on a network of zeros.
         """
@@ -406,8 +429,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         gains, moments = new_normalization(xp, spec) if self._learned.moments else ([], [])
         plain = [xp.zeros(shape, dtype=spec.dtype) for shape in spec.shapes]
         weights = plain + gains
-        values, labels = xp.zeros((1, spec.sizes[0]), dtype=dtype), xp.zeros(1, dtype=xp.int64)
-        penalty = 1.0 if self.model.l2 else 0.0
+        labels = xp.zeros(1, dtype=xp.int64)
+        penalty = 1.0 if self.model.l2 or self._alpha else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
         batches = Batches(values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one)

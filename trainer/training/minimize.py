@@ -81,12 +81,15 @@ class Minimum(_Result):
         As in `IterationReport`, over the whole minimisation.
     message : str
         Why it ended; SciPy's words where the method ended itself.
+    converged : bool
+        Whether the method itself ended it, at a minimum.
     stopped : bool
         Whether `stop` ended it.
     """
 
     iterations: int
     message: str
+    converged: bool
     stopped: bool
 
 
@@ -124,6 +127,8 @@ def minimize(
     *,
     test: tuple[Any, Any] | None = None,
     validation: tuple[Any, Any] | None = None,
+    sample_weight: Any = None,
+    tolerance: float | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> Minimum:
     """Train a network on all samples at once, by one of SciPy's minimisers.
@@ -137,7 +142,8 @@ def minimize(
         Changed in place. Its units must start with different weights, as every `init` makes them:
         equal ones would stay equal.
     x : array, shape (n, fan_in)
-        Host or device array of any real dtype, unscaled; uploaded once.
+        Host or device array of any library and real dtype, unscaled; uploaded once. SciPy's
+        sparse matrices and arrays are never dense as a whole.
     y : array of int, shape (n,)
     method : {"cg", "tnc", "l-bfgs"}
         Conjugate gradients, truncated Newton, or BFGS with a limited memory.
@@ -150,6 +156,11 @@ def minimize(
         after it; reading or saving them changes no number that follows.
     test, validation : tuple of (x, y), optional
         Evaluated after each iteration; nothing is chosen by them here.
+    sample_weight : array, shape (n,), optional
+        How much each training sample counts, 0 or more: the loss is then the weighted mean, see
+        `MLP.loss`.
+    tolerance : float, optional
+        End where no component of the gradient is larger; SciPy's by default, which differ.
     stop : callable, optional
         Called before every evaluation except the first; true ends the minimisation. The weights are
         then those after the last whole iteration.
@@ -175,8 +186,11 @@ def minimize(
             parts[name] = model.labelled(*part, f"{name} ")
             model.check_finite(parts[name][0], f"{name} x")
     clock.lap("evaluation_seconds")
-    minimization = _Minimization(model, parts, clock, int(max_iterations), on_iteration, stop)
-    return minimization.run(METHODS[method])
+    if sample_weight is not None:
+        sample_weight = model.sample_weights(sample_weight, parts["train"][1].shape[0])
+    how = int(max_iterations), on_iteration, stop
+    minimization = _Minimization(model, parts, sample_weight, clock, *how)
+    return minimization.run(METHODS[method], tolerance)
 
 
 class _End(Exception):
@@ -190,12 +204,14 @@ class _Minimization:
         self,
         model: MLP,
         parts: dict[str, tuple[Any, Any]],
+        sample_weight: Any,
         clock: Stopwatch,
         max_iterations: int,
         on_iteration: Callable[[IterationReport], object] | None,
         stop: Callable[[], bool] | None,
     ) -> None:
         self._model, self._parts, self._clock = model, parts, clock
+        self._train = *parts["train"], sample_weight
         self._max_iterations, self._iterations, self._evaluations = max_iterations, 0, 0
         self._on_iteration, self._stop = on_iteration, stop
         self._vector = _joined(model.get_weights())
@@ -203,8 +219,8 @@ class _Minimization:
         self._computed = self._vector, self._loss  # the last evaluation's, wherever it was
         self._reported = dict.fromkeys(clock.spent, 0.0), 0
 
-    def run(self, method: str) -> Minimum:
-        """Minimise by one of SciPy's methods."""
+    def run(self, method: str, tolerance: float | None) -> Minimum:
+        """Minimise by one of SciPy's methods, down to gradients of some tolerance."""
         from scipy.optimize import minimize as minimize_by
 
         x, y = self._parts["train"]
@@ -212,6 +228,8 @@ class _Minimization:
         self._clock.lap("compile_seconds")
         self._evaluate()
         options: dict[str, float] = dict.fromkeys(_UNLIMITED[method], 2**31 - 1)
+        if tolerance is not None:
+            options["gtol"] = float(tolerance)
         if method == "TNC":
             # the step at which differences of gradients make a product with the Hessian
             options["accuracy"] = float(np.finfo(self._model.dtype).eps) ** 0.5
@@ -225,14 +243,20 @@ class _Minimization:
                     callback=self._end_iteration,
                     options=options,
                 )
-            message, stopped = str(result.message), False
+            message, converged, stopped = str(result.message), bool(result.success), False
         except _End as end:
-            message, stopped = end.args
+            (message, stopped), converged = end.args, False
         finally:
             self._set_weights(self._vector)
         self._clock.lap()
         standing = self._standing(self._clock.spent)
-        return Minimum(iterations=self._iterations, message=message, stopped=stopped, **standing)
+        return Minimum(
+            iterations=self._iterations,
+            message=message,
+            converged=converged,
+            stopped=stopped,
+            **standing,
+        )
 
     def _set_weights(self, vector: np.ndarray) -> None:
         """Set the model's weights, in their own dtype, from the vector of all parameters."""
@@ -245,7 +269,7 @@ class _Minimization:
         if not first and self._stop is not None and self._stop():
             raise _End("stopped", True)
         self._set_weights(vector)
-        loss, gradients = self._model.loss_and_gradients(*self._parts["train"])
+        loss, gradients = self._model.loss_and_gradients(*self._train)
         if first:
             if not math.isfinite(loss):
                 raise ValueError(f"the loss of the initial weights is {loss}: expected a number")
@@ -271,7 +295,7 @@ class _Minimization:
         self._set_weights(vector)
         computed, loss = self._computed
         if not np.array_equal(computed, vector):  # a line search may take a point before its last
-            loss = self._model.loss(*self._parts["train"])
+            loss = self._model.loss(*self._train)
         if not math.isfinite(loss):
             raise NotFinite(self._iterations + 1)
         self._iterations += 1

@@ -9,7 +9,7 @@ from math import inf
 from backends import Backend, Batches, NetworkSpec, Rule
 from backends.functions import Array
 
-from ..settings import TrainingSettings
+from ..settings import EstimatorSettings, TrainingSettings
 
 
 class Optimizer(ABC):
@@ -83,7 +83,13 @@ class Adam(Optimizer):
         return "mean", "square"
 
     def _rule(self) -> Rule:
-        return Rule(betas=(0.9, 0.999), epsilon=1e-8, decay=float(self._settings.weight_decay))
+        settings = self._settings
+        rule = Rule(betas=(0.9, 0.999), epsilon=1e-8, decay=float(settings.weight_decay))
+        if isinstance(settings, EstimatorSettings):
+            betas = float(settings.beta_1), float(settings.beta_2)
+            epsilon = float(settings.epsilon)
+            rule = rule._replace(betas=betas, epsilon=epsilon, scales_epsilon=True)
+        return rule
 
 
 OPTIMIZERS: dict[str, type[SGD | Adam]] = {"sgd": SGD, "nesterov": SGD, "adam": Adam, "adamw": Adam}

@@ -41,7 +41,8 @@ class EpochReport:
     epoch : int
         From 1.
     train_loss : float
-        Mean loss over the epoch, each sample's before its own update, without the l2 penalty.
+        Mean loss over the epoch, each sample's before its own update, without the l2 penalty, but
+        with that of `trainer.settings.EstimatorSettings`.
     test_accuracy : float or None
         Fraction of right answers after the epoch; None without test samples.
     seconds : float

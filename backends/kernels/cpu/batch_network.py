@@ -19,12 +19,23 @@ from ...base import NetworkSpec
 from ...feeding import Batches, Rule, States
 from ...functions import ACTIVATIONS, LOSSES, Array
 from ...noise import noise_key
+from ...sparse import SparseRows
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import batches as on
 from . import program, steps
 from .dense import registers_for
 from .lanes import lane_count
-from .packed import Packed, aligned, read_only, readable, round_up, tile_of, tile_pairs
+from .packed import (
+    Packed,
+    aligned,
+    most_listed,
+    read_only,
+    readable,
+    readable_sparse,
+    round_up,
+    tile_of,
+    tile_pairs,
+)
 from .products import LISTED
 from .workers import work
 
@@ -37,13 +48,19 @@ _DENSE = 2.5  # times as long as a weight of the first layer takes one of the ot
 
 _OF_LAYER = "units", "width", "columns", "offset", "matrix", "bias", "gain", "moments"
 _LAYER = np.dtype([(name, np.int64) for name in _OF_LAYER])
-# where in the flat array these begin; x is an address
+# where in the flat array these begin; x is an address, as are its columns and starts if sparse
 _PLACES = (
-    "x u values r unused kept hidden delta carried normal means variances spread gradient pieces "
-    "turned scratch squares factor map ones shift no_shift rates losses weights average"
+    "x columns starts u values r unused kept hidden delta carried normal means variances spread "
+    "gradient pieces turned scratch squares factor map ones shift no_shift rates losses weights "
+    "average"
 )
-_SIZES = "noise_size piece_size rows features width block chunk padded samples batch size count"
-_CHOICES = "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
+_SIZES = (
+    "noise_size piece_size rows features listed width block chunk padded samples batch size count"
+)
+_CHOICES = (
+    "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
+    " scales_epsilon"
+)
 _REALS = "low high momentum beta1 beta2 epsilon decay penalty dropped_inputs dropped"
 
 
@@ -75,6 +92,10 @@ class WholeNetwork(Packed):
         self._real = np.dtype(spec.dtype)
         self._lanes = lane_count(self._real)
         self._rows = round_up(spec.sizes[0], self._lanes)
+        # numbers that a sample lists at most
+        self._listed = self._rows
+        if isinstance(learned.values, SparseRows) and not learned.regularization.dropped[0]:
+            self._listed = min(self._rows, most_listed(learned.values))
         self._normalized = bool(learned.regularization.moments)
         self._states, self._count = states, len(states)
         # of each layer, how many registers a tile has
@@ -176,14 +197,21 @@ class WholeNetwork(Packed):
     def learn(self, workers: int, made: int) -> np.ndarray:
         """Learn the batches, after so many steps before; return the losses."""
         spec, learned, real = self._spec, self._learned, self._real
-        values, n = readable(spec, learned.values), len(learned.values)
+        n = len(learned.values)
         job = self._job(workers, n)
+        if isinstance(learned.values, SparseRows):
+            sparse = readable_sparse(spec, learned.values)
+            job["x"], job["columns"], job["starts"] = (a.ctypes.data for a in sparse)
+            collect, drop_inputs = on.OF_SPARSE[real]
+        else:
+            values = readable(spec, learned.values)
+            job["x"] = values.ctypes.data
+            collect, drop_inputs = on.OF_SAMPLES[values.dtype]
         job["made"] = made
         numbers = aligned((self._place(job, workers, n),), real)
         self._pack(numbers)
         scale, shift = (numbers[job["map"] + i * self._rows :][: spec.sizes[0]] for i in (0, 1))
         scale[...], shift[...] = spec.scale, spec.shift
-        job["x"] = values.ctypes.data
         numbers[job["ones"] :][: spec.sizes[0]] = 1
         if not job["dropped_inputs"]:
             job["has_shift"] = shift.any()
@@ -197,7 +225,8 @@ class WholeNetwork(Packed):
         words = np.zeros(workers * job["noise_size"], np.uint32)
         labels = read_only(np.ascontiguousarray(learned.labels, np.int64))
         memory = program.Memory(self._layers, numbers, index, marks, words, labels)
-        self._write_program(job, memory, values.dtype, workers)
+        listing = drop_inputs if job["dropped_inputs"] else collect
+        self._write_program(job, memory, listing, workers)
         tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))
         tickets = np.zeros((workers, 16), np.int64)
         work(program.run, workers, *tables, tickets, n, learned.size, job, memory)
@@ -214,6 +243,7 @@ class WholeNetwork(Packed):
             "piece_size": round_up(max(p.end - p.begin for p in self._cut), self._lanes),
             "rows": self._rows,
             "features": spec.sizes[0],
+            "listed": self._listed,
             "width": widths[0],
             "block": self._block,
             "chunk": self._chunk * self._lanes,
@@ -229,6 +259,7 @@ class WholeNetwork(Packed):
             "is_clipped": rule.clip < np.inf,
             "keeps_sums": ACTIVATIONS[spec.activation].needs_z,
             "nesterov": rule.nesterov,
+            "scales_epsilon": rule.scales_epsilon,
             "key": noise_key(learned.key[:-1]),
             "clip": rule.clip,
             "averaging": rule.averaging,
@@ -255,7 +286,7 @@ class WholeNetwork(Packed):
         splits = LOSSES[self._spec.loss].splits_raw_errors
         sizes = {
             "u": self._batch * self._spec.sizes[0] if job["dropped_inputs"] else 0,
-            "values": round_up(self._batch, self._block) * rows,
+            "values": round_up(self._batch, self._block) * self._listed,
             "r": job["width"],
             "unused": workers * self._layers["columns"][0],
             "kept": of_batch,
@@ -295,7 +326,7 @@ class WholeNetwork(Packed):
     # --- the program ------------------------------------------------------------------------
 
     def _write_program(
-        self, job: np.void, memory: program.Memory, dtype: np.dtype, workers: int
+        self, job: np.void, memory: program.Memory, listing: program.Operation, workers: int
     ) -> None:
         """Fill the tables of `program.run`."""
         spec, units = self._spec, self._layers["units"].tolist()
@@ -330,12 +361,10 @@ class WholeNetwork(Packed):
             return [(*span, True, 0, self._batch, low, high) for low, high in parts]
 
         tiles = range(0, units[0], columns)
-        collect, drop_inputs = on.OF_SAMPLES[dtype]
         sum_shift, gather, scatter = on.OF_TILE[self._tiles[0]]
         begin = [sum_shift] if job["has_shift"] else []
         span = add([*begin, on.begin_sums], 0)
         of_tiles: list[tuple[int, ...]] = [(*span, False, 0, 1, j, j + columns) for j in tiles]
-        listing = drop_inputs if job["dropped_inputs"] else collect
         phase(of_samples(add([listing], 0), self._block) + of_tiles)
 
         is_whole = last > 0 and not self._normalized

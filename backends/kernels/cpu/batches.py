@@ -18,7 +18,7 @@ from .dense import ROWS, multiply, turn
 from .elementwise import activate, add, exp, times_slope
 from .lanes import REGISTER_BYTES
 from .program import Operation
-from .views import matrix, matrix_at, vector
+from .views import matrix, matrix_at, vector, vector_at
 
 DEPTH = 512  # inputs whose weights in a tile are in the second cache while all samples use them
 HEIGHT = 256  # units whose errors are, likewise
@@ -80,7 +80,7 @@ def _index(job, memory, s):  # type: ignore[no-untyped-def]
 @part
 def _values(job, memory, s):  # type: ignore[no-untyped-def]
     """View the values in it."""
-    return vector(memory.numbers, job.values + s * job.rows, job.block * job.rows)
+    return vector(memory.numbers, job.values + s * job.listed, job.block * job.listed)
 
 
 @part
@@ -124,6 +124,44 @@ def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
             values, mapped = x[piece.start + piece.low + t], u[t]
             for i in range(mapped.size):
                 mapped[i] = mapped.dtype.type(values[i]) * scale[i] + shift[i]
+            _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
+        _list_inputs(job, memory, piece, u, 0, job.ones)
+
+    return collect, drop_inputs
+
+
+def _of_sparse(real: Any) -> tuple[Operation, Operation]:
+    """Make the same for samples that are sparse, in the numbers' dtype."""
+
+    @part
+    def inputs(job):  # type: ignore[no-untyped-def]
+        starts = vector_at(job.starts, np.int64, job.samples + 1)
+        count = starts[job.samples]
+        columns = vector_at(job.columns, np.int32, count)
+        return products.SparseInputs(vector_at(job.x, real, count), columns, starts)
+
+    @Operation
+    def collect(job, memory, piece):  # type: ignore[no-untyped-def]
+        """List the inputs that are not zero of a block of samples."""
+        index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
+        scale, first = vector(memory.numbers, job.map, job.rows), piece.start + piece.low
+        count = piece.high - piece.low
+        products.collect_sparse(inputs(job), first, count, scale, index, values)
+
+    @Operation
+    def drop_inputs(job, memory, piece):  # type: ignore[no-untyped-def]
+        """Map samples, which makes them dense, and drop some of their inputs."""
+        x, count = inputs(job), piece.high - piece.low
+        u = matrix(memory.numbers, job.u + piece.low * job.features, count, job.features)
+        scale = vector(memory.numbers, job.map, job.features)
+        shift = vector(memory.numbers, job.map + job.rows, job.features)
+        for t in range(count):
+            s, mapped = piece.start + piece.low + t, u[t]
+            for i in range(mapped.size):
+                mapped[i] = shift[i]
+            for n in range(x.starts[s], x.starts[s + 1]):
+                i = x.columns[n]
+                mapped[i] = x.data[n] * scale[i] + shift[i]
             _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
         _list_inputs(job, memory, piece, u, 0, job.ones)
 
@@ -176,6 +214,7 @@ def _of_tile(registers: int) -> tuple[Operation, Operation, Operation]:
 
 
 OF_SAMPLES = {np.dtype(kind): _of_samples(kind) for kind in (np.uint8, np.float32, np.float64)}
+OF_SPARSE = {np.dtype(kind): _of_sparse(kind) for kind in (np.float32, np.float64)}
 OF_TILE = {registers: _of_tile(registers) for registers in products.TILES}
 
 

@@ -168,6 +168,16 @@ def total(typing: Any, value: Any) -> Any:
 
 
 @intrinsic
+def bit_count(typing: Any, mask: Any) -> Any:
+    """Count the bits that are set in an unsigned number of 64 bits."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
+
+    return types.int64(types.uint64), generate
+
+
+@intrinsic
 def lowest_bit(typing: Any, mask: Any) -> Any:
     """Return the index of the lowest bit set in an unsigned number that is not zero."""
 

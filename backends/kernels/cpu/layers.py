@@ -62,8 +62,11 @@ class Network(
     """
 
 
-class Samples(namedtuple("Samples", "x labels rates batch losses")):
-    """What is learned, `batch` samples at a time with the rate of each batch, and their losses."""
+class Samples(namedtuple("Samples", "x sparse labels rates batch losses")):
+    """What is learned, `batch` samples at a time with the rate of each batch, and their losses.
+
+    `sparse` is None, or what stands in place of x.
+    """
 
 
 @inlined

@@ -159,7 +159,7 @@ def train(  # type: ignore[no-untyped-def]
     `together` is a barrier for samples that all workers learn as a `Team`; None if one does.
     """
     x, tile, W, shift, r = samples.x, layer.tile, layer.W, layer.shift, layer.r
-    n, (states, tiles, _, columns) = x.shape[0], W.shape
+    n, (states, tiles, _, columns) = samples.losses.size, W.shape
     blocks, passed = -(-n // block), 0
     upcoming = min(block, n)
     for k in range(states):
@@ -199,10 +199,10 @@ def train(  # type: ignore[no-untyped-def]
         # beside the recurrence, what the next block needs besides the weights
         upcoming = min(block, n - first - block)
         if upcoming > 0 and worker == workers - 1:
-            u, scale, marks = layer.u, layer.scale, layer.marks[worker]
-            products.scaled(x, first + block, upcoming, scale, u)
-            products.gram(u, upcoming, shift, workspace.mixing[other])
-            products.collect(x, first + block, upcoming, scale, marks, other_index, other_values)
+            products.prepare(
+                x, samples.sparse, first + block, upcoming, layer, layer.marks[worker],
+                workspace.mixing[other], other_index, other_values,
+            )  # fmt: skip
         if not wait_at_barrier(workers, barrier, passed):
             return
         passed += 1

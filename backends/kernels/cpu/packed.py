@@ -11,12 +11,13 @@ import numpy as np
 from ...base import NetworkSpec
 from ...feeding import States
 from ...functions import Array
+from ...sparse import SparseRows
 from ..codes import ACTIVATION_CODES, LOSS_CODES
 from . import products
 from .compiling import compiled
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import Network
-from .products import BLOCK, LISTED, First
+from .products import BLOCK, LISTED, First, SparseInputs
 from .workers import work, worker_count
 
 # fewer cost less than the start of a thread that takes them
@@ -91,10 +92,11 @@ class FirstLayer(Packed):
     W has the shape (states, tiles, rows, columns): tiles of columns, see `lanes`, lie apart, since
     cores that work on neighbouring lines of the cache hinder each other. b has (states, width),
     zeros without biases. `scale` and `shift` are the input map, a number a row of W. `first` is all
-    this for a kernel, with a workspace.
+    this for a kernel, with a workspace. The lists have room for so many numbers a
+    sample, see `products.collect`, 0 for as many as there are inputs.
     """
 
-    def __init__(self, spec: NetworkSpec, states: States, workers: int) -> None:
+    def __init__(self, spec: NetworkSpec, states: States, workers: int, listed: int = 0) -> None:
         self.spec, self.states, self.workers = spec, states, workers
         dtype = np.dtype(spec.dtype)
         lanes = lane_count(dtype)
@@ -120,7 +122,7 @@ class FirstLayer(Packed):
         # lists for each worker, and for two blocks at least, since one is listed beside another
         lists = max(workers, 2)
         index = np.zeros((lists, rows), np.uint64)
-        values = aligned((lists, LISTED * rows), dtype)
+        values = aligned((lists, LISTED * (listed or rows)), dtype)
         marks = np.zeros((lists, rows), np.uint8)
         u, r = aligned((BLOCK, rows), dtype), aligned((max(workers, count), width), dtype)
         self.first = First(self.tile, *mapping, self.W, self.b, u, index, values, marks, r)
@@ -141,6 +143,18 @@ def readable(spec: NetworkSpec, values: Array) -> np.ndarray:
     """Return samples as the kernels read them: uint8 or the network's dtype, row after row."""
     dtype = np.uint8 if values.dtype == np.uint8 else spec.dtype
     return read_only(np.ascontiguousarray(values, dtype))
+
+
+def readable_sparse(spec: NetworkSpec, values: SparseRows) -> SparseInputs:
+    """Return sparse samples as the kernels read them."""
+    csr = values.csr
+    kinds = (csr.data, spec.dtype), (csr.indices, np.int32), (csr.indptr, np.int64)
+    return SparseInputs(*(read_only(np.ascontiguousarray(a, dtype)) for a, dtype in kinds))
+
+
+def most_listed(values: SparseRows) -> int:
+    """Return how many numbers `products.collect_sparse` lists of a sample at most."""
+    return 2 * int(np.diff(values.csr.indptr).max(initial=1))
 
 
 def read_only(a: Array) -> np.ndarray:

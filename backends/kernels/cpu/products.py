@@ -22,13 +22,17 @@ from collections import namedtuple
 import numpy as np
 
 from .compiling import compiled, part
-from .lanes import REGISTER_BYTES, fma, load, lowest_bit, splat, store, total
+from .lanes import REGISTER_BYTES, bit_count, fma, load, lowest_bit, splat, store, total
 from .views import item
 
 BLOCK = 32  # samples that are learned by delayed updates
 LISTED = 64  # samples that are listed at a time at most, the bits of a number
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
 TILES = (8, 7)
+
+
+class SparseInputs(namedtuple("SparseInputs", "data columns starts")):
+    """Samples as CSR: sample t has the numbers `starts[t]` to `starts[t + 1]` - 1 of `data`."""
 
 
 class First(namedtuple("First", "tile scale shift no_shift W b u index values marks r")):
@@ -75,6 +79,30 @@ def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-un
             values[k] = real(item(x, pixel)) * scale[i]
             values[k + 1] = real(item(x, pixel + other)) * scale[i + 1]
             k += 2
+
+
+@part
+def collect_sparse(x, first, count, scale, index, values):  # type: ignore[no-untyped-def]
+    """List as `collect` does, of `SparseInputs`."""
+    one, real = np.uint64(1), values.dtype.type
+    for i in range(index.size):
+        index[i] = 0
+    for t in range(count):
+        for n in range(x.starts[first + t], x.starts[first + t + 1]):
+            index[x.columns[n] & ~1] |= one << np.uint64(t)
+    k = 0
+    for i in range(0, index.size, 2):
+        index[i + 1] = k
+        k += 2 * bit_count(index[i])
+    for i in range(k):
+        values[i] = real(0)
+    for t in range(count):
+        earlier = (one << np.uint64(t)) - one
+        for n in range(x.starts[first + t], x.starts[first + t + 1]):
+            column = x.columns[n]
+            i = column & ~1
+            at = np.int64(index[i + 1]) + 2 * bit_count(index[i] & earlier) + (column & 1)
+            values[at] = real(x.data[n]) * scale[column]
 
 
 @part
@@ -187,6 +215,51 @@ def gram(u, count, shift, g):  # type: ignore[no-untyped-def]
     for t in range(count):
         for s in range(t):
             g[t, s] += beta[t] + beta[s] + constant
+
+
+@part
+def gram_sparse(index, values, count, shift, g):  # type: ignore[no-untyped-def]
+    """Compute as `gram` does, from the lists of `collect`."""
+    beta, constant = g[-1], g.dtype.type(0)
+    for t in range(count):
+        beta[t] = g.dtype.type(0)
+        for s in range(t):
+            g[t, s] = g.dtype.type(0)
+    for i in range(shift.size):
+        constant += shift[i] * shift[i]
+    for i in range(0, index.size, 2):
+        bits, begin = index[i], np.int64(index[i + 1])
+        left, k = bits, begin
+        while left:
+            t = lowest_bit(left)
+            left &= left - np.uint64(1)
+            u, next_u = values[k], values[k + 1]
+            beta[t] += u * shift[i] + next_u * shift[i + 1]
+            earlier, n = bits, begin
+            while n < k:
+                s = lowest_bit(earlier)
+                earlier &= earlier - np.uint64(1)
+                g[t, s] += u * values[n] + next_u * values[n + 1]
+                n += 2
+            k += 2
+    for t in range(count):
+        for s in range(t):
+            g[t, s] += beta[t] + beta[s] + constant
+
+
+@part
+def prepare(x, sparse, first, count, layer, marks, mixing, index, values):  # type: ignore[no-untyped-def]
+    """Compute what a block needs besides the weights: its lists, and its `gram` in `mixing`.
+
+    The samples are those of x, or of `sparse` where that is not None.
+    """
+    if sparse is None:
+        scaled(x, first, count, layer.scale, layer.u)
+        gram(layer.u, count, layer.shift, mixing)
+        collect(x, first, count, layer.scale, marks, index, values)
+    else:
+        collect_sparse(sparse, first, count, layer.scale, index, values)
+        gram_sparse(index, values, count, layer.shift, mixing)
 
 
 @part

@@ -186,6 +186,8 @@ def adam(job, memory, piece):  # type: ignore[no-untyped-def]
     keep = one - rate * job.decay if piece.high > 0 else one
     step, factor = rate * correction1, real(_factor(job, memory, piece))
     beta1, beta2, epsilon = job.beta1, job.beta2, job.epsilon
+    if job.scales_epsilon:
+        epsilon *= np.sqrt(correction2)
     for low in range(piece.begin, piece.end, PIECE):
         w, g, mean, square = _parts(job, memory, piece, low)
         for i in range(w.size):

@@ -78,6 +78,19 @@ def matrix_at(typing: Any, address: Any, dtype: Any, rows: Any, columns: Any) ->
 
 
 @intrinsic
+def vector_at(typing: Any, address: Any, dtype: Any, n: Any) -> Any:
+    """Return n numbers of a dtype that begin at an address."""
+    number = dtype.instance_type
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        kind = signature.return_type
+        data = builder.inttoptr(args[0], context.get_data_type(number).as_pointer())
+        return _array(context, builder, kind, data, [args[2]])
+
+    return types.Array(number, 1, "C")(types.int64, dtype, types.intp), generate
+
+
+@intrinsic
 def local(typing: Any, like: Any, n: Any) -> Any:
     """Return n numbers, which the code says, of an array's dtype, that last until the return."""
     if not isinstance(n, types.IntegerLiteral):

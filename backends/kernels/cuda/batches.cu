@@ -57,7 +57,6 @@ __device__ void set_factors(int64 *cursor, int n, int target, real momentum, rea
                     : target == TO_VELOCITIES ? momentum
                                               : 1 - rate * penalty;
     factors[SHARE] = 1 - (averaging < most ? averaging : most);  // as `Rule.move_average`
-    if (!beta1) return;
     // the bias corrections of Adam's algorithm 1
     factors[MEAN_RATE] = rate / (1 - pow(beta1, steps));
     factors[SCALE] = 1 / (1 - pow(beta2, steps));

@@ -12,7 +12,7 @@ struct Part {
     int64 decays;
 };
 
-enum Optimizer { SGD, MOMENTUM, NESTEROV, ADAM };
+enum Optimizer { SGD, MOMENTUM, NESTEROV, ADAM, ADAM_SCALED };  // the last's ε, see `Rule`
 enum Factor { ALPHA, BETA, RATE, MEAN_RATE, SCALE, SHARE };  // see `set_factors`
 
 struct Rule {
@@ -30,13 +30,14 @@ struct Rule {
                                          const real *factors) const {
         const real rate = factors[RATE];
         real w = part.w[k];
-        if (optimizer == ADAM) {
+        if (optimizer >= ADAM) {
             const real m = beta1 * part.speed[k] + (1 - beta1) * g;
             const real s = beta2 * part.square[k] + (1 - beta2) * g * g;
             part.speed[k] = m;
             part.square[k] = s;
             if (part.decays) w *= 1 - rate * decay;
-            w -= factors[MEAN_RATE] * m / (sqrt(s * factors[SCALE]) + epsilon);
+            const real added = optimizer == ADAM ? epsilon : epsilon * sqrt(factors[SCALE]);
+            w -= factors[MEAN_RATE] * m / (sqrt(s * factors[SCALE]) + added);
         } else if (optimizer == SGD) {
             w -= rate * g;
         } else {

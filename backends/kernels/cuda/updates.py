@@ -15,7 +15,7 @@ from .launching import Kernels
 
 # the codes, sizes and numbers of updates.cuh and of `inputs` of batches.cu
 TO_WEIGHTS, _TO_VELOCITIES, _TO_GRADIENTS = range(3)
-_SGD, _MOMENTUM, _NESTEROV, _ADAM = range(4)
+_SGD, _MOMENTUM, _NESTEROV, _ADAM, _ADAM_SCALED = range(5)
 _ALPHA, _BETA = slice(0, 1), slice(1, 2)
 _FACTORS = 6
 _PART = 9  # numbers
@@ -67,7 +67,9 @@ class Updates:
 
         optimizer = _NESTEROV if rule.nesterov else _MOMENTUM if rule.momentum else _SGD
         numbers = map(real, (rule.momentum, penalty, rule.decay, *betas, rule.epsilon))
-        self._rule = _ADAM if rule.betas else optimizer, *numbers
+        if rule.betas:
+            optimizer = _ADAM_SCALED if rule.scales_epsilon else _ADAM
+        self._rule = optimizer, *numbers
         self._squares = zeros(_SUMS, real) if rule.clip < inf else None
         self._clip = real(rule.clip), factors
         self._kernels = kernels
