@@ -203,7 +203,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         alpha = settings.alpha if isinstance(settings, EstimatorSettings) else 0.0
         self._alpha = float(alpha)  # of the `BatchPenalty`
         sizes = self.course.batch_size, self._block_size
-        self._penalty = BatchPenalty(self._alpha, *sizes, self._sum_of_squares)
+        # not a method, which would keep this training, and its arrays, in a cycle of references
+        squares = partial(_sum_of_squares, model.backend.xp, self._learned)
+        self._penalty = BatchPenalty(self._alpha, *sizes, squares)
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights
@@ -297,18 +299,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
             return []
         weights = self.model.backend.to_numpy(self._weights_in_order).astype("float64")
         return [float(weights[i : i + batch_size].sum()) for i in range(0, size, batch_size)]
-
-    def _sum_of_squares(self) -> float:
-        """Return ΣW² of the matrices that learn, infinite if that is too large for a number."""
-        xp, total = self.model.backend.xp, 0.0
-        for W in (w for w in self._learned.weights if w.ndim == 2):
-            largest = float(xp.max(xp.abs(W)))
-            if not math.isfinite(largest):
-                return math.inf
-            if largest:  # by which no square overflows
-                part = xp.astype(W, xp.float64) / largest
-                total += largest * (largest * float(xp.sum(part * part)))
-        return total
 
     def _draw(self, before: Any, epoch: int) -> tuple[int, Any, Any]:
         """Draw an epoch's key of noise and its order; return also the generator after it."""
@@ -516,6 +506,19 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _names_at_start(self) -> list[str]:
         return [f"epoch_start.{name}" for name in self.model.names]
+
+
+def _sum_of_squares(xp: Any, learned: Learned) -> float:
+    """Return ΣW² of the matrices that learn, infinite if that is too large for a number."""
+    total = 0.0
+    for W in (w for w in learned.weights if w.ndim == 2):
+        largest = float(xp.max(xp.abs(W)))
+        if not math.isfinite(largest):
+            return math.inf
+        if largest:  # by which no square overflows
+            part = xp.astype(W, xp.float64) / largest
+            total += largest * (largest * float(xp.sum(part * part)))
+    return total
 
 
 def _length(samples: Any) -> int:
