@@ -4,7 +4,7 @@ Both get the same arrays and the same settings, and learn for so many epochs as 
 without early stopping: scikit-learn's 8×8 digits, standardised; MNIST, from 0 to 1; and a text set
 that no dense array of this machine's memory holds: the modules of Python's standard library in
 pieces of twenty lines, whose classes are the packages that they are from and whose features are the
-words in them, one to three in a row (TF-IDF). Seeds differ from round to round, and both take turns.
+words in them, one to three in a row (TF-IDF). Seeds differ from round to round; both take turns.
 Some ten minutes on two cores. The table goes to stdout, to sklearn.md and to sklearn.json in --out.
 
     python scripts/compare_sklearn.py --data FOLDER_OF_MNIST --sets digits mnist --rounds 3
