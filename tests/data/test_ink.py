@@ -86,6 +86,44 @@ def test_the_digit_alone_is_seen(ground, number):
     assert difference(255 - np.minimum(blank, GROUNDS[ground]), 255 - blank) < 8
 
 
+@pytest.mark.parametrize("number", [0, 3, 4, 8])
+def test_a_digit_in_one_of_several_boxes(number):
+    blank = page(number, 170, 157, 60)
+    joined, apart = (np.full((SIDE, SIDE), PAPER) for _ in range(2))
+    for left in range(5, 350, 75):
+        joined[150:250, left : left + 79], apart[150:250, left : left + 70] = 0, 0
+        for boxes in (joined, apart):
+            boxes[153:247, left + 4 : left + 66] = PAPER
+    joined[153:247, 5:380] = np.where(np.arange(375) % 75 < 4, 0, PAPER)
+    for boxes in (joined, apart):
+        assert difference(np.minimum(blank, boxes), blank) < 8
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 8])
+@pytest.mark.parametrize("width", [3, 40])
+@pytest.mark.parametrize("degrees", [0, 25])
+def test_a_shadow_across_the_digit(number, width, degrees):
+    y, x = np.mgrid[:SIDE, :SIDE]
+    place = x - SIDE / 2 + (y - SIDE / 2) * np.tan(np.radians(degrees))
+    blank = page(number, 120, 120, 160)
+    noise = np.random.default_rng(number).normal(0, 2, blank.shape)
+    shaded = blank * (1 - 0.45 / (1 + np.exp(-place / width))) + noise
+    assert difference(shaded, blank) < 14  # strokes in the shade are fainter
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 8])
+@pytest.mark.parametrize("table", [40, 130])
+@pytest.mark.parametrize("degrees", [0, 3, 12])
+def test_a_sheet_of_paper_on_a_table(number, table, degrees):
+    y, x = np.mgrid[:SIDE, :SIDE] - SIDE / 2
+    turned = np.radians(degrees)
+    across, along = x * np.cos(turned) + y * np.sin(turned), y * np.cos(turned) - x * np.sin(turned)
+    blank = page(number, 120, 120, 160)
+    noise = np.random.default_rng(number).normal(0, 2, blank.shape)
+    on_table = np.where(np.maximum(abs(across), abs(along)) < 145, blank, table) + noise
+    assert difference(on_table, blank) < 12
+
+
 @settings(max_examples=30, deadline=None)
 @given(
     number=st.integers(0, 99),

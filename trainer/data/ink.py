@@ -10,6 +10,8 @@ from .dataset import DataError
 
 _LARGEST = 1000  # pixels a side that are looked at
 _FAINTEST_INK = 10.0  # of 255, against its background
+_MOST_NOISE = 16.0  # of 255, along a border of one paper in one light
+_SHEET = 0.4  # of a picture is more than a digit with a margin covers
 _SPECK = 0.03  # of the digit's ink is a speck
 _STEEPEST = 0.14  # slope of a printed line: eight degrees
 _THIN = 0.03  # of the picture's height is a printed line at most
@@ -85,7 +87,10 @@ def find_ink(grey: np.ndarray) -> Ink:
         strokes, labels = _strokes(ink)
         chosen = strokes
     if not chosen:
-        raise DataError("the picture is blank: nothing in it differs from its background")
+        raise DataError(
+            "the picture is blank: nothing in it stands out from its background; expected one"
+            " digit, dark on light or light on dark"
+        )
     kept, remark = _digit(chosen)
     ink = np.where(np.isin(labels, [stroke.number for stroke in kept]), ink, 0)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
@@ -102,10 +107,37 @@ def _differences(grey: np.ndarray) -> np.ndarray:
     if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
         difference = grey - _ground(grey.astype(np.float32))
     noise = _noise(difference)
+    ink = _inked(difference, noise)
+    if noise > _MOST_NOISE or _is_sheet(ink):
+        return _inked(*_dark_strokes(grey))
+    return ink
+
+
+def _inked(difference: np.ndarray, noise: float) -> np.ndarray:
+    """Return how much is darker, or how much is lighter, whichever is more and is not noise."""
     dark, light = np.clip(-difference, 0, None), np.clip(difference, 0, None)
     ink = dark if np.square(dark).sum() >= np.square(light).sum() else light
     ink[ink < max(_FAINTEST_INK, 5 * noise, 0.15 * float(ink.max()))] = 0
     return ink
+
+
+def _is_sheet(ink: np.ndarray) -> bool:
+    """Whether what differs from the border is a sheet of paper that lies on something else."""
+    return bool((ink > 0).mean() > _SHEET and (_border(ink) > 0).mean() < 0.1)
+
+
+def _dark_strokes(grey: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return how much darker than the brightness around them strokes are, below 0, and the noise.
+
+    A closing fills what is narrow and dark, and keeps the edges of shadows, papers and tables.
+    """
+    from scipy import ndimage
+
+    soft = ndimage.uniform_filter(grey.astype(np.float32), 3)
+    difference = soft - ndimage.grey_closing(soft, max(3, max(grey.shape) // 8))
+    middle = float(np.median(difference))  # as a closing rests on the brightest of the noise
+    noise = 1.4826 * float(np.median(np.abs(difference - middle)))
+    return np.minimum(difference - middle, 0), noise
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
@@ -269,11 +301,19 @@ def _without_surroundings(strokes: list[_Stroke], labels: np.ndarray) -> list[_S
     size = max((stroke.size for stroke in inner), default=0)
     if size < 0.12 * max(labels.shape):
         return []
-    largest = max(inner, key=lambda stroke: stroke.size)
-    while len(inner) > 1 and (enclosed := _enclosed(largest, inner, labels)):
+    while enclosed := _within_a_frame(inner, labels):
         inner = enclosed
-        largest = max(inner, key=lambda stroke: stroke.size)
     return inner
+
+
+def _within_a_frame(strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]:
+    """Return what lies within the largest frame that holds something; none if none does."""
+    size = max((stroke.size for stroke in strokes), default=0)
+    large = [stroke for stroke in strokes if stroke.size > size / 2]
+    for frame in sorted(large, key=lambda stroke: -stroke.size):
+        if len(strokes) > 1 and (enclosed := _enclosed(frame, strokes, labels)):
+            return enclosed
+    return []
 
 
 def _touches(strokes: list[_Stroke], sides: tuple[bool, ...], shape: tuple[int, ...]) -> bool:
@@ -295,7 +335,7 @@ def _touches(strokes: list[_Stroke], sides: tuple[bool, ...], shape: tuple[int, 
 
 
 def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]:
-    """Return what lies within a stroke that is a frame, of whose size it must be a third."""
+    """Return what lies within a stroke that is a frame, of whose lesser side it must be a third."""
     from scipy import ndimage
 
     box = slice(frame.top, frame.bottom), slice(frame.left, frame.right)
@@ -310,7 +350,8 @@ def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> lis
         and stroke.right < frame.right
         and bool(filled[labels[box] == stroke.number].all())
     ]
-    return within if any(stroke.size > frame.size / 3 for stroke in within) else []
+    least = min(frame.height, frame.width) / 3
+    return within if any(stroke.size > least for stroke in within) else []
 
 
 def _digit(strokes: list[_Stroke]) -> tuple[list[_Stroke], str]:
