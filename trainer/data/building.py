@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -38,95 +39,48 @@ def build(first: Source, other: Source | None = None, *, transpose: bool = False
     samples that stand by class are shuffled with a fixed seed: a network trained in that order
     would forget all but the last class.
     """
-    where = f"{first.source} (test)" if other is None else other.source
-    train, test = first.train, first.test if other is None else other.evaluation_part
-    validation, of_validation = first.validation, f"{first.source} (validation)"
-    columns = None
-    notes = [first.note] if first.note else []
-    if test is None and validation is not None:
-        test, validation, where = validation, None, of_validation
-        notes.append(
-            f"{first.source} has no test part: its validation part tests and chooses nothing;"
-            " --validation N holds training samples out to choose by"
-        )
-    tests_on_training = test is None and 1 < len(first.train[1]) < _FEWEST_TO_SPLIT
-    if tests_on_training:
-        test = first.train
-        notes.append(
-            f"{first.source} has no test part and only {len(train[1])} samples: all of them train,"
-            " and the accuracy is that on these training samples"
-        )
-    elif test is None:
-        x, y = first.train
-        if not isinstance(x, np.ndarray):
-            # pixels are known without a training part, and arrays are split faster
-            columns = Columns.of_pixels(x, first.label or "")
-            x = x if columns is None else columns.encode(x)[0]
-        train, test = split((x, y), first.source)
-        notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
-    places, parts = [first.source, where], [train, test]
-    if validation is not None:
-        places.append(of_validation)
-        parts.append(validation)
-    values, labels = ([part[i] for part in parts] for i in range(2))
-    values, columns, lines = encoded(values, first.label, first.pixel_range, columns)
-    train_x, notes = values[0], notes + lines
-
+    parts, notes, tests_on_training = _parts(first, other)
+    sources = [part.source for part in parts]
+    places, labels = [part.place for part in parts], [part.y for part in parts]
+    values, columns, lines = encoded(
+        [part.x for part in parts], first.label, first.pixel_range, parts[0].columns
+    )
+    notes += lines
     for place, x in zip(places, values, strict=True):
-        if train_x.shape[1] != x.shape[1]:
+        if values[0].shape[1] != x.shape[1]:
             raise DataError(
-                f"{first.source} has {train_x.shape[1]} features a sample, "
+                f"{first.source} has {values[0].shape[1]} features a sample, "
                 f"but {place} has {x.shape[1]}"
             )
-    sources = [first, other or first, first]
-    known = square(train_x.shape[1]) if columns is None else columns.image_shape
-    known = first.image_shape or sources[1].image_shape or known
-    shapes, said = [], dict[str, None]()
-    for i, (x, source) in enumerate(zip(values, sources, strict=False)):
-        values[i], shape, line = upright(x, source.image_shape or known, source, transpose)
-        shapes.append(shape)
-        said |= dict.fromkeys([line] if line else [])
-    notes += said
-    train_x, image_shape, test_shape = values[0], shapes[0], shapes[1]
-    if image_shape != test_shape:
-        raise DataError(
-            f"{first.source} has images of shape {image_shape}, but {where} of {test_shape}"
-        )
+    values, image_shape, lines = _upright(values, sources, places, columns, transpose)
+    notes += lines
     if columns is not None and columns.is_image:
         value_range = (0.0, columns.high)
-    elif train_x.dtype == np.uint8:
+    elif values[0].dtype == np.uint8:
         value_range = first.pixel_range
     else:
-        value_range = (float(train_x.min()), float(train_x.max()))
+        value_range = (float(values[0].min()), float(values[0].max()))
     if columns is None or columns.is_image:  # else each column has a scale of its own
-        scale = Scale(str(train_x.dtype), *value_range)
+        scale = Scale(str(values[0].dtype), *value_range)
         for i, place in enumerate(places[1:], start=1):
             values[i] = on_scale(values[i], scale, first.source, place)
 
     classes = _classes(places, labels)
     codes = [code_labels(y, classes, place) for place, y in zip(places, labels, strict=True)]
-    train_codes = codes[0]
     for place, part in zip(places, codes, strict=True):
-        if untrained := sorted(set(np.unique(part)) - set(np.unique(train_codes))):
-            names = ", ".join(str(classes[code]) for code in untrained)
-            samples = int(np.isin(part, untrained).sum())
-            notes.append(
-                f"no training sample is of {names}: {samples:,} of {len(part):,} samples of"
-                f" {place} can never be right"
-            )
-    is_shuffled = stand_by_class(train_codes)
+        notes += _untrained(classes, codes[0], part, place)
+    is_shuffled = stand_by_class(codes[0])
     if is_shuffled:
-        order = _shuffled_order(len(train_codes))
-        train_x, train_codes = train_x[order], train_codes[order]
+        order = _shuffled_order(len(codes[0]))
+        values[0], codes[0] = values[0][order], codes[0][order]
         notes.append(f"{first.source} has its samples by class: they are shuffled once to train")
-    others = zip(map(np.ascontiguousarray, values[1:]), codes[1:], strict=True)
-    (test_x, test_codes), *rest = others
+    train, test, *validation = zip(map(np.ascontiguousarray, values), codes, strict=True)
     return Dataset(
         name=first.name,
-        train_x=np.ascontiguousarray(train_x),
-        train_y=train_codes,
-        test_x=test_x,
-        test_y=test_codes,
+        train_x=train[0],
+        train_y=train[1],
+        test_x=test[0],
+        test_y=test[1],
         image_shape=image_shape,
         classes=classes,
         value_range=value_range,
@@ -138,10 +92,96 @@ def build(first: Source, other: Source | None = None, *, transpose: bool = False
         note="\n".join(notes),
         is_shuffled=is_shuffled,
         tests_on_training=tests_on_training,
-        validation=rest[0] if rest else None,
+        validation=validation[0] if validation else None,
         column_major=first.column_major and image_shape is not None,
         transpose=transpose,
     )
+
+
+class _Part(NamedTuple):
+    """Samples to train, to test or to validate on, with where they are from in words."""
+
+    source: Source
+    place: str
+    x: Any
+    y: np.ndarray
+    columns: Columns | None = None  # where these are known already
+
+
+def _parts(first: Source, other: Source | None) -> tuple[list[_Part], list[str], bool]:
+    """Return two or three parts, lines to show, and whether the training samples test as well."""
+    train = _Part(first, first.source, *first.train)
+    notes = [first.note] if first.note else []
+    validation = []
+    if first.validation is not None:
+        validation = [_Part(first, f"{first.source} (validation)", *first.validation)]
+    if other is not None:
+        return (
+            [train, _Part(other, other.source, *other.evaluation_part), *validation],
+            notes,
+            False,
+        )
+    place = f"{first.source} (test)"
+    if first.test is not None:
+        return [train, _Part(first, place, *first.test), *validation], notes, False
+    if validation:
+        notes.append(
+            f"{first.source} has no test part: its validation part tests and chooses nothing;"
+            " --validation N holds training samples out to choose by"
+        )
+        return [train, *validation], notes, False
+    if 1 < len(train.y) < _FEWEST_TO_SPLIT:
+        notes.append(
+            f"{first.source} has no test part and only {len(train.y)} samples: all of them train,"
+            " and the accuracy is that on these training samples"
+        )
+        return [train, train._replace(place=place)], notes, True
+    x, columns = train.x, None
+    if not isinstance(x, np.ndarray):
+        # pixels are known without a training part, and arrays are split faster
+        columns = Columns.of_pixels(x, first.label or "")
+        x = x if columns is None else columns.encode(x)[0]
+    samples, tests = split((x, train.y), first.source)
+    notes.append(f"{first.source} has no test part: a fifth of it tests and does not train")
+    parts = [_Part(first, train.place, *samples, columns), _Part(first, place, *tests, columns)]
+    return parts, notes, False
+
+
+def _upright(
+    values: Sequence[np.ndarray],
+    sources: Sequence[Source],
+    places: Sequence[str],
+    columns: Columns | None,
+    transpose: bool,
+) -> tuple[list[np.ndarray], tuple[int, int] | None, list[str]]:
+    """Turn the images of each part that its source stores by columns; return their shape too."""
+    known = square(values[0].shape[1]) if columns is None else columns.image_shape
+    known = sources[0].image_shape or sources[1].image_shape or known
+    turned, shapes, lines = [], [], dict[str, None]()
+    for x, source in zip(values, sources, strict=True):
+        x, shape, line = upright(x, source.image_shape or known, source, transpose)
+        turned.append(x)
+        shapes.append(shape)
+        lines |= dict.fromkeys([line] if line else [])
+    for place, shape in zip(places, shapes, strict=True):
+        if shape != shapes[0]:
+            raise DataError(f"{places[0]} has images of shape {shapes[0]}, but {place} of {shape}")
+    return turned, shapes[0], list(lines)
+
+
+def _untrained(
+    classes: tuple[Label, ...], trained: np.ndarray, codes: np.ndarray, place: str
+) -> list[str]:
+    """Return a line on classes that no training sample is of, if there are any among these."""
+    unknown = sorted(set(np.unique(codes)) - set(np.unique(trained)))
+    if not unknown:
+        return []
+    names = ", ".join(str(classes[code]) for code in unknown)
+    samples = int(np.isin(codes, unknown).sum())
+    return [
+        f"no training sample is of {names}: {samples:,} of {len(codes):,} samples of"
+        f" {place} can never be right"
+    ]
 
 
 def _classes(places: Sequence[str], labels: Sequence[np.ndarray]) -> tuple[Label, ...]:

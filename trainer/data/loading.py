@@ -374,7 +374,7 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
 
 def _unwrapped(folder: Path) -> Path:
     """Return the folder to read: of one that only leads to another, as archives do, that other."""
-    while not idx.is_idx_folder(folder) and not _has_train_table(folder):
+    while not (idx.is_idx_folder(folder) or npz.is_folder(folder) or _has_train_table(folder)):
         inner = [entry for entry in image_folders.visible(folder) if entry.is_dir()]
         if len(inner) != 1:
             break
