@@ -12,6 +12,7 @@ _LARGEST = 1000  # pixels a side that are looked at
 _FAINTEST_INK = 10.0  # of 255, against its background
 _MOST_NOISE = 16.0  # of 255, along a border of one paper in one light
 _SHEET = 0.4  # of a picture is more than a digit with a margin covers
+_FEW = 0.05  # of the border
 _SPECK = 0.03  # of the digit's ink is a speck
 _STEEPEST = 0.14  # slope of a printed line: eight degrees
 _THIN = 0.03  # of the picture's height is a printed line at most
@@ -87,6 +88,10 @@ def find_ink(grey: np.ndarray) -> Ink:
         strokes, labels = _strokes(ink)
         chosen = strokes
     if not chosen:
+        ink = _without_lines(_dark_strokes(inner))
+        strokes, labels = _strokes(ink)
+        chosen = _without_surroundings(strokes, labels)
+    if not chosen:
         raise DataError(
             "the picture is blank: nothing in it stands out from its background; expected one"
             " digit, dark on light or light on dark"
@@ -101,16 +106,17 @@ def find_ink(grey: np.ndarray) -> Ink:
 
 
 def _differences(grey: np.ndarray) -> np.ndarray:
-    """Return how much each pixel differs from the background, 0 where that is only noise."""
+    """Return how much each pixel differs from the background, 0 where that is only noise.
+
+    It is 0 everywhere if the background is not one paper in one light.
+    """
     difference = grey.astype(np.float32)
     difference -= np.median(_border(difference))
     if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
         difference = grey - _ground(grey.astype(np.float32))
     noise = _noise(difference)
     ink = _inked(difference, noise)
-    if noise > _MOST_NOISE or _is_sheet(ink):
-        return _inked(*_dark_strokes(grey))
-    return ink
+    return np.zeros_like(ink) if noise > _MOST_NOISE or _is_sheet(ink) else ink
 
 
 def _inked(difference: np.ndarray, noise: float) -> np.ndarray:
@@ -122,12 +128,15 @@ def _inked(difference: np.ndarray, noise: float) -> np.ndarray:
 
 
 def _is_sheet(ink: np.ndarray) -> bool:
-    """Whether what differs from the border is a sheet of paper that lies on something else."""
-    return bool((ink > 0).mean() > _SHEET and (_border(ink) > 0).mean() < 0.1)
+    """Whether what differs from the border is a sheet of paper that lies on something else.
+
+    A digit that covers as much meets the border, as the picture is cut close around it.
+    """
+    return bool((ink > 0).mean() > _SHEET and (_border(ink) > 0).mean() < _FEW)
 
 
-def _dark_strokes(grey: np.ndarray) -> tuple[np.ndarray, float]:
-    """Return how much darker than the brightness around them strokes are, below 0, and the noise.
+def _dark_strokes(grey: np.ndarray) -> np.ndarray:
+    """Return how much darker strokes are than what is around them, 0 where that is only noise.
 
     A closing fills what is narrow and dark, and keeps the edges of shadows, papers and tables.
     """
@@ -137,7 +146,7 @@ def _dark_strokes(grey: np.ndarray) -> tuple[np.ndarray, float]:
     difference = soft - ndimage.grey_closing(soft, max(3, max(grey.shape) // 8))
     middle = float(np.median(difference))  # as a closing rests on the brightest of the noise
     noise = 1.4826 * float(np.median(np.abs(difference - middle)))
-    return np.minimum(difference - middle, 0), noise
+    return _inked(np.minimum(difference - middle, 0), noise)
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
