@@ -21,7 +21,7 @@ from scipy.special import expit
 from backends import select
 from trainer import MLP, figures, fit, load, weight_files
 from trainer.cli import main
-from trainer.data import DataError, loading, prepare_digit, read_grey
+from trainer.data import loading, prepare_digit, read_grey
 from trainer.data.dataset import Source
 from trainer.weight_files import (
     ShapeError,
@@ -208,7 +208,7 @@ def test_data_is_loaded_when_the_imported_run_is_tested(lessons, offline, monkey
         main(["evaluate", "o", *CPU])
 
     def unreachable(*_):
-        raise DataError("MNIST cannot be downloaded: no network")
+        raise loading.mnist.NoMnist("MNIST cannot be downloaded: no network")
 
     monkeypatch.setattr(loading.mnist, "read_mnist", unreachable)
     capsys.readouterr()
@@ -217,6 +217,7 @@ def test_data_is_loaded_when_the_imported_run_is_tested(lessons, offline, monkey
         error = capsys.readouterr().err
         assert f"{asked[0]}: the data its recipe is for cannot be read (MNIST cannot be" in error
         assert error.count("\n") == 1
+        assert "digits" not in error  # which are not what these weights are for
     x, y = (part[:200] for part in made_mnist())
     source = Source("mnist", "mnist", "mnist", (x.reshape(-1, 784), y), (x.reshape(-1, 784), y))
     monkeypatch.setattr(loading.mnist, "read_mnist", lambda *_: source)

@@ -367,7 +367,7 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
     try:
         return mnist.read_mnist(on_progress, soon=True)
     except (DataError, OSError) as error:
-        why = str(error).split("; give a folder")[0]
+        why = error.why if isinstance(error, mnist.NoMnist) else error
         note = f"{why}; using the 8×8 digits instead; --data FOLDER takes MNIST's four files"
         return replace(digits.read_digits(), note=note)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled, read_grey
 from ..data.framing import Framing, Prepared, resized
+from ..data.mnist import NoMnist
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -132,8 +133,10 @@ class TrainedRun:
             which = "its recipe is for cannot be read"
             if not is_unseen:
                 which = "it was trained on cannot be read again"
+            why = error.why if isinstance(error, NoMnist) else error
             raise UsageError(
-                f"{self.path}: the data {which} ({error}); name other data with --data"
+                f"{self.path}: the data {which} ({why}); name a file or folder of it, or other"
+                " data, with --data"
             ) from error
         count, features = data.test_x.shape
         now = data.classes, count, features, str(data.test_x.dtype)
