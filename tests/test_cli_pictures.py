@@ -103,6 +103,16 @@ def test_a_folder_without_pictures(run, capsys, holds):
     assert ("evaluate RUN --data empty" in err) == (holds == "folders")
 
 
+def test_data_of_the_other_polarity_is_told(run, capsys):
+    data = load("digits")
+    np.savez("dark.npz", x=16 - data.test_x, y=data.test_y)
+    np.savez("light.npz", x=data.test_x, y=data.test_y)
+    for file, is_told in (("dark.npz", True), ("light.npz", False)):
+        for asked in (["evaluate", str(run)], ["predict", str(run), "--out", "a.csv"]):
+            assert main([*asked, "--data", file, *CPU]) == 0
+            assert ("are dark on light, those trained on" in capsys.readouterr().err) == is_told
+
+
 def test_what_else_is_in_a_picture_is_told(run, capsys):
     draw("one.png", 0)
     draw("two.png", 1, side=110)

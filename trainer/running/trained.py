@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled, read_grey
-from ..data.framing import Framing, Prepared, resized
+from ..data.framing import Framing, Prepared, polarity_note, resized
 from ..data.mnist import NoMnist
 from ..network import MLP
 from ..recipes import Recipe, source_for
@@ -112,7 +112,7 @@ class TrainedRun:
         x, y = load_labelled(
             source, self.classes, *self._wanted, notes.append, transpose=self._transpose
         )
-        self.notes = notes
+        self.notes = notes + self._polarity(x, data)
         return x, y, f"samples of {data}"
 
     def _columns(self) -> Columns | None:
@@ -164,8 +164,14 @@ class TrainedRun:
         x = load_unlabelled(
             source, *self._wanted, self.classes, notes.append, transpose=self._transpose
         )
-        self.notes = notes
+        self.notes = notes + self._polarity(x, data)
         return x
+
+    def _polarity(self, x: np.ndarray, data: str) -> list[str]:
+        """Return a line if other data are light on dark and the training's dark on light."""
+        if self.image_shape is None or "framing" not in self.data or self._framing is None:
+            return []
+        return polarity_note(self._framing, Framing.measured(x, self.image_shape), data)
 
     def _first_notes(self) -> list[str]:
         """Return what is to be said of other data than the run's own, whatever they are."""
