@@ -245,7 +245,10 @@ def test_what_is_nothing_known(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: a folder without IDX files"):
         load("empty")
-    with pytest.raises(DataError, match=r"notes\.md: byte 0: magic"):
+    Image.new("L", (4, 4)).save("empty/4.png")
+    with pytest.raises(DataError, match=r"empty: its pictures lie in no sub-folders.*predict RUN"):
+        load("empty")
+    with pytest.raises(DataError, match=r"notes\.md: a file of unknown kind; give"):
         load_unlabelled("notes.md", 4)
 
 
