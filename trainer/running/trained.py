@@ -60,9 +60,10 @@ class TrainedRun:
             else:
                 self.assumed = [dataset.note]
         elif recipe is not None:
+            if around is None:
+                files_of([path])  # which says what weights are
             raise UsageError(
-                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
-                " to; a run has a recipe of its own, so omit --recipe"
+                f"--recipe {recipe}: {path} is a run, which has a recipe of its own; omit --recipe"
             )
         else:
             if transpose and data is None:
