@@ -267,7 +267,11 @@ def test_photographs_are_taken_as_they_are(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "recorded", [None, "gone", {}, {"box": [99, 8]}, [3], "x", {"centre": "ab"}]
+    "recorded",
+    [
+        *(None, "gone", {}, [3], "x"),
+        *({"box": [99, 8]}, {"centre": "ab"}, {"ink": 300}, {"background": 1e300}, {"ink": 0}),
+    ],
 )
 def test_runs_of_older_versions_and_damaged_ones(run, capsys, recorded):
     label = draw("a.png", 0)

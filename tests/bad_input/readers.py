@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
 import io
 import json
 import lzma
+import os
 import struct
 import tempfile
 import zipfile
@@ -16,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import polars as pl
@@ -27,10 +30,15 @@ from scipy.io import savemat
 from backends import select
 from trainer import MLP
 from trainer.data import Columns, DataError, load, load_labelled, load_unlabelled, read_grey
+from trainer.data import mnist as mnist_files
 from trainer.data.dataset import reading
+from trainer.data.framing import Framing
 from trainer.data.idx import read_labels
 from trainer.data.unreadable import refuse
+from trainer.running.foreign_weights import open_weights
 from trainer.running.run_folder import Run, RunError
+from trainer.running.trained import TrainedRun
+from trainer.running.usage import UsageError
 from trainer.weight_files import WeightFileError, read_weights
 
 LONGEST_MESSAGE = 2000
@@ -51,6 +59,8 @@ CONFIG = {
         "value_range": [0, 255],
     }
 }
+FRAMING = {"background": 0.0, "ink": 255.0, "box": [2, 1], "centre": [1.0, 1.5], "by_mass": True}
+CONFIG_OF_IMAGES = {"data": CONFIG["data"] | {"image_shape": [2, 2], "framing": FRAMING}}
 
 
 class Finding(AssertionError):
@@ -68,7 +78,7 @@ class Reader:
         What it reads is called so, below a folder.
     read : callable
         Takes the file's path.
-    errors : type
+    errors : type, or several
         What it may raise.
     good : tuple of bytes, or callable
         Good contents, before `wrap`; or what makes them.
@@ -83,7 +93,7 @@ class Reader:
     name: str
     file: str
     read: Callable[[Path], object]
-    errors: type[Exception]
+    errors: type[Exception] | tuple[type[Exception], ...]
     good: tuple[bytes, ...] | Callable[[], tuple[bytes, ...]]
     wrap: Callable[[bytes], bytes] = bytes
     beside: Mapping[str, bytes] = field(default_factory=dict)
@@ -281,13 +291,35 @@ _MAT_ELEMENT = mat(X=PIXELS.reshape(6, 4))[128:]
 _PNGS = (
     picture("PNG"),
     picture("PNG", "RGBA"),
+    picture("PNG", "LA"),
+    picture("PNG", "I;16"),
     picture("PNG", "P", transparency=3),
     picture("PNG", "1"),
 )
+_CONFIGS = tuple(
+    json.dumps({"data": data}, indent=2).encode()
+    for data in (CONFIG_OF_IMAGES["data"], CONFIG["data"] | {"image_shape": [2, 2]})
+)
+_DRAWING = b"\x17" + bytes(255 * (7 < i % 24 < 15 and i < 480) for i in range(600))
 _METRICS = b"".join(
     json.dumps({"epoch": i, "train_loss": 0.5, "test_accuracy": 0.25}).encode() + b"\n"
     for i in (1, 2)
 )
+
+
+_MNIST_FILES = {
+    "train-images-idx3-ubyte": IDX_IMAGES,
+    "train-labels-idx1-ubyte": IDX_LABELS,
+    "t10k-images-idx3-ubyte": IDX_IMAGES,
+    "t10k-labels-idx1-ubyte": IDX_LABELS,
+}
+_MNIST = {
+    f"{name}.gz": (len(content), hashlib.sha256(content).hexdigest())
+    for name, content in _MNIST_FILES.items()
+}
+# as another program trained them for images of 7×7 pixels
+_FOREIGN = {"W1": np.ones((49, 2), "f4"), "b1": np.ones(2, "f4"), "W2": np.ones((2, 10), "f4")}
+_FOREIGN["b2"] = np.ones(10, "f4")
 
 
 def _weights(path: Path) -> object:
@@ -325,6 +357,38 @@ def _evaluate(path: Path) -> object:
 def _refuse(path: Path) -> None:
     with reading(path):
         refuse(path)
+
+
+def _drawing(content: bytes) -> bytes:
+    """Make a picture of any bytes: the first one says how wide it is."""
+    width, pixels = 1 + content[0] if content else 1, content[1:]
+    height = max(1, len(pixels) // width)
+    return b"P5 %d %d 255\n" % (width, height) + pixels.ljust(width, b"\0")
+
+
+def _prepared(path: Path) -> object:
+    """Prepare one's own picture, as `TrainedRun.prepare` does."""
+    grey = read_grey(path)
+    try:
+        return Framing((9, 7), 255.0, 0.0, True, (6, 6), (5.0, 3.5)).prepare(grey)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _looked_at(config: Path) -> object:
+    return TrainedRun(config.parent, "cpu").prepare(config.parent / "a.png")
+
+
+def _cached(path: Path) -> object:
+    """Read MNIST, here of a few images, from its folder in the cache, which has one damaged."""
+    with (
+        mock.patch.dict(os.environ, TRAINER_CACHE=str(path.parent.parent)),
+        mock.patch.multiple(mnist_files, MIRRORS=(), FILES=_MNIST, UNPACKED=_MNIST),
+    ):
+        try:
+            return mnist_files.read_mnist()
+        except DataError as error:
+            raise DataError(f"{path}: {error}") from error
 
 
 def _mat_of_packed(content: bytes) -> bytes:
@@ -386,6 +450,14 @@ READERS = {
                 "emnist-a-train-images-idx3-ubyte": IDX_IMAGES,
                 "emnist-a-train-labels-idx1-ubyte": IDX_LABELS[:8] + bytes([1, 2, 3, 1, 2, 3]),
             },
+        ),
+        Reader(
+            "mnist-cache",
+            "mnist/train-images-idx3-ubyte",
+            _cached,
+            DataError,
+            (IDX_IMAGES, gzip.compress(IDX_IMAGES, mtime=0)),
+            beside={f"mnist/{name}": content for name, content in _MNIST_FILES.items()},
         ),
         Reader("csv", "a.csv", _data, DataError, _CSV, has_threads=True),
         Reader(
@@ -532,6 +604,16 @@ READERS = {
             ),
         ),
         Reader(
+            "weights-alone",
+            "w.npz",
+            lambda p: open_weights([p], "book", "cpu", None),
+            (WeightFileError, UsageError),
+            (
+                archive({f"{name}.npy": npy(array) for name, array in _FOREIGN.items()}),
+                archive({f"{name}.npy": npy(_FOREIGN[name].T) for name in ("W1", "W2")}),
+            ),
+        ),
+        Reader(
             "model",
             "model.safetensors",
             lambda p: MLP.load(p, backend=select("cpu")),
@@ -559,6 +641,28 @@ READERS = {
             _PNGS[:1],
             with_sums,
             {"dog/b.png": _PNGS[0]},
+        ),
+        Reader(
+            "image-folder-parts",
+            "train/cat/a.png",
+            lambda p: load(p.parents[2], test_data=p.parents[2]),
+            DataError,
+            _PNGS[:1],
+            with_sums,
+            {
+                f"{part}/{name}.png": _PNGS[0]
+                for part in ("train", "valid", "test")
+                for name in ("cat/b", "dog/c")
+            },
+        ),
+        Reader("drawing", "a.pgm", _prepared, DataError, (_DRAWING,), _drawing),
+        Reader(
+            "run-of-images",
+            "config.json",
+            _looked_at,
+            (RunError, UsageError, DataError, WeightFileError),
+            _CONFIGS,
+            beside={"model.safetensors": model(), "a.png": _drawing(_DRAWING)},
         ),
         Reader(
             "config",

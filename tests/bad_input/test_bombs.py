@@ -7,6 +7,7 @@ import gzip
 import json
 import lzma
 import struct
+import sys
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,11 +15,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from .readers import (
+    EMNIST_PART,
     IDX_IMAGES,
     LABELS,
     LONGEST_MESSAGE,
+    PIXELS,
     READERS,
     archive,
     chunk,
@@ -97,6 +101,35 @@ def deep_struct() -> bytes:
     for _ in range(3000):
         inner = struct_of(b"train\0\0\0", inner)
     return mat(y=LABELS)[:128] + inner
+
+
+def empty_matrix(name: bytes, rows: int) -> bytes:
+    """Make a matrix of so many rows and no columns."""
+    start = struct.pack("<6I", 6, 8, 6, 0, 5, 8) + struct.pack("<2I", rows, 0)
+    content = start + struct.pack("<2I8s", 1, len(name), name) + struct.pack("<2I", 9, 0)
+    return struct.pack("<2I", 14, len(content)) + content
+
+
+def mat_of_empty_labels() -> bytes:
+    return mat(X=PIXELS.reshape(6, 4)) + empty_matrix(b"y", 2**31 - 1)
+
+
+def mat_of_empty_mapping() -> bytes:
+    whole = mat(dataset={"train": EMNIST_PART, "test": EMNIST_PART, "mapping": np.zeros((9, 0))})
+    return whole.replace(struct.pack("<4I", 5, 8, 9, 0), struct.pack("<4I", 5, 8, 2**31 - 1, 0))
+
+
+def lzma_of_dictionary(size: int) -> bytes:
+    packed = lzma.compress(b"1,2\n3,4\n", lzma.FORMAT_ALONE)
+    return packed[:1] + struct.pack("<I", size) + packed[5:]
+
+
+def long_mapping() -> bytes:
+    """Give each of many codes a letter of its own, and the last one that of the first."""
+    letters = [n for n in range(33, sys.maxunicode) if chr(n).isalnum()][:50_000]
+    mapping = np.c_[: len(letters), letters]
+    mapping[-1, 1] = letters[0]
+    return mat(dataset={"train": EMNIST_PART, "test": EMNIST_PART, "mapping": mapping})
 
 
 def png(*chunks: bytes, size: tuple[int, int] = (8, 6)) -> bytes:
@@ -190,6 +223,9 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
         lambda: mat(y=LABELS)[:128] + struct_of(b"a" * MEGABYTE, length=1),
         "a struct with 1,048,576 bytes of names of 1 each",
     ),
+    "mat of rows of no labels": ("mat", mat_of_empty_labels, "y is empty"),
+    "mat of a mapping of nothing": ("mat-struct", mat_of_empty_mapping, "mapping is empty"),
+    "mat of a long mapping": ("mat-struct", long_mapping, "or for another's"),
     "npy of samples": ("npy", lambda: TERA + bytes(99), "promises"),
     "npz of colours": ("npz-colours", lambda: header((2**20, 2**10, 2**10, 3)), "promises"),
     "a long mapping": ("emnist-mapping", lambda: b"1 65\n" * 10 * MEGABYTE, "over 65,536 bytes"),
@@ -272,6 +308,11 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes], str]] = {
     ),
     "csv in bzip2": ("csv-bzip", lambda: bz2.compress(bytes(_ZEROS // 2)) * 8, "unpack it"),
     "csv in xz": ("csv-xz", lambda: lzma.compress(bytes(_ZEROS // 2), preset=0) * 8, "unpack it"),
+    "csv in xz that asks for memory": (
+        "csv-xz",
+        lambda: lzma_of_dictionary(2**32 - 1),
+        "limit exceeded",
+    ),
     "parquet of many rows": ("parquet", lambda: parquet_of_rows(20_000_000), "20,000,000 rows"),
 }
 # what may be unpacked before the sum of it is too much
@@ -325,6 +366,14 @@ def test_what_is_packed_and_not_huge_is_read(tmp_path, isolated):
         path = tmp_path / reader.file
         path.write_bytes(content)
         assert isolated(reader=name, path=str(path))["result"] is None
+
+
+def test_a_large_transparent_picture_takes_little_more_than_itself(tmp_path, isolated):
+    path = tmp_path / "a.png"
+    Image.new("RGBA", (4000, 4000)).save(path, compress_level=1)
+    done = isolated(reader="png", path=str(path))
+    assert done["result"] is None
+    assert done["peak"] < 3 * 4 * 4000 * 4000
 
 
 def test_the_memory_is_limited_indeed(tmp_path, isolated):

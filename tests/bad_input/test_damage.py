@@ -15,7 +15,17 @@ from safetensors.numpy import save
 
 from scripts import fuzz_readers
 
-from .readers import CONFIG, MATRIX, READERS, chunk, model_of, npy, picture
+from .readers import (
+    CONFIG,
+    CONFIG_OF_IMAGES,
+    FRAMING,
+    MATRIX,
+    READERS,
+    chunk,
+    model_of,
+    npy,
+    picture,
+)
 
 BYTES_OF_NUMBERS = [
     struct.pack(order + kind, value)
@@ -155,6 +165,11 @@ def _with(field: str, value: object) -> bytes:
     return json.dumps(CONFIG | {"data": CONFIG["data"] | {field: value}}).encode()
 
 
+def _with_framing(field: str, value: object) -> bytes:
+    framing = FRAMING | {field: value}
+    return json.dumps({"data": CONFIG_OF_IMAGES["data"] | {"framing": framing}}).encode()
+
+
 _SETTINGS = {"sizes": [4, 3, 2], "bias": True}
 STRUCTURED: dict[str, st.SearchStrategy[bytes]] = {
     "idx-images": _idx(0x803, 3),
@@ -176,6 +191,11 @@ STRUCTURED: dict[str, st.SearchStrategy[bytes]] = {
         _JSON | st.lists(SMALLER, max_size=4),
     ),
     "config": st.builds(_with, st.sampled_from(sorted(CONFIG["data"])), _JSON),
+    "run-of-images": st.builds(
+        _with_framing,
+        st.sampled_from(sorted(FRAMING)),
+        _JSON | st.floats() | st.lists(SMALLER | st.floats(), min_size=2, max_size=2),
+    ),
     "metrics": _JSON.map(lambda value: json.dumps(value).encode())
     | st.builds(
         lambda field, value: json.dumps({"epoch": 1, "train_loss": 1.0, field: value}).encode(),
@@ -233,6 +253,18 @@ def test_text_that_is_none_is_refused(tmp_path, code):
 
 def test_the_fuzzer_knows_every_reader():
     assert fuzz_readers.names() == list(READERS)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize(
+    "value_range",
+    [[-1e39, 0], [0, float("inf")], [float("nan"), 1], [0, 10**400], [3, 2], [0, [1]], ["0", "9"]],
+)
+def test_a_config_whose_values_no_array_can_hold_is_refused(tmp_path, dtype, value_range):
+    data = CONFIG["data"] | {"image_shape": [2, 2], "dtype": dtype, "value_range": value_range}
+    READERS["run-of-images"].prepare(tmp_path)
+    refusal = READERS["run-of-images"].refusal(tmp_path, json.dumps({"data": data}).encode())
+    assert "not a run's config" in (refusal or "")
 
 
 @pytest.mark.parametrize("settings", [None, 3, "x", []])

@@ -5,6 +5,9 @@ Truth is the same digit on blank paper.
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -12,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_digits
 
-from trainer.data import prepare_digit, read_grey
+from trainer.data import DataError, prepare_digit, read_grey
+from trainer.data.framing import Framing
 from trainer.data.ink import find_ink
 
 SIDE, PAPER = 400, 250.0
@@ -200,3 +204,107 @@ def test_a_drawing_on_a_transparent_ground(tmp_path, ink):
     pixels[..., 3] = PAPER - blank
     Image.fromarray(pixels).save(tmp_path / "a.png")
     assert difference(read_grey(tmp_path / "a.png"), blank) < 3
+
+
+# --- any picture ----------------------------------------------------------------------------
+
+
+def drawn_frames(side: int, every: int, thick: int) -> np.ndarray:
+    """Draw frames one in the other."""
+    picture = np.full((side, side), 255, np.uint8)
+    for start in range(side // 16, side // 2 - thick, every):
+        picture[start : side - start, start : side - start] = 0
+        inner = slice(start + thick, side - start - thick)
+        picture[inner, inner] = 255
+    return picture
+
+
+def dots_in_a_frame(side: int, every: int) -> np.ndarray:
+    """Draw a thick frame, and in it an upright stroke among dots."""
+    picture = drawn_frames(side, side, side // 25)
+    inner = slice(side // 8, side - side // 8)
+    picture[inner, inner][::every, ::every] = 0
+    picture[side // 3 : -side // 3, side * 9 // 20 : side // 2] = 0
+    return picture
+
+
+FILLS = {
+    "constant": lambda rng, shape: np.full(shape, rng.integers(256)),
+    "random": lambda rng, shape: rng.integers(0, 256, shape),
+    "sparse": lambda rng, shape: 255 * (rng.random(shape) < 0.02),
+    "one pixel": lambda rng, shape: 255 * (np.arange(np.prod(shape)) == 0).reshape(shape),
+    "checkerboard": lambda _, shape: 255 * (np.indices(shape).sum(axis=0) % 2),
+    "dots": lambda _, shape: 255 * (np.indices(shape) % 4 == 1).all(axis=0),
+    "rows": lambda _, shape: 255 * (np.indices(shape)[0] % 3 > 0),
+    "columns": lambda _, shape: 255 * (np.indices(shape)[1] % 3 > 0),
+    "halves": lambda _, shape: 255 * (np.indices(shape)[1] > shape[1] // 2),
+    "blobs": lambda rng, _: 255 * (np.kron(rng.random((5, 5)), np.ones((9, 9))) > 0.6),
+    "shade": lambda _, shape: np.indices(shape).sum(axis=0) * 255 // sum(shape),
+}
+SMALL = st.tuples(st.integers(1, 60), st.integers(1, 60))
+LONG = st.sampled_from([(1, 5000), (5000, 1), (2, 1999), (40_000, 3), (3, 40_000), (700, 90)])
+FRAMINGS = st.builds(
+    Framing,
+    st.just((9, 7)),
+    st.just(0.0),
+    st.sampled_from([-1.0, 255.0]),
+    st.just(False),
+    st.tuples(st.integers(1, 9), st.integers(1, 7)),
+    st.tuples(st.sampled_from([-1e300, 0.0, 4.5]), st.floats(-9, 9)),
+    st.booleans(),
+)
+
+
+@pytest.mark.filterwarnings("error")
+@settings(max_examples=150)
+@given(
+    shape=SMALL | LONG,
+    fill=st.sampled_from(sorted(FILLS)),
+    margin=st.sampled_from([0, 0, 1, 5]),
+    is_light=st.booleans(),
+    framing=FRAMINGS,
+    seed=st.integers(0, 2**16),
+)
+def test_any_picture_is_prepared_or_blank(shape, fill, margin, is_light, framing, seed):
+    picture = FILLS[fill](np.random.default_rng(seed), shape)
+    picture = np.pad(picture, margin, constant_values=255 if is_light else 0).astype(np.uint8)
+    try:
+        values = framing.prepare(picture).values
+    except DataError:
+        return
+    assert values.shape == (63,)
+    assert sorted([0, framing.ink]) == [values.min(), values.max()]
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.pad(np.tile(np.array([[0, 255], [255, 255]], np.uint8), (498, 498)), 1),
+        dots_in_a_frame(999, 3),
+        drawn_frames(999, 3, 1),
+        drawn_frames(999, 4, 2),
+        np.pad(np.random.default_rng(0).integers(0, 2, (995, 995), np.uint8) * 255, 2),
+        # corners one in the other, of which every box holds the next and none encloses it
+        np.pad(255 * (np.minimum(*np.mgrid[:900, :900]) % 12 > 1), 49, constant_values=255),
+    ],
+    ids=["dots", "dots in a frame", "thin frames", "frames", "random", "corners"],
+)
+def test_no_picture_takes_long(picture):
+    """However many strokes it has, and whatever lies in what."""
+    start = time.process_time()
+    with suppress(DataError):  # what is no digit may be none
+        find_ink(picture)
+    assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize("every", [3, 40])
+def test_a_digit_is_found_in_a_frame_among_dots(every):
+    found = find_ink(dots_in_a_frame(990, every))
+    assert found.amount.shape == pytest.approx((330, 50), abs=4)
+
+
+def test_a_digit_in_three_frames():
+    frames = drawn_frames(SIDE, 40, 12)
+    frames[140:-140, 140:-140] = 255
+    blank = page(3, top=150, left=150, side=100)
+    assert difference(np.minimum(blank, frames), blank) < 8

@@ -334,6 +334,19 @@ def test_what_unpacks_to_far_too_much_or_not_at_all(tmp_path, complaint, suffix,
     assert "not a readable" in complaint(lambda: read_table(path), path)
 
 
+@pytest.mark.parametrize("padding", [0, 4, 20_000])
+def test_streams_of_xz_are_read_one_after_the_other(table, complaint, padding):
+    numbers = np.random.default_rng(0).integers(0, 1000, (3000, 2)).tolist()
+    lines = [b"%d,%d\n" % tuple(row) for row in numbers]
+    streams = [lzma.compress(b"".join(part)) for part in (lines[:1], lines[1:2000], lines[2000:])]
+    whole = b"".join(stream + bytes(padding) for stream in streams)
+    read = table(whole, "a.csv.xz")
+    assert rows(read) == numbers
+    for damaged in (whole[: -padding - 9], whole + b"beyond", whole + streams[0][:40]):
+        read.path.write_bytes(damaged)
+        assert "not a readable" in complaint(lambda: read_table(read.path), read.path)
+
+
 def test_parquet(tmp_path):
     frame = pl.DataFrame(
         {

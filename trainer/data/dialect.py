@@ -41,6 +41,7 @@ _PLAIN = "\x1f"  # separates the cells of what had to be written anew
 _BYTE_ORDER_MARKS = {b"\xef\xbb\xbf": "utf-8", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
 _COMMENTS = ("#", "%", "@")
 _LONGEST_LINE = 1 << 22
+_XZ_MEMORY, _XZ_CHUNK = 1 << 27, 1 << 13  # xz -9 takes half of that
 _MOST_COLUMNS = 1 << 16
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _ANY_NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
@@ -159,7 +160,6 @@ def _unpacked(path: Path) -> bytes:
         return path.read_bytes()
     import bz2
     import gzip
-    import lzma
     import zipfile
 
     limit = unpacked_limit(path.stat().st_size)
@@ -172,8 +172,10 @@ def _unpacked(path: Path) -> bytes:
                     raise DataError(f"{path}: {len(names)} files found inside; one is wanted")
                 with archive.open(names[0]) as file:
                     content = file.read(limit + 1)
+        elif packing == ".xz":
+            content = _without_xz(path, limit)
         else:
-            opener: Any = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}[packing]
+            opener: Any = {".gz": gzip.open, ".bz2": bz2.open}[packing]
             with opener(path, "rb") as file:
                 content = file.read(limit + 1)
     if len(content) > limit:
@@ -181,6 +183,29 @@ def _unpacked(path: Path) -> bytes:
             f"{path}: more than {limit:,} bytes unpacked; if so many are meant, unpack it"
         )
     return content
+
+
+def _without_xz(path: Path, limit: int) -> bytes:
+    """Unpack a file's streams, to a byte more than the limit at most.
+
+    As `lzma.open`, which takes as much memory as a file asks for, up to 4 GB.
+    """
+    import lzma
+
+    content, packed = bytearray(), b""
+    stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+    with path.open("rb") as file:
+        while len(content) <= limit and (packed := packed or file.read(_XZ_CHUNK)):
+            if stream.eof:
+                packed = packed.lstrip(b"\0")  # of which there may be four and four in between
+                if not packed:
+                    continue
+                stream = lzma.LZMADecompressor(memlimit=_XZ_MEMORY)
+            content += stream.decompress(packed, limit + 1 - len(content))
+            packed = stream.unused_data
+    if len(content) <= limit and not stream.eof:
+        raise EOFError("it ends too early")
+    return bytes(content)
 
 
 def _decoded(content: bytes, path: Path) -> bytes:

@@ -38,14 +38,16 @@ def read_mapping(path: Path) -> list[list[int]]:
 def lettered(source: Source, mapping: Iterable[list[int]], where: str) -> Source:
     """Replace the codes that are labels by the first letter that each stands for."""
     names: dict[int, str] = {}
+    letters: set[str] = set()
     for code, *numbers in mapping:
         letter = chr(numbers[0]) if numbers and 0 < numbers[0] <= sys.maxunicode else ""
-        if not is_word(letter) or code in names or letter in names.values():
+        if not is_word(letter) or code in names or letter in letters:
             raise DataError(
                 f"{where}: code {code} stands for no letter, or for another's; a code and its"
                 " letter's number are wanted, such as 1 65"
             )
         names[code] = letter
+        letters.add(letter)
 
     def of(samples: Samples) -> Samples:
         x, labels = samples

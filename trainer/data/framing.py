@@ -11,8 +11,8 @@ import numpy as np
 from .ink import Ink, find_ink
 
 _MARGINLESS = 20  # pixels a side up to which digits fill their frame, where nothing is measured
-_MOST_IMAGES = 2000  # that are measured
-_MOST_PIXELS = 1 << 23  # in all of these
+_MOST_IMAGES, _MOST_PIXELS = 2000, 1 << 22  # that are measured
+_LARGEST_FLOAT = float(np.finfo(np.float32).max)
 
 
 class Prepared(NamedTuple):
@@ -89,6 +89,7 @@ class Framing:
             return None
         sign = 1.0 if contrast.sum() > 0 else -1.0
         ink = np.clip(sign * contrast, 0, None)
+        ink = ink[ink.any(axis=(1, 2))]
         full = float(np.median(ink.max(axis=(1, 2))))
         ink[ink < 0.15 * full] = 0
         ink = ink[ink.any(axis=(1, 2))]
@@ -126,8 +127,13 @@ class Framing:
         row, column = map(float, recorded["centre"])
         background, ink = float(recorded["background"]), float(recorded["ink"])
         fits = 0 < height <= image_shape[0] and 0 < width <= image_shape[1]
-        if not (fits and all(map(math.isfinite, (background, ink, row, column)))):
-            raise ValueError(f"drawings of {height}×{width} about {row:g}, {column:g}")
+        least, most = (0, 255) if is_whole else (-_LARGEST_FLOAT, _LARGEST_FLOAT)
+        differ = least <= background <= most and least <= ink <= most and background != ink
+        if not (fits and differ and math.isfinite(row) and math.isfinite(column)):
+            raise ValueError(
+                f"drawings of {height}×{width} about {row:g}, {column:g}, in {background:g} to"
+                f" {ink:g}"
+            )
         by_mass = bool(recorded["by_mass"])
         return cls(image_shape, background, ink, is_whole, (height, width), (row, column), by_mass)
 
@@ -193,7 +199,7 @@ def resized(
 def _scaled(picture: np.ndarray, value_range: tuple[float, float], is_whole: bool) -> np.ndarray:
     """Return numbers from 0 to 1 in a range, (height·width,) uint8 or float32."""
     low, high = value_range
-    values = low + picture.ravel() * (high - low)
+    values = low + picture.ravel().astype(np.float64) * (high - low)  # which may be infinite else
     return np.rint(values).astype(np.uint8) if is_whole else values.astype(np.float32)
 
 

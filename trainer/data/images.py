@@ -76,14 +76,14 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
                 scans = sum(1 for _ in re.finditer(rb"\xff\xda", content))
                 if scans > _MOST_SCANS:
                     raise DataError(f"{path}: a JPEG of {scans} scans; at most {_MOST_SCANS}")
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                return _to_8_bits(path, np.asarray(upright))
-            if upright.mode == "F":
+            ImageOps.exif_transpose(image, in_place=True)
+            if image.mode.startswith("I"):
+                return _to_8_bits(path, np.asarray(image))
+            if image.mode == "F":
                 raise DataError(f"{path}: an image of floats; 8 or 16 bits a channel are wanted")
-            if upright.has_transparency_data:
-                return _laid_on_paper(upright.convert("RGBA"))
-            return np.array(upright.convert("L"))
+            if image.has_transparency_data:
+                return _laid_on_paper(image)
+            return np.array(image.convert("L"))
 
 
 def _identified(path: Path, content: mmap.mmap) -> Any:
@@ -107,9 +107,12 @@ def _laid_on_paper(image: Any) -> np.ndarray:
     """Lay what is transparent over white; over black if the drawing is lost on white."""
     from PIL import Image
 
+    if image.mode != "RGBA":
+        image = image.convert("RGBA")
+    grey, opacity = image.convert("L"), image.getchannel("A")  # of a byte a pixel, unlike RGBA
     on_white, on_black = (
-        np.array(Image.alpha_composite(Image.new("RGBA", image.size, ground), image).convert("L"))
-        for ground in ("white", "black")
+        np.array(Image.composite(grey, Image.new("L", image.size, ground), opacity))
+        for ground in (255, 0)
     )
     is_lost = np.ptp(on_white) < min(_LOST, int(np.ptp(on_black)))
     return on_black if is_lost else on_white

@@ -17,6 +17,9 @@ _SPECK = 0.03  # of the digit's ink is a speck
 _STEEPEST = 0.14  # slope of a printed line: eight degrees
 _THIN = 0.03  # of the picture's height is a printed line at most
 _COLUMNS = 128  # of a picture, in which lines are looked for
+_MOST_STROKES = 1000  # the heaviest, which are looked at; a coarse ground has a hundred thousand
+_MOST_FRAMES = 8  # one in the other, that are left out
+_MOST_BOXES = 32  # side by side, in one of which the digit is looked for
 
 
 class Ink(NamedTuple):
@@ -289,11 +292,16 @@ def _run_lengths(mask: np.ndarray) -> np.ndarray:
 
 
 def _strokes(ink: np.ndarray) -> tuple[list[_Stroke], np.ndarray]:
-    """Find the connected pieces of ink, and the number of the one that each pixel belongs to."""
+    """Find the heaviest connected pieces of ink, and the number of each pixel's, or 0."""
     from scipy import ndimage
 
     labels, count = ndimage.label(ink, structure=np.ones((3, 3)))
     weights = ndimage.sum_labels(ink, labels, np.arange(count + 1))
+    if count > _MOST_STROKES:
+        kept = np.sort(1 + np.argpartition(-weights[1:], _MOST_STROKES)[:_MOST_STROKES])
+        numbers = np.zeros(count + 1, labels.dtype)
+        numbers[kept] = np.arange(1, _MOST_STROKES + 1)
+        labels, weights, count = numbers[labels], weights[[0, *kept]], _MOST_STROKES
     sides = (labels[0], labels[-1], labels[:, 0], labels[:, -1])
     contacts = [np.bincount(side, minlength=count + 1) / len(side) for side in sides]
     contact = np.max(contacts, axis=0)
@@ -310,17 +318,19 @@ def _without_surroundings(strokes: list[_Stroke], labels: np.ndarray) -> list[_S
     size = max((stroke.size for stroke in inner), default=0)
     if size < 0.12 * max(labels.shape):
         return []
-    while enclosed := _within_a_frame(inner, labels):
+    for _ in range(_MOST_FRAMES):
+        enclosed = _within_a_frame(inner, labels)
+        if not enclosed:
+            break
         inner = enclosed
     return inner
 
 
 def _within_a_frame(strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]:
     """Return what lies within the largest frame that holds something; none if none does."""
-    size = max((stroke.size for stroke in strokes), default=0)
-    large = [stroke for stroke in strokes if stroke.size > size / 2]
-    for frame in sorted(large, key=lambda stroke: -stroke.size):
-        if len(strokes) > 1 and (enclosed := _enclosed(frame, strokes, labels)):
+    by_size = sorted(strokes, key=lambda stroke: -stroke.size)[:_MOST_BOXES]
+    for frame in by_size:
+        if frame.size > by_size[0].size / 2 and (enclosed := _enclosed(frame, strokes, labels)):
             return enclosed
     return []
 
@@ -347,19 +357,20 @@ def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> lis
     """Return what lies within a stroke that is a frame, of whose lesser side it must be a third."""
     from scipy import ndimage
 
-    box = slice(frame.top, frame.bottom), slice(frame.left, frame.right)
-    filled = ndimage.binary_fill_holes(labels[box] == frame.number)
     within = [
         stroke
         for stroke in strokes
-        if stroke is not frame
-        and frame.top < stroke.top
+        if frame.top < stroke.top
         and stroke.bottom < frame.bottom
         and frame.left < stroke.left
         and stroke.right < frame.right
-        and bool(filled[labels[box] == stroke.number].all())
     ]
     least = min(frame.height, frame.width) / 3
+    if all(stroke.size <= least for stroke in within):
+        return []
+    box = labels[frame.top : frame.bottom, frame.left : frame.right]
+    reaching_out = set(np.unique(box[~ndimage.binary_fill_holes(box == frame.number)]).tolist())
+    within = [stroke for stroke in within if stroke.number not in reaching_out]
     return within if any(stroke.size > least for stroke in within) else []
 
 

@@ -46,6 +46,8 @@ def read_file(path: Path) -> Source:
 def _full(value: MatValue, where: str) -> np.ndarray:
     if not isinstance(value, np.ndarray) or value.ndim > 4:
         raise DataError(f"{where} is no plain matrix; a full, real one is wanted")
+    if not value.size:  # and yet may have a billion rows
+        raise DataError(f"{where} is empty: shape {value.shape}")
     return value
 
 

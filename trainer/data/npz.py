@@ -36,12 +36,16 @@ def read_alone(path: Path) -> np.ndarray | None:
 
 def is_folder(folder: Path) -> bool:
     """Whether a folder holds a file named as those of Kuzushiji-MNIST or Kuzushiji-49 are."""
-    return any(_KUZUSHIJI.fullmatch(entry.name) and entry.is_file() for entry in folder.iterdir())
+    return any(map(_is_named, folder.iterdir()))
+
+
+def _is_named(path: Path) -> bool:
+    return _KUZUSHIJI.fullmatch(path.name) is not None and path.is_file()
 
 
 def read_folder(folder: Path) -> Source:
     """Read Kuzushiji's files, of which each holds one array."""
-    found = sorted(entry.name for entry in folder.iterdir() if _KUZUSHIJI.fullmatch(entry.name))
+    found = sorted(entry.name for entry in folder.iterdir() if _is_named(entry))
     sets = sorted({name.split("-")[0] for name in found})
     if len(sets) > 1:
         raise DataError(f"{folder}: {' and '.join(sets)} found; give each a folder of its own")

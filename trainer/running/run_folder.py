@@ -19,6 +19,7 @@ from .checkpoints import FOLDER, Checkpoints
 from .metrics_file import COPY, FILE, UNREADABLE, MetricsFile, fault
 
 _LOCK = ".lock"
+_LARGEST_FLOAT = (2 - 2**-23) * 2.0**127  # of float32
 
 
 class RunError(ValueError):
@@ -210,6 +211,7 @@ def _check(config: dict[str, Any]) -> None:
     """Raise one of `UNREADABLE` unless this says what data a run was trained on."""
     data = config["data"]
     low, high = data["value_range"]
+    least, most = (0, 255) if data["dtype"] == "uint8" else (-_LARGEST_FLOAT, _LARGEST_FLOAT)
     height, width = (1, 1) if data["image_shape"] is None else data["image_shape"]
     classes = data["classes"] if isinstance(data["classes"], list) else []
     is_right = {
@@ -223,7 +225,8 @@ def _check(config: dict[str, Any]) -> None:
         "test_samples": isinstance(data["test_samples"], int | None),
         "dtype": data["dtype"] in ("uint8", "float32"),
         "classes": bool(classes) and all(isinstance(label, int | str) for label in classes),
-        "value_range": low <= high and all(isinstance(v, int | float) for v in (low, high)),
+        "value_range": least <= low <= high <= most
+        and all(isinstance(v, int | float) for v in (low, high)),
         "image_shape": all(isinstance(side, int) and side > 0 for side in (height, width)),
     }
     for name, right in is_right.items():
