@@ -106,6 +106,35 @@ def scan(rng: np.random.Generator, digit: np.ndarray) -> Picture:
     return page
 
 
+def shadow_edge(rng: np.random.Generator, digit: np.ndarray) -> Picture:
+    """A page on one side of which a hand or a telephone throws its shadow, across the digit."""
+    page = np.pad(_page(rng, digit), 100, constant_values=_PAPER)
+    y, x = np.mgrid[-1 : 1 : len(page) * 1j, -1 : 1 : len(page) * 1j]
+    place = x + y * np.tan(np.radians(rng.uniform(-25, 25)))
+    light = 1 - 0.45 / (1 + np.exp(-place / rng.uniform(0.01, 0.1)))
+    return page * light + rng.normal(0, 3, page.shape)
+
+
+def sheet_on_table(rng: np.random.Generator, digit: np.ndarray) -> Picture:
+    page = np.pad(_page(rng, digit), 20, constant_values=_PAPER)
+    turned = {"angle": rng.uniform(-12, 12), "reshape": True, "order": 1}
+    sheet = ndimage.rotate(page, cval=rng.uniform(40, 140), **turned)
+    sheet = np.pad(sheet, int(rng.integers(10, 80)), mode="edge")
+    return ndimage.gaussian_filter(sheet, 1) + rng.normal(0, 3, sheet.shape)
+
+
+def row_of_boxes(rng: np.random.Generator, digit: np.ndarray) -> Picture:
+    """A form's boxes, joined or apart, in one of which the digit is written."""
+    side, boxes, gap = 130, 6, int(rng.choice([-3, 8]))
+    filled, page = int(rng.integers(boxes)), np.full((side + 80, boxes * (side + gap) + 80), _PAPER)
+    for i in range(boxes):
+        left = 40 + i * (side + gap)
+        page[40 : 40 + side, left : left + side] = 20
+        page[43 : 37 + side, left + 3 : left + side - 3] = _PAPER
+    place = 50, 50 + filled * (side + gap)
+    return _on(page, _ink(digit, side - 20), *place)
+
+
 def _framed(digit: np.ndarray, rng: np.random.Generator, margin: int, width: int) -> Picture:
     page = _page(rng, digit)
     inner = slice(margin + width, _SIDE - margin - width)
@@ -193,8 +222,11 @@ KINDS: tuple[Drawer, ...] = (
     squared,
     printed_box,
     form_cell,
+    row_of_boxes,
     dark_border,
     table_edge,
+    sheet_on_table,
+    shadow_edge,
     faint_pencil,
     chalk,
     white_on_transparent,

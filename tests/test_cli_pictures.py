@@ -103,6 +103,29 @@ def test_a_folder_without_pictures(run, capsys, holds):
     assert ("evaluate RUN --data empty" in err) == (holds == "folders")
 
 
+def test_what_is_no_picture_is_told(run, capsys):
+    draw("mine/a.png", 0)
+    Path("x.csv").write_text("1,2\n")
+    Path("x.json").write_text("{}")
+    assert main(["predict", str(run), "x.csv", "x.json", *CPU]) == 2
+    data, unknown = capsys.readouterr().err.splitlines()
+    assert "x.csv: a data file, not a picture; give it as --data x.csv" in data
+    assert "x.json: not a readable image" in unknown
+    assert "save it as one of these" in unknown
+    assert main(["predict", str(run), "mine/*.png", *CPU]) == 2
+    assert "for all pictures of a folder give its own name: mine" in capsys.readouterr().err
+
+
+def test_data_of_the_other_polarity_is_told(run, capsys):
+    data = load("digits")
+    np.savez("dark.npz", x=16 - data.test_x, y=data.test_y)
+    np.savez("light.npz", x=data.test_x, y=data.test_y)
+    for file, is_told in (("dark.npz", True), ("light.npz", False)):
+        for asked in (["evaluate", str(run)], ["predict", str(run), "--out", "a.csv"]):
+            assert main([*asked, "--data", file, *CPU]) == 0
+            assert ("are dark on light, those trained on" in capsys.readouterr().err) == is_told
+
+
 def test_what_else_is_in_a_picture_is_told(run, capsys):
     draw("one.png", 0)
     draw("two.png", 1, side=110)
@@ -176,10 +199,13 @@ def test_inspect_follows_a_picture(run, capsys):
         (["--label", "3"], ["--label 3: only with a picture"]),
         (["a.png", "--label", "ten"], ["--label ten: expected one of 0, 1"]),
         (["none.png"], ["none.png: there is no such image file"]),
+        (["."], [".: a folder; expected one picture"]),
+        (["x.npy"], ["x.npy: a data file, not a picture", "--data x.npy"]),
     ],
 )
 def test_mistakes_of_inspect(run, capsys, asked, words):
     draw("a.png", 0)
+    np.save("x.npy", np.zeros((3, 64)))
     assert main(["inspect", str(run), *asked, *CPU]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1

@@ -21,7 +21,7 @@ from scipy.special import expit
 from backends import select
 from trainer import MLP, figures, fit, load, weight_files
 from trainer.cli import main
-from trainer.data import DataError, loading, prepare_digit, read_grey
+from trainer.data import loading, prepare_digit, read_grey
 from trainer.data.dataset import Source
 from trainer.weight_files import (
     ShapeError,
@@ -202,13 +202,15 @@ def test_data_is_loaded_when_the_imported_run_is_tested(lessons, offline, monkey
     captured = capsys.readouterr()
     assert captured.err.startswith(ASSUMED)
     assert "data  mnist, not looked at" in captured.out
+    assert main(["plot", "o"]) == 2
+    assert "o: its weights were imported, not trained here" in capsys.readouterr().err
     data = json.loads(Path("o/config.json").read_text())["data"]
     assert (data["source"], data["train_samples"], data["test_samples"]) == ("mnist", None, None)
     with pytest.raises(AssertionError, match="looked for"):
         main(["evaluate", "o", *CPU])
 
     def unreachable(*_):
-        raise DataError("MNIST cannot be downloaded: no network")
+        raise loading.mnist.NoMnist("MNIST cannot be downloaded: no network")
 
     monkeypatch.setattr(loading.mnist, "read_mnist", unreachable)
     capsys.readouterr()
@@ -217,6 +219,7 @@ def test_data_is_loaded_when_the_imported_run_is_tested(lessons, offline, monkey
         error = capsys.readouterr().err
         assert f"{asked[0]}: the data its recipe is for cannot be read (MNIST cannot be" in error
         assert error.count("\n") == 1
+        assert "digits" not in error  # which are not what these weights are for
     x, y = (part[:200] for part in made_mnist())
     source = Source("mnist", "mnist", "mnist", (x.reshape(-1, 784), y), (x.reshape(-1, 784), y))
     monkeypatch.setattr(loading.mnist, "read_mnist", lambda *_: source)
@@ -709,12 +712,15 @@ def test_arrays_that_make_no_network_are_one_line(arrays, words, capsys):
         (["import-weights", "w.npz"], ["--recipe book", "recipes"]),
         (["import-weights", "w.npz", "--recipe", "cake"], ["cake", "rashid"]),
         (["import-weights", "nothing.npy", *DIGITS], ["nothing.npy", "no such file"]),
-        (["import-weights", "w.txt", *DIGITS], ["w.txt", ".safetensors"]),
+        (["import-weights", "w.txt", *DIGITS], ["w.txt", ".safetensors", "np.savez("]),
+        (["import-weights", "one.npy", *DIGITS], ["one.npy", "one matrix alone", "the folder"]),
+        (["import-weights", "empty.csv", *DIGITS], ["empty.csv", "an empty file"]),
         (["import-weights", "mixed", *DIGITS], ["mixed", "of one kind"]),
         (["import-weights", "w.npz", "w.npz", *DIGITS], ["w.npz", "only .npy and .csv"]),
         (["import-weights", "w.npz", *DIGITS, "--out", "mixed"], ["mixed", "is not empty"]),
         (["evaluate", "w.npz"], ["--recipe book"]),
-        (["evaluate", "nowhere", "--recipe", "book"], ["nowhere", "omit --recipe"]),
+        (["evaluate", "nowhere", "--recipe", "book"], ["nowhere", "no such file or folder"]),
+        (["predict", "w.txt", "4.png", "--recipe", "book"], ["w.txt", ".npz", "np.savez("]),
         (["evaluate", "w.npz", *DIGITS, "--figures"], ["import-weights w.npz", "--show"]),
         (["import-weights", "square.npz", *SQUARE], ["fit either way round", "--no-transposed"]),
         (["export", "nowhere"], ["nowhere", "no run"]),
@@ -726,6 +732,8 @@ def test_a_mistake_is_one_line_with_the_way_out(arguments, words, capsys):
     np.savez("square.npz", W1=np.ones((2, 2)))
     Path("square.csv").write_text("0,1,2\n1,2,3\n" * 5)
     Path("w.txt").write_text("no weights")
+    Path("empty.csv").write_text("")
+    np.save("one.npy", np.ones((5, 64)))
     Path("mixed").mkdir()
     for name in ("a.npy", "b.npz"):
         Path("mixed", name).write_bytes(b"")

@@ -42,6 +42,7 @@ _STATE = "training"  # of the arrays: a checkpoint's JSON
 _NO_SUM = "0" * 64
 _INPUT_MAP = ("scale", "shift")
 _LARGEST = 1 << 31  # bytes of weights
+_ALONE = "; this is one matrix alone: give the folder that holds those of all layers"
 _SMALLEST_SIDE = 7  # of a square image
 _NUMBERED = re.compile(
     r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d{1,9})", re.IGNORECASE
@@ -183,11 +184,18 @@ def weight_files(path: Path) -> list[Path]:
         if len({file.suffix.lower() for file in files}) == 1:
             return files
         found = ", ".join(file.name for file in files[:4]) or "none"
+        hint = "; put those that belong together into a folder of their own" if files else ""
         raise WeightFileError(
-            f"{path}: expected a folder of weight files of one kind, {_or(SUFFIXES)}; found {found}"
+            f"{path}: expected a folder of weight files of one kind, {_or(SUFFIXES)}; found"
+            f" {found}{hint}"
         )
-    what = "no weight file" if path.exists() else "no such file or folder"
-    raise WeightFileError(f"{path}: {what}; expected {_or(SUFFIXES)}, or a folder of such")
+    expected = f"expected {_or(SUFFIXES)}, or a folder of such"
+    if not path.exists():
+        raise WeightFileError(f"{path}: no such file or folder; {expected}")
+    raise WeightFileError(
+        f"{path}: no weight file; {expected}; the program that has the weights writes one by"
+        ' np.savez("weights.npz", W1, W2)'
+    )
 
 
 def read_weights(
@@ -243,6 +251,7 @@ def read_weights(
             f" outputs{how};"
             f" expected matrices such as (200, {inputs}) and ({outputs[-1]}, 200), either way"
             " round, with a vector of biases each, a first column of them, or none"
+            f"{_ALONE if len(parts) == 1 else ''}"
         )
     if len(ways) > 1:
         raise ShapeError(
@@ -322,6 +331,8 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
         raise WeightFileError(
             f"{file}: one such file holds all the weights; only .npy and .csv files come several"
         )
+    if not file.stat().st_size:
+        raise WeightFileError(f"{file}: an empty file; write or copy it again")
     if file.stat().st_size > _LARGEST:
         raise WeightFileError(f"{file}: {file.stat().st_size:,} bytes; at most {_LARGEST:,}")
     try:

@@ -102,7 +102,8 @@ def test_damage_gives_a_data_error(complaint, tmp_path_factory, zipped, which, d
     [
         (lambda b: labels([1, 2]), ["byte 0", "0x00000801 (IDX labels) found", "0x00000803"]),
         (lambda b: b"PNG!" + b[4:], ["byte 0", "0x504e4721", "wanted"]),
-        (lambda b: b"", ["byte 0", "0x00000803"]),
+        (lambda b: b"", ["an empty file"]),
+        (lambda b: b"<!DOCTYPE html><title>403</title>", ["a web page"]),
         (lambda b: b[:9], ["byte 9", "header"]),
         (lambda b: b[:40], ["byte 40", "promises 76"]),
         (lambda b: b + b"x", ["byte 76", "beyond"]),

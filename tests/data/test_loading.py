@@ -4,7 +4,9 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
+from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 from trainer.data import DataError, Scale, load, load_labelled, load_unlabelled
@@ -201,6 +203,23 @@ def test_classes_that_only_the_test_part_has_are_named(tmp_path):
     assert load(train, test_data=train).note == ""
 
 
+def test_a_test_part_of_the_other_polarity_is_told(tmp_path):
+    digits = load_digits()
+    x = (digits.images * 15.9).astype(np.uint8)
+    light = write_npz(tmp_path / "light.npz", x, digits.target)
+    dark = write_npz(tmp_path / "dark.npz", 255 - x, digits.target)
+    for train, test, words in (
+        (light, dark, "images are dark on light, those trained on are light on dark"),
+        (dark, light, "images are light on dark, those trained on are dark on light"),
+    ):
+        assert f"{test}: its {words}" in load(train, test_data=test).note
+        assert load(train, test_data=train).note == ""
+    # what is no drawing has no polarity
+    noise = np.random.default_rng(0).integers(0, 256, x.shape).astype(np.uint8)
+    photographs = write_npz(tmp_path / "p.npz", noise, digits.target)
+    assert load(light, test_data=photographs).note == ""
+
+
 def test_what_is_nothing_known(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "training.csv").write_text("1,2\n")
@@ -226,7 +245,10 @@ def test_what_is_nothing_known(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty: a folder without IDX files"):
         load("empty")
-    with pytest.raises(DataError, match=r"notes\.md: byte 0: magic"):
+    Image.new("L", (4, 4)).save("empty/4.png")
+    with pytest.raises(DataError, match=r"empty: its pictures lie in no sub-folders.*predict RUN"):
+        load("empty")
+    with pytest.raises(DataError, match=r"notes\.md: a file of unknown kind; give"):
         load_unlabelled("notes.md", 4)
 
 

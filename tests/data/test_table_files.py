@@ -187,7 +187,8 @@ def test_a_pair_whose_test_table_has_no_labels(tmp_path):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", ["line 1", "empty"]),
+        (b"", ["an empty file"]),
+        (b"<!DOCTYPE html>\n<p>a, b</p>\n", ["a web page"]),
         (b"\n\n", ["line 1", "empty"]),
         (b"label,a,b\n", ["line 1", "header and nothing else"]),
         (b"1,2,3\n1,2\n", ["line 2", "2 values found, 3 wanted"]),

@@ -52,7 +52,7 @@ def npy():
 
 FILES = {
     "a.h5": (HDF5, "an HDF5 file.*h5py.*np.savez"),
-    "b.hdf5": (b"", "an HDF5 file"),
+    "b.hdf5": (b"x", "an HDF5 file"),
     "hdf5-by-content": (HDF5 + bytes(99), "an HDF5 file"),
     "a.mat": (b"MATLAB 7.3 MAT-file".ljust(512) + HDF5, "MATLAB 7.3.*HDF5.*'-v7'.*h5py"),
     "b.mat": (b"x".ljust(512) + HDF5, "MATLAB 7.3"),
@@ -62,7 +62,7 @@ FILES = {
     "pickle-by-content": (pickle.dumps(X, 2), "a pickle"),
     "old-pickle": (pickle.dumps([1], 0), "a pickle"),
     "packed-pickle.dat.z": (gzip.compress(pickle.dumps(X, 4)), "a pickle.*gzip.open"),
-    "a.joblib": (b"", "a pickle"),
+    "a.joblib": (b"x", "a pickle"),
     "a.pt": (zipped("a/data.pkl", "a/data/0"), "a PyTorch file.*torch.load"),
     "b.pth": (pickle.dumps(X, 2), "a PyTorch file"),
     "torch-by-content": (zipped("a/data.pkl"), "a PyTorch file"),
@@ -86,6 +86,11 @@ FILES = {
     "picture-by-content": (picture("JPEG"), "one JPEG picture"),
     "a.bmp": (picture("BMP"), "one BMP picture"),
     "a.webp": (picture("WEBP"), "one WebP picture"),
+    "photo": (b"\0\0\0\x18ftypheic" + bytes(9), "one HEIC or AVIF picture"),
+    "page.npz": (b"\n<!DOCTYPE html><p>Not found", "a web page.*Raw"),
+    "page.csv": (b"<html><body>404", "a web page"),
+    "pointer.csv": (b"version https://git-lfs.github.com/spec/v1\noid x\n", "git lfs pull"),
+    **{f"empty{suffix}": (b"", "an empty file") for suffix in ("", ".csv", ".npz", ".mat", ".pt")},
     "a.npy": (npy(), "an array alone, without labels.*np.savez"),
 }
 

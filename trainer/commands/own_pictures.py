@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data import DataError, is_data_file
 from ..data.image_folders import is_image, visible
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
@@ -25,6 +26,8 @@ class OwnPicture:
     @classmethod
     def read(cls, trained: TrainedRun, file: Path) -> OwnPicture:
         """Read and prepare a picture for a run, as `TrainedRun.prepare` does."""
+        if is_data_file(file):
+            raise DataError(f"{file}: a data file, not a picture; give it as --data {file}")
         grey, (values, remark) = trained.prepare(file)
         return cls(str(file), grey, values, remark)
 
@@ -34,6 +37,11 @@ def files_of(paths: Sequence[Path]) -> list[Path]:
     files: list[Path] = []
     for path in paths:
         if not path.is_dir():
+            if not path.exists() and set(path.name) & set("*?"):  # Windows leaves them as typed
+                raise UsageError(
+                    f"{path}: no file has this name; for all pictures of a folder give its own"
+                    f" name: {path.parent}"
+                )
             files.append(path)
             continue
         entries = visible(path)

@@ -4,7 +4,7 @@ from .columns import Columns
 from .dataset import DataError, Dataset, Scale, hold_out, limited
 from .framing import Framing, prepare_digit
 from .images import read_grey
-from .loading import load, load_labelled, load_unlabelled
+from .loading import is_data_file, load, load_labelled, load_unlabelled
 
 __all__ = [
     "Columns",
@@ -13,6 +13,7 @@ __all__ = [
     "Framing",
     "Scale",
     "hold_out",
+    "is_data_file",
     "limited",
     "load",
     "load_labelled",

@@ -22,6 +22,7 @@ from .dataset import (
     split,
     square,
 )
+from .framing import Framing, polarity_note
 from .orientation import upright
 
 _FEWEST_TO_SPLIT = 20  # samples; of fewer all train
@@ -65,6 +66,9 @@ def build(first: Source, other: Source | None = None, *, transpose: bool = False
         for i, place in enumerate(places[1:], start=1):
             values[i] = on_scale(values[i], scale, first.source, place)
 
+    if other is not None and image_shape is not None:
+        trained, tested = (Framing.measured(x, image_shape) for x in values[:2])
+        notes += polarity_note(trained, tested, places[1])
     classes = _classes(places, labels)
     codes = [code_labels(y, classes, place) for place, y in zip(places, labels, strict=True)]
     for place, part in zip(places, codes, strict=True):

@@ -50,6 +50,11 @@ class Framing:
     centre: tuple[float, float]
     by_mass: bool = True
 
+    @property
+    def is_light(self) -> bool:
+        """Whether drawings are light on dark."""
+        return self.ink > self.background
+
     @classmethod
     def as_mnist(
         cls, image_shape: tuple[int, int], value_range: tuple[float, float], is_whole: bool
@@ -167,6 +172,18 @@ class Framing:
         own = float(places @ profile / profile.sum()) if self.by_mass else len(profile) / 2
         most = self.image_shape[axis] - len(profile)
         return int(np.clip(round(self.centre[axis] - own), 0, most))
+
+
+def polarity_note(trained: Framing | None, given: Framing | None, where: str) -> list[str]:
+    """Return a line on drawings whose polarity is not that of the training images, or none."""
+    if trained is None or given is None or trained.is_light == given.is_light:
+        return []
+    ways = ("light on dark", "dark on light")
+    shown, learned = ways if given.is_light else ways[::-1]
+    return [
+        f"{where}: its images are {shown}, those trained on are {learned}: few answers can be"
+        " right; invert one of the two (255 − value)"
+    ]
 
 
 def resized(

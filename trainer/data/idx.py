@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..array_files import unpacked_limit
-from . import emnist
+from . import emnist, unreadable
 from .dataset import DataError, Source
 
 _IMAGES = 0x00000803
@@ -78,6 +78,11 @@ def read_file(path: Path, *, alone: bool = False) -> Source:
 def holds_images(path: Path) -> bool:
     """Whether a file, gzipped or not, begins as one of images does, whatever its name."""
     return _start(path) == _IMAGES
+
+
+def may_be(path: Path) -> bool:
+    """Whether a file, gzipped or not, is named or begins as an IDX file, whole or not."""
+    return "idx" in path.name.lower() or _start(path) in _MAGIC
 
 
 def is_column_major(path: Path) -> bool:
@@ -161,6 +166,7 @@ def _read(path: Path, *magics: int) -> tuple[np.ndarray, list[int]]:
             header = file.read(4)
             found = int.from_bytes(header, "big")
             if len(header) < 4 or found not in magics:
+                unreadable.refuse(path)
                 seen = f"0x{header.hex()}" + (f" ({_MAGIC[found]})" if found in _MAGIC else "")
                 raise DataError(
                     f"{path}: byte 0: magic {seen} found, 0x{magics[0]:08x} ({_MAGIC[magics[0]]})"

@@ -17,7 +17,7 @@ from .dataset import DataError, reading
 
 _MOST_PIXELS = 64_000_000
 _DEFLATED = 8 * 1032  # pixels of a bit each that a byte of zlib's can at most stand for
-_HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif")
+HEIF = (b"ftypheic", b"ftypheix", b"ftypmif1", b"ftypavif")
 _LOST = 32  # of 255: so little contrast shows no drawing
 _MOST_SCANS = 100  # of a progressive JPEG, which has about ten
 # without EPS and the like, which Pillow hands to other programs
@@ -48,7 +48,9 @@ def read_grey(path: str | os.PathLike[str]) -> np.ndarray:
 
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: there is no such image file")
+        is_folder = path.is_dir()
+        what = "a folder; expected one picture" if is_folder else "there is no such image file"
+        raise DataError(f"{path}: {what}")
     with reading(path), parsing(path, "image"):
         if path.stat().st_size == 0:
             raise DataError(f"{path}: an empty file")
@@ -90,13 +92,15 @@ def _identified(path: Path, content: mmap.mmap) -> Any:
     try:
         return Image.open(content, formats=_FORMATS)  # type: ignore[arg-type]
     except UnidentifiedImageError as error:
-        if content[4:12] in _HEIF:
+        if content[4:12] in HEIF:
             raise DataError(
                 f"{path}: a HEIC or AVIF photo, as telephones take them; save it as JPEG or PNG:"
                 f" magick {shlex.quote(path.name)} {shlex.quote(path.stem + '.jpg')}"
             ) from error
         kinds = ", ".join(_FORMATS)
-        raise DataError(f"{path}: not a readable image: it is none of {kinds}") from error
+        raise DataError(
+            f"{path}: not a readable image: it is none of {kinds}; save it as one of these"
+        ) from error
 
 
 def _laid_on_paper(image: Any) -> np.ndarray:

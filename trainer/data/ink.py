@@ -10,12 +10,16 @@ from .dataset import DataError
 
 _LARGEST = 1000  # pixels a side that are looked at
 _FAINTEST_INK = 10.0  # of 255, against its background
+_MOST_NOISE = 16.0  # of 255, along a border of one paper in one light
+_SHEET = 0.4  # of a picture is more than a digit with a margin covers
+_FEW = 0.05  # of the border
 _SPECK = 0.03  # of the digit's ink is a speck
 _STEEPEST = 0.14  # slope of a printed line: eight degrees
 _THIN = 0.03  # of the picture's height is a printed line at most
 _COLUMNS = 128  # of a picture, in which lines are looked for
 _MOST_STROKES = 1000  # the heaviest, which are looked at; a coarse ground has a hundred thousand
 _MOST_FRAMES = 8  # one in the other, that are left out
+_MOST_BOXES = 32  # side by side, in one of which the digit is looked for
 
 
 class Ink(NamedTuple):
@@ -87,7 +91,14 @@ def find_ink(grey: np.ndarray) -> Ink:
         strokes, labels = _strokes(ink)
         chosen = strokes
     if not chosen:
-        raise DataError("the picture is blank: nothing in it differs from its background")
+        ink = _without_lines(_dark_strokes(inner))
+        strokes, labels = _strokes(ink)
+        chosen = _without_surroundings(strokes, labels)
+    if not chosen:
+        raise DataError(
+            "the picture is blank: nothing in it stands out from its background; expected one"
+            " digit, dark on light or light on dark"
+        )
     kept, remark = _digit(chosen)
     ink = np.where(np.isin(labels, [stroke.number for stroke in kept]), ink, 0)
     rows, columns = np.flatnonzero(ink.any(axis=1)), np.flatnonzero(ink.any(axis=0))
@@ -98,16 +109,47 @@ def find_ink(grey: np.ndarray) -> Ink:
 
 
 def _differences(grey: np.ndarray) -> np.ndarray:
-    """Return how much each pixel differs from the background, 0 where that is only noise."""
+    """Return how much each pixel differs from the background, 0 where that is only noise.
+
+    It is 0 everywhere if the background is not one paper in one light.
+    """
     difference = grey.astype(np.float32)
     difference -= np.median(_border(difference))
     if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
         difference = grey - _ground(grey.astype(np.float32))
     noise = _noise(difference)
+    ink = _inked(difference, noise)
+    return np.zeros_like(ink) if noise > _MOST_NOISE or _is_sheet(ink) else ink
+
+
+def _inked(difference: np.ndarray, noise: float) -> np.ndarray:
+    """Return how much is darker, or how much is lighter, whichever is more and is not noise."""
     dark, light = np.clip(-difference, 0, None), np.clip(difference, 0, None)
     ink = dark if np.square(dark).sum() >= np.square(light).sum() else light
     ink[ink < max(_FAINTEST_INK, 5 * noise, 0.15 * float(ink.max()))] = 0
     return ink
+
+
+def _is_sheet(ink: np.ndarray) -> bool:
+    """Whether what differs from the border is a sheet of paper that lies on something else.
+
+    A digit that covers as much meets the border, as the picture is cut close around it.
+    """
+    return bool((ink > 0).mean() > _SHEET and (_border(ink) > 0).mean() < _FEW)
+
+
+def _dark_strokes(grey: np.ndarray) -> np.ndarray:
+    """Return how much darker strokes are than what is around them, 0 where that is only noise.
+
+    A closing fills what is narrow and dark, and keeps the edges of shadows, papers and tables.
+    """
+    from scipy import ndimage
+
+    soft = ndimage.uniform_filter(grey.astype(np.float32), 3)
+    difference = soft - ndimage.grey_closing(soft, max(3, max(grey.shape) // 8))
+    middle = float(np.median(difference))  # as a closing rests on the brightest of the noise
+    noise = 1.4826 * float(np.median(np.abs(difference - middle)))
+    return _inked(np.minimum(difference - middle, 0), noise)
 
 
 def _border(pixels: np.ndarray) -> np.ndarray:
@@ -277,12 +319,20 @@ def _without_surroundings(strokes: list[_Stroke], labels: np.ndarray) -> list[_S
     if size < 0.12 * max(labels.shape):
         return []
     for _ in range(_MOST_FRAMES):
-        largest = max(inner, key=lambda stroke: stroke.size)
-        enclosed = _enclosed(largest, inner, labels)
+        enclosed = _within_a_frame(inner, labels)
         if not enclosed:
             break
         inner = enclosed
     return inner
+
+
+def _within_a_frame(strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]:
+    """Return what lies within the largest frame that holds something; none if none does."""
+    by_size = sorted(strokes, key=lambda stroke: -stroke.size)[:_MOST_BOXES]
+    for frame in by_size:
+        if frame.size > by_size[0].size / 2 and (enclosed := _enclosed(frame, strokes, labels)):
+            return enclosed
+    return []
 
 
 def _touches(strokes: list[_Stroke], sides: tuple[bool, ...], shape: tuple[int, ...]) -> bool:
@@ -304,24 +354,24 @@ def _touches(strokes: list[_Stroke], sides: tuple[bool, ...], shape: tuple[int, 
 
 
 def _enclosed(frame: _Stroke, strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]:
-    """Return what lies within a stroke that is a frame, of whose size it must be a third."""
+    """Return what lies within a stroke that is a frame, of whose lesser side it must be a third."""
     from scipy import ndimage
 
-    if len(strokes) == 1:
-        return []
-    box = labels[frame.top : frame.bottom, frame.left : frame.right]
-    reaching_out = set(np.unique(box[~ndimage.binary_fill_holes(box == frame.number)]).tolist())
     within = [
         stroke
         for stroke in strokes
-        if stroke is not frame
-        and frame.top < stroke.top
+        if frame.top < stroke.top
         and stroke.bottom < frame.bottom
         and frame.left < stroke.left
         and stroke.right < frame.right
-        and stroke.number not in reaching_out
     ]
-    return within if any(stroke.size > frame.size / 3 for stroke in within) else []
+    least = min(frame.height, frame.width) / 3
+    if all(stroke.size <= least for stroke in within):
+        return []
+    box = labels[frame.top : frame.bottom, frame.left : frame.right]
+    reaching_out = set(np.unique(box[~ndimage.binary_fill_holes(box == frame.number)]).tolist())
+    within = [stroke for stroke in within if stroke.number not in reaching_out]
+    return within if any(stroke.size > least for stroke in within) else []
 
 
 def _digit(strokes: list[_Stroke]) -> tuple[list[_Stroke], str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -114,7 +116,7 @@ def load(
         return build(first, transpose=transpose)
     file = _absolute(test_data)
     if first.label is not None and file.is_file() and tables.is_table(file):
-        with reading(file):
+        with reading(file), _known_for_what_it_is(file):
             other = table_files.read_test_file(file, first.label)
             return build(first, other, transpose=transpose)
     return build(first, read(test_data, alone=True), transpose=transpose)
@@ -210,19 +212,24 @@ def load_unlabelled(
     return _taken(found, features, scale, on_note, transpose, where)
 
 
+def is_data_file(path: Path) -> bool:
+    """Whether a file is named or begins as one that holds samples does."""
+    is_array = path.suffix.lower() in (".npy", *_FILE_READERS)
+    return path.is_file() and (is_array or tables.is_table(path) or idx.may_be(path))
+
+
 def _images_alone(path: Path) -> Source | None:
     """Read a file of nothing but images; None of another kind."""
     suffix = path.suffix.lower()
     by_columns, shape = False, None
+    unreadable.refuse_stand_in(path)
     if suffix == ".npy":
         x, shape = as_features(read_npy(path), str(path))
     elif suffix == ".npz" and (array := npz.read_alone(path)) is not None:
         x, shape = as_features(array, str(path))
-    elif suffix in _FILE_READERS or tables.is_table(path):
+    elif suffix in _FILE_READERS or tables.is_table(path) or not idx.may_be(path):
         return None
     else:
-        if not idx.holds_images(path):
-            unreadable.refuse(path)
         x, shape = idx.read_images(path)
         by_columns = idx.is_column_major(path)
     return Source(
@@ -253,7 +260,7 @@ def _load_for(
         file = Path(x.path)  # the test part of a folder of tables
     is_table = columns is not None
     high = scale.high if scale is not None and scale.dtype == "uint8" else 0.0
-    with reading(file):
+    with reading(file), _known_for_what_it_is(file):
         reader = columns or Columns.unnamed(features, high)
         x, y, lines = table_files.read_for(file, reader, classes)
     if not is_table and x.dtype == np.float32 and bool(((x % 1 == 0) & (x >= 0) & (x < 256)).all()):
@@ -341,11 +348,18 @@ def _read(
 
 
 def _read_table(path: Path, label: str | None) -> Source:
-    try:
+    with _known_for_what_it_is(path):
         return table_files.read_file(path, label)
+
+
+@contextmanager
+def _known_for_what_it_is(path: Path) -> Iterator[None]:
+    """Of a file that is something else than the table it is named as, raise what it is instead."""
+    try:
+        yield
     except DataError:
         if path.suffix.lower() not in dialect.PACKINGS:
-            unreadable.refuse(path)  # what is something else, whatever its name
+            unreadable.refuse(path)
         raise
 
 
@@ -367,7 +381,7 @@ def _read_auto(on_progress: mnist.Progress | None) -> Source:
     try:
         return mnist.read_mnist(on_progress, soon=True)
     except (DataError, OSError) as error:
-        why = str(error).split("; give a folder")[0]
+        why = error.why if isinstance(error, mnist.NoMnist) else error
         note = f"{why}; using the 8×8 digits instead; --data FOLDER takes MNIST's four files"
         return replace(digits.read_digits(), note=note)
 
@@ -404,6 +418,12 @@ def _read_folder(path: Path, label: str | None) -> Source:
         return table_files.read_folder(path, label)
     if has_folders:
         return image_folders.read_folder(path)
+    if any(entry.suffix and image_folders.is_image(entry) for entry in path.iterdir()):
+        raise DataError(
+            f"{path}: its pictures lie in no sub-folders, one a class, whose names are their"
+            f" labels; for a trained run to look at them: python -m trainer predict RUN"
+            f" {shlex.quote(str(path))}"
+        )
     raise DataError(
         f"{path}: a folder without IDX files (train-images-idx3-ubyte[.gz] …), CSV files or "
         f"sub-folders of images; give {_CHOICE}"

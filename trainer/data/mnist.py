@@ -67,7 +67,16 @@ _SLOWEST = 1000  # bytes a second that must come on the average, once _TRIAL sec
 _TRIAL = 20.0
 _CHUNK = 1 << 16
 _REPORT_SECONDS = 0.1
-_ELSEWHERE = "give a folder that holds its four files (--data PATH), or --data digits"
+
+
+class NoMnist(DataError):
+    """MNIST is not here and cannot be had; `why` leaves out what to give instead."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"{why}; give a folder that holds its four files (--data PATH), or --data digits"
+        )
+        self.why = why
 
 
 def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> Source:
@@ -105,9 +114,9 @@ def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> So
             # A dead mirror costs its timeout once, not once a file.
             mirrors.sort(key=lambda mirror: mirror != working)
     except OSError as error:
-        raise DataError(
+        raise NoMnist(
             f"MNIST cannot be kept in {folder}: {cause(error)}; make room there or name another"
-            f" folder in TRAINER_CACHE; {_ELSEWHERE}"
+            " folder in TRAINER_CACHE"
         ) from error
     return _read(folder, found.values())
 
@@ -254,6 +263,6 @@ def _brief(error: BaseException) -> str:
     return cause(error)[:120]
 
 
-def _no_mnist(name: str, failures: dict[str, str]) -> DataError:
+def _no_mnist(name: str, failures: dict[str, str]) -> NoMnist:
     mirrors = "; ".join(f"{urlsplit(mirror).netloc} ({why})" for mirror, why in failures.items())
-    return DataError(f"MNIST cannot be downloaded: {name} from {mirrors}; {_ELSEWHERE}")
+    return NoMnist(f"MNIST cannot be downloaded: {name} from {mirrors}")

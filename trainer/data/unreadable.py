@@ -12,12 +12,15 @@ from pathlib import Path
 
 from ..array_files import parsing
 from .dataset import DataError
+from .images import HEIF
 
 _HEAD = 4096  # bytes that are looked at
 _GZIP, _HDF5, _ZIP = b"\x1f\x8b", b"\x89HDF\r\n\x1a\n", b"PK\x03\x04"
 _EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 # the first bytes of a pickle: of protocols 2 to 5, and of the older ones' usual objects
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"(lp0", b"(dp0", b"cnumpy")
+_WEB_PAGES = (b"<!doctype html", b"<html")
+_LFS_POINTER = b"version https://git-lfs"
 _PICTURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -36,10 +39,27 @@ _TARS = (".tar", ".tgz", ".tar.gz", ".tar.bz2", ".tar.xz")
 
 def refuse(path: Path) -> None:
     """Raise a DataError that says what a file is and what to type, if it is known and not read."""
-    with path.open("rb") as file:
-        head = file.read(_HEAD)
-    if line := _line(path, head):
+    refuse_stand_in(path)
+    if line := _line(path, _head(path)):
         raise DataError(f"{path}: {line}")
+
+
+def refuse_stand_in(path: Path) -> None:
+    """Raise a DataError for what a failed download or copy leaves in place of a file."""
+    head, line = _head(path), ""
+    if not head:
+        line = "an empty file; download or copy it again"
+    elif head.lstrip().lower().startswith(_WEB_PAGES):
+        line = "a web page, not the file itself; download that: on GitHub by the button Raw"
+    elif head.startswith(_LFS_POINTER):
+        line = "what Git LFS leaves in place of a file; in its repository, type: git lfs pull"
+    if line:
+        raise DataError(f"{path}: {line}")
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_HEAD)
 
 
 def _line(path: Path, head: bytes) -> str:
@@ -75,6 +95,8 @@ def _line(path: Path, head: bytes) -> str:
         kind = "BMP"
     if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         kind = "WebP"
+    if head[4:12] in HEIF:
+        kind = "HEIC or AVIF"
     if kind:
         return (
             f"one {kind} picture; a trained run looks at it: python -m trainer predict RUN {typed};"

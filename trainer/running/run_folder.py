@@ -188,6 +188,11 @@ class Run:
             lines = []
         except UNREADABLE as error:
             raise RunError(f"{file}: not a run's metrics ({fault(error)})") from error
+        if not lines and "weights_of" in self.config:
+            raise RunError(
+                f"{self.path}: its weights were imported, not trained here; expected a run with"
+                " epochs"
+            )
         if not lines:
             raise RunError(f"{self.path}: no epoch of this run has ended; expected one that has")
         return lines

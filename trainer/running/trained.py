@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..data import Columns, DataError, Dataset, Scale, load_labelled, load_unlabelled, read_grey
-from ..data.framing import Framing, Prepared, resized
+from ..data.framing import Framing, Prepared, polarity_note, resized
+from ..data.mnist import NoMnist
 from ..network import MLP
 from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
@@ -59,9 +60,10 @@ class TrainedRun:
             else:
                 self.assumed = [dataset.note]
         elif recipe is not None:
+            if around is None:
+                files_of([path])  # which says what weights are
             raise UsageError(
-                f"--recipe {recipe}: {path} is no file or folder of weights that it could belong"
-                " to; a run has a recipe of its own, so omit --recipe"
+                f"--recipe {recipe}: {path} is a run, which has a recipe of its own; omit --recipe"
             )
         else:
             if transpose and data is None:
@@ -111,7 +113,7 @@ class TrainedRun:
         x, y = load_labelled(
             source, self.classes, *self._wanted, notes.append, transpose=self._transpose
         )
-        self.notes = notes
+        self.notes = notes + self._polarity(x, data)
         return x, y, f"samples of {data}"
 
     def _columns(self) -> Columns | None:
@@ -132,8 +134,10 @@ class TrainedRun:
             which = "its recipe is for cannot be read"
             if not is_unseen:
                 which = "it was trained on cannot be read again"
+            why = error.why if isinstance(error, NoMnist) else error
             raise UsageError(
-                f"{self.path}: the data {which} ({error}); name other data with --data"
+                f"{self.path}: the data {which} ({why}); name a file or folder of it, or other"
+                " data, with --data"
             ) from error
         count, features = data.test_x.shape
         now = data.classes, count, features, str(data.test_x.dtype)
@@ -161,8 +165,14 @@ class TrainedRun:
         x = load_unlabelled(
             source, *self._wanted, self.classes, notes.append, transpose=self._transpose
         )
-        self.notes = notes
+        self.notes = notes + self._polarity(x, data)
         return x
+
+    def _polarity(self, x: np.ndarray, data: str) -> list[str]:
+        """Return a line if other data are light on dark and the training's dark on light."""
+        if self.image_shape is None or "framing" not in self.data or self._framing is None:
+            return []
+        return polarity_note(self._framing, Framing.measured(x, self.image_shape), data)
 
     def _first_notes(self) -> list[str]:
         """Return what is to be said of other data than the run's own, whatever they are."""
