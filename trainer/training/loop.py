@@ -205,7 +205,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         sizes = self.course.batch_size, self._block_size
         # not a method, which would keep this training, and its arrays, in a cycle of references
         squares = partial(_sum_of_squares, model.backend.xp, self._learned)
-        self._penalty = BatchPenalty(self._alpha, *sizes, squares)
+        self._penalty = BatchPenalty(self._alpha, *sizes, model.weight_count, squares)
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-_POINTS = 16  # of an epoch, about, at which the weights' squares are summed
+_POINTS = 16  # of an epoch, at most, at which the weights' squares are summed
+_SUMMED = 500_000  # weights, of which there are half as many points
 
 
 class BatchPenalty:
@@ -12,13 +13,20 @@ class BatchPenalty:
 
     Without weights b is how many they are: the last batch of an epoch, which may be smaller, has a
     penalty of its own. Blocks are of so many samples, whole batches; `squares` returns ΣW² of the
-    weights that learn.
+    weights that learn, of which there are so many.
     """
 
     def __init__(
-        self, alpha: float, batch_size: int, block_size: int, squares: Callable[[], float]
+        self,
+        alpha: float,
+        batch_size: int,
+        block_size: int,
+        weight_count: int,
+        squares: Callable[[], float],
     ) -> None:
         self._alpha, self._batch_size, self._block_size = alpha, batch_size, block_size
+        # each costs as much as the kernels take to hand out all weights
+        self._points = max(1, round(_POINTS / (1 + weight_count / _SUMMED)))
         self._squares = squares
 
     def start(self, size: int, done: int, weights: Sequence[float]) -> None:
@@ -27,7 +35,7 @@ class BatchPenalty:
         `weights` has the sum of each batch's weights; it is empty if all samples have 1.
         """
         self._size, self._weights, self._sum = size, weights, 0.0
-        blocks = -(-size // (_POINTS * self._block_size))
+        blocks = -(-size // (self._points * self._block_size))
         self._step = self._batch_size if weights else blocks * self._block_size
         if self._alpha:
             self._batch, self._last = done // self._batch_size, self._squares()
