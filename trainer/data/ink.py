@@ -218,7 +218,10 @@ def _without_rows(ink: np.ndarray) -> np.ndarray:
         return ink
     y, x = np.nonzero(thin)
     place = _places(y, x, slope, width)
-    thickness = 1 + 1.7 * float(np.median(runs[y, x][lines[place]]))
+    on_lines = runs[y, x][lines[place]]
+    if not len(on_lines):  # between pixels on both sides of it
+        return ink
+    thickness = 1 + 1.7 * float(np.median(on_lines))
     near = np.convolve(lines, np.ones(2 * int(thickness) + 3), "same") > 0
     gone = near[place] & (runs[y, x] <= thickness)
     ink = ink.copy()
