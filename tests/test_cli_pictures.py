@@ -224,7 +224,7 @@ def images_run(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
 
 
 @pytest.mark.parametrize("polarity", ["dark ink", "light ink"])
-@pytest.mark.parametrize("corner", ["middle", "corner"])
+@pytest.mark.parametrize("corner", [pytest.param("middle", marks=pytest.mark.thorough), "corner"])
 def test_pictures_become_what_a_folder_of_images_has(tmp_path, monkeypatch, polarity, corner):
     """Scanned digits, on white or on black, centred or in a corner: pictures are made like them."""
     monkeypatch.chdir(tmp_path)

@@ -50,6 +50,7 @@ def iris():
     return (X[order] - X.mean(0)) / X.std(0), y[order]
 
 
+@pytest.mark.thorough
 @parametrize_with_checks([estimator(max_iter=20)])
 def test_scikit_learns_checks(estimator, check):
     check(estimator)

@@ -32,10 +32,10 @@ class Remembers:
 @pytest.mark.parametrize("drawer", KINDS, ids=lambda drawer: drawer.__name__)
 def test_every_kind_shows_the_digit(drawer):
     known = digits(list(range(10)))
-    row = count(Remembers(known), drawer, known[:6], np.arange(6))
+    row = count(Remembers(known), drawer, known[:3], np.arange(3))
     assert row["kind"] == drawer.__name__.replace("_", " ")
-    assert (row["right"], row["refused"]) == (6, 0)
-    assert row["remarked"] == (6 if row["kind"] == "beside another" else 0)
+    assert (row["right"], row["refused"]) == (3, 0)
+    assert row["remarked"] == (3 if row["kind"] == "beside another" else 0)
 
 
 def test_a_wrong_answer_does_not_count():

@@ -122,7 +122,7 @@ class TestTraining:
     @pytest.mark.parametrize(
         "dtype", ["float64", pytest.param("float32", marks=pytest.mark.thorough)]
     )
-    @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+    @pytest.mark.parametrize("optimizer", ["adam", pytest.param("sgd", marks=pytest.mark.thorough)])
     def test_of_large_batches_has_the_same_bits(self, optimizer, dtype):
         settings = {"batch_size": 40, "learning_rate": 0.1, "optimizer": optimizer}
         found = trained("cpu", sparse.csr_array(DENSE), settings, dtype=dtype)
@@ -163,7 +163,7 @@ class TestTraining:
         wanted = trained(backend, DENSE, settings)
         assert_weights(found.get_weights(), wanted.get_weights(), 1e-12)
 
-    @pytest.mark.parametrize("batch_size", [1, 50])
+    @pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.thorough), 50])
     def test_needs_no_memory_for_the_dense_array(self, batch_size):
         n, features = 1_000, 50_000  # 200 MB of float32
         x = sparse.random_array((n, features), density=1e-4, format="csr", rng=RNG, dtype="f4")
