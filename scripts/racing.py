@@ -112,7 +112,7 @@ class Race:
         self._grace = grace
 
     def measure(self, name: str, seconds: float) -> Any:
-        """Let a contender do the work once, which may take so many seconds."""
+        """Run the work of a contender once, in so many seconds at most."""
         raise NotImplementedError
 
     @property

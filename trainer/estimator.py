@@ -475,7 +475,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array, shape (n_samples,)
         """
         outputs = self._outputs(X)
-        return self._as_given(self.classes_[np.argmax(outputs, axis=1)], X)
+        return like(self.classes_[np.argmax(outputs, axis=1)], X)
 
     def predict_proba(self, X: Any) -> Any:
         """Return the probability of each class; with a recipe's sigmoids each one's part of them.
@@ -488,7 +488,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         -------
         array, shape (n_samples, n_classes)
         """
-        return self._as_given(self._probabilities(X), X)
+        return like(self._probabilities(X), X)
 
     def predict_log_proba(self, X: Any) -> Any:
         """Return the logarithm of `predict_proba`.
@@ -502,7 +502,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         array, shape (n_samples, n_classes)
         """
         with np.errstate(divide="ignore"):
-            return self._as_given(np.log(self._probabilities(X)), X)
+            return like(np.log(self._probabilities(X)), X)
 
     def _outputs(self, X: Any) -> np.ndarray:
         """Return the network's outputs of samples, checked as scikit-learn does it."""
@@ -519,10 +519,6 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             return outputs
         sums = outputs.sum(axis=1, keepdims=True)
         return np.where(sums > 0, outputs / np.where(sums > 0, sums, 1), 1 / outputs.shape[1])
-
-    def _as_given(self, result: np.ndarray, X: Any) -> Any:
-        """Return a result as an array of the kind that X is, where scikit-learn asks for it."""
-        return like(result, X)
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()

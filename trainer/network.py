@@ -331,12 +331,8 @@ class MLP:
 
         With weights the mean is weighted, and m is their sum.
         """
-        xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        total, weights, m = self._penalty(), None, float(labels.shape[0])
-        if sample_weight is not None:
-            weights = self.sample_weights(sample_weight, labels.shape[0])
-            m = float(xp.sum(weights))
+        total, (weights, m) = self._penalty(), self._weighed(labels, sample_weight)
         answers = self.backend.propagate(self.spec, self.weights, values)
         for rows, _, logits, outputs in answers:
             targets = self.backend.targets(self.spec, labels[rows])
@@ -357,10 +353,7 @@ class MLP:
         """Return `loss` and its gradients, from one pass through the network."""
         xp = self.backend.xp
         values, labels = self.labelled(x, y)
-        loss, weights, m = self._penalty(), None, float(labels.shape[0])
-        if sample_weight is not None:
-            weights = self.sample_weights(sample_weight, labels.shape[0])
-            m = float(xp.sum(weights))
+        loss, (weights, m) = self._penalty(), self._weighed(labels, sample_weight)
         total: list[Array] = []
         for rows in self.backend.chunks(values):
             part, factors = labels[rows], None
@@ -378,6 +371,14 @@ class MLP:
             parts = [gradient * (weight / m) for gradient in gradients]
             total = [a + b for a, b in zip(total, parts, strict=True)] if total else parts
         return loss / m, total
+
+    def _weighed(self, labels: Array, sample_weight: Any) -> tuple[Array | None, float]:
+        """Return the samples' weights on the device, if there are any, and their sum."""
+        n = labels.shape[0]
+        if sample_weight is None:
+            return None, float(n)
+        weights = self.sample_weights(sample_weight, n)
+        return weights, float(self.backend.xp.sum(weights))
 
     def _sum(self, losses: Array, weights: Array | None, rows: slice) -> float:
         """Sum the losses of some samples, each times its weight."""

@@ -760,7 +760,7 @@ def test_a_backend_that_nobody_uses_gives_its_handle_back(fake):
 
 
 def refuse(monkeypatch, method):
-    """Let streams refuse to begin or to end a capture, as where graphs are not supported."""
+    """Make streams refuse to begin or to end a capture, as where graphs are not supported."""
     import cupy
 
     usual = getattr(cupy.cuda.Stream, method)

@@ -125,7 +125,7 @@ def lzma_of_dictionary(size: int) -> bytes:
 
 
 def long_mapping() -> bytes:
-    """Give each of many codes a letter of its own, and the last one that of the first."""
+    """Map each of many codes to a letter of its own, and the last one that of the first."""
     letters = [n for n in range(33, sys.maxunicode) if chr(n).isalnum()][:50_000]
     mapping = np.c_[: len(letters), letters]
     mapping[-1, 1] = letters[0]

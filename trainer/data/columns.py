@@ -170,7 +170,7 @@ class Columns:
         return np.array([kind != CATEGORY for kind in kinds], bool)
 
     def line(self) -> str:
-        """Say in a line of what kinds the columns are."""
+        """Return a line on the kinds of the columns."""
         kinds = Counter(column.kind for column in self.columns)
         if self.is_image:
             return f"{kinds[PIXEL]} of pixels 0…{self.high:g}"
@@ -393,7 +393,7 @@ def _numbers(features: Table, column: Column) -> tuple[np.ndarray, int]:
 
 
 def _no_number(features: Table, name: str) -> DataError:
-    """Say where a column of numbers has something else."""
+    """Return the error of a column of numbers that has something else."""
     for row, word in enumerate(features.words(name)):
         word = word or "nan"
         try:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .ink import Ink, find_ink
+from .ink import Ink, border, find_ink
 
 _MARGINLESS = 20  # pixels a side up to which digits fill their frame, where nothing is measured
 _MOST_IMAGES, _MOST_PIXELS = 2000, 1 << 22  # that are measured
@@ -78,14 +78,13 @@ class Framing:
         """
         most = max(1, min(_MOST_IMAGES, _MOST_PIXELS // x.shape[1]))
         sampled = x[:: 1 + len(x) // most].reshape(-1, *image_shape)
-        images = sampled.astype(np.float64)  # whose sums and differences are finite
-        border = np.concatenate(
-            [images[:, 0], images[:, -1], images[:, 1:-1, 0], images[:, 1:-1, -1]], axis=1
-        )
-        background = float(np.median(border))
+        # in which sums and differences are exact, or at least finite
+        images: np.ndarray = sampled.astype(np.float32 if x.dtype == np.uint8 else np.float64)
+        around = border(images)
+        background = float(np.median(around))
         contrast = images - background
         reach = float(np.abs(contrast).max())
-        if reach == 0 or np.mean(np.abs(border - background) <= 0.1 * reach) < 0.6:
+        if reach == 0 or np.mean(np.abs(around - background) <= 0.1 * reach) < 0.6:
             return None
         sign = 1.0 if contrast.sum() > 0 else -1.0
         ink = np.clip(sign * contrast, 0, None)

@@ -114,7 +114,7 @@ def _differences(grey: np.ndarray) -> np.ndarray:
     It is 0 everywhere if the background is not one paper in one light.
     """
     difference = grey.astype(np.float32)
-    difference -= np.median(_border(difference))
+    difference -= np.median(border(difference))
     if 5 * _noise(difference) > _FAINTEST_INK:  # uneven light, or a coarse ground
         difference = grey - _ground(grey.astype(np.float32))
     noise = _noise(difference)
@@ -135,7 +135,7 @@ def _is_sheet(ink: np.ndarray) -> bool:
 
     A digit that covers as much meets the border, as the picture is cut close around it.
     """
-    return bool((ink > 0).mean() > _SHEET and (_border(ink) > 0).mean() < _FEW)
+    return bool((ink > 0).mean() > _SHEET and (border(ink) > 0).mean() < _FEW)
 
 
 def _dark_strokes(grey: np.ndarray) -> np.ndarray:
@@ -152,13 +152,16 @@ def _dark_strokes(grey: np.ndarray) -> np.ndarray:
     return _inked(np.minimum(difference - middle, 0), noise)
 
 
-def _border(pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([pixels[0], pixels[-1], pixels[1:-1, 0], pixels[1:-1, -1]])
+def border(images: np.ndarray) -> np.ndarray:
+    """Return the pixels along the border of an image, or of each of several."""
+    inner = images[..., 1:-1, :]
+    sides = images[..., 0, :], images[..., -1, :], inner[..., 0], inner[..., -1]
+    return np.concatenate(sides, axis=-1)
 
 
 def _noise(difference: np.ndarray) -> float:
     """Estimate the standard deviation along the border, where no ink is, from the median."""
-    return 1.4826 * float(np.median(np.abs(_border(difference))))
+    return 1.4826 * float(np.median(np.abs(border(difference))))
 
 
 def _ground(grey: np.ndarray) -> np.ndarray:
@@ -340,19 +343,13 @@ def _within_a_frame(strokes: list[_Stroke], labels: np.ndarray) -> list[_Stroke]
 
 def _touches(strokes: list[_Stroke], sides: tuple[bool, ...], shape: tuple[int, ...]) -> bool:
     """Whether one of the strokes touches one of these sides: top, bottom, left, right."""
+    (height, width), (top, bottom, left, right) = shape, sides
     return any(
-        is_cut and meets
+        (top and stroke.top == 0)
+        or (bottom and stroke.bottom == height)
+        or (left and stroke.left == 0)
+        or (right and stroke.right == width)
         for stroke in strokes
-        for is_cut, meets in zip(
-            sides,
-            (
-                stroke.top == 0,
-                stroke.bottom == shape[0],
-                stroke.left == 0,
-                stroke.right == shape[1],
-            ),
-            strict=True,
-        )
     )
 
 

@@ -115,10 +115,8 @@ def new_training(
             listener.note(line)
     if patience is not None and job.training is None:
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
-    config["data"] |= {
-        "crc32": digits,
-        "train_samples": len(job.data.train_y),
-    }  # with turned copies
+    with_copies = len(job.data.train_y)  # those that are turned, where there are any
+    config["data"] |= {"crc32": digits, "train_samples": with_copies}
     return job, config | {"patience": patience, "init_from": init_from and str(init_from)}
 
 

@@ -178,7 +178,7 @@ def _write_mode(typing: Any, mode: Any) -> Any:
 
 @compiled
 def _flush_denormals():  # type: ignore[no-untyped-def]
-    """Let the smallest results of this thread be 0; return how it was before."""
+    """Make the smallest results of this thread 0; return how it was before."""
     mode = _read_mode()
     _write_mode(mode | np.uint32(_FLUSH))
     return mode
