@@ -81,6 +81,14 @@ def test_several_pictures_end_with_a_summary_and_one_does_not(run, capsys):
     assert "pictures" not in capsys.readouterr().out
 
 
+def test_a_folder_of_one_picture_is_a_table_too(run, capsys):
+    label = draw("mine/a.png", 0)
+    assert main(["predict", str(run), "mine", *CPU]) == 0
+    out = capsys.readouterr().out
+    assert "answer: " not in out
+    assert f"1 picture: 1 is {label}" in out
+
+
 def test_unreadable_pictures_of_a_folder_are_told_and_the_others_answered(run, capsys):
     draw("mine/a.png", 0)
     draw("mine/b.png", 1)

@@ -111,6 +111,7 @@ def _show_pictures(
 ) -> int:
     """Show the answers one by one, those of a folder as a table; 2 if a picture is unreadable."""
     files, pictures = files_of(images), []
+    has_folder = any(image.is_dir() for image in images)
     for file in files:
         try:
             pictures.append(OwnPicture.read(trained, file))
@@ -120,13 +121,13 @@ def _show_pictures(
     if not pictures:
         return code
     outputs = trained.outputs(np.stack([picture.values for picture in pictures]))
-    if len(files) == len(images):  # no folder is among them
+    if not has_folder:
         for picture, row in zip(pictures, outputs, strict=True):
             _show(trained, picture.name, picture.values, row, truth=None)
             if picture.remark:
                 display.note(f"{picture.name}: {picture.remark}")
     names = [picture.name for picture in pictures]
-    if len(files) > 1 or len(files) != len(images):
+    if has_folder or len(files) > 1:
         remarks = [picture.remark for picture in pictures]
         display.answers(names, list(map(str, trained.classes)), outputs, remarks, len(files))
     if out is not None:

@@ -150,7 +150,7 @@ def answers(
     of = "" if asked == len(names) else f" of {asked:,}"
     least = int(np.argmin(outputs.max(axis=1)))
     out.print()
-    out.print(styled(f"{len(names):,}{of} pictures: {words}", "bold"))
+    out.print(styled(f"{len(names):,}{of} picture{'s' * (asked != 1)}: {words}", "bold"))
     out.print(styled(f"least sure: {names[least]}, {outputs[least].max():.3f}"))
 
 
