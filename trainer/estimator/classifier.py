@@ -18,12 +18,12 @@ from sklearn.utils.validation import check_is_fitted
 
 from backends import select
 
+from ..network import MLP
+from ..recipes import smoothed_targets
+from ..training import TrainingState
 from .array_api import device_for, float_dtypes, like, on_host
-from .estimator_parameters import Plan
-from .estimator_training import Fitting
-from .network import MLP
-from .recipes import smoothed_targets
-from .training import TrainingState
+from .fitting import Fitting
+from .parameters import Plan
 
 try:
     from sklearn.utils.validation import validate_data

@@ -10,9 +10,9 @@ import numpy as np
 
 from backends.functions import ACTIVATIONS
 
-from .recipes import RECIPES, Recipe, changed
-from .settings import EstimatorSettings, Setting, TrainingSettings, check_value, settings_of
-from .training.minimize import METHODS
+from ..recipes import RECIPES, Recipe, changed
+from ..settings import EstimatorSettings, Setting, TrainingSettings, check_value, settings_of
+from ..training.minimize import METHODS
 
 _PLAIN = Recipe(
     "scikit-learn",

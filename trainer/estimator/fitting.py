@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
-from .estimator_parameters import Plan
-from .network import MLP
-from .settings import EstimatorSettings
-from .training import EpochReport, Training, TrainingState, fit
-from .training.minimize import IterationReport, minimize
+from ..network import MLP
+from ..settings import EstimatorSettings
+from ..training import EpochReport, Training, TrainingState, fit
+from ..training.minimize import IterationReport, minimize
+from .parameters import Plan
 
 _LEAST_RATE = 1e-6  # from which an adaptive rate falls no further
 _FRAMES = 6  # from a warning up to the call of `fit`

@@ -5,7 +5,7 @@ import pytest
 import sklearn
 
 from backends import select
-from trainer.array_api import device_for, like
+from trainer.estimator.array_api import device_for, like
 
 strict = pytest.importorskip("array_api_strict")
 RESULT = np.array([[0.25, 0.75]], np.float32)
