@@ -15,7 +15,7 @@ import numpy as np
 import threadpoolctl
 
 from .base import Backend, NetworkSpec
-from .feeding import Batches, Rule, States
+from .feeding import Batches, Feed, PickingFeed, Rule, States
 from .functions import ACTIVATIONS, Array
 from .kernels.codes import ACTIVATION_CODES, has_codes, keeps_no_sums
 from .kernels.coefficients import coefficient_tables
@@ -108,6 +108,11 @@ class CpuBackend(Backend):
     def numpy_between(self, spec: NetworkSpec) -> AbstractContextManager[Any]:
         # threads of BLAS that wait busily after NumPy's work would hinder the kernels'
         return _cores(to_kernels=_is_small(spec))
+
+    def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
+        if isinstance(values, SparseRows):
+            return super().feed(values, labels, unit)
+        return PickingFeed(np, values, labels)
 
     # --- noise and images ---------------------------------------------------------------
 

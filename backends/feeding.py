@@ -24,8 +24,8 @@ class Batches:
 
     Attributes
     ----------
-    values : device array or SparseRows, shape (n, sizes[0])
-        Before the input map; sparse if the backend `reads_sparse`.
+    values : device array, SparseRows or PickedRows, shape (n, sizes[0])
+        Before the input map; sparse if the backend `reads_sparse`, picked if its feed picks.
     labels : device array of int, shape (n,)
     rates : sequence of float
         The learning rate of each batch's step.
@@ -43,7 +43,7 @@ class Batches:
         samples' gradients.
     """
 
-    values: Array | SparseRows
+    values: Array | SparseRows | PickedRows
     labels: Array
     rates: Sequence[float]
     size: int = 1
@@ -168,6 +168,43 @@ class Resident:
         if self._order is None:
             return a[first:stop, ...]
         return self._xp.take(a, self._order[first:stop], axis=0)
+
+
+class PickedRows:
+    """Samples of a host array in an order of their own, which are copied where an array is needed.
+
+    Parameters
+    ----------
+    values : ndarray, shape (m, features)
+    rows : ndarray of int64, shape (n,)
+        Which of the values the samples are.
+    """
+
+    ndim = 2
+
+    def __init__(self, values: np.ndarray, rows: np.ndarray) -> None:
+        self.values, self.rows = values, rows
+        self.shape, self.dtype = (len(rows), values.shape[1]), values.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[slice, slice]) -> np.ndarray:
+        return np.take(self.values, self.rows[key[0]], axis=0)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        taken = self[:, :]
+        return taken if dtype is None else taken.astype(dtype, copy=False)
+
+
+class PickingFeed(Resident):
+    """Samples of the host for kernels that read them wherever they lie."""
+
+    def rows(self, first: int, stop: int) -> tuple[Any, Array]:
+        if self._order is None:
+            return super().rows(first, stop)
+        picked = PickedRows(self._values, self._order[first:stop])
+        return picked, self._part(self._labels, first, stop)
 
 
 class SparseFeed(Resident):

@@ -359,6 +359,7 @@ class DeformedFeed:
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         values, labels = self._feed.rows(first, stop)
         deform, size = self.deformer, self.deformer.size
+        values = deform.backend.asarray(values)
         parts = []
         for block in range(first // size, -(-stop // size)):
             start, end = max(first, block * size), min(stop, (block + 1) * size)

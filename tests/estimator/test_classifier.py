@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 
 import numpy as np
@@ -106,9 +107,10 @@ def test_the_same_settings_are_the_same_training(digits, parameters):
     for one in ours, sklearns:
         one.fit(*digits)
     assert_same(ours, sklearns)
-    np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=1e-9)
+    # ours interpolates the penalty within an epoch
+    np.testing.assert_allclose(ours.loss_curve_, sklearns.loss_curve_, rtol=2e-5)
     assert ours.loss_ == ours.loss_curve_[-1]
-    assert ours.best_loss_ == pytest.approx(sklearns.best_loss_, rel=1e-9)
+    assert ours.best_loss_ == pytest.approx(sklearns.best_loss_, rel=2e-5)
     assert ours.t_ == sklearns.t_ == 6 * 500
     proba = ours.predict_proba(digits[0])
     np.testing.assert_allclose(proba, sklearns.predict_proba(digits[0]), atol=1e-9)
@@ -149,7 +151,13 @@ def test_training_stops_at_the_same_epoch(digits, parameters, capsys):
         assert ours.best_loss_ is None
     else:
         assert ours.validation_scores_ is ours.best_validation_score_ is None
-    assert said[0] == said[1]
+    losses = [
+        [float(loss) for loss in re.findall(r"loss = (\d\.\d{8})$", text, re.M)] for text in said
+    ]
+    assert len(losses[0]) == ours.n_iter_
+    np.testing.assert_allclose(*losses, rtol=2e-5)
+    same = [re.sub(r"loss = .*", "", text) for text in said]
+    assert same[0] == same[1]
 
 
 def test_partial_fits_are_the_same_training(digits):
@@ -295,7 +303,7 @@ def test_an_interrupted_training_keeps_whole_epochs(digits, monkeypatch):
 
     def interrupted(self, *args, **options):
         asked.append(True)
-        if len(asked) > 8:  # the third epoch, after what compiles
+        if len(asked) > 6:  # amid the third epoch, after what compiles
             raise KeyboardInterrupt
         return learn(self, *args, **options)
 

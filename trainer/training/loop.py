@@ -202,10 +202,9 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._blocks_a_report = 1
         alpha = settings.alpha if isinstance(settings, EstimatorSettings) else 0.0
         self._alpha = float(alpha)  # of the `BatchPenalty`
-        sizes = self.course.batch_size, self._block_size
         # not a method, which would keep this training, and its arrays, in a cycle of references
         squares = partial(_sum_of_squares, model.backend.xp, self._learned)
-        self._penalty = BatchPenalty(self._alpha, *sizes, model.weight_count, squares)
+        self._penalty = BatchPenalty(self._alpha, self.course.batch_size, squares)
         self._deformation = deformation
         self._weights = weights  # of the training samples, and of the running epoch's in its order
         self._weights_in_order = weights
@@ -254,7 +253,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
                     done = stop
-                    self._penalty.add(done)
                     if done < size:
                         self._samples = done
                         self._learned.update_model()

@@ -30,13 +30,13 @@ from .packed import (
     aligned,
     most_listed,
     read_only,
-    readable,
+    readable_in_order,
     readable_sparse,
     round_up,
     tile_of,
     tile_pairs,
 )
-from .products import LISTED
+from .products import IN_ORDER, LISTED
 from .workers import work
 
 # Weights after the first layer up to which each worker reads them all, for its own samples; more of
@@ -55,7 +55,8 @@ _PLACES = (
     "average"
 )
 _SIZES = (
-    "noise_size piece_size rows features listed width block chunk padded samples batch size count"
+    "noise_size piece_size rows features listed width block chunk padded samples stored batch"
+    " size count"
 )
 _CHOICES = (
     "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
@@ -198,13 +199,14 @@ class WholeNetwork(Packed):
         """Learn the batches, after so many steps before; return the losses."""
         spec, learned, real = self._spec, self._learned, self._real
         n = len(learned.values)
-        job = self._job(workers, n)
+        job, rows = self._job(workers, n), IN_ORDER
         if isinstance(learned.values, SparseRows):
             sparse = readable_sparse(spec, learned.values)
             job["x"], job["columns"], job["starts"] = (a.ctypes.data for a in sparse)
             collect, drop_inputs = on.OF_SPARSE[real]
         else:
-            values = readable(spec, learned.values)
+            values, rows = readable_in_order(spec, learned.values)
+            job["stored"] = len(values)
             job["x"] = values.ctypes.data
             collect, drop_inputs = on.OF_SAMPLES[values.dtype]
         job["made"] = made
@@ -224,7 +226,7 @@ class WholeNetwork(Packed):
         marks = np.zeros(workers * self._rows, np.uint8)
         words = np.zeros(workers * job["noise_size"], np.uint32)
         labels = read_only(np.ascontiguousarray(learned.labels, np.int64))
-        memory = program.Memory(self._layers, numbers, index, marks, words, labels)
+        memory = program.Memory(self._layers, numbers, index, marks, words, labels, read_only(rows))
         listing = drop_inputs if job["dropped_inputs"] else collect
         self._write_program(job, memory, listing, workers)
         tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))

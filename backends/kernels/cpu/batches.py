@@ -84,12 +84,12 @@ def _values(job, memory, s):  # type: ignore[no-untyped-def]
 
 
 @part
-def _list_inputs(job, memory, piece, x, first, scale_at):  # type: ignore[no-untyped-def]
-    """List the inputs that are not zero of the piece's samples, x's from the `first`-th on."""
+def _list_inputs(job, memory, piece, x, rows, first, scale_at):  # type: ignore[no-untyped-def]
+    """List the inputs that are not zero of the piece's samples, see `products.collect`."""
     index, values = _index(job, memory, piece.low), _values(job, memory, piece.low)
     scale = vector(memory.numbers, scale_at, job.rows)
     marks = vector(memory.marks, piece.worker * job.rows, job.rows)
-    products.collect(x, first, piece.high - piece.low, scale, marks, index, values)
+    products.collect(x, rows, first, piece.high - piece.low, scale, marks, index, values)
 
 
 @Operation
@@ -110,22 +110,23 @@ def _of_samples(dtype: Any) -> tuple[Operation, Operation]:
     @Operation
     def collect(job, memory, piece):  # type: ignore[no-untyped-def]
         """List the inputs that are not zero of a block of samples."""
-        x = matrix_at(job.x, dtype, job.samples, job.features)
-        _list_inputs(job, memory, piece, x, piece.start + piece.low, job.map)
+        x = matrix_at(job.x, dtype, job.stored, job.features)
+        _list_inputs(job, memory, piece, x, memory.rows, piece.start + piece.low, job.map)
 
     @Operation
     def drop_inputs(job, memory, piece):  # type: ignore[no-untyped-def]
         """Map samples and drop some of their inputs, before the rest is listed likewise."""
-        x, count = matrix_at(job.x, dtype, job.samples, job.features), piece.high - piece.low
+        x, count = matrix_at(job.x, dtype, job.stored, job.features), piece.high - piece.low
         u = matrix(memory.numbers, job.u + piece.low * job.features, count, job.features)
         scale = vector(memory.numbers, job.map, job.features)
         shift = vector(memory.numbers, job.map + job.rows, job.features)
         for t in range(count):
-            values, mapped = x[piece.start + piece.low + t], u[t]
+            row = products.row_of(memory.rows, piece.start + piece.low + t)
+            values, mapped = x[row], u[t]
             for i in range(mapped.size):
                 mapped[i] = mapped.dtype.type(values[i]) * scale[i] + shift[i]
             _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
-        _list_inputs(job, memory, piece, u, 0, job.ones)
+        _list_inputs(job, memory, piece, u, products.IN_ORDER, 0, job.ones)
 
     return collect, drop_inputs
 
@@ -163,7 +164,7 @@ def _of_sparse(real: Any) -> tuple[Operation, Operation]:
                 i = x.columns[n]
                 mapped[i] = x.data[n] * scale[i] + shift[i]
             _drop(job, memory, piece, job.dropped_inputs, 0, piece.low + t, 0, mapped)
-        _list_inputs(job, memory, piece, u, 0, job.ones)
+        _list_inputs(job, memory, piece, u, products.IN_ORDER, 0, job.ones)
 
     return collect, drop_inputs
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...base import NetworkSpec
-from ...feeding import States
+from ...feeding import PickedRows, States
 from ...functions import Array
 from ...sparse import SparseRows
 from ..codes import ACTIVATION_CODES, LOSS_CODES
@@ -17,7 +17,7 @@ from . import products
 from .compiling import compiled
 from .lanes import REGISTER_BYTES, lane_count
 from .layers import Network
-from .products import BLOCK, LISTED, First, SparseInputs
+from .products import BLOCK, IN_ORDER, LISTED, First, SparseInputs
 from .workers import work, worker_count
 
 # fewer cost less than the start of a thread that takes them
@@ -143,6 +143,18 @@ def readable(spec: NetworkSpec, values: Array) -> np.ndarray:
     """Return samples as the kernels read them: uint8 or the network's dtype, row after row."""
     dtype = np.uint8 if values.dtype == np.uint8 else spec.dtype
     return read_only(np.ascontiguousarray(values, dtype))
+
+
+def readable_in_order(
+    spec: NetworkSpec, values: Array | PickedRows
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return samples as `readable`, and which rows of these they are, see `products.row_of`."""
+    if not isinstance(values, PickedRows):
+        return readable(spec, values), IN_ORDER
+    stored = readable(spec, values.values)
+    if np.may_share_memory(stored, values.values):
+        return stored, values.rows
+    return readable(spec, np.asarray(values)), IN_ORDER  # rather than convert all for some
 
 
 def readable_sparse(spec: NetworkSpec, values: SparseRows) -> SparseInputs:

@@ -29,6 +29,7 @@ BLOCK = 32  # samples that are learned by delayed updates
 LISTED = 64  # samples that are listed at a time at most, the bits of a number
 # registers a tile may take: seven and seven are the 200 units of the lessons in float32
 TILES = (8, 7)
+IN_ORDER = np.zeros(0, np.int64)  # what `collect` takes for samples that lie in their order
 
 
 class SparseInputs(namedtuple("SparseInputs", "data columns starts")):
@@ -49,8 +50,14 @@ def scaled(x, first, count, scale, u):  # type: ignore[no-untyped-def]
 
 
 @part
-def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-untyped-def]
-    """List the inputs of `count` samples from the `first`-th on that are not zero.
+def row_of(rows, s):  # type: ignore[no-untyped-def]
+    """Return which row of all values is the s-th sample: s itself if no `rows` are given."""
+    return rows[s] if rows.size else s
+
+
+@part
+def collect(x, rows, first, count, scale, marks, index, values):  # type: ignore[no-untyped-def]
+    """List the inputs of `count` samples from the `first`-th on that are not zero, see `row_of`.
 
     Inputs go in pairs, i and i + 1: index[i] has a bit for each sample where one of them is not 0,
     index[i + 1] says where their numbers scale ∘ x begin in `values`, two for each such sample.
@@ -61,7 +68,7 @@ def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-un
         for i in range(marks.size):
             marks[i] = 0
         for t in range(low, min(low + 8, count)):
-            bit, pixels = np.uint8(1) << np.uint8(t - low), x[first + t]
+            bit, pixels = np.uint8(1) << np.uint8(t - low), x[row_of(rows, first + t)]
             for i in range(pixels.size):
                 marks[i] |= bit if pixels[i] != 0 else np.uint8(0)
         for i in range(marks.size):
@@ -70,12 +77,11 @@ def collect(x, first, count, scale, marks, index, values):  # type: ignore[no-un
     for i in range(0, index.size, 2):
         bits = index[i] | index[i + 1]
         index[i], index[i + 1] = bits, k
-        at = first * features + i
         other = min(i + 1, features - 1) - i  # beyond x the scale is 0
         while bits:
             t = lowest_bit(bits)
             bits &= bits - np.uint64(1)
-            pixel = at + t * features
+            pixel = row_of(rows, first + t) * features + i
             values[k] = real(item(x, pixel)) * scale[i]
             values[k + 1] = real(item(x, pixel + other)) * scale[i + 1]
             k += 2
@@ -256,7 +262,7 @@ def prepare(x, sparse, first, count, layer, marks, mixing, index, values):  # ty
     if sparse is None:
         scaled(x, first, count, layer.scale, layer.u)
         gram(layer.u, count, layer.shift, mixing)
-        collect(x, first, count, layer.scale, marks, index, values)
+        collect(x, IN_ORDER, first, count, layer.scale, marks, index, values)
     else:
         collect_sparse(sparse, first, count, layer.scale, index, values)
         gram_sparse(index, values, count, layer.shift, mixing)
@@ -276,7 +282,7 @@ def begin_sums(layer, worker):  # type: ignore[no-untyped-def]
 def _listed(worker, layer, x, first, count):  # type: ignore[no-untyped-def]
     """List a block of samples, see `collect`, in a worker's own arrays."""
     index, values, marks = layer.index[worker], layer.values[worker], layer.marks[worker]
-    collect(x, first, count, layer.scale, marks, index, values)
+    collect(x, IN_ORDER, first, count, layer.scale, marks, index, values)
     return index, values
 
 

@@ -21,7 +21,7 @@ from .workers import count_up, wait_at_barrier
 
 
 class Memory(NamedTuple):
-    """All arrays: the layers' places, numbers, which inputs are not zero, noise, labels."""
+    """All arrays: the layers' places, numbers, which inputs are not zero, noise, labels, rows."""
 
     layers: Any
     numbers: Any
@@ -29,6 +29,7 @@ class Memory(NamedTuple):
     marks: Any
     words: Any
     labels: Any
+    rows: Any
 
 
 class Piece(NamedTuple):
