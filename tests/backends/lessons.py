@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from backends import Backend, Batches, Rule
 from backends.base import NetworkSpec
+from backends.feeding import PickedRows
 from backends.functions import ACTIVATIONS, LOSSES
 from backends.regularization import Moments, Regularization, new_normalization
 
@@ -96,6 +97,8 @@ class Lesson:
             states.append([a.copy() for a in (*weights, *(a for pair in moments for a in pair))])
         spec = replace(spec, scale=placed(spec.scale), shift=placed(spec.shift))
         values, labels = placed(values), placed(labels)
+        order, stored = rng.permutation(2 * n)[:n], np.zeros((2 * n, features), self.values)
+        stored[order] = values
         sample_weights = None if sample_weights is None else placed(sample_weights)
         states = [[placed(a) for a in state] for state in states]
         moments = [Moments(*map(placed, pair)) for pair in moments]
@@ -103,7 +106,7 @@ class Lesson:
         for low, high in pairwise([0, *cuts, steps]):
             rows = slice(low * self.size, high * self.size)
             batches = Batches(
-                values[rows],
+                PickedRows(stored, order[rows]) if self.layout == "picked" else values[rows],
                 labels[rows],
                 rates[low:high].tolist(),
                 self.size,

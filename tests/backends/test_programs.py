@@ -44,6 +44,22 @@ def test_samples_and_labels_may_lie_anyhow(values, layout):
     assert_weights(found, lesson.learn(ByPrograms(), [1]), 0)
 
 
+@pytest.mark.parametrize("kind", ["by programs", "by delayed updates"])
+@pytest.mark.parametrize("values", ["uint8", "float32", "float64"])
+@pytest.mark.parametrize("lesson", VARIED.values(), ids=list(VARIED))
+def test_samples_may_be_picked_from_others(lesson, values, kind):
+    backend = ByPrograms() if kind == "by programs" else CpuBackend()
+    lesson = replace(lesson, values=values)
+    found = replace(lesson, layout="picked").learn(backend, [1])
+    assert_weights(found, lesson.learn(backend, [1]), 0)
+
+
+def test_what_has_no_kernel_learns_picked_samples_too(base_on_numpy):
+    lesson = Lesson((9, 5, 3), values="float64")
+    found = replace(lesson, layout="picked").learn(base_on_numpy)
+    assert_weights(found, lesson.learn(base_on_numpy), 0)
+
+
 OTHER_PROCESSOR = """
 import sys
 from llvmlite import binding
