@@ -77,6 +77,8 @@ class Lesson:
             values = np.asfortranarray(values)
         elif self.layout == "strided":
             values, labels = np.repeat(values, 2, axis=1)[:, ::2], np.repeat(labels, 3)[::3]
+        order, stored = rng.permutation(2 * n)[:n], np.zeros((2 * n, features), self.values)
+        stored[order] = values
         values.flags.writeable = labels.flags.writeable = self.layout != "read-only"
         steps = -(-n // self.size)
         rates = rng.uniform(0.01, 0.05, steps)
@@ -97,8 +99,6 @@ class Lesson:
             states.append([a.copy() for a in (*weights, *(a for pair in moments for a in pair))])
         spec = replace(spec, scale=placed(spec.scale), shift=placed(spec.shift))
         values, labels = placed(values), placed(labels)
-        order, stored = rng.permutation(2 * n)[:n], np.zeros((2 * n, features), self.values)
-        stored[order] = values
         sample_weights = None if sample_weights is None else placed(sample_weights)
         states = [[placed(a) for a in state] for state in states]
         moments = [Moments(*map(placed, pair)) for pair in moments]
