@@ -49,6 +49,7 @@ from trainer.data import DataError  # noqa: E402
 
 _LINES = 20  # of a module in a piece of text
 _FEWEST = 100  # pieces of a package that is a class
+_STILL = 0.5  # seconds before a run, as threads of BLAS wait busily for a moment after the last
 _SOLVERS: dict[str, dict[str, Any]] = {
     "adam": {},
     "sgd": {"learning_rate_init": 0.1},
@@ -113,6 +114,7 @@ def trained(make: Callable[..., Any], task: Task, solver: str, seed: int) -> tup
         random_state=seed,
         **_SOLVERS[solver],
     )
+    time.sleep(_STILL)
     start = time.perf_counter()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # all epochs are asked for

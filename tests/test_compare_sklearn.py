@@ -8,6 +8,11 @@ from scripts import compare_sklearn
 from scripts.compare_sklearn import SETS, Task
 
 
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(compare_sklearn, "_STILL", 0)
+
+
 def test_both_learn_the_digits_and_the_report_is_kept(tmp_path, capsys):
     options = ["--sets", "digits", "--rounds", "1", "--out", str(tmp_path)]
     assert compare_sklearn.main(options) == 0
