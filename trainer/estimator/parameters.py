@@ -133,7 +133,7 @@ def _changed(base: Recipe, given: dict[str, Any]) -> Recipe:
             if given.get(name, _KNOWN[name].default) != _KNOWN[name].default:
                 raise ValueError(
                     f"{name}={given[name]!r} is for batches: take solver='adam' or 'sgd', not"
-                    f" {optimizer!r}"
+                    f" {given.get('solver', optimizer)!r}"
                 )
         if "max_iter" in given:
             changes["max_iterations"] = given["max_iter"]
