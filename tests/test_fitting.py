@@ -1,6 +1,7 @@
 import gzip
 import inspect
 import json
+import pickle
 import time
 from dataclasses import asdict, replace
 
@@ -26,10 +27,11 @@ from tests.conftest import (
     small_blocks,
 )
 from trainer import MLP, BatchProgress, Diverged, EpochReport, fit, load, minimize
+from trainer.data.mnist import NoMnist
 from trainer.recipes import RECIPES, Recipe, build, changed
 from trainer.settings import BATCH_OPTIMIZERS, FULL_BATCH_METHODS, TrainingSettings
 from trainer.training.course import Course
-from trainer.training.minimize import METHODS
+from trainer.training.minimize import METHODS, NotFinite
 from trainer.training.optimizers import OPTIMIZERS
 from trainer.training.schedules import schedule
 
@@ -1087,3 +1089,12 @@ def test_held_out_samples_are_named(backend):
         ):
             with pytest.raises(ValueError, match=message):
                 next(fit(MLP([4, 3], backend=backend), x, y, **{name: part}))
+
+
+@pytest.mark.parametrize(
+    "error", [Diverged(3, 5, 10, 0.1), Diverged(1, 1, 10, 0.0), NotFinite(7), NoMnist("no network")]
+)
+def test_errors_come_whole_from_other_processes(error):
+    copy = pickle.loads(pickle.dumps(error))
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    assert vars(copy) == vars(error)

@@ -349,7 +349,8 @@ def check_value(name: str, setting: Setting, value: Any) -> None:
         raise ValueError(f"{name}={value!r} is unknown: expected {' or '.join(setting.choices)}")
     is_schedule = name == "learning_rate" and callable(value)
     if setting.range is not None and not is_schedule and value not in setting.range:
-        raise ValueError(f"{name}={value}: expected {setting.range.text}")
+        given = repr(value) if isinstance(value, str) else value  # whose quotes say what is wrong
+        raise ValueError(f"{name}={given}: expected {setting.range.text}")
 
 
 def unused_by(optimizer: str) -> tuple[str, ...]:

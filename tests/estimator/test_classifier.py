@@ -327,7 +327,10 @@ def test_an_interrupted_training_keeps_whole_epochs(digits, monkeypatch):
         ({"hidden_layer_sizes": (0,)}, r"hidden_layer_sizes=\(0,\): expected whole numbers"),
         ({"hidden_layer_sizes": 2.5}, "hidden_layer_sizes=2.5: expected whole numbers"),
         ({"alpha": -1}, "alpha=-1: expected a finite number, zero or more"),
-        ({"batch_size": "all"}, "batch_size=all: expected a whole number"),
+        ({"batch_size": "all"}, "batch_size='all': expected a whole number.*, or 'auto'"),
+        ({"learning_rate_init": 0}, "learning_rate_init=0: expected a number above 0"),
+        ({"learning_rate_init": "0.1"}, "learning_rate_init='0.1': expected a number"),
+        ({"schedule": None}, "schedule=None is unknown: expected constant, cosine"),
         ({"max_iter": 0}, "max_iter=0: expected a whole number, one or more"),
         ({"n_iter_no_change": 1.5}, "n_iter_no_change=1.5: expected a whole number"),
         ({"shuffle": "yes"}, "shuffle='yes': expected True or False"),
@@ -345,6 +348,25 @@ def test_a_parameter_out_of_range_is_told_at_fit(iris, parameters, words):
     with pytest.raises(ValueError, match=words) as error:
         estimator(**parameters).fit(*iris)
     assert "\n" not in str(error.value)
+
+
+def test_a_loss_that_grows_without_bound_is_told(iris):
+    bounded = {"solver": "sgd", "hidden_layer_sizes": (8,), "max_iter": 20}
+    with pytest.warns(ConvergenceWarning, match="diverged; lower learning_rate_init=1e\\+06"):
+        found = estimator(**bounded, learning_rate_init=1e6).fit(*iris)
+    assert found.loss_ > 1e6
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        estimator(**bounded).fit(*iris)
+    assert not any("diverged" in str(one.message) for one in caught)
+
+
+def test_a_worker_says_why_its_training_failed(iris):
+    X, y = iris
+    diverging = estimator(solver="sgd", learning_rate_init=1e6, tol=0, n_iter_no_change=np.inf)
+    search = GridSearchCV(diverging, {"alpha": [0.0]}, cv=2, n_jobs=2, error_score="raise")
+    with pytest.raises(Diverged, match="try a lower learning rate"):
+        search.fit(X.astype(np.float32), y)
 
 
 def test_mistakes_with_data_are_told(iris):

@@ -78,6 +78,9 @@ class NoMnist(DataError):
         )
         self.why = why
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.why,)
+
 
 def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> Source:
     """Read MNIST from the cache, downloading what is not there or not whole.

@@ -96,7 +96,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
         Whether it is Nesterov's.
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the samples, of each of two classes alike, to
-        stop by their accuracy, and to keep the weights where it was best.
+        stop by their accuracy, weighted as the samples are, and to keep the weights where it was
+        best.
     validation_fraction : float, default=0.1
         See `early_stopping`.
     beta_1, beta_2, epsilon : float, default=0.9, 0.999, 1e-8
@@ -258,6 +259,8 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
             If a parameter is out of range, or the data does not fit.
         trainer.Diverged
             If the loss or a weight becomes NaN or infinite.
+        backends.BackendUnavailable
+            If there is no such device; take ``device="cpu"`` or "auto".
         """
         plan = Plan(self)
         is_first = not (self.warm_start and hasattr(self, "network_"))

@@ -18,6 +18,7 @@ from ..training.minimize import IterationReport, minimize
 from .parameters import Plan
 
 _LEAST_RATE = 1e-6  # from which an adaptive rate falls no further
+_GROWTH = 10  # times as large as at first, from which a loss is said to have diverged
 _FRAMES = 6  # from a warning up to the call of `fit`
 
 
@@ -82,10 +83,23 @@ class Fitting:
                     " max_iter or tol",
                     ConvergenceWarning,
                 )
+        if not is_partial:
+            self._warn_of_growth()
         if held_out is not None:
             network.set_weights(best)
         to._state = None if held_out is not None else self._memory(training)
         tasks.close()
+
+    def _warn_of_growth(self) -> None:
+        """Warn of a loss that ends far above what the training began with, and a guess has."""
+        to = self._estimator
+        first = to.loss_curve_[-to.n_iter_]
+        if to.loss_ > _GROWTH * max(first, float(np.log(to.n_outputs_))):
+            _warn(
+                f"the loss grew from {first:.3g} to {to.loss_:.3g}: training has diverged; lower"
+                f" learning_rate_init={to.learning_rate_init:g}",
+                ConvergenceWarning,
+            )
 
     def _training(self, seed: int, is_partial: bool) -> tuple[Training, EstimatorSettings]:
         """Begin a training, or continue that of the last `partial_fit`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from inspect import signature
 from numbers import Integral
 from typing import Any
@@ -40,6 +41,8 @@ _KNOWN = settings_of(EstimatorSettings)
 # parameters, and settings that may have the same values
 _CHECKED = {
     **{name: _KNOWN[setting] for name, setting in _SETTINGS.items()},
+    # a rate of 0 learns nothing
+    "learning_rate_init": replace(_KNOWN["learning_rate"], range=_KNOWN["clip"].range),
     **{name: _KNOWN[name] for name in ("alpha", "momentum", *_OF_ADAM)},
     **dict.fromkeys(("power_t", "tol"), _KNOWN["alpha"]),
     **dict.fromkeys(("n_iter_no_change", "max_fun"), _KNOWN["epochs"]),
@@ -101,8 +104,13 @@ def _checked(estimator: Any) -> dict[str, Any]:
     """Return the parameters of an estimator, checked."""
     found = estimator.get_params(deep=False)
     for name, setting in _CHECKED.items():
-        if name not in _WORDS or found[name] != _WORDS[name]:
+        if name not in _WORDS:
             check_value(name, setting, found[name])
+        elif found[name] != (word := _WORDS[name]):
+            try:
+                check_value(name, setting, found[name])
+            except ValueError as error:
+                raise ValueError(f"{error}, or {word!r}") from None
     for name in _SWITCHES:
         if not isinstance(found[name], bool | np.bool_):
             raise ValueError(f"{name}={found[name]!r}: expected True or False")

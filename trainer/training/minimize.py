@@ -103,6 +103,9 @@ class NotFinite(ArithmeticError):
             " try smaller initial weights or another l2"
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.iteration,)
+
 
 def check(model: MLP, method: str, max_iterations: int) -> None:
     """Raise ValueError unless `minimize` can train a model like this; the message says how else."""

@@ -110,8 +110,12 @@ class Diverged(ArithmeticError):
     def __init__(self, epoch: int, sample: int, total: int, rate: float) -> None:
         self.epoch = epoch
         self.sample = sample
+        self._arguments = epoch, sample, total, rate
         lower = f"a lower learning rate, such as {min(rate / 10, 0.1):g} (it was {rate:g})"
         super().__init__(
             f"training diverged in epoch {epoch} at sample {sample:,} of {total:,}: a number became"
             f" NaN or infinite; try {lower if rate else 'smaller initial weights or input values'}"
         )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments  # by default it would be made anew of its message

@@ -62,7 +62,7 @@ def _cosine(start: float, end: float, progress: float) -> float:
 
 
 def _steps(name: str) -> tuple[float, int]:
-    kind, _, text = name.partition(":")
+    kind, _, text = str(name).partition(":")
     factor, _, epochs = text.partition("/")
     try:
         if kind == "step" and 0 < float(factor) <= 1 and int(epochs) > 0:
