@@ -78,7 +78,7 @@ class NoMnist(DataError):
         )
         self.why = why
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[type, tuple[str]]:
         return type(self), (self.why,)
 
 
