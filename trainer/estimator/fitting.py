@@ -97,7 +97,7 @@ class Fitting:
         if to.loss_ > _GROWTH * max(first, float(np.log(to.n_outputs_))):
             _warn(
                 f"the loss grew from {first:.3g} to {to.loss_:.3g}: training has diverged; lower"
-                f" learning_rate_init={to.learning_rate_init:g}",
+                f" learning_rate_init={self._plan.recipe.learning_rate:g}",
                 ConvergenceWarning,
             )
 

@@ -151,9 +151,9 @@ def readable_in_order(
     """Return samples as `readable`, and which rows of these they are, see `products.row_of`."""
     if not isinstance(values, PickedRows):
         return readable(spec, values), IN_ORDER
-    stored = readable(spec, values.values)
-    if np.may_share_memory(stored, values.values):
-        return stored, values.rows
+    stored = values.values
+    if stored.dtype in (np.uint8, spec.dtype) and stored.flags.c_contiguous:
+        return readable(spec, stored), np.ascontiguousarray(values.rows, np.int64)
     return readable(spec, np.asarray(values)), IN_ORDER  # rather than convert all for some
 
 
