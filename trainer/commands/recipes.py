@@ -1,20 +1,48 @@
-"""`recipes`: every recipe with all its settings."""
+"""`recipes`: every recipe with all its settings, or one as a file for `--config`."""
 
 from __future__ import annotations
+
+import json
 
 from backends.functions import LOSSES
 
 from .. import display
-from ..recipes import RECIPES
+from ..recipes import RECIPES, Recipe
+from ..running.usage import recipe_named
+from ..settings import settings_of
 
 
-def run() -> int:
-    """List every recipe with all its settings."""
+def run(*, toml: str | None = None) -> int:
+    """List every recipe with all its settings.
+
+    Parameters
+    ----------
+    toml
+        Write a recipe as a file of options to start from: recipes --toml fast > my.toml, then
+        train --config my.toml.
+    """
+    if (recipe := recipe_named(toml, "--toml")) is not None:
+        for line in _toml(recipe):
+            display.line(line)
+        return 0
     settings = {}
-    for name, recipe in RECIPES.items():
-        loss = LOSSES[recipe.loss]
+    for name, known in RECIPES.items():
+        loss = LOSSES[known.loss]
         low, high = loss.targets
-        implied = {"output": recipe.output or loss.output, "targets": f"{low:g} / {high:g}"}
-        settings[name] = recipe.settings() | implied
-    display.recipes(settings, {name: recipe.about for name, recipe in RECIPES.items()})
+        implied = {"output": known.output or loss.output, "targets": f"{low:g} / {high:g}"}
+        settings[name] = known.settings() | implied
+    display.recipes(settings, {name: known.about for name, known in RECIPES.items()})
     return 0
+
+
+def _toml(recipe: Recipe) -> list[str]:
+    """Return the lines of a recipe as a file for `--config`."""
+    values = {"recipe": recipe.name} | recipe.settings()
+    options = {"recipe", *(name for name, known in settings_of(Recipe).items() if known.is_option)}
+    # TOML writes texts, numbers, true, false and lists as JSON does
+    lines = [
+        f"{name} = {json.dumps(value)}"
+        for name, value in values.items()
+        if name in options and value is not None
+    ]
+    return [f"# {recipe.about}", *lines]

@@ -21,20 +21,19 @@ from .. import __version__, display, sweep
 from ..data import Dataset, hold_out
 from ..data.dataset import Samples
 from ..files import write_whole
-from ..recipes import Recipe, for_data
+from ..recipes import Recipe
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
 from ..running.starting import data_of, limit_line
 from ..running.usage import (
     UsageError,
     choose,
-    load_for,
-    recipe_named,
     samples_to_hold_out,
     typed,
     usage_errors,
 )
 from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
+from .config_file import ConfigFile
 from .figure_files import open_windows
 from .options import (
     COUNT,
@@ -47,6 +46,7 @@ from .options import (
     Transpose,
     values_to_try,
 )
+from .train import run as train
 from .words import count, device_words, samples_words
 
 _SHOWN_SECONDS = 0.1
@@ -57,13 +57,14 @@ _ValuesToTry: Any = values_to_try(_NETWORK, _TRAINING)
 
 def run(
     *,
+    config: Annotated[Path | None, WHAT] = None,
     device: Annotated[str | None, WHAT] = None,
     data: Annotated[str | None, WHAT] = None,
     test_data: Annotated[str | None, WHAT] = None,
     label: Annotated[str | None, LABEL, WHAT] = None,
     transpose: Annotated[Transpose, WHAT] = False,
     recipe: Annotated[str | None, WHAT] = None,
-    validation: Annotated[int, WHOLE, WHAT] = 0,
+    validation: Annotated[int | None, WHOLE, WHAT] = None,
     tried: _ValuesToTry = _ValuesToTry(),  # noqa: B008
     seeds: Annotated[int | None, COUNT, _TRAINING] = None,
     seed: Annotated[str | None, _TRAINING] = None,
@@ -83,6 +84,8 @@ def run(
 
     Parameters
     ----------
+    config
+        What is trained where no option says otherwise, as train takes it: a TOML file or a run.
     device
         auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]
     data
@@ -111,15 +114,21 @@ def run(
         Open the figure in a window.
     """
     options = _given(**vars(tried), seed=seed)
+    asked = _given(
+        data=data,
+        test_data=test_data,
+        label=label,
+        transpose=transpose or None,
+        recipe=recipe,
+    )
     view = display.choose_view(as_json=as_json)
     with ExitStack() as cleanup:
         cleanup.callback(view.close)
         if resume is not None:
-            what = _given(data=data, test_data=test_data, label=label, recipe=recipe)
+            what = asked | _given(config=config)
             how = _given(
-                transpose=transpose or None,
                 seeds=seeds,
-                validation=validation or None,
+                validation=validation,
                 out=out,
             )
             if given := what | options | how:
@@ -132,29 +141,57 @@ def run(
             cleanup.callback(folder.close)
             backend = choose(device or folder.config["device"]["name"])
             dataset = same_data(folder.path, folder.config["data"], view.downloading)
+            for line in dataset.note.splitlines():
+                view.note(line)
             part, held_out = hold_out(dataset, samples_to_hold_out(folder.config["data"]))
         else:
-            values = _values(options, seeds)
             out = check_free(out, under="sweeps")
-            wanted = recipe_named(recipe)
-            backend = choose(device or "auto")
-            dataset = load_for(wanted, data, test_data, view.downloading, label, transpose)
-            plan = _plan(for_data(wanted, dataset), values, dataset)
-            part, held_out = hold_out(dataset, validation)
-            if "limit" not in values:
-                for line in limit_line(plan.recipe, len(part.train_y)):
-                    view.note(line)
-            held = 0 if held_out is None else len(held_out[1])
-            config = {
-                "version": __version__,
-                "data": data_of(part, held) | {"crc32": dataset.fingerprint()},
-                "device": {"name": backend.name, "device_name": backend.device_name},
-            }
-            folder = SweepFolder.start(out, plan, config)
+            file = ConfigFile.read(config, train)
+            with file.named_in_errors(besides=[*asked, *options, *_given(device=device)]):
+                folder, part, held_out, backend = _start(
+                    view, file, asked, _values(options, seeds), validation, device, out
+                )
             cleanup.callback(folder.close)
-        for line in dataset.note.splitlines():
-            view.note(line)
         return _sweep(view, folder, part, held_out, backend, jobs, show)
+
+
+def _start(
+    view: display.QuietView,
+    file: ConfigFile,
+    asked: dict[str, Any],
+    values: dict[str, tuple[Any, ...]],
+    validation: int | None,
+    device: str | None,
+    out: Path | None,
+) -> tuple[SweepFolder, Dataset, Samples | None, Backend]:
+    """Start a new sweep's folder; also return its samples, those held out, and its device."""
+    basis = file.basis
+    for name in ("patience", "init_from", "matmul"):
+        if basis.asked.get(name, "float32") != "float32":
+            raise UsageError(f"{file.path}: {name}: a sweep takes none; omit it in the file")
+    backend = choose(device or file.others.get("device", "auto"))
+    dataset = basis.load(view, asked)
+    with usage_errors():
+        recipe = basis.recipe_for(dataset, asked)
+    if "seed" in basis.asked:
+        values = {"seed": (basis.asked["seed"],)} | values
+    plan = _plan(recipe, values, dataset)
+    if validation is None:
+        validation = basis.asked.get("validation", 0)
+    part, held_out = hold_out(dataset, validation)
+    if "limit" not in basis.changes | values:
+        for line in limit_line(plan.recipe, len(part.train_y)):
+            view.note(line)
+    held = 0 if held_out is None else len(held_out[1])
+    recorded = data_of(part, held) | {"crc32": dataset.fingerprint()}
+    config = {
+        "version": __version__,
+        "data": basis.arranged(recorded, asked),
+        "device": {"name": backend.name, "device_name": backend.device_name},
+    }
+    if file.path is not None:
+        config |= {"config_file": str(file.path), "asked": asked}
+    return SweepFolder.start(out, plan, config), part, held_out, backend
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -314,13 +351,16 @@ def _best(best: Standing, plan: Plan, by: str) -> str:
 
 def _train_command(folder: SweepFolder, best: Standing) -> str:
     """Write the command that trains the best once more, into a run folder."""
-    data = folder.config["data"]
-    words = ["python -m trainer", "--data", data["source"]]
-    if data.get("label"):
-        words += ["--label", data["label"]]
-    if data["test_source"]:
-        words += ["--test-data", data["test_source"]]
-    words += ["--recipe", folder.plan.recipe.name]
+    data, file = folder.config["data"], folder.config.get("config_file")
+    asked = {"data": data["source"], "label": data.get("label"), "test_data": data["test_source"]}
+    asked |= {"transpose": data.get("transpose"), "recipe": folder.plan.recipe.name}
+    words = ["python -m trainer"]
+    if file is not None:  # which says all that was not typed
+        words += ["--config", file]
+        asked = folder.config["asked"]
+    for name, value in asked.items():
+        if value:
+            words += [typed(name)] if value is True else [typed(name), value]
     for name, value in (folder.plan.changes | best.values).items():
         if isinstance(value, bool):
             words.append(typed(name if value else f"no_{name}"))
@@ -332,7 +372,7 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
             words += [typed(name), as_text(value)]
     if held_out := samples_to_hold_out(data):
         words += ["--validation", str(held_out)]
-    if folder.plan.seeds[0]:
+    if folder.plan.seeds[0] or file is not None:
         words += ["--seed", str(folder.plan.seeds[0])]
     return " ".join([words[0], *map(shlex.quote, words[1:])])
 

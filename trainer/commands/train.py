@@ -30,6 +30,7 @@ from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
+from .config_file import ConfigFile
 from .ending import STOPS, failures_told, interruptible
 from .options import (
     COUNT,
@@ -105,6 +106,7 @@ class _Wanted:
 
 def run(
     *,
+    config: Annotated[Path | None, WHAT] = None,
     device: Annotated[str | None, WHAT] = None,
     options: _Options = _Options(),  # noqa: B008
     wanted: _Wanted = _Wanted(),
@@ -119,6 +121,9 @@ def run(
 
     Parameters
     ----------
+    config
+        Options from a TOML file: learning_rate = 0.3, hidden = [300, 100], data = "mnist"; or those
+        of a run (runs/r1), which is trained anew. What is typed wins; paths are taken from here.
     device
         auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU. [default:
         auto, or the resumed run's]
@@ -142,11 +147,14 @@ def run(
     view = display.choose_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
-        if checkpoint_every is not None:
-            Interval.of(checkpoint_every)  # a mistake in it is told before anything is loaded
         if resume is not None:
+            Interval.of(
+                checkpoint_every or _INTERVAL
+            )  # a mistake is told before anything is loaded
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; omit --out")
+            if config is not None:
+                raise UsageError(f"--resume {resume} goes on with its own options; omit --config")
             folder = Run.resume(resume.expanduser())
             cleanup.callback(folder.close)
             resumed = ResumedRun(folder, changes | asked)
@@ -164,16 +172,31 @@ def run(
                 view.note(line)
             checkpoint, tally = resumed.checkpoint, resumed.tally
         else:
-            out = check_free(out)
-            job, config = new_training(view, device or "auto", asked, changes)
-            folder, checkpoint, tally = Run.start(out, config), None, Tally()
+            file = ConfigFile.read(config, run)
+            others: dict[str, Any] = {
+                "device": device,
+                "out": out,
+                "checkpoint_every": checkpoint_every,
+            }
+            others = {name: value for name, value in others.items() if value is not None}
+            with file.named_in_errors(besides=[*asked, *changes, *others]):
+                others = file.others | others
+                checkpoint_every = others.get("checkpoint_every", _INTERVAL)
+                Interval.of(checkpoint_every)
+                out, figures = (
+                    check_free(others.get("out")),
+                    figures or others.get("figures", False),
+                )
+                device = others.get("device", "auto")
+                job, started = new_training(view, device, asked, changes, file.basis)
+            folder, checkpoint, tally = Run.start(out, started), None, Tally()
             cleanup.callback(folder.close)
         interval = checkpoint_every or folder.config.get("checkpoint_every", _INTERVAL)
         every = Interval.of(str(interval))
         folder.config["checkpoint_every"] = interval
         folder.write_config()
         recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint is not None)
-        if checkpoint is None and "init_from" in asked:
+        if checkpoint is None and folder.config["init_from"] is not None:
             recorder.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(job, folder)
         event = folder.config | {"run": str(folder.path)}

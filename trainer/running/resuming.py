@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .checkpoints import BEST
 from .metrics_file import FILE, Tally
 from .recorder import best_line, resume_command, training_state
 from .run_folder import Run, RunError, settings_in, versions
-from .usage import load_recorded, typed
+from .usage import load_recorded, samples_to_hold_out, typed
 
 _MAY_CHANGE = ("epochs", "max_iterations")
 
@@ -42,20 +42,9 @@ class ResumedRun:
         self.notes = [f"passed over: {fault}" for fault in faults]  # what was found damaged
         if folder.was_mended and self.checkpoint is not None:
             self.notes.append(f"config.json was damaged: mended from {self.checkpoint.path}")
-        try:
+        with _training_read(folder.path, self.config):
             self._check(given)
             self.recipe = recorded(self.config["recipe"], settings_in(self.config))
-        except RunError:
-            raise
-        except KeyError as error:
-            why = f"there is no training to go on with, {error} is missing; expected a run that"
-            why += " `train` wrote"
-            if "weights_of" in self.config:
-                why = "its weights were imported, not trained here; python -m trainer --init-from"
-                why += f" {folder.path} starts a training with them"
-            raise RunError(f"{folder.path}: {why}") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise RunError(f"{folder.path}: its training cannot be read ({error})") from error
 
     def _check(self, given: dict[str, Any]) -> None:
         path, now = self.folder.path, _facts(self.config)
@@ -186,6 +175,44 @@ class ResumedRun:
             lines.append(f"more:   {resume_command(path)} --{option} {2 * done}")
         event = {"run": str(path), "epochs": done, "interrupted": False, "finished_before": True}
         return lines, event | {"test_accuracy": accuracy}
+
+
+def started_with(path: Path, config: dict[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Return the recipe of a run, with all its settings, and its other options that are not None.
+
+    Raise RunError, naming `path`, if it is none that `train` began.
+    """
+    with _training_read(path, config):
+        facts, settings = _facts(config), settings_in(config)
+        names = facts.keys() - settings.keys() - {"crc32", "recipe"}
+        options = {name: facts[name] for name in names}
+        # a validation part of the data is held out without being asked for
+        options["validation"] = samples_to_hold_out(config["data"]) or None
+        options["device"] = config["device"]["name"]
+        options["checkpoint_every"] = config.get("checkpoint_every")
+        if not isinstance(config["recipe"], str):
+            raise TypeError("its recipe has no name")
+        recipe = recorded(config["recipe"], settings)
+        changes_since(config, config["device"])
+    return recipe, {name: value for name, value in options.items() if value is not None}
+
+
+@contextmanager
+def _training_read(path: Path, config: dict[str, Any]) -> Iterator[None]:
+    """Raise RunError, naming `path`, where a config turns out not to be of a training."""
+    try:
+        yield
+    except RunError:
+        raise
+    except KeyError as error:
+        why = f"there is no training to go on with, {error} is missing; expected a run that"
+        why += " `train` wrote"
+        if "weights_of" in config:
+            why = "its weights were imported, not trained here; python -m trainer --init-from"
+            why += f" {path} starts a training with them"
+        raise RunError(f"{path}: {why}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: its training cannot be read ({error})") from error
 
 
 def same_data(

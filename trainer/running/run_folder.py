@@ -154,21 +154,12 @@ class Run:
     @classmethod
     def open(cls, path: Path) -> Run:
         """Read a run's config; raise RunError if there is no run, or its config is damaged."""
-        file = path / "config.json"
         try:
-            config = json.loads(read_plain(file))
-            if isinstance(config, dict) and "sweep" in config:
-                raise RunError(f"{path}: a sweep; python -m trainer sweep --resume {path} goes on")
-            _check(config)
+            return cls(path, read_config(path / "config.json"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise RunError(
                 f"{path}: no run is there; expected a folder that `train` wrote.{_hint(path)}"
             ) from error
-        except RunError:
-            raise
-        except UNREADABLE as error:
-            raise RunError(f"{file}: not a run's config ({fault(error)})") from error
-        return cls(path, config)
 
     def figure_file(self, name: str) -> Path:
         """Return the path for a figure, having made the folder of figures."""
@@ -205,6 +196,24 @@ class Run:
                 f"{path}: leads out of the run's folder, to {target}; expected a file in it"
             )
         return path
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a run's config; raise RunError if it is damaged or another's, OSError if none is there.
+
+    The OSError is a FileNotFoundError or a NotADirectoryError.
+    """
+    try:
+        config = json.loads(read_plain(file))
+        if isinstance(config, dict) and "sweep" in config:
+            path = file.parent
+            raise RunError(f"{path}: a sweep; python -m trainer sweep --resume {path} goes on")
+        _check(config)
+    except (FileNotFoundError, NotADirectoryError, RunError):
+        raise
+    except UNREADABLE as error:
+        raise RunError(f"{file}: not a run's config ({fault(error)})") from error
+    return config
 
 
 def _check(config: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol
@@ -27,12 +27,14 @@ from .usage import (
     UsageError,
     choose,
     load_for,
+    load_recorded,
     recipe_named,
     samples_to_hold_out,
     usage_errors,
 )
 
 NOISE = "philox"  # how dropout and deformations are drawn
+_DRAWN_OTHERWISE = "dropout and deformations are drawn in another way than"
 
 
 class Listener(Protocol):
@@ -58,37 +60,100 @@ class Job:
     turning_seconds: float  # spent on making turned copies of the images
 
 
+_OF_DATA = ("test_data", "label", "transpose")  # options that belong to a --data
+_ABOUT_DATA = {"data", *_OF_DATA}
+# how data is arranged, which runs of older versions do not say
+_ARRANGEMENT = ("shuffled", "has_validation_part", "transpose")
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a file says of a training, over which the options that are typed win.
+
+    Either it names a recipe and what differs from it, or it is the config of a run.
+    """
+
+    asked: dict[str, Any] = field(default_factory=dict)  # options that are no settings
+    changes: dict[str, Any] = field(default_factory=dict)  # settings that win over the recipe's
+    run: dict[str, Any] | None = None  # the config of a run
+    recipe: Recipe | None = None  # that run's
+
+    def with_typed(self, typed: dict[str, Any]) -> dict[str, Any]:
+        """Return the options that are no settings; what belongs to other data is not used."""
+        left_out = _OF_DATA if "data" in typed else ()
+        return {k: v for k, v in self.asked.items() if k not in left_out} | typed
+
+    def load(self, listener: Listener, typed: dict[str, Any]) -> Dataset:
+        """Load what was asked for, or a run's data as that run had them."""
+        if self.run is not None and not _ABOUT_DATA & typed.keys():
+            dataset = load_recorded(self.run["data"], listener.downloading)
+            if dataset.fingerprint() != self.run["data"]["crc32"]:
+                listener.note(f"{dataset.source} has changed since that run: this is another one")
+        else:
+            asked = self.with_typed(typed)
+            dataset = load_for(
+                self.recipe or recipe_named(asked.get("recipe")),
+                asked.get("data"),
+                asked.get("test_data"),
+                listener.downloading,
+                asked.get("label"),
+                asked.get("transpose", False),
+            )
+        for line in dataset.note.splitlines():
+            listener.note(line)
+        return dataset
+
+    def arranged(self, recorded: dict[str, Any], typed: dict[str, Any]) -> dict[str, Any]:
+        """Return what is recorded of data so that they are read again as a run had them."""
+        if self.run is None or _ABOUT_DATA & typed.keys():
+            return recorded
+        unsaid = [name for name in _ARRANGEMENT if name not in self.run["data"]]
+        return {name: value for name, value in recorded.items() if name not in unsaid}
+
+    def recipe_for(self, dataset: Dataset, typed: dict[str, Any]) -> Recipe:
+        """Return the recipe of this for a data set, before what was typed changes it."""
+        if self.recipe is not None and "recipe" in typed:
+            raise ValueError(
+                f"recipe={typed['recipe']}: a run has all its settings; omit it, or type those that"
+                " are to change"
+            )
+        if self.recipe is not None:
+            return self.recipe
+        named = recipe_named(self.with_typed(typed).get("recipe"))
+        return changed(for_data(named, dataset), self.changes)
+
+
 def new_training(
-    listener: Listener, device: str, asked: dict[str, Any], changes: dict[str, Any]
+    listener: Listener,
+    device: str,
+    typed: dict[str, Any],
+    changes: dict[str, Any],
+    basis: Basis = Basis(),
 ) -> tuple[Job, dict[str, Any]]:
     """Assemble a new training; also return its config.
 
-    All options that were given are in `asked`, but those of the recipe's settings in `changes`.
+    All options that were given are in `typed`, but those of the recipe's settings in `changes`.
     """
+    asked = basis.with_typed(typed)
     seed, validation = asked.get("seed", 0), asked.get("validation", 0)
     patience, init_from = asked.get("patience"), asked.get("init_from")
-    recipe = recipe_named(asked.get("recipe"))
-    with usage_errors(say=str):  # a mistake is told before anything is loaded
-        read_augment(changes.get("augment", ()))
+    recipe_named(asked.get("recipe"))  # a mistake is told before anything is loaded
+    with usage_errors(say=str):
+        read_augment((basis.changes | changes).get("augment", ()))
     backend = choose(device, asked.get("matmul", "float32"))
-    data, test_data = asked.get("data"), asked.get("test_data")
-    dataset = load_for(
-        recipe,
-        data,
-        test_data,
-        listener.downloading,
-        asked.get("label"),
-        asked.get("transpose", False),
-    )
-    for line in dataset.note.splitlines():
-        listener.note(line)
+    dataset = basis.load(listener, typed)
     if patience is not None and not validation and dataset.validation is None:
         raise UsageError(
             f"--patience {patience}: the test samples choose nothing; hold some training samples"
             " out for it with --validation, such as --validation 5000"
         )
     with usage_errors():
-        chosen = changed(for_data(recipe, dataset), changes)
+        chosen = changed(basis.recipe_for(dataset, typed), changes)
+    if basis.run is not None and not typed and not changes:
+        if differ := changes_since(basis.run, describe(backend)):
+            listener.note(f"numbers may be rounded otherwise than in that run: {differ}")
+        if _draws(chosen) and basis.run.get("noise") != NOISE:
+            listener.note(f"{_DRAWN_OTHERWISE} in that run: these are others")
     digits = dataset.fingerprint()
     if init_from is not None and chosen.batch_norm:
         raise UsageError(
@@ -101,6 +166,7 @@ def new_training(
             f"{part.source} has a validation part: its {len(part.validation[1]):,} samples choose"
             " the best checkpoint and end --patience"
         )
+    changes = basis.changes | changes
     for name in ("hidden", "bias"):  # which the weights of another network decide
         if name in changes and changes[name] != getattr(job.recipe, name):
             raise UsageError(
@@ -117,6 +183,7 @@ def new_training(
         raise UsageError(f"--patience {patience}: not with --optimizer {job.recipe.optimizer}")
     with_copies = len(job.data.train_y)  # those that are turned, where there are any
     config["data"] |= {"crc32": digits, "train_samples": with_copies}
+    config["data"] = basis.arranged(config["data"], typed)
     return job, config | {"patience": patience, "init_from": init_from and str(init_from)}
 
 
@@ -128,12 +195,8 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
     recipe, checkpoint, seed = resumed.recipe, resumed.checkpoint, config["seed"]
     if checkpoint is not None and (differ := changes_since(config, describe(backend))):
         listener.note(f"numbers may be rounded otherwise from here on: {differ}")
-    draws = recipe.dropout or recipe.input_dropout or read_augment(recipe.augment)[1]
-    if checkpoint is not None and draws and config.get("noise") != NOISE:
-        listener.note(
-            "dropout and deformations are drawn in another way than when this run began: from here"
-            " on they are others"
-        )
+    if checkpoint is not None and _draws(recipe) and config.get("noise") != NOISE:
+        listener.note(f"{_DRAWN_OTHERWISE} when this run began: from here on they are others")
     validation = samples_to_hold_out(config["data"])
     try:
         job, _ = _job(dataset, recipe, backend, seed, validation, checkpoint=checkpoint)
@@ -142,6 +205,10 @@ def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None
     if job.training is None:
         listener.note(f"{recipe.optimizer} has no memory: it starts again from the last weights")
     return job
+
+
+def _draws(recipe: Recipe) -> bool:
+    return bool(recipe.dropout or recipe.input_dropout or read_augment(recipe.augment)[1])
 
 
 def _job(

@@ -56,11 +56,11 @@ def usage_errors(say: Callable[[str], str] = in_options) -> Iterator[None]:
         raise UsageError(say(str(error))) from error
 
 
-def recipe_named(name: str | None) -> Recipe | None:
+def recipe_named(name: str | None, option: str = "--recipe") -> Recipe | None:
     """Return the recipe of that name, None for None; UsageError where there is none."""
     if name is not None and name not in RECIPES:
         raise UsageError(
-            f"--recipe {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
+            f"{option} {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
             " (see: python -m trainer recipes)"
         )
     return RECIPES[name] if name else None
