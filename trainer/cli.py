@@ -15,7 +15,7 @@ from cyclopts.exceptions import UnusedCliTokensError
 from backends import BackendUnavailable, memory_shortage
 
 from . import __version__, display
-from .commands import train
+from .commands import completion, train
 from .data import DataError
 from .running.run_folder import RunError
 from .running.usage import UsageError
@@ -38,6 +38,7 @@ Start here:
     python -m trainer bench                      measure which device is faster
     python -m trainer sweep --batch-size 1,8,64  train with each, and compare
     python -m trainer COMMAND --help             what a command takes
+    xptrainer --install-completion               Tab completes commands, options
 """,
     version=__version__,
     suppress_keyboard_interrupt=False,
@@ -62,6 +63,7 @@ _COMMANDS = [
 app.default(train.run)
 for _name in _COMMANDS:
     app.command(import_module(f"trainer.commands.{_name.replace('-', '_')}").run, name=_name)
+app.command(completion.command(app), name="--install-completion", show=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

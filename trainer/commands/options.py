@@ -35,6 +35,7 @@ INDEX = Parameter(converter=_whole, help="Sample N, from 0, of the run's test pa
 
 NO_NEGATIVE = Parameter(negative="", show_default=False)
 Flag = Annotated[bool, NO_NEGATIVE]
+Source = str | Path  # always a text; that it may be a path is for the completion of files
 Device = Annotated[
     str,
     Parameter(

@@ -43,6 +43,7 @@ from .options import (
     WHOLE,
     Flag,
     JsonEvents,
+    Source,
     Transpose,
     values_to_try,
 )
@@ -59,8 +60,8 @@ def run(
     *,
     config: Annotated[Path | None, WHAT] = None,
     device: Annotated[str | None, WHAT] = None,
-    data: Annotated[str | None, WHAT] = None,
-    test_data: Annotated[str | None, WHAT] = None,
+    data: Annotated[Source | None, WHAT] = None,
+    test_data: Annotated[Source | None, WHAT] = None,
     label: Annotated[str | None, LABEL, WHAT] = None,
     transpose: Annotated[Transpose, WHAT] = False,
     recipe: Annotated[str | None, WHAT] = None,

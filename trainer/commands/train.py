@@ -42,6 +42,7 @@ from .options import (
     Flag,
     JsonEvents,
     RunOut,
+    Source,
     given,
     one_value,
 )
@@ -92,8 +93,8 @@ class _Wanted:
         Seed of the weights and the order, the same on every device. [default: 0]
     """
 
-    data: Annotated[str | None, WHAT] = None
-    test_data: Annotated[str | None, WHAT] = None
+    data: Annotated[Source | None, WHAT] = None
+    test_data: Annotated[Source | None, WHAT] = None
     label: Annotated[str | None, LABEL, WHAT] = None
     transpose: Annotated[bool | None, TRANSPOSE, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
