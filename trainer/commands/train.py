@@ -16,9 +16,7 @@ from cyclopts import Group, Parameter
 from backends import MATMULS
 
 from .. import display
-from ..augmentation import Deformation, deformed_examples
 from ..data import Dataset
-from ..files import write_whole
 from ..metrics import balanced_accuracy, evaluate, largest_share
 from ..recipes import augmentation
 from ..running.metrics_file import Tally
@@ -31,6 +29,7 @@ from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .config_file import ConfigFile
+from .deformed import draw_deformed
 from .ending import STOPS, failures_told, interruptible
 from .options import (
     COUNT,
@@ -47,11 +46,10 @@ from .options import (
     one_value,
 )
 from .plot import draw_curves
+from .training_log import LOGS, TrainingLog, check_log
 from .words import device_words, network_words, samples_words, setting_words
 
 _INTERVAL = "30s"  # of checkpoints, where nothing else is asked for
-_DEFORMED = "deformed.png"
-_EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
 _NETWORK = Parameter(group=Group("The network (an option given wins over the recipe)", sort_key=2))
 _TRAINING = Parameter(group=Group("The training (likewise)", sort_key=3))
 _Options: Any = one_value(_NETWORK, _TRAINING)
@@ -115,6 +113,7 @@ def run(
     checkpoint_every: Annotated[str | None, RESULT] = None,
     out: Annotated[RunOut, RESULT] = None,
     figures: Annotated[Flag, RESULT] = False,
+    log: Annotated[str | None, Parameter(choices=LOGS), RESULT] = None,
     as_json: Annotated[JsonEvents, RESULT] = False,
     quiet: Annotated[Flag, RESULT] = False,
 ) -> int:
@@ -139,6 +138,10 @@ def run(
     figures
         Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and images as
         --augment deforms them, figures/deformed.png.
+    log
+        tensorboard: write losses, accuracies, rates, histograms of the weights, a backquery of each
+        class and deformed images for TensorBoard, into the run's folder. [default: none, or the
+        resumed run's]
     quiet
         Nothing but errors.
     """
@@ -159,6 +162,8 @@ def run(
             folder = Run.resume(resume.expanduser())
             cleanup.callback(folder.close)
             resumed = ResumedRun(folder, changes | asked)
+            log = log or folder.config.get("log")
+            check_log(log)
             for line in resumed.notes:
                 view.note(line)
             if resumed.is_finished:
@@ -178,6 +183,7 @@ def run(
                 "device": device,
                 "out": out,
                 "checkpoint_every": checkpoint_every,
+                "log": log,
             }
             others = {name: value for name, value in others.items() if value is not None}
             with file.named_in_errors(besides=[*asked, *changes, *others]):
@@ -188,21 +194,28 @@ def run(
                     check_free(others.get("out")),
                     figures or others.get("figures", False),
                 )
-                device = others.get("device", "auto")
+                device, log = others.get("device", "auto"), others.get("log")
+                check_log(log)
                 job, started = new_training(view, device, asked, changes, file.basis)
             folder, checkpoint, tally = Run.start(out, started), None, Tally()
             cleanup.callback(folder.close)
         interval = checkpoint_every or folder.config.get("checkpoint_every", _INTERVAL)
         every = Interval.of(str(interval))
-        folder.config["checkpoint_every"] = interval
+        folder.config |= {"checkpoint_every": interval, "log": log}
         folder.write_config()
-        recorder = Recorder(folder, job.model, every, job.training, tally, checkpoint is not None)
+        to_log = TrainingLog(folder, job, tally.epochs).epoch if log else None
+        recorder = Recorder(
+            folder, job.model, every, job.training, tally, checkpoint is not None, to_log
+        )
         if checkpoint is None and folder.config["init_from"] is not None:
             recorder.checkpoint()  # whose weights may be gone when the run is to go on
         facts = _facts(job, folder)
         event = folder.config | {"run": str(folder.path)}
+        if log:
+            beside = shlex.quote(str(folder.path.parent))
+            facts["log"] = f"for TensorBoard; see it: tensorboard --logdir {beside}"
         if job.deformation is not None and figures:
-            drawn = _draw_deformed(folder, job, job.deformation)
+            drawn = draw_deformed(folder, job)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:
             samples = 0 if job.training is None else job.training.state().samples
@@ -528,24 +541,3 @@ def _augmented(degrees: Sequence[float], settings: dict[str, float], seconds: fl
     if parts:
         said.append(f"deformed anew each epoch: {', '.join(parts)}")
     return "; ".join(said)
-
-
-def _draw_deformed(folder: Run, job: Job, deformation: Deformation) -> Path:
-    """Draw an image of each class and what becomes of it into a run's folder of figures."""
-    from .. import figures  # matplotlib takes its time to import
-
-    backend, dataset = job.model.backend, job.data
-    labels = backend.to_numpy(backend.asarray(dataset.train_y))
-    codes, first = np.unique(labels, return_index=True)
-    codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]
-    rows = [backend.asarray(dataset.train_x[row : row + 1, :]) for row in first.tolist()]
-    examples = deformed_examples(backend, deformation, backend.xp.concat(rows), _VERSIONS)
-    image = figures.deformed(
-        backend.to_numpy(examples),
-        deformation.image_shape,
-        dataset.value_range,
-        [str(dataset.classes[code]) for code in codes.tolist()],
-    )
-    file = folder.figure_file(_DEFORMED)
-    write_whole(file, image)
-    return file

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ class Recorder:
     training: Training | None  # None for a full-batch training, of which only weights are kept
     tally: Tally  # of the epochs that have ended
     is_resumed: bool = False  # so that the newest checkpoint is up to date
+    log: Callable[[dict[str, Any]], None] | None = None  # also takes the numbers of each epoch
 
     def __post_init__(self) -> None:
         self._is_current, self._written = self.is_resumed, perf_counter()
@@ -73,6 +75,8 @@ class Recorder:
     def epoch(self, metrics: dict[str, Any]) -> None:
         """Write the weights and numbers of an epoch that has ended."""
         self._is_current = False
+        if self.log is not None:
+            self.log(metrics)  # before a checkpoint can count the epoch
         before = self.tally.best_accuracy
         self.folder.metrics_file.add_to_copy(metrics)
         self.tally = self.tally.after(metrics)

@@ -189,7 +189,7 @@ def started_with(path: Path, config: dict[str, Any]) -> tuple[Recipe, dict[str, 
         # a validation part of the data is held out without being asked for
         options["validation"] = samples_to_hold_out(config["data"]) or None
         options["device"] = config["device"]["name"]
-        options["checkpoint_every"] = config.get("checkpoint_every")
+        options |= {name: config.get(name) for name in ("checkpoint_every", "log")}
         if not isinstance(config["recipe"], str):
             raise TypeError("its recipe has no name")
         recipe = recorded(config["recipe"], settings)

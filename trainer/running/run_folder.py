@@ -163,9 +163,14 @@ class Run:
 
     def figure_file(self, name: str) -> Path:
         """Return the path for a figure, having made the folder of figures."""
-        folder = self._inside("figures")
-        folder.mkdir(exist_ok=True)
+        self.subfolder("figures")
         return self._inside(f"figures/{name}")
+
+    def subfolder(self, name: str) -> Path:
+        """Return a folder inside the run's, having made it."""
+        folder = self._inside(name)
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def metrics(self) -> list[dict[str, Any]]:
         """Read metrics.jsonl, one epoch per line, without a last line that is not whole.

@@ -224,6 +224,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
 
+    @property
+    def last_rate(self) -> float:
+        """Return the learning rate of the last update."""
+        return self.course.rates(self._optimizer.steps - 1, 1)[0]
+
     def undo_epoch(self) -> None:
         """Set the model's weights to those before the epoch that an error ended."""
         for w, a in zip(self.model.weights, self._weights_at_start, strict=True):
