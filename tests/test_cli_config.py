@@ -115,10 +115,14 @@ def test_a_recipe_written_as_a_file_is_that_recipe(capsys, recipe):
         ('epochs = "5"', 'epochs = "5": expected a whole number'),
         ("epochs = 5.0", "epochs = 5.0: expected a whole number"),
         ("epochs = true", "epochs = true: expected a whole number"),
+        (f"epochs = 0x{'f' * 5000}", "epochs: expected a number below 2⁶³"),
+        (f"hidden = [[0x{'f' * 5000}]]", "hidden = …: expected whole numbers such as"),
         ("epochs = 0", 'Invalid value "0" for epochs. Must be >= 1.'),
         ("learning-rate = -1", 'Invalid value "-1.0" for learning_rate. Must be >= 0'),
         ('learning_rate = "fast"', 'learning_rate = "fast": expected a number'),
         ("learning_rate = 1979-05-27", 'learning_rate = "1979-05-27": expected a number'),
+        ("l2 = [0, 1]", "l2 = [0, 1]: expected a number; what a sweep tries is typed"),
+        ("loss = rashid", "(at line 2, column 8); expected lines such as learning_rate = 0.3"),
         ("bias = 1", "bias = 1: expected true or false"),
         ("loss = true", "loss = true: expected a text in quotes"),
         ('loss = "mse"', 'Invalid value "mse" for loss. Choose from: "rashid"'),
@@ -149,7 +153,7 @@ def test_a_mistake_in_a_file_is_one_line_that_names_the_file(capsys, content, wo
 
 def test_a_file_that_is_no_text_or_has_a_mark_before_it(capsys):
     Path("f.toml").write_bytes(b"epochs = 3\nloss = '\xff'")
-    assert "no text in UTF-8 (at line 2)" in refused(capsys, "--config", "f.toml")
+    assert "expected a text in UTF-8, which line 2 is not" in refused(capsys, "--config", "f.toml")
     Path("f.toml").write_bytes(b"\xef\xbb\xbfepochs = 3")  # as Windows' editor writes it
     assert ConfigFile.read(Path("f.toml"), train).basis.changes == {"epochs": 3}
 
@@ -159,6 +163,7 @@ def test_what_is_no_file_of_options(capsys):
     assert "nope: no such file" in refused(capsys, "--config", "nope")
     Path("f.yaml").write_text("epochs: 3")
     assert "f.yaml: expected a .toml file, or a run" in refused(capsys, "--config", "f.yaml")
+    assert "its options: python -m trainer --config f.toml." in refused(capsys, "f.toml")
     assert "no run is there" in refused(capsys, "--config", ".")
     trained(*SMALL, out="o")
     error = refused(capsys, "--resume", "o", "--config", "o")
@@ -360,6 +365,9 @@ def test_what_a_sweep_does_not_take_is_told(capsys):
     Path("f.toml").write_text(f"{SMALL_FILE}patience = 3\nvalidation = 100\n")
     error = refused(capsys, "sweep", "--config", "f.toml", "--batch-size", "1,8")
     assert error == "f.toml: patience: a sweep takes none; omit it in the file\n"
+    Path("f.toml").write_text(f"{SMALL_FILE}figures = true\nout = 'o'\n")
+    assert main(["sweep", "--config", "f.toml", "--jobs", "1"]) == 0
+    assert "f.toml: a sweep makes no use of figures, out" in capsys.readouterr().out
     Path("f.toml").write_text(f"{SMALL_FILE}optimizer = 'cg'\n")
     error = refused(capsys, "sweep", "--config", "f.toml")
     assert error.startswith("f.toml: --epochs 2: not with --optimizer cg")

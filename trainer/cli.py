@@ -116,6 +116,8 @@ def _explain(error: CycloptsError) -> str:
             hint = f"the command comes first: {command} {given} …."
         elif near:
             hint = f"did you mean {near[0]}?"
+        elif given.endswith(".toml"):
+            hint = f"for its options: {command} --config {given}."
         elif Path(given).exists():
             hint = f"to train on it: {command} --data {given}."
         else:

@@ -27,6 +27,7 @@ from .options import given
 
 _TABLES = ("data", "network", "training")  # headings, under which any key may stand
 _ONLY_TYPED = ("config", "resume", "json", "quiet")
+_LIMIT = 2**63  # of TOML's whole numbers
 _MOST_CHARACTERS = 60  # of a wrong value that a message repeats
 _EXPECTED = {
     bool: "true or false",
@@ -117,13 +118,16 @@ def _tables(file: Path) -> dict[str, Any]:
         return tomllib.loads(text)
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
-        raise UsageError(f"{file}: no text in UTF-8 (at line {line})") from error
+        raise UsageError(f"{file}: expected a text in UTF-8, which line {line} is not") from error
     except RecursionError as error:
         raise UsageError(f"{file}: lists or tables in one another, too deep to be read") from error
     except ValueError as error:
         lines = text.split("\n")
         end = f"at line {len(lines)}, column {len(lines[-1]) + 1}"
-        raise UsageError(f"{file}: {str(error).replace('at end of document', end)}") from error
+        raise UsageError(
+            f"{file}: {str(error).replace('at end of document', end)}; expected lines such as"
+            ' learning_rate = 0.3, shuffle = true, loss = "rashid"'
+        ) from error
 
 
 def _keys(file: Path, tables: dict[str, Any]) -> dict[str, Any]:
@@ -188,7 +192,10 @@ def _words(file: Path, name: str, value: Any, kind: Any) -> list[str]:
     if is_list and not isinstance(value, list):
         allowed = (*allowed, str)
     if not all(type(v) in allowed for v in values):
-        raise UsageError(f"{file}: {name} = {_shown(value)}: expected {_EXPECTED[kind]}")
+        hint = "; what a sweep tries is typed" if isinstance(value, list) and not is_list else ""
+        raise UsageError(f"{file}: {name} = {_shown(value)}: expected {_EXPECTED[kind]}{hint}")
+    if any(type(v) is int and not -_LIMIT <= v < _LIMIT for v in values):
+        raise UsageError(f"{file}: {name}: expected a number below 2⁶³")
     texts = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
     if kind == tuple[int, ...] and texts:
         texts = [",".join(texts)]
@@ -196,5 +203,8 @@ def _words(file: Path, name: str, value: Any, kind: Any) -> list[str]:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    try:
+        text = json.dumps(value, default=str, ensure_ascii=False)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = "…"
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

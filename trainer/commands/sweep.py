@@ -170,6 +170,8 @@ def _start(
     for name in ("patience", "init_from", "matmul"):
         if basis.asked.get(name, "float32") != "float32":
             raise UsageError(f"{file.path}: {name}: a sweep takes none; omit it in the file")
+    if unused := [] if basis.run else sorted(file.others.keys() - {"device"}):
+        view.note(f"{file.path}: a sweep makes no use of {', '.join(unused)}")
     backend = choose(device or file.others.get("device", "auto"))
     dataset = basis.load(view, asked)
     with usage_errors():
