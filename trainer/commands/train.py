@@ -123,7 +123,8 @@ def run(
     ----------
     config
         Options from a TOML file: learning_rate = 0.3, hidden = [300, 100], data = "mnist"; or those
-        of a run (runs/r1), which is trained anew. What is typed wins; paths are taken from here.
+        of a run (runs/r1), which is trained anew. What is typed wins; paths are relative to the
+        current folder.
     device
         auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU. [default:
         auto, or the resumed run's]
