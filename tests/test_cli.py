@@ -336,7 +336,7 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["predict", "nowhere", "--out", "x"], ["--data FILE"]),
         (["predict", "nowhere", "a.png", "--index", "3"], ["image files go without"]),
         (["bench", "--device", "gpu"], ["--device cpu", "pip install"]),
-        (["bench", "--device", "gqu"], ["gqu", "all, cpu, gpu or gpu:N"]),
+        (["bench", "--device", "gqu"], ["gqu", "all, cpu, gpu or gpu:N (cuda, cuda:N)"]),
         (["bench", "--hidden", "0,3"], ["--hidden 0,3", "50,200,800"]),
         (["bench", "--batch-size", "1,x"], ["--batch-size 1,x", "whole numbers"]),
         (["bench", "--data", "digits", "--batch-size", "2000"], ["2000", "1,437", "too few"]),

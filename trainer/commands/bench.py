@@ -49,7 +49,7 @@ def run(
     Parameters
     ----------
     device
-        all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers.
+        all, cpu, gpu or gpu:N (or cuda:N). all is the CPU and every CUDA GPU that answers.
     data
         auto (MNIST, else digits), or what else train takes.
     hidden
@@ -136,7 +136,8 @@ def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]
         try:
             return [select(device)], ""
         except ValueError as error:
-            raise UsageError(f"--device {device}: expected all, cpu, gpu or gpu:N") from error
+            expected = "expected all, cpu, gpu or gpu:N (cuda, cuda:N)"
+            raise UsageError(f"--device {device}: {expected}") from error
     backends, missing = [select("cpu")], ""
     try:
         names = [f"gpu:{gpu['index']}" for gpu in describe_gpus()]

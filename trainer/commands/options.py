@@ -38,7 +38,8 @@ Flag = Annotated[bool, NO_NEGATIVE]
 Device = Annotated[
     str,
     Parameter(
-        help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
+        help="auto, cpu, gpu or gpu:N (or cuda:N). auto takes a CUDA GPU where one answers, else"
+        " the CPU."
     ),
 ]
 Json = Annotated[Flag, Parameter(name="--json", help="One JSON object on stdout, nothing else.")]

@@ -84,7 +84,7 @@ def run(
     Parameters
     ----------
     device
-        auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]
+        auto, cpu, gpu or gpu:N (or cuda:N); a GPU takes one run after the other. [default: auto]
     data
         What train takes. [default: auto]
     test_data

@@ -120,8 +120,8 @@ def run(
     Parameters
     ----------
     device
-        auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU. [default:
-        auto, or the resumed run's]
+        auto, cpu, gpu or gpu:N (or cuda:N). auto takes a CUDA GPU where one answers, else the CPU.
+        [default: auto, or the resumed run's]
     resume
         Continue the run in this folder from its newest whole checkpoint, with the same bits in the
         end as without a stop. No other option is needed; --epochs may be more or fewer than before,
