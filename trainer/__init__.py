@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .data import DataError, Dataset, load
     from .estimator import MLPClassifier
     from .network import MLP
+    from .rate_search import RateSearch, find_learning_rate
     from .settings import NetworkSettings, TrainingSettings
     from .training import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
     from .training.minimize import IterationReport, Minimum, minimize
@@ -36,9 +37,11 @@ __all__ = [
     "MLPClassifier",
     "Minimum",
     "NetworkSettings",
+    "RateSearch",
     "Training",
     "TrainingSettings",
     "TrainingState",
+    "find_learning_rate",
     "fit",
     "load",
     "minimize",
@@ -51,6 +54,7 @@ _HOMES = {
     "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "training.minimize": ("IterationReport", "Minimum", "minimize"),
     "network": ("MLP",),
+    "rate_search": ("RateSearch", "find_learning_rate"),
     "settings": ("NetworkSettings", "TrainingSettings"),
 }
 

@@ -44,6 +44,7 @@ from .options import (
     Flag,
     JsonEvents,
     Transpose,
+    as_words,
     values_to_try,
 )
 from .words import count, device_words, samples_words
@@ -333,15 +334,10 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
     if data["test_source"]:
         words += ["--test-data", data["test_source"]]
     words += ["--recipe", folder.plan.recipe.name]
-    for name, value in (folder.plan.changes | best.values).items():
-        if isinstance(value, bool):
-            words.append(typed(name if value else f"no_{name}"))
-        elif name == "augment":
-            words += [word for part in value.split("+") for word in (typed(name), part)]
-        elif isinstance(value, tuple):
-            words += [typed(name), ",".join(map(str, value)) or "none"]
-        else:
-            words += [typed(name), as_text(value)]
+    values = folder.plan.changes | best.values
+    if "augment" in values:
+        values["augment"] = tuple(values["augment"].split("+"))
+    words += as_words(values)
     if held_out := samples_to_hold_out(data):
         words += ["--validation", str(held_out)]
     if folder.plan.seeds[0]:

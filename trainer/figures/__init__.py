@@ -12,6 +12,7 @@ from .deformed import deformed
 from .encoding import encoded, show
 from .evaluation import confusion, mistakes
 from .network import backquery, incoming_weights, trace
+from .rate_search import rate_search
 from .sweep import sweep
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "encoded",
     "incoming_weights",
     "mistakes",
+    "rate_search",
     "show",
     "sweep",
     "trace",

@@ -135,7 +135,7 @@ def fit(
     if deformation is not None:
         check_dense(train_x, "train_x")
     evaluated = {"test": test, "validation": validation}
-    n, weights = _length(train_x), None
+    n, weights = length(train_x), None
     if sample_weight is not None:
         weights = _relative_weights(model, sample_weight, n)
     if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
@@ -188,7 +188,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         deformation: Deformation | None,
     ) -> None:
         self.model = model
-        self.course = Course(settings, _length(train_x))
+        self.course = Course(settings, length(train_x))
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
@@ -214,7 +214,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._noise_key = 0  # of dropout and deformation, for the running epoch
         self._epoch, self._samples = 1, 0  # the epoch that runs, and how much of it is learned
         self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
-        self._losses: list[Array] = []  # of the running epoch's samples
+        self._losses: list[Array] = []  # of the samples of the epoch that runs or has just ended
         self._weights_at_start: list[Array] = []  # the model's, before the running epoch
         self._clock = Stopwatch(model.backend.synchronize)
         if state is not None:
@@ -223,6 +223,20 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def __next__(self) -> BatchProgress | EpochReport:
         return next(self._reports)
+
+    def losses(self) -> Any:
+        """Copy the losses of the samples learned in the epoch that runs, or has just ended.
+
+        Returns
+        -------
+        numpy.ndarray, shape (samples,)
+            In the order in which they were learned, each before its batch's update, times its
+            weight if it has one. After `Diverged` the last of them are NaN or infinite, unless only
+            a weight is.
+        """
+        xp = self.model.backend.xp
+        empty = xp.zeros(0, dtype=self.model.spec.dtype)
+        return self.model.backend.to_numpy(xp.concat([empty, *self._losses]))
 
     def undo_epoch(self) -> None:
         """Set the model's weights to those before the epoch that an error ended."""
@@ -250,8 +264,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     if self._drawn is None and self._epoch < course.epochs:
                         # a GPU is still learning
                         self._drawn = self._draw(self._rng_after, self._epoch + 1)
-                    loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
+                    loss_sum += self._sum_if_finite(losses, rates, done, size)
                     done = stop
                     if done < size:
                         self._samples = done
@@ -274,6 +288,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _begin_epoch(self, feed: Feed) -> int:
         """Set the order of an epoch that starts or was interrupted; return its size."""
         if not self._samples:
+            self._losses = []
             # cleared before copying, so that memory never holds two copies
             self._weights_at_start.clear()
             copy = partial(self.model.backend.xp.asarray, copy=True)
@@ -350,7 +365,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         )
         clock.reset()
         self._rng = self._rng_after
-        self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
+        self._epoch, self._samples = self._epoch + 1, 0
         self._is_whole = True
         return report
 
@@ -519,6 +534,7 @@ def _sum_of_squares(xp: Any, learned: Learned) -> float:
     return total
 
 
-def _length(samples: Any) -> int:
+def length(samples: Any) -> int:
+    """Return how many samples an array of any library has."""
     shape = getattr(samples, "shape", None)
     return len(samples) if shape is None else (*shape, 0)[0]
