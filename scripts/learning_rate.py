@@ -3,9 +3,9 @@
     python scripts/learning_rate.py MNIST_FOLDER OUT_FOLDER
 
 For each case and each of five seeds it searches for a rate, and trains with it and with every rate
-of a sweep. Accuracy is that on held-out training samples, which are trained on in neither. Two
-other rules are applied to the same searches: a tenth of the rate of the lowest loss, and the rate
-at which the loss falls most steeply. It writes learning_rate.md and learning_rate.json.
+of a sweep. Accuracy is that on held-out training samples. Two other rules are applied to the same
+searches: a tenth of the rate of the lowest loss, and the rate at which the loss falls most steeply.
+It writes learning_rate.md and learning_rate.json.
 """
 
 from __future__ import annotations
@@ -169,7 +169,9 @@ Right answers to held-out training samples, a fifth of them, mean and standard d
 the range of the rates are given. The sweep has {len(SWEEP)} rates from {SWEEP[0]:g} to
 {SWEEP[-1]:g}, four a decade; its best is the one with the best mean, which flatters it, since the
 same samples chose it. MNIST's cases train on 10,000 images, for the recipe's epochs where nothing
-else is said. The rule was chosen by the cases without *; those with * were measured afterwards.
+else is said. The rule was chosen by the cases without *; those with * had no part in it. Beside it
+stand two common rules, applied to the same searches: a tenth of the rate of the lowest loss, and
+the rate at which the loss falls most steeply. A training that diverged has 0 %.
 
 {as_table(rows)}
 """
