@@ -249,6 +249,24 @@ def test_a_number_that_is_infinite_is_the_end_too():
     assert np.isfinite(found.losses).all()
 
 
+def test_a_divergence_after_the_search_is_none(monkeypatch):
+    """The rest of the last report's samples is learned at the highest rate."""
+    x, y = learnable(3_200)
+    x[3_100:] = 1e300
+
+    def search():
+        model = network(activation="relu")
+        return find_learning_rate(model, x[order], y[order], batch_size=10, highest=0.1)
+
+    order = np.arange(3_200)
+    monkeypatch.setattr("trainer.rate_search._MOST_UPDATES", 300)
+    monkeypatch.setattr(loop, "_REPORT_SECONDS", 1e9)
+    late = search()
+    order = np.arange(3_000)
+    assert late.diverged is None
+    assert equal(late, search())
+
+
 def test_weights_that_no_rate_can_train():
     x, y = learnable()
     model = network(dtype="float32", activation="relu")

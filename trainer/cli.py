@@ -37,7 +37,7 @@ Start here:
     python -m trainer inspect runs/r1            follow one sample through it
     python -m trainer bench                      measure which device is faster
     python -m trainer sweep --batch-size 1,8,64  train with each, and compare
-    python -m trainer lr-find --optimizer adam   find a learning rate to train with
+    python -m trainer lr-find --optimizer adam   find a learning rate for it
     python -m trainer COMMAND --help             what a command takes
 """,
     version=__version__,

@@ -105,8 +105,8 @@ def find_learning_rate(
     falls: where the loss stops falling, which is clear of the rates at which it rises, and does not
     depend on where a long flat stretch happens to be lowest. Two rules commonly used, a tenth of
     the rate of the lowest loss and the rate at which the loss falls most steeply (both Gugger's),
-    suggest less, and networks trained with that were worse: `benchmarks/learning_rate.md` compares
-    them with sweeps.
+    suggest less, and networks trained with that were worse in twelve of thirteen cases:
+    `benchmarks/learning_rate.md` compares them with sweeps.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def find_learning_rate(
     TypeError, ValueError
         As `fit` does, and if not 0 < lowest < highest.
     Diverged
-        If the first batch has a loss that is NaN or infinite: no rate is to blame.
+        If a number becomes NaN or infinite at the very first rates.
     """
     if not 0 < lowest < highest < math.inf:
         raise ValueError(
@@ -260,6 +260,8 @@ def _result(
 ) -> RateSearch:
     """Average the losses found in groups, up to where they diverged, and suggest a rate."""
     losses, edges = _grouped(found, updates), _edges(updates)
+    if len(losses) == _GROUPS:
+        failure = None  # which came after the search, as training ends at a report
     end = _end(losses)
     if end is not None:
         losses = losses[: end + 1]
