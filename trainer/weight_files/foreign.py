@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 
 from ..array_files import ArrayFileError, check_lines, parsing, read_mat, read_npy, read_npz
-from .onnx_graph import read_onnx
 from .own import WeightFileError
 from .stated import read_stated
 from .weights import INPUT_MAP, Weights
@@ -93,6 +92,8 @@ def read_weights(
     given = None if maps[0] is None else (maps[0], maps[1])
     where, outputs = ", ".join(map(str, files)), sorted(outputs)
     if files[0].suffix.lower() == ".onnx" and len(files) == 1:
+        from .onnx_graph import read_onnx
+
         whole = read_onnx(files[0])
         squares = _squares([("", whole.arrays[0])]) if or_square else set()
         layers, biases = whole.arrays[::2], whole.arrays[1::2]

@@ -27,7 +27,7 @@ _ELEMENTWISE = (
 )
 _PLAIN = (
     "expected a plain multi-layer perceptron: matrix products, and between them one of"
-    f" {', '.join(ACTIVATIONS)}"
+    f" {', '.join(ACTIVATIONS)}, the last in its form with tanh"
 )
 _PROBE = np.linspace(-4, 4, 64)
 _CLOSE = 2e-5  # GELU by erf and by tanh differ by 5e-4
