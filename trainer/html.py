@@ -13,6 +13,7 @@ _LONGEST = 80  # letters of a name
 _LINE = "1px solid rgba(128,128,128,0.4)"  # visible on white and on black
 _CELL = "text-align:right;padding:1px 8px;background:transparent"
 _WIDTH, _HEIGHT, _MARGIN = 260, 110, 6  # pixels of a curve
+_POINTS = 200  # of a line, about
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")  # of Okabe and Ito, as in the figures
 
 
@@ -60,6 +61,28 @@ def image(png: bytes, alternative: str) -> Markup:
     """Return a PNG image, its bytes within the page."""
     uri = f"data:image/png;base64,{b64encode(png).decode('ascii')}"
     return Markup(f'<img style="image-rendering:pixelated" alt="{text(alternative)}" src="{uri}">')
+
+
+def bar(share: float) -> Markup:
+    """Return a bar that is filled to a share of its length."""
+    inner = f"height:6px;width:{100 * min(max(share, 0.0), 1.0):.1f}%;background:{_COLOURS[0]}"
+    outer = f"max-width:{2 * _WIDTH}px;border:{_LINE};margin:4px 0"
+    return Markup(f'<div style="{outer}"><div style="{inner}"></div></div>')
+
+
+def training_curves(reports: Sequence[Any]) -> Markup:
+    """Return loss and accuracies by epoch, of the epochs' reports."""
+    shown = [*reports[: -1 : -(-len(reports) // _POINTS) or 1], *reports[-1:]]
+    loss = {"training": [(report.epoch, report.train_loss) for report in shown]}
+    right = {
+        name: [
+            (report.epoch, 100 * fraction)
+            for report in shown
+            if (fraction := getattr(report, f"{name}_accuracy")) is not None
+        ]
+        for name in ("test", "validation")
+    }
+    return Markup(curves("loss", loss) + curves("right answers, %", right))
 
 
 def curves(title: str, lines: Mapping[str, Sequence[tuple[float, float]]]) -> Markup:

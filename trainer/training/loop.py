@@ -236,17 +236,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
 
     def _repr_html_(self) -> str:
         """Return the loss and the accuracy of the epochs so far as curves."""
-        loss = {"training": [(e.epoch, e.train_loss) for e in self.history]}
-        right = {
-            name: [
-                (e.epoch, 100 * fraction)
-                for e in self.history
-                if (fraction := getattr(e, f"{name}_accuracy")) is not None
-            ]
-            for name in ("test", "validation")
-        }
-        drawn = html.curves("loss", loss), html.curves("right answers, %", right)
-        return html.block(f"Training: {self._stands()}", *drawn)
+        return html.block(f"Training: {self._stands()}", html.training_curves(self.history))
 
     def _stands(self) -> str:
         ended, epochs = self._epoch - 1, self.course.epochs
