@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from time import perf_counter
@@ -101,19 +102,20 @@ class _CellView(QuietView):
     def __init__(self, show: Any, epochs: int) -> None:
         self._epochs, self._last = epochs, 0.0
         self._history: list[EpochReport] = []
-        self._rows: list[list[reports.Cell]] = []
+        self._rows: deque[list[reports.Cell]] = deque(maxlen=_ROWS)
         self._stands, self._done = "preparing", 0.0
         self._handle = show(self, display_id=True)
 
     def __repr__(self) -> str:
-        lines = ["  ".join(f"{value:>{width}}" for _, width, value in row) for row in self._rows]
-        head = ["  ".join(f"{name:>{width}}" for name, width, _ in row) for row in self._rows[:1]]
-        return "\n".join([self._stands, *head, *lines])
+        head = [[(width, name) for name, width, _ in row] for row in [*self._rows][:1]]
+        rows = [[(width, value) for _, width, value in row] for row in self._rows]
+        lines = ["  ".join(f"{text:>{width}}" for width, text in row) for row in [*head, *rows]]
+        return "\n".join([self._stands, *lines])
 
     def _repr_html_(self) -> str:
         names = [name for name, _, _ in self._rows[-1]] if self._rows else []
-        cells = [[value for _, _, value in row] for row in self._rows[-_ROWS:]]
-        if len(self._rows) > _ROWS:
+        cells = [[value for _, _, value in row] for row in self._rows]
+        if len(self._history) > len(cells):
             cells.insert(0, ["…", *[""] * (len(names) - 1)])
         table = html.table(cells, names) if cells else html.Markup("")
         curves = html.training_curves(self._history)
