@@ -341,7 +341,7 @@ def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
         (["bench", "--batch-size", "1,x"], ["--batch-size 1,x", "whole numbers"]),
         (["bench", "--data", "digits", "--batch-size", "2000"], ["2000", "1,437", "too few"]),
         (["bench", "--seconds", "0"], ["--seconds", "> 0"]),
-        (["bench", "--out", "bench.svg"], ["bench.svg", "PNG", "bench.png"]),
+        (["bench", "--out", "bench.jpg"], ["bench.jpg", ".png, .svg or .pdf", "bench.png"]),
         (["bench", "--out", "nowhere/bench.png"], ["there is no folder nowhere"]),
     ],
 )

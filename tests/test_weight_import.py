@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy.io import loadmat, savemat
 from scipy.special import expit
 
@@ -185,7 +186,7 @@ def test_pictures_need_no_data_either(lessons, data_folder, monkeypatch, capsys)
     outputs = [expit(who @ expit(wih @ (pixels / 255 * 0.99 + 0.01))) for pixels in pictures]
     expected = [str(answer.argmax()) for answer in outputs]
     assert re.findall(r"answer: (\d)", captured.out) == expected
-    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1))])
     options = ["--label", "6", "--recipe", "book", "--json", *CPU]
     assert main(["inspect", str(lessons), own[1], *options]) == 0
     captured = capsys.readouterr()
@@ -337,7 +338,7 @@ def test_a_saved_input_map_of_no_pixels_asks_for_data(scale, capsys):
 @pytest.mark.usefixtures("offline")
 def test_an_update_without_the_number_of_samples_leaves_the_penalty_out(monkeypatch, capsys):
     """Of an imported run, on other data than that of its recipe."""
-    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1))])
     x, y = made_mnist(20)
     np.savez("made.npz", x_train=x, y_train=y)
     np.savez("w.npz", W1=np.ones((400, 5)), W2=np.ones((5, 10)))

@@ -18,7 +18,6 @@ from backends import MATMULS
 from .. import display
 from ..augmentation import Deformation, deformed_examples
 from ..data import Dataset
-from ..files import write_whole
 from ..metrics import balanced_accuracy, evaluate, largest_share
 from ..recipes import augmentation
 from ..running.metrics_file import Tally
@@ -31,6 +30,7 @@ from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .ending import STOPS, failures_told, interruptible
+from .figure_files import save
 from .options import (
     COUNT,
     LABEL,
@@ -516,12 +516,12 @@ def _draw_deformed(folder: Run, job: Job, deformation: Deformation) -> Path:
     codes, first = codes[:_EXAMPLES], first[:_EXAMPLES]
     rows = [backend.asarray(dataset.train_x[row : row + 1, :]) for row in first.tolist()]
     examples = deformed_examples(backend, deformation, backend.xp.concat(rows), _VERSIONS)
-    image = figures.deformed(
+    drawn = figures.deformed(
         backend.to_numpy(examples),
         deformation.image_shape,
         dataset.value_range,
         [str(dataset.classes[code]) for code in codes.tolist()],
     )
     file = folder.figure_file(_DEFORMED)
-    write_whole(file, image)
+    save(file, drawn)
     return file
