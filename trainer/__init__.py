@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentation import Deformation
     from .data import DataError, Dataset, load
+    from .display import watch
     from .estimator import MLPClassifier
     from .network import MLP
     from .rate_search import RateSearch, find_learning_rate
@@ -45,11 +46,13 @@ __all__ = [
     "fit",
     "load",
     "minimize",
+    "watch",
 ]
 
 _HOMES = {
     "augmentation": ("Deformation",),
     "data": ("DataError", "Dataset", "load"),
+    "display": ("watch",),
     "estimator": ("MLPClassifier",),
     "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "training.minimize": ("IterationReport", "Minimum", "minimize"),

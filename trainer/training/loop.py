@@ -20,6 +20,7 @@ from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
 from backends.sparse import SparseRows
 
+from .. import html
 from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, read_augment
 from ..network import MLP
 from ..settings import DataSettings, EstimatorSettings, TrainingSettings
@@ -173,6 +174,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ----------
     model : MLP
     course : Course
+    history : list of EpochReport
+        Of the epochs that ended since this object was made.
     """
 
     def __init__(
@@ -189,6 +192,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, length(train_x))
+        self.history: list[EpochReport] = []
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
@@ -222,7 +226,22 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._reports = self._run(train_x, train_y, evaluated)
 
     def __next__(self) -> BatchProgress | EpochReport:
-        return next(self._reports)
+        report = next(self._reports)
+        if isinstance(report, EpochReport):
+            self.history.append(report)
+        return report
+
+    def __repr__(self) -> str:
+        return f"Training({self._stands()} of {self.model!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the loss and the accuracy of the epochs so far as curves."""
+        return html.block(f"Training: {self._stands()}", html.training_curves(self.history))
+
+    def _stands(self) -> str:
+        ended, epochs = self._epoch - 1, self.course.epochs
+        within = f" and {self._samples:,} samples of the next" if self._samples else ""
+        return f"{ended:,} of {epochs:,} epochs{within}"
 
     def losses(self) -> Any:
         """Copy the losses of the samples learned in the epoch that runs, or has just ended.
