@@ -41,9 +41,10 @@ def select(device: str | Backend = "auto", matmul: str = "float32") -> Backend:
 
     Parameters
     ----------
-    device : {"auto", "cpu", "gpu", "gpu:N"} or Backend
+    device : {"auto", "cpu", "gpu", "gpu:N", "cuda", "cuda:N"} or Backend
         "auto" takes the first CUDA GPU where CuPy is installed and a device answers, else the
-        CPU; the backend's `reason` says why. "gpu" is "gpu:0". A backend is returned as it is.
+        CPU; the backend's `reason` says why. "gpu" is "gpu:0", and "cuda:N" is "gpu:N", which is
+        the backend's name. A backend is returned as it is.
     matmul : {"float32", "tf32", "bfloat16", "float16"}
         What a GPU rounds the factors of float32 matrix products to; sums are float32. The CPU
         knows float32 alone.
@@ -77,11 +78,13 @@ def select(device: str | Backend = "auto", matmul: str = "float32") -> Backend:
         else:
             backend.reason = "a CUDA GPU answers"
         return backend
-    match = re.fullmatch(r"gpu(?::(\d{1,4}))?", str(device))
+    match = re.fullmatch(r"(?:gpu|cuda)(?::(\d{1,4}))?", str(device))
     if not match:
-        near = difflib.get_close_matches(str(device).lower(), ["auto", "cpu", "gpu"], n=1)
+        near = difflib.get_close_matches(str(device).lower(), ["auto", "cpu", "gpu", "cuda"], n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"unknown device {device!r}: expected auto, cpu, gpu or gpu:N{hint}")
+        raise ValueError(
+            f"unknown device {device!r}: expected auto, cpu, gpu or gpu:N (cuda, cuda:N){hint}"
+        )
     from .gpu import GpuBackend
 
     return GpuBackend(int(match[1] or 0), matmul)

@@ -78,7 +78,7 @@ def _scaled_tanh_slope(xp: Any, a: Array) -> Array:
     return SCALED_TANH_B / SCALED_TANH_A * (SCALED_TANH_A**2 - a * a)
 
 
-_GELU_SCALE, _GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715
+GELU_SCALE, GELU_CUBE = (2 / math.pi) ** 0.5, 0.044715
 
 
 def gelu(xp: Any, z: Array) -> Array:
@@ -92,13 +92,13 @@ def gelu(xp: Any, z: Array) -> Array:
 
 
 def _gelu_u(z: Array) -> Array:
-    return _GELU_SCALE * z * (1 + _GELU_CUBE * z * z)
+    return GELU_SCALE * z * (1 + GELU_CUBE * z * z)
 
 
 def _gelu_slope(xp: Any, z: Array) -> Array:
     # the product rule, with 1 - t² for the derivative of tanh and then that of u
     t = xp.tanh(_gelu_u(z))
-    return (1 + t) / 2 + z / 2 * (1 - t * t) * _GELU_SCALE * (1 + 3 * _GELU_CUBE * z * z)
+    return (1 + t) / 2 + z / 2 * (1 - t * t) * GELU_SCALE * (1 + 3 * GELU_CUBE * z * z)
 
 
 # --- outputs and losses -----------------------------------------------------------------

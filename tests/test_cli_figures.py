@@ -56,7 +56,8 @@ def answers(classes: list, wrong: float) -> tuple[np.ndarray, np.ndarray]:
     ids=["one", "two", "no errors", "names", "many"],
 )
 def test_a_confusion_matrix_is_a_png_image_of_at_most_200_kb(classes, wrong):
-    png = figures.confusion(evaluate(*answers(classes, wrong), classes))
+    result = evaluate(*answers(classes, wrong), classes)
+    png = figures.encoded(figures.confusion(result), ".png")
     assert len(png) <= 200_000
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
@@ -70,7 +71,7 @@ def test_a_confusion_matrix_is_a_png_image_of_at_most_200_kb(classes, wrong):
 def test_a_gallery_is_a_png_image(count, shape):
     worst = [Mistake(i, "a class of many words", "another one", 0.9) for i in range(count)]
     images = np.zeros((count, shape[0] * shape[1]))
-    png = figures.mistakes(worst, images, shape, (0, 0))
+    png = figures.encoded(figures.mistakes(worst, images, shape, (0, 0)), ".png")
     assert len(png) <= 200_000
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
@@ -83,7 +84,7 @@ def test_an_image_of_many_colours_keeps_what_it_shows():
     figure.set_layout_engine("none")  # which would move the axes a little every time
     plain = io.BytesIO()
     figure.savefig(plain, format="png")
-    small = style.to_png(figure)
+    small = figures.encoded(figure, ".png")
     assert len(small) < len(plain.getvalue()) / 2
     before, after = (
         np.asarray(Image.open(file).convert("RGB"), float) for file in (plain, io.BytesIO(small))
@@ -184,11 +185,10 @@ def test_without_a_display_one_line_says_so(run, capsys):
 
 def test_with_a_display_every_image_has_a_window_until_they_are_closed(monkeypatch):
     figure = style.new_figure(3, 2)
-    image = style.to_png(figure)
     waited = []
     monkeypatch.setattr(pyplot, "get_backend", lambda: "TkAgg")
     monkeypatch.setattr(pyplot, "show", lambda block: waited.append(pyplot.get_fignums()))
-    assert figures.show([image, image]) == ""
+    assert figures.show([figure, [figure, figure]]) == ""
     assert waited == [[1, 2]]
     assert pyplot.get_fignums() == []
 
@@ -198,5 +198,5 @@ def test_a_toolkit_that_fails_is_one_line(monkeypatch):
         raise RuntimeError("The toolkit requires another.\nAnd more.")
 
     monkeypatch.setattr(pyplot, "get_backend", fail)
-    line = figures.show([style.to_png(style.new_figure(1, 1))])
+    line = figures.show([style.new_figure(1, 1)])
     assert line == "--show: no window can be opened here (The toolkit requires another.)"

@@ -161,7 +161,7 @@ def test_the_figure_has_a_row_a_picture(run, capsys):
 @pytest.mark.parametrize(
     ("asked", "words"),
     [
-        (["a.png", "--figure", "a.jpg"], ["--figure a.jpg", "PNG"]),
+        (["a.png", "--figure", "a.jpg"], ["--figure a.jpg", ".svg", "seen.png"]),
         (["a.png", "--figure", "none/a.png"], ["--figure none/a.png", "no folder none"]),
         (["--data", "digits", "--out", "a.csv", "--figure", "a.png"], ["--figure", "one sample"]),
         (["a.png", "--format", "kaggle", "--out", "a.csv"], ["without --index and --format"]),

@@ -376,8 +376,9 @@ def test_large_images_are_deformed_in_few_at_a_time(base_on_numpy):
 def test_the_figure_is_a_png_image_of_at_most_200_kb(rows, shape):
     examples = images(rows * 10, shape).reshape(rows, 10, -1)
     drawn = figures.deformed(examples, shape, (0.0, 1.0), [f"class {i}" for i in range(rows)])
-    assert drawn.startswith(b"\x89PNG")
-    assert len(drawn) <= 200_000
+    png = figures.encoded(drawn, ".png")
+    assert png.startswith(b"\x89PNG")
+    assert len(png) <= 200_000
 
 
 # --- the command line -----------------------------------------------------------------------

@@ -25,7 +25,8 @@ from .test_benchmarking import CPU, made_up, times
     ids=["one case", "two devices", "more lines than colours and markers"],
 )
 def test_a_benchmark_is_a_png_image(measurements):
-    png = figures.benchmark(measurements, title="A sentence. " * 20, caption="a machine\n" * 3)
+    drawn = figures.benchmark(measurements, title="A sentence. " * 20, caption="a machine\n" * 3)
+    png = figures.encoded(drawn, ".png")
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     with Image.open(io.BytesIO(png)) as image:
         assert image.width == 1350

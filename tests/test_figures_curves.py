@@ -64,7 +64,7 @@ def epochs_of(count: int) -> range:
     ids=["one epoch", "no test", "every kind", "two runs", "more runs than colours"],
 )
 def test_curves_are_a_png_image_of_at_most_200_kb(runs):
-    png = figures.curves(runs)
+    png = figures.encoded(figures.curves(runs), ".png")
     assert len(png) <= 200_000
     with Image.open(io.BytesIO(png)) as image:
         assert image.format == "PNG"
@@ -163,7 +163,7 @@ def test_training_draws_its_curves(capsys):
         (["plot", "begun"], ["begun", "no epoch of this run has ended"]),
         (["plot", "damaged"], ["metrics.jsonl", "not a run's metrics"]),
         (["plot", "odd"], ["metrics.jsonl", "not a run's metrics"]),
-        (["plot", "RUN", "--out", "a.svg"], ["a.svg", "PNG", "curves.png"]),
+        (["plot", "RUN", "--out", "a.jpg"], ["a.jpg", ".png, .svg or .pdf", "curves.png"]),
         (["plot", "RUN", "--out", "nowhere/a.png"], ["there is no folder nowhere"]),
     ],
 )

@@ -54,7 +54,8 @@ CASES = {
 @pytest.mark.filterwarnings("error")  # matplotlib's, of what does not fit
 @pytest.mark.parametrize("case", CASES)
 def test_a_sweep_is_a_png_image(case):
-    png = figures.sweep(CASES[case], accuracy="test accuracy", caption="what was trained " * 20)
+    drawn = figures.sweep(CASES[case], accuracy="test accuracy", caption="what was trained " * 20)
+    png = figures.encoded(drawn, ".png")
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     assert len(png) < 200_000
     with Image.open(io.BytesIO(png)) as image:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainer.cli import main
 from trainer.running.metrics_file import COPY, FILE, MetricsFile, Tally
 
 EPOCHS = [
@@ -119,3 +120,17 @@ def test_with_both_damaged_what_is_left_is_kept(file, left):
     file.add(EPOCHS[3])
     assert file.read() == [*EPOCHS[:left], EPOCHS[3]]
     assert file.restore(tally.after(EPOCHS[3]))[1] == ""
+
+
+def test_pandas_reads_the_file_of_a_run(tmp_path):
+    pandas = pytest.importorskip("pandas", reason="reads the file as its users do")
+    options = ["--epochs", "3", "--limit", "100", "--hidden", "4", "--device", "cpu", "--quiet"]
+    assert main(["--data", "digits", *options, "--out", str(tmp_path / "r")]) == 0
+    frame = pandas.read_json(tmp_path / "r" / FILE, lines=True)
+    lines = [json.loads(line) for line in (tmp_path / "r" / FILE).read_text().splitlines()]
+    assert frame["epoch"].tolist() == [1, 2, 3]
+    for name, value in lines[-1].items():
+        if value is None:
+            assert frame[name].isna().all()
+        else:
+            assert frame[name].iloc[-1] == pytest.approx(value)

@@ -15,21 +15,23 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy.io import loadmat, savemat
 from scipy.special import expit
 
 from backends import select
-from trainer import MLP, figures, fit, load, weight_files
+from trainer import MLP, figures, fit, load
 from trainer.cli import main
 from trainer.data import loading, prepare_digit, read_grey
 from trainer.data.dataset import Source
+from trainer.exports import Exported, arrays
 from trainer.weight_files import (
     ShapeError,
     WeightFileError,
     Weights,
+    foreign,
     from_matlab,
     read_weights,
-    write_weights,
 )
 
 CPU = ["--device", "cpu"]
@@ -184,7 +186,7 @@ def test_pictures_need_no_data_either(lessons, data_folder, monkeypatch, capsys)
     outputs = [expit(who @ expit(wih @ (pixels / 255 * 0.99 + 0.01))) for pixels in pictures]
     expected = [str(answer.argmax()) for answer in outputs]
     assert re.findall(r"answer: (\d)", captured.out) == expected
-    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1))])
     options = ["--label", "6", "--recipe", "book", "--json", *CPU]
     assert main(["inspect", str(lessons), own[1], *options]) == 0
     captured = capsys.readouterr()
@@ -336,7 +338,7 @@ def test_a_saved_input_map_of_no_pixels_asks_for_data(scale, capsys):
 @pytest.mark.usefixtures("offline")
 def test_an_update_without_the_number_of_samples_leaves_the_penalty_out(monkeypatch, capsys):
     """Of an imported run, on other data than that of its recipe."""
-    monkeypatch.setattr(figures, "trace", lambda *_, **__: (b"image", b"pages"))
+    monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1))])
     x, y = made_mnist(20)
     np.savez("made.npz", x_train=x, y_train=y)
     np.savez("w.npz", W1=np.ones((400, 5)), W2=np.ones((5, 10)))
@@ -567,6 +569,7 @@ def test_an_export_that_cannot_be_is_one_line(runs, format, out, words, capsys):
 
 def test_a_folder_of_tables_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
     weights = Weights([np.ones((3, 2)), np.ones((2, 4))], False)
+    network = Exported(weights, "sigmoid", "sigmoid", "rashid", range(4), "uint8", (0, 255))
     written = []
 
     def full_disk(path, content):
@@ -575,10 +578,10 @@ def test_a_folder_of_tables_is_written_whole_or_not_at_all(tmp_path, monkeypatch
             raise OSError(28, "No space left on device", str(path))
         path.write_bytes(content)
 
-    monkeypatch.setattr(weight_files, "write_whole", full_disk)
+    monkeypatch.setattr(arrays, "write_whole", full_disk)
     out = tmp_path / "a" / "tables"
     with pytest.raises(OSError, match="No space"):
-        write_weights(weights, "csv", out, image_shape=None, classes=range(4))
+        arrays.write_csv(network, out)
     assert os.listdir(tmp_path / "a") == []
 
 
@@ -674,7 +677,7 @@ def test_nothing_is_ever_unpickled(command, name, make, words, capsys):
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(monkeypatch):
-    monkeypatch.setattr(weight_files, "_LARGEST", 100_000)
+    monkeypatch.setattr(foreign, "_LARGEST", 100_000)
     with zipfile.ZipFile("w.npz", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("W1.npy", b"\0" * 10_000_000)
     with pytest.raises(WeightFileError, match="10,000,000 bytes unpacked"):

@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .augmentation import Deformation
     from .data import DataError, Dataset, load
+    from .display import watch
     from .estimator import MLPClassifier
     from .network import MLP
+    from .rate_search import RateSearch, find_learning_rate
     from .settings import NetworkSettings, TrainingSettings
     from .training import BatchProgress, Diverged, EpochReport, Training, TrainingState, fit
     from .training.minimize import IterationReport, Minimum, minimize
@@ -36,21 +38,26 @@ __all__ = [
     "MLPClassifier",
     "Minimum",
     "NetworkSettings",
+    "RateSearch",
     "Training",
     "TrainingSettings",
     "TrainingState",
+    "find_learning_rate",
     "fit",
     "load",
     "minimize",
+    "watch",
 ]
 
 _HOMES = {
     "augmentation": ("Deformation",),
     "data": ("DataError", "Dataset", "load"),
+    "display": ("watch",),
     "estimator": ("MLPClassifier",),
     "training": ("BatchProgress", "Diverged", "EpochReport", "Training", "TrainingState", "fit"),
     "training.minimize": ("IterationReport", "Minimum", "minimize"),
     "network": ("MLP",),
+    "rate_search": ("RateSearch", "find_learning_rate"),
     "settings": ("NetworkSettings", "TrainingSettings"),
 }
 

@@ -37,6 +37,7 @@ Start here:
     python -m trainer inspect runs/r1            follow one sample through it
     python -m trainer bench                      measure which device is faster
     python -m trainer sweep --batch-size 1,8,64  train with each, and compare
+    python -m trainer lr-find --optimizer adam   find a learning rate for it
     python -m trainer COMMAND --help             what a command takes
     xptrainer --install-completion               Tab completes commands, options
 """,
@@ -56,6 +57,7 @@ _COMMANDS = [
     "weights",
     "bench",
     "sweep",
+    "lr-find",
     "gradcheck",
     "recipes",
     "devices",

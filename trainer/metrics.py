@@ -8,7 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from . import html
+from .plain_text import percent
+
 _UNBALANCED = 1.5
+_MOST_IN_A_MATRIX, _MOST_SCORES = 26, 40  # classes that a notebook shows
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,40 @@ class Evaluation:
     confusion: np.ndarray  # (k, k): `confusion[true, answered]` counts samples
     classes: list[ClassScore]
     averages: list[ClassScore]  # of the classes there are: plain, and weighted by support
+
+    def __repr__(self) -> str:
+        mean = self.averages[0]
+        return (
+            f"Evaluation(accuracy {percent(self.accuracy)}, balanced"
+            f" {percent(self.balanced_accuracy)}, macro F1 {percent(mean.f1)}:"
+            f" {int(self.confusion.sum()):,} samples of {len(self.classes):,} classes)"
+        )
+
+    def _repr_html_(self) -> str:
+        """Return the confusion matrix and the scores of each class; of many, the scores alone."""
+        names = [score.label for score in self.classes]
+        title = f"{percent(self.accuracy)} of {int(self.confusion.sum()):,} answers are right"
+        parts = []
+        if len(names) <= _MOST_IN_A_MATRIX:
+            shares = self.confusion / np.maximum(self.confusion.sum(axis=1, keepdims=True), 1)
+            np.fill_diagonal(shares, 0.0)
+            shares /= shares.max() or 1.0
+            rows = [
+                (name, *map(html.shaded, counts, of_row))
+                for name, counts, of_row in zip(
+                    names, self.confusion.tolist(), shares.tolist(), strict=True
+                )
+            ]
+            parts.append(html.table(rows, head=("truth \\ answer", *names)))
+        scores = [*self.classes[:_MOST_SCORES], *self.averages]
+        lines: list[tuple[object, ...]] = [
+            (s.label, percent(s.precision), percent(s.recall), percent(s.f1), s.support)
+            for s in scores
+        ]
+        if (more := len(self.classes) - _MOST_SCORES) > 0:
+            lines.insert(_MOST_SCORES, (f"… {more:,} more", "", "", "", ""))
+        parts.append(html.table(lines, head=("", "precision", "recall", "F1", "samples")))
+        return html.block(title, *parts)
 
 
 @dataclass(frozen=True)

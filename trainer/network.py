@@ -19,6 +19,7 @@ from backends import Backend, NetworkSpec, restored, select
 from backends.functions import LOSSES, Array
 from backends.sparse import SparseRows
 
+from . import html
 from .initializers import initial_weights
 from .settings import NetworkSettings
 from .weight_files import MODEL_FILE, WeightFileError, read_safetensors, write_safetensors
@@ -155,6 +156,18 @@ class MLP:
             f"MLP({list(spec.sizes)}, activation={spec.activation!r}, output={spec.output!r}, "
             f"loss={spec.loss!r}, bias={spec.bias}, dtype={self.dtype!r}, on {self.backend.name})"
         )
+
+    def _repr_html_(self) -> str:
+        """Return a table of the layers."""
+        spec, rows = self.spec, []
+        for number, (fan_in, units) in enumerate(pairwise(spec.sizes), 1):
+            last = number == len(spec.sizes) - 1
+            learned = fan_in * units + units * spec.bias
+            function = spec.output if last else spec.activation
+            rows.append((number, fan_in, units, function, "yes" if spec.bias else "no", learned))
+        head = ("layer", "inputs", "units", "activation", "bias", "weights")
+        about = f"{self.weight_count:,} weights, {self.dtype}, loss {spec.loss}"
+        return html.block(f"MLP: {about}, on {self.backend.name}", html.table(rows, head))
 
     @property
     def sizes(self) -> tuple[int, ...]:

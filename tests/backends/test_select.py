@@ -45,7 +45,9 @@ def test_cpu():
     assert cpu.reason == ""
 
 
-@pytest.mark.parametrize("device", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "gpu0", "cuda", "cpu:0"])
+@pytest.mark.parametrize(
+    "device", ["", "tpu", "gpu:", "gpu:-1", "gpu:x", "gpu0", "cuda:", "cuda0", "cpu:0"]
+)
 def test_no_device_of_that_name(device):
     with pytest.raises(ValueError, match="expected auto, cpu, gpu or gpu:N"):
         select(device)
@@ -54,6 +56,8 @@ def test_no_device_of_that_name(device):
 def test_a_misspelt_device_gets_a_hint():
     with pytest.raises(ValueError, match="did you mean 'gpu'"):
         select("GPU")
+    with pytest.raises(ValueError, match=r"\(cuda, cuda:N\); did you mean 'cuda'"):
+        select("CUDA")
 
 
 def test_without_cupy(monkeypatch):
@@ -129,6 +133,7 @@ def test_with_a_device_that_does_not_serve(fake_cupy):
     assert refusal("gpu:1").startswith("gpu:1 does not exist, this machine has gpu:0;")
     runtime.getDeviceCount = lambda: 3
     assert "this machine has gpu:0 to gpu:2" in refusal("gpu:7")
+    assert refusal("cuda:7") == refusal("gpu:7")
 
     fake_cupy.ones = lambda *_: np.zeros((2, 2))
     assert refusal().startswith("gpu:0 calculates wrongly: 32 came out as 8")
@@ -153,6 +158,8 @@ def test_every_gpu_by_its_number(fake_cupy):
     fake_cupy.cuda.runtime.getDeviceCount = lambda: 2
     backend = select("gpu:1")
     assert (backend.name, backend.device_name) == ("gpu:1", "Fake 9000")
+    assert select("cuda:1").name == "gpu:1"
+    assert select("cuda").name == select("gpu").name == "gpu:0"
     assert select("auto").reason == "a CUDA GPU answers"
 
 

@@ -39,7 +39,7 @@ from trainer.running.foreign_weights import open_weights
 from trainer.running.run_folder import Run, RunError
 from trainer.running.trained import TrainedRun
 from trainer.running.usage import UsageError
-from trainer.weight_files import WeightFileError, read_weights
+from trainer.weight_files import WeightFileError, read_stated, read_weights
 
 LONGEST_MESSAGE = 2000
 
@@ -322,6 +322,30 @@ _FOREIGN = {"W1": np.ones((49, 2), "f4"), "b1": np.ones(2, "f4"), "W2": np.ones(
 _FOREIGN["b2"] = np.ones(10, "f4")
 
 
+def onnx_models() -> tuple[bytes, ...]:
+    """Write a perceptron as other programs do, as ONNX; nothing where that is not installed."""
+    try:
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError:
+        return ()
+    matrices = {"W1": MATRIX.astype("f4"), "b1": MATRIX[0].astype("f4")}
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", size])
+        for name, size in (("x", 4), ("y", 3))
+    ]
+    nodes = [
+        helper.make_node("Mul", ["x", "half"], ["v"]),
+        helper.make_node("Gemm", ["v", "W1", "b1"], ["z"]),
+        helper.make_node("Tanh", ["z"], ["a"]),
+        helper.make_node("Gemm", ["a", "W2"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"]),
+    ]
+    arrays = matrices | {"W2": np.eye(3, dtype="f4"), "half": np.float32(0.5)}
+    constants = [numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items()]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:], constants)
+    return (helper.make_model(graph).SerializeToString(),)
+
+
 def _weights(path: Path) -> object:
     return read_weights([path], 4, {3}, transposed=False)
 
@@ -602,6 +626,19 @@ READERS = {
                 save({"W1": MATRIX, "b1": MATRIX[0]}),
                 save({"fc1.weight": MATRIX.astype("f4")}, metadata={"a": "b"}),
             ),
+        ),
+        *(Reader("onnx", "w.onnx", _weights, WeightFileError, (m,)) for m in onnx_models()),
+        Reader(
+            "network-file",
+            "network.json",
+            lambda p: read_stated([p.parent / "W1.csv"]),
+            WeightFileError,
+            (
+                b'{"program": "xptrainer", "activation": "relu", "output": "softmax", "loss":'
+                b' "cross_entropy", "classes": ["a", 1], "value_range": [0, 1], "scale": [1, 2],'
+                b' "shift": 0.5}',
+            ),
+            beside={"W1.csv": b"1,2"},
         ),
         Reader(
             "weights-alone",

@@ -63,7 +63,7 @@ def run(
         )
     codes = [classes.index(name) for name in dict.fromkeys(label)] or list(range(len(classes)))
     which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', name)}" for name in dict.fromkeys(label))
-    png = figure_file(trained, out, f"backquery{which[:80]}.png")
+    file = figure_file(trained, out, f"backquery{which[:80]}.png")
     _, low, high = trained.scale
     with usage_errors(say=str):  # an activation without an inverse
         result = backquery(trained.model, codes, value_range=(low, high))
@@ -74,11 +74,11 @@ def run(
         display.backquery(title, result, pictures, classes, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
-    image = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
-    write_figure(png, image)
+    drawn = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
+    write_figure(file, drawn)
     about = {"run": str(path), "image_shape": trained.image_shape}
     fields = about | {"labels": _fields(result, trained)} if as_json else None
-    tell_figure(image, fields=fields, show=show, figure=png)
+    tell_figure(drawn, fields=fields, show=show, figure=file)
     return 0
 
 

@@ -17,11 +17,10 @@ from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, s
 from .. import __version__, benchmarking, display
 from ..benchmarking import LEAST_ROUNDS, MOST_ROUNDS, RECIPE, DevicesDisagree, Measurement
 from ..data import Dataset, load
-from ..files import write_whole
 from ..plain_text import listed
 from ..running.usage import UsageError
 from ..training import Diverged
-from .figure_files import png_file
+from .figure_files import checked_file, save
 from .options import Flag, Transpose, numbers
 from .words import count, numpy_words
 
@@ -49,7 +48,7 @@ def run(
     Parameters
     ----------
     device
-        all, cpu, gpu or gpu:N. all is the CPU and every CUDA GPU that answers.
+        all, cpu, gpu or gpu:N (or cuda:N). all is the CPU and every CUDA GPU that answers.
     data
         auto (MNIST, else digits), or what else train takes.
     hidden
@@ -59,7 +58,7 @@ def run(
     seconds
         Begin no round that would end later, but make three at least and nine at most.
     out
-        The figure, a PNG image; replaced if it is there.
+        The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there.
     as_json
         One JSON object an event on stdout, nothing else; the figure is drawn too.
     """
@@ -67,7 +66,7 @@ def run(
     widths = sorted(set(numbers("--hidden", hidden, f"{expected} 200 or 50,200,800")))
     batch_sizes = sorted(set(numbers("--batch-size", batch_size, f"{expected} 128 or 1,32,128")))
     with closing(display.choose_view(as_json=as_json)) as view:
-        out = png_file(out, "bench.png")  # checked now, not after a minute of measuring
+        out = checked_file(out, "bench.png")  # checked now, not after a minute of measuring
         backends, missing = _backends(device, view)
         dataset = load(data, transpose=transpose, on_progress=view.downloading)
         if dataset.note:
@@ -136,7 +135,8 @@ def _backends(device: str, view: display.QuietView) -> tuple[list[Backend], str]
         try:
             return [select(device)], ""
         except ValueError as error:
-            raise UsageError(f"--device {device}: expected all, cpu, gpu or gpu:N") from error
+            expected = "expected all, cpu, gpu or gpu:N (cuda, cuda:N)"
+            raise UsageError(f"--device {device}: {expected}") from error
     backends, missing = [select("cpu")], ""
     try:
         names = [f"gpu:{gpu['index']}" for gpu in describe_gpus()]
@@ -223,5 +223,5 @@ def _draw(
         " rounds, shaded from the slowest run to the fastest",
         f"xptrainer {__version__}, Python {platform.python_version()}",
     ]
-    image = figures.benchmark(measurements, title=sentence, caption="\n".join(caption))
-    write_whole(out, image)
+    drawn = figures.benchmark(measurements, title=sentence, caption="\n".join(caption))
+    save(out, drawn)

@@ -179,6 +179,8 @@ def _read(
             message = re.sub(rf"{typed(name)}\b(?!-)", name, message)
         raise UsageError(f"{file}: {message}") from error
     asked = given(read.pop("wanted")) if "wanted" in read else {}
+    if "patience" in read:
+        asked["patience"] = read.pop("patience")
     return asked, changes, read
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..augmentation import deformed_examples
-from ..files import write_whole
 from ..running.run_folder import Run
 from ..running.starting import Job
+from .figure_files import save
 
 _FILE = "deformed.png"
 _EXAMPLES, _VERSIONS = 10, 9  # images in it, and how often each is there besides as it is
@@ -36,12 +36,12 @@ def draw_deformed(folder: Run, job: Job) -> Path:
 
     assert job.deformation is not None
     values, codes = examples(job)
-    image = figures.deformed(
+    drawn = figures.deformed(
         values,
         job.deformation.image_shape,
         job.data.value_range,
         [str(job.data.classes[code]) for code in codes],
     )
     file = folder.figure_file(_FILE)
-    write_whole(file, image)
+    save(file, drawn)
     return file

@@ -3,33 +3,47 @@
 from __future__ import annotations
 
 from importlib.metadata import packages_distributions
+from typing import Any
 
 from backends import BackendUnavailable, describe_cpu, describe_gpus
 
 from .. import display
+from .options import Json
 from .words import numpy_words
 
 _DISTRIBUTION = "xptrainer"
 _PACKAGES = ("trainer", "backends")
 
 
-def run() -> int:
-    """List the CPU, every GPU, and what is missing for one."""
-    cpu = describe_cpu()
-    rows = [("cpu", [f"{cpu['name']}, {cpu['cores']} cores for this process", numpy_words(cpu)])]
+def run(*, as_json: Json = False) -> int:
+    """List the CPU, every GPU, and what is missing for one.
+
+    A name in the first column is what --device takes; cuda:N is another name of gpu:N.
+    """
+    cpu, notes, missing = describe_cpu(), _conflicts(), ""
+    gpus: list[dict[str, Any]] = []
     try:
-        for gpu in describe_gpus():
-            free, total = gpu["memory_free"] / 2**30, gpu["memory_total"] / 2**30
-            lines = [
-                f"{gpu['name']}, compute capability {gpu['compute_capability']}",
-                f"{free:.1f} of {total:.1f} GiB free",
-                f"CuPy {gpu['cupy']}, CUDA {gpu['cuda']}, driver for {gpu['driver']}",
-            ]
-            rows.append((f"gpu:{gpu['index']}", lines))
+        gpus = describe_gpus()
     except BackendUnavailable as error:
-        rows.append(("gpu", [f"none: {error}"]))
-    if conflicts := _conflicts():
-        rows.append(("note", conflicts))
+        missing = str(error)
+    if as_json:
+        named = [{"device": f"gpu:{gpu['index']}"} | gpu for gpu in gpus]
+        about: dict[str, Any] = {"cpu": {"device": "cpu"} | cpu, "gpus": named}
+        display.json_line(about | {"missing": missing or None, "notes": notes})
+        return 0
+    rows = [("cpu", [f"{cpu['name']}, {cpu['cores']} cores for this process", numpy_words(cpu)])]
+    for gpu in gpus:
+        free, total = gpu["memory_free"] / 2**30, gpu["memory_total"] / 2**30
+        lines = [
+            f"{gpu['name']}, compute capability {gpu['compute_capability']}",
+            f"{free:.1f} of {total:.1f} GiB free",
+            f"CuPy {gpu['cupy']}, CUDA {gpu['cuda']}, driver for {gpu['driver']}",
+        ]
+        rows.append((f"gpu:{gpu['index']}", lines))
+    if missing:
+        rows.append(("gpu", [f"none: {missing}"]))
+    if notes:
+        rows.append(("note", notes))
     display.devices(rows)
     return 0
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from typing import Annotated, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 from cyclopts import Parameter
 
 from .. import display
-from ..files import write_whole
 from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .figure_files import open_windows
+from .figure_files import checked_file, open_windows, save
 from .options import Device, Flag, Json, LabelledData, RunOrWeights, Show, Transpose, WeightsRecipe
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CONFUSION, _GALLERY = "confusion.png", "mistakes.png"
 _SUREST, _ALL = 24, 80  # mistakes that are drawn: all if they are so few, else the surest
@@ -28,6 +31,7 @@ def run(
     recipe: WeightsRecipe = None,
     device: Device = "auto",
     figures: Flag = False,
+    out: Path | None = None,
     show: Show = False,
     as_json: Json = False,
 ) -> int:
@@ -40,25 +44,30 @@ def run(
     figures
         Draw the confusion matrix and the mistakes, the surest of many, into the run's folder, under
         figures/.
+    out
+        Draw the confusion matrix into this file, a PNG image, or by its suffix SVG or PDF, and the
+        mistakes beside it, into NAME-mistakes; replaced if they are there.
     """
     if not paths:
         raise UsageError(
             "evaluate: no run is named; type for instance: python -m trainer evaluate runs/r1"
         )
+    if out is not None:
+        out = checked_file(out, _CONFUSION)
     members = [
         TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose) for path in paths
     ]
     trained = members[0]
-    if figures and len(members) > 1:
+    if figures and out is None and len(members) > 1:
         raise UsageError(
-            f"--figures: {len(members)} runs have no folder in common to draw into; draw for each"
-            " by itself, or look at them with --show"
+            f"--figures: {len(members)} runs have no folder in common to draw into; name a"
+            f" place with --out {_CONFUSION}, or look at them with --show"
         )
-    if figures and trained.run is None:
+    if figures and out is None and trained.run is None:
         raise UsageError(
-            f"--figures: {paths[0]} is no run, which has a folder for them; make one with:"
-            f" python -m trainer import-weights {shlex.quote(str(paths[0]))}, or look at them with"
-            " --show"
+            f"--figures: {paths[0]} is no run, which has a folder for them; name a place with"
+            f" --out {_CONFUSION}, make a run with: python -m trainer import-weights"
+            f" {shlex.quote(str(paths[0]))}, or look at them with --show"
         )
     for other in members[1:]:
         _check_alike(trained, other, data)
@@ -80,8 +89,8 @@ def run(
             display.line()
             display.line("together:")
         display.evaluation(f"{names} on {len(y):,} {source}, {trained.backend.name}", result)
-    images = _images(trained, result, worst, x) if figures or show else {}
-    written = _keep(trained, images) if figures else []
+    drawn = _drawn(trained, result, worst, x) if figures or out or show else {}
+    written = _keep(trained, drawn, out) if figures or out else []
     if as_json:
         fields: dict[str, Any] = {"run": names, "samples": len(y), "source": source}
         if len(members) > 1:
@@ -91,11 +100,11 @@ def run(
     elif written:
         display.line()
         display.line(f"figures: {', '.join(written)}")
-    if (figures or show) and _GALLERY not in images:
+    if (figures or out or show) and _GALLERY not in drawn:
         cause = "they are no images" if worst else "there are none"
         display.note(f"no picture of the mistakes: {cause}")
     if show:
-        open_windows(list(images.values()))
+        open_windows(list(drawn.values()))
     return 0
 
 
@@ -114,28 +123,31 @@ def _check_alike(first: TrainedRun, other: TrainedRun, data: str | None) -> None
             )
 
 
-def _images(
+def _drawn(
     trained: TrainedRun, result: Evaluation, worst: Sequence[Mistake], x: np.ndarray
-) -> dict[str, bytes]:
+) -> dict[str, Figure]:
     from .. import figures  # matplotlib takes its time to import
 
-    images = {_CONFUSION: figures.confusion(result)}
+    drawn = {_CONFUSION: figures.confusion(result)}
     if worst and trained.image_shape is not None:
         rows = x[[mistake.index for mistake in worst]]
         _, low, high = trained.scale
-        images[_GALLERY] = figures.mistakes(worst, rows, trained.image_shape, (low, high))
-    return images
+        drawn[_GALLERY] = figures.mistakes(worst, rows, trained.image_shape, (low, high))
+    return drawn
 
 
-def _keep(trained: TrainedRun, images: dict[str, bytes]) -> list[str]:
-    """Write the figures into the run's folder; what is out of date goes."""
-    assert trained.run is not None
+def _keep(trained: TrainedRun, drawn: dict[str, Figure], out: Path | None) -> list[str]:
+    """Write the figures to `out` and beside it, else into the run's folder, whose older ones go."""
+    if out is not None:
+        places = {_CONFUSION: out, _GALLERY: out.with_stem(f"{out.stem}-mistakes")}
+    else:
+        assert trained.run is not None
+        places = {name: trained.run.figure_file(name) for name in (_CONFUSION, _GALLERY)}
     written = []
-    for name in (_CONFUSION, _GALLERY):
-        file = trained.run.figure_file(name)
-        if name in images:
-            write_whole(file, images[name])
+    for name, file in places.items():
+        if name in drawn:
+            save(file, drawn[name])
             written.append(str(file))
-        else:
+        elif out is None:
             file.unlink(missing_ok=True)
     return written

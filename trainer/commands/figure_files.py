@@ -5,43 +5,54 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from cyclopts import Parameter
 
 from .. import display
 from ..files import write_whole
+from ..plain_text import listed
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    Drawn: TypeAlias = Figure | Sequence[Figure]
+
+_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 def figure(name: str) -> Parameter:
     """Return the option for where a run's figure goes."""
     return Parameter(
-        help="The figure, a PNG image; replaced if it is there. [default: "
-        f"{name} in the run's folder, under figures/]"
+        help="The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there."
+        f" [default: {name} in the run's folder, under figures/]"
     )
 
 
 def figure_file(trained: TrainedRun, out: Path | None, name: str) -> Path:
-    """Find where a PNG image goes: to `out`, else into the run's folder of figures.
+    """Find where a figure goes: to `out`, else into the run's folder of figures.
 
     Raise UsageError if nothing can be written there; now, not after the work.
     """
     hint = f"name another place with --out {name}"
     if out is not None or trained.run is None:  # weights have no folder of their own
-        return png_file(out or Path(name), name)
+        return checked_file(out or Path(name), name)
     folder = trained.path / "figures"
     if folder.exists():
         return _checked(folder / name, "", hint)
     return _checked(folder, "", hint) / name
 
 
-def png_file(out: Path, name: str, option: str = "--out ") -> Path:
+def checked_file(out: Path, name: str, option: str = "--out ") -> Path:
     """Return `out` without ~; errors as in `figure_file`, with `name` as an example."""
     out = out.expanduser()
-    if out.suffix.lower() != ".png":
-        raise UsageError(f"{option}{out}: a PNG image is written; expected a name such as {name}")
+    if out.suffix.lower() not in _SUFFIXES:
+        raise UsageError(
+            f"{option}{out}: a figure is written as {listed(_SUFFIXES, ' or ')}; expected a name"
+            f" such as {name}"
+        )
     return _checked(out, option, "expected a file's name in a folder that you may write to")
 
 
@@ -59,31 +70,38 @@ def _checked(file: Path, option: str, hint: str) -> Path:
     return file
 
 
-def write_figure(file: Path, content: bytes) -> None:
-    """Write a figure whole or not at all, else raise UsageError; make the folder of figures."""
+def save(file: Path, drawn: Drawn) -> None:
+    """Write a figure whole or not at all, as the file's suffix says; raise OSError."""
+    from .. import figures  # matplotlib takes its time to import
+
+    write_whole(file, figures.encoded(drawn, file.suffix))
+
+
+def write_figure(file: Path, drawn: Drawn) -> None:
+    """Write a figure as `save` does, or raise UsageError; make the folder of figures."""
     try:
         file.parent.mkdir(exist_ok=True)
-        write_whole(file, content)
+        save(file, drawn)
     except OSError as error:
         raise UsageError(
             f"{file}: {error.strerror or error}; name another place with --out {file.name}"
         ) from error
 
 
-def tell_figure(image: bytes, *, fields: dict[str, Any] | None, show: bool, **files: Path) -> None:
-    """Report where an image and what belongs to it are: in JSON with `fields`, in lines without."""
+def tell_figure(drawn: Drawn, *, fields: dict[str, Any] | None, show: bool, **files: Path) -> None:
+    """Report where a figure and what belongs to it are: in JSON with `fields`, in lines without."""
     if fields is not None:
         display.json_line(fields | {name: str(file) for name, file in files.items()})
     else:
         for name, file in files.items():
             display.line(f"{name + ':':<7} {file}")
     if show:
-        open_windows([image])
+        open_windows([drawn])
 
 
-def open_windows(images: Sequence[bytes]) -> None:
-    """Open a window for each image, or say why there is none."""
+def open_windows(windows: Sequence[Drawn]) -> None:
+    """Open a window for each figure, or say why there is none."""
     from .. import figures
 
-    if refusal := figures.show(images):
+    if refusal := figures.show(windows):
         display.note(refusal)

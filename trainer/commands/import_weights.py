@@ -13,8 +13,15 @@ from ..running.foreign_weights import describe_input_map, files_of, open_weights
 from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
+from ..settings import DataSettings, settings_of
 from .options import Device, Json, RunOut, Transpose
 from .words import network_words, samples_words
+
+_SETTING = settings_of(DataSettings)["inputs"]
+_INPUTS = Parameter(
+    choices=tuple(_SETTING.choices),
+    help=f"Where the files do not say it. {_SETTING.help} [default: the recipe's]",
+)
 
 
 def run(
@@ -24,6 +31,7 @@ def run(
     test_data: str | None = None,
     transpose: Transpose = False,
     transposed: Annotated[bool | None, Parameter(show_default=False)] = None,
+    inputs: Annotated[str | None, _INPUTS] = None,
     out: RunOut = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -31,17 +39,20 @@ def run(
     """Make a run of weights that another program has trained.
 
     The lesson's pair, Ng's Theta1 and Theta2, arrays W1, b1, W2, …: which is which and which way
-    round it is stored is found out by the shapes. Nothing is ever unpickled.
+    round it is stored is found out by the shapes. A PyTorch state dict, saved as safetensors, and
+    an ONNX model of a plain perceptron are read too. Nothing is ever unpickled.
 
     python -m trainer import-weights wih.npy who.npy --recipe book
+    python -m trainer import-weights model.onnx --inputs unit
 
     Parameters
     ----------
     paths
-        Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat or
-        .safetensors file; or a folder of one of these.
+        Two or more .npy or .csv files, one a matrix, in either order; or an .npz, .mat,
+        .safetensors or .onnx file; or a folder of one of these.
     recipe
-        What the units compute and how inputs are scaled, see the command recipes.
+        What the units compute and how inputs are scaled, see the command recipes; what the files
+        say themselves is taken from them.
     data
         What the weights are for, as train takes it. Without it that follows from the recipe, and
         no data is needed before the run is tested.
@@ -58,7 +69,14 @@ def run(
     out = check_free(out)
     files = files_of([path.expanduser() for path in paths])
     model, chosen, dataset = open_weights(
-        files, recipe, device, data, test_data, transposed=transposed, transpose=transpose
+        files,
+        recipe,
+        device,
+        data,
+        test_data,
+        transposed=transposed,
+        transpose=transpose,
+        inputs=inputs,
     )
     if dataset.note:
         display.note(dataset.note)

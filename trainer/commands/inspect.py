@@ -53,7 +53,7 @@ def run(
     """Follow one sample through a run's network, its error back, and one update by it.
 
     Every stage is a table and a row of figures: the sample, what goes into each layer and comes
-    out, the errors and how they are split, the weights before and after. The figures become a PNG
+    out, the errors and how they are split, the weights before and after. The figures become one
     image, and beside it a PDF with a page a stage. The run's own weights are not changed.
 
     python -m trainer inspect runs/r1 --index 7
@@ -80,7 +80,7 @@ def run(
         raise UsageError(f"{picture}: a picture goes without --data: {path} knows what it is for")
     rate = _learning_rate(trained)
     name = str(index or 0) if picture is None else picture.stem
-    png = figure_file(trained, out, f"inspect-{name}{'-untrained' if untrained else ''}.png")
+    file = figure_file(trained, out, f"inspect-{name}{'-untrained' if untrained else ''}.png")
     sample = _labelled(trained, data, index or 0) if picture is None else _own(trained, picture)
     title = f"{path}, {sample.words}"
     model = trained.model
@@ -108,20 +108,22 @@ def run(
         display.trace(title, facts, result, trained.picture(result.values), classes, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
-    image, pages = figures.trace(
+    drawn = figures.trace(
         result,
         title=title,
         image_shape=trained.image_shape,
         classes=classes,
         value_range=(trained.scale.low, trained.scale.high),
     )
-    pdf = png.with_suffix(".pdf")
-    write_figure(png, image)
-    write_figure(pdf, pages)
+    files = {"figure": file}
+    if file.suffix.lower() != ".pdf":
+        files["pages"] = file.with_suffix(".pdf")
+    for place in files.values():
+        write_figure(place, drawn)
     about = {"run": str(path), "sample": None if picture else index or 0}
     about |= {"source": sample.source, "untrained": untrained}
     fields = about | _fields(result, trained.classes) if as_json else None
-    tell_figure(image, fields=fields, show=show, figure=png, pages=pdf)
+    tell_figure(drawn, fields=fields, show=show, **files)
     return 0
 
 

@@ -11,10 +11,13 @@ from cyclopts import Group, Parameter
 from cyclopts.validators import Number
 
 from ..recipes import Recipe
-from ..running.usage import UsageError
+from ..running.usage import UsageError, typed
 from ..settings import NetworkSettings, Setting, settings_of, types_of
+from ..sweep import as_text
 
 WHAT = Parameter(group=Group("What to train on", sort_key=1))
+NETWORK = Parameter(group=Group("The network (an option given wins over the recipe)", sort_key=2))
+TRAINING = Parameter(group=Group("The training (likewise)", sort_key=3))
 RESULT = Parameter(group=Group("The result", sort_key=4))
 
 
@@ -39,7 +42,8 @@ Source = str | Path  # always a text; that it may be a path is for the completio
 Device = Annotated[
     str,
     Parameter(
-        help="auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU."
+        help="auto, cpu, gpu or gpu:N (or cuda:N). auto takes a CUDA GPU where one answers, else"
+        " the CPU."
     ),
 ]
 Json = Annotated[Flag, Parameter(name="--json", help="One JSON object on stdout, nothing else.")]
@@ -144,6 +148,21 @@ def given(options: Any) -> dict[str, Any]:
     if "augment" in values:
         values["augment"] = () if values["augment"] == ["none"] else tuple(values["augment"])
     return values
+
+
+def as_words(values: dict[str, Any]) -> list[str]:
+    """Return options with these values, as `given` returns them, as words of a command line."""
+    words: list[str] = []
+    for name, value in values.items():
+        if isinstance(value, bool):
+            words.append(typed(name if value else f"no_{name}"))
+        elif name == "augment":
+            words += [word for part in value or ("none",) for word in (typed(name), part)]
+        elif isinstance(value, tuple):
+            words += [typed(name), ",".join(map(str, value)) or "none"]
+        else:
+            words += [typed(name), as_text(value)]
+    return words
 
 
 def numbers(option: str, text: str, expected: str) -> list[int]:

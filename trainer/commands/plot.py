@@ -10,11 +10,10 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .. import display
-from ..files import write_whole
 from ..recipes import RECIPES
 from ..running.run_folder import Run, settings_in
 from ..running.usage import UsageError
-from .figure_files import png_file, tell_figure
+from .figure_files import checked_file, save, tell_figure
 from .options import Json, Show
 from .words import setting_words
 
@@ -32,8 +31,8 @@ def run(
     Parameters
     ----------
     out
-        The figure, a PNG image; replaced if it is there. [default: figures/curves.png in the folder
-        of a single run, else curves.png]
+        The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there. [default:
+        figures/curves.png in the folder of a single run, else curves.png]
     """
     if not paths:
         raise UsageError("plot: no run is named; type for instance: python -m trainer plot runs/r1")
@@ -43,17 +42,17 @@ def run(
     metrics = [folder.metrics() for folder in runs]
     if out is None:
         out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
-    out = png_file(out, CURVES)
+    out = checked_file(out, CURVES)
     labels = _labels(runs)
-    image = figures.curves(list(zip(labels, metrics, strict=True)))
-    write_whole(out, image)
+    drawn = figures.curves(list(zip(labels, metrics, strict=True)))
+    save(out, drawn)
     names = [str(folder.path) for folder in runs]
     shown = list(zip(names, labels, metrics, strict=True))
     fields = {"runs": [{"run": run, "label": label, "epochs": m} for run, label, m in shown]}
     if not as_json:
         display.curves(shown)
         display.line()
-    tell_figure(image, fields=fields if as_json else None, show=show, figure=out)
+    tell_figure(drawn, fields=fields if as_json else None, show=show, figure=out)
     return 0
 
 
@@ -62,7 +61,7 @@ def draw_curves(folder: Run) -> Path:
     from .. import figures
 
     file = folder.figure_file(CURVES)
-    write_whole(file, figures.curves([("", folder.metrics())]))
+    save(file, figures.curves([("", folder.metrics())]))
     return file
 
 

@@ -17,7 +17,7 @@ from ..data.dataset import Label
 from ..files import write_whole
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
-from .figure_files import png_file, tell_figure, write_figure
+from .figure_files import checked_file, tell_figure, write_figure
 from .options import INDEX, Device, RunOrWeights, Transpose, WeightsRecipe
 from .own_pictures import OwnPicture, files_of
 from .words import sample_words
@@ -60,7 +60,8 @@ def run(
         Of that file. answers: each sample's number or file, its answer and the output of that, then
         the output of each class; kaggle: ImageId from 1 and Label, as its digits are handed in.
     figure
-        Draw each picture, what the network gets of it, and its outputs into this PNG image.
+        Draw each picture, what the network gets of it, and its outputs into this file, a PNG image,
+        or by its suffix SVG or PDF.
     """
     if format != "answers" and out is None:
         raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
@@ -71,7 +72,7 @@ def run(
     if figure is not None:
         if out is not None and not images:
             raise UsageError("--figure goes with pictures or one sample, not with all of --data")
-        figure = png_file(figure, "seen.png", "--figure ")
+        figure = checked_file(figure, "seen.png", "--figure ")
     if data is not None and out is None and index is None and not images:
         raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
     trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
@@ -158,7 +159,7 @@ def _draw(
 ) -> None:
     from .. import figures  # matplotlib takes its time to import
 
-    image = figures.answers(
+    drawn = figures.answers(
         names,
         values,
         outputs[: len(names)],
@@ -167,8 +168,8 @@ def _draw(
         value_range=(trained.scale.low, trained.scale.high),
         pictures=greys,
     )
-    write_figure(file, image)
-    tell_figure(image, fields=None, show=False, figure=file)
+    write_figure(file, drawn)
+    tell_figure(drawn, fields=None, show=False, figure=file)
 
 
 def _write(

@@ -11,7 +11,7 @@ from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Group, Parameter
 
@@ -20,7 +20,6 @@ from backends import Backend, BackendUnavailable
 from .. import __version__, display, sweep
 from ..data import Dataset, hold_out
 from ..data.dataset import Samples
-from ..files import write_whole
 from ..recipes import Recipe
 from ..running.resuming import same_data
 from ..running.run_folder import check_free
@@ -34,7 +33,7 @@ from ..running.usage import (
 )
 from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
 from .config_file import ConfigFile
-from .figure_files import open_windows
+from .figure_files import checked_file, open_windows, save
 from .options import (
     COUNT,
     LABEL,
@@ -45,10 +44,14 @@ from .options import (
     JsonEvents,
     Source,
     Transpose,
+    as_words,
     values_to_try,
 )
 from .train import run as train
 from .words import count, device_words, samples_words
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _SHOWN_SECONDS = 0.1
 _NETWORK = Parameter(group=Group("The network, all of them values to try", sort_key=2))
@@ -72,6 +75,7 @@ def run(
     jobs: Annotated[int | None, COUNT, RESULT] = None,
     out: Annotated[Path | None, RESULT] = None,
     resume: Annotated[Path | None, RESULT] = None,
+    figure: Annotated[Path | None, RESULT] = None,
     show: Annotated[Flag, RESULT] = False,
     as_json: Annotated[JsonEvents, RESULT] = False,
 ) -> int:
@@ -88,7 +92,7 @@ def run(
     config
         What is trained where no option says otherwise, as train takes it: a TOML file or a run.
     device
-        auto, cpu, gpu or gpu:N; a GPU takes one run after the other. [default: auto]
+        auto, cpu, gpu or gpu:N (or cuda:N); a GPU takes one run after the other. [default: auto]
     data
         What train takes. [default: auto]
     test_data
@@ -111,6 +115,9 @@ def run(
         [default: the next free name under sweeps/]
     resume
         Go on with the sweep in this folder; it needs no other option.
+    figure
+        The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there. [default:
+        sweep.png in the sweep's folder]
     show
         Open the figure in a window.
     """
@@ -122,6 +129,8 @@ def run(
         transpose=transpose or None,
         recipe=recipe,
     )
+    if figure is not None:
+        figure = checked_file(figure, "sweep.png", "--figure ")
     view = display.choose_view(as_json=as_json)
     with ExitStack() as cleanup:
         cleanup.callback(view.close)
@@ -153,7 +162,7 @@ def run(
                     view, file, asked, _values(options, seeds), validation, device, out
                 )
             cleanup.callback(folder.close)
-        return _sweep(view, folder, part, held_out, backend, jobs, show)
+        return _sweep(view, folder, part, held_out, backend, jobs, figure, show)
 
 
 def _start(
@@ -238,6 +247,7 @@ def _sweep(
     held_out: Samples | None,
     backend: Backend,
     jobs: int | None,
+    figure: Path | None,
     show: bool,
 ) -> int:
     plan, path = folder.plan, folder.path
@@ -285,13 +295,16 @@ def _sweep(
     standings = sweep.rank(folder.outcomes, by=by)
     if standings:
         view.standings(standings)
-    images = [_draw(folder, standings, dataset, by)] if standings else []
+    figure = figure or path / sweep.FIGURE
+    drawn = [_draw(folder, standings, dataset, by)] if standings else []
+    for whole in drawn:
+        save(figure, whole)
     result = about | {
         "finished": len(folder.outcomes),
         "interrupted": interrupted,
         "standings": standings,
         "table": str(folder.table),
-        "figure": str(path / sweep.FIGURE) if images else None,
+        "figure": str(figure) if drawn else None,
     }
     if broken:
         view.failed(broken, result)
@@ -309,15 +322,15 @@ def _sweep(
         ranking = f"the {len(dataset.test_y):,} test samples, as the book does; --validation N"
         ranking += " ranks by held-out training samples"
     lines += [f"ranked by {ranking}", f"runs:    {folder.table}"]
-    if images:
-        lines.append(f"figure:  {path / sweep.FIGURE}")
+    if drawn:
+        lines.append(f"figure:  {figure}")
     if interrupted:
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
         lines.append(f"train:   {_train_command(folder, standings[0])}")
     view.end(lines, result)
-    if show and images:
-        open_windows(images)
+    if show and drawn:
+        open_windows(drawn)
     return 130 if interrupted else 0
 
 
@@ -361,18 +374,10 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
     if file is not None:  # which says all that was not typed
         words += ["--config", file]
         asked = folder.config["asked"]
-    for name, value in asked.items():
-        if value:
-            words += [typed(name)] if value is True else [typed(name), value]
-    for name, value in (folder.plan.changes | best.values).items():
-        if isinstance(value, bool):
-            words.append(typed(name if value else f"no_{name}"))
-        elif name == "augment":
-            words += [word for part in value.split("+") for word in (typed(name), part)]
-        elif isinstance(value, tuple):
-            words += [typed(name), ",".join(map(str, value)) or "none"]
-        else:
-            words += [typed(name), as_text(value)]
+    values = folder.plan.changes | best.values
+    if "augment" in values:
+        values["augment"] = tuple(values["augment"].split("+"))
+    words += as_words({name: value for name, value in asked.items() if value} | values)
     if held_out := samples_to_hold_out(data):
         words += ["--validation", str(held_out)]
     if folder.plan.seeds[0] or file is not None:
@@ -380,7 +385,7 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
     return " ".join([words[0], *map(shlex.quote, words[1:])])
 
 
-def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, by: str) -> bytes:
+def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, by: str) -> Figure:
     from .. import figures  # matplotlib takes its time to import
 
     seeds = len(folder.plan.seeds)
@@ -388,13 +393,11 @@ def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, 
     parts += [f"{name.replace('_', ' ')} {as_text(v)}" for name, v in folder.plan.changes.items()]
     if seeds > 1:
         parts.append(f"mean and standard deviation of {seeds} seeds")
-    image = figures.sweep(
+    return figures.sweep(
         standings,
         accuracy="held-out accuracy" if by == "validation_accuracy" else "test accuracy",
         caption=", ".join(parts),
     )
-    write_whole(folder.path / sweep.FIGURE, image)
-    return image
 
 
 def _facts(

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 from backends import MATMULS
 
@@ -34,7 +34,9 @@ from .ending import STOPS, failures_told, interruptible
 from .options import (
     COUNT,
     LABEL,
+    NETWORK,
     RESULT,
+    TRAINING,
     TRANSPOSE,
     WHAT,
     WHOLE,
@@ -50,14 +52,12 @@ from .training_log import LOGS, TrainingLog, check_log
 from .words import device_words, network_words, samples_words, setting_words
 
 _INTERVAL = "30s"  # of checkpoints, where nothing else is asked for
-_NETWORK = Parameter(group=Group("The network (an option given wins over the recipe)", sort_key=2))
-_TRAINING = Parameter(group=Group("The training (likewise)", sort_key=3))
-_Options: Any = one_value(_NETWORK, _TRAINING)
+_Options: Any = one_value(NETWORK, TRAINING)
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class _Wanted:
+class Wanted:
     """What is trained, besides the settings; a resumed run knows it.
 
     Parameters
@@ -81,9 +81,6 @@ class _Wanted:
     matmul
         What a GPU rounds the factors of float32 matrix products to, in batches and answers; sums
         are float32. [default: float32]
-    patience
-        End when accuracy on the held-out samples (--validation) has not risen for N epochs, and
-        keep the best epoch's weights.
     init_from
         Start with the weights of a run or of a file, see import-weights; they decide the hidden
         layers and biases.
@@ -97,10 +94,9 @@ class _Wanted:
     transpose: Annotated[bool | None, TRANSPOSE, WHAT] = None
     recipe: Annotated[str | None, WHAT] = None
     validation: Annotated[int | None, WHOLE, WHAT] = None
-    matmul: Annotated[str | None, Parameter(choices=MATMULS), _NETWORK] = None
-    patience: Annotated[int | None, COUNT, _TRAINING] = None
-    init_from: Annotated[Path | None, _TRAINING] = None
-    seed: Annotated[int | None, WHOLE, _TRAINING] = None
+    matmul: Annotated[str | None, Parameter(choices=MATMULS), NETWORK] = None
+    init_from: Annotated[Path | None, TRAINING] = None
+    seed: Annotated[int | None, WHOLE, TRAINING] = None
 
 
 def run(
@@ -108,7 +104,8 @@ def run(
     config: Annotated[Path | None, WHAT] = None,
     device: Annotated[str | None, WHAT] = None,
     options: _Options = _Options(),  # noqa: B008
-    wanted: _Wanted = _Wanted(),
+    wanted: Wanted = Wanted(),
+    patience: Annotated[int | None, COUNT, TRAINING] = None,
     resume: Annotated[Path | None, RESULT] = None,
     checkpoint_every: Annotated[str | None, RESULT] = None,
     out: Annotated[RunOut, RESULT] = None,
@@ -126,8 +123,11 @@ def run(
         of a run (runs/r1), which is trained anew. What is typed wins; paths are relative to the
         current folder.
     device
-        auto, cpu, gpu or gpu:N. auto takes a CUDA GPU where one answers, else the CPU. [default:
-        auto, or the resumed run's]
+        auto, cpu, gpu or gpu:N (or cuda:N). auto takes a CUDA GPU where one answers, else the CPU.
+        [default: auto, or the resumed run's]
+    patience
+        End when accuracy on the held-out samples (--validation) has not risen for N epochs, and
+        keep the best epoch's weights.
     resume
         Continue the run in this folder from its newest whole checkpoint, with the same bits in the
         end as without a stop. No other option is needed; --epochs may be more or fewer than before,
@@ -149,6 +149,8 @@ def run(
     if as_json and quiet:
         raise UsageError("--json and --quiet exclude each other: --json prints nothing else anyway")
     asked, changes = given(wanted), given(options)
+    if patience is not None:
+        asked["patience"] = patience
     view = display.choose_view(as_json=as_json, quiet=quiet)
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)

@@ -52,7 +52,7 @@ def run(
         )
     sizes = trained.model.sizes
     chosen = None if units is None else _chosen(units, sizes[1])
-    png = figure_file(trained, out, "weights.png")
+    file = figure_file(trained, out, "weights.png")
     result = incoming_weights(trained.model, chosen)
     display.note(*trained.assumed)
     if not as_json:
@@ -66,8 +66,8 @@ def run(
         display.incoming_weights(title, result, pictures)
     from .. import figures  # matplotlib takes its time to import
 
-    image = figures.incoming_weights(result, image_shape=trained.image_shape)
-    write_figure(png, image)
+    drawn = figures.incoming_weights(result, image_shape=trained.image_shape)
+    write_figure(file, drawn)
     fields = {"run": str(path), "image_shape": trained.image_shape, "units_of_layer": sizes[1]}
     fields["units"] = [
         {
@@ -78,7 +78,7 @@ def run(
         }
         for unit, norm, weights in zip(result.units, result.norms, result.weights, strict=True)
     ]
-    tell_figure(image, fields=fields if as_json else None, show=show, figure=png)
+    tell_figure(drawn, fields=fields if as_json else None, show=show, figure=file)
     return 0
 
 

@@ -74,6 +74,14 @@ class Columns:
     columns: tuple[Column, ...]
     high: float = 0.0
 
+    def __repr__(self) -> str:
+        return f"Columns(label {self.label!r}; {len(self.columns):,} columns, {self.line()})"
+
+    def _repr_html_(self) -> str:
+        from .showing import columns_table
+
+        return columns_table(self)
+
     # --- learning ---------------------------------------------------------------------------
 
     @classmethod

@@ -100,6 +100,16 @@ class Dataset:
     column_major: bool = False
     transpose: bool = False
 
+    def __repr__(self) -> str:
+        from .showing import line
+
+        return line(self)
+
+    def _repr_html_(self) -> str:
+        from .showing import page
+
+        return page(self)
+
     def fingerprint(self) -> str:
         """Return eight digits that differ where the samples do: a resumed run compares them."""
         crc = 0

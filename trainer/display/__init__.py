@@ -11,6 +11,7 @@ from .network import backquery, gradient_check, incoming_weights, trace
 from .tables import curves, devices, facts, recipes
 from .terminal import abandon_stdout, as_json, error, json_line, line, note
 from .views import JsonView, PlainView, QuietView, TerminalView, choose_view
+from .watching import watch
 
 __all__ = [
     "JsonView",
@@ -38,4 +39,5 @@ __all__ = [
     "recipes",
     "three_digits",
     "trace",
+    "watch",
 ]

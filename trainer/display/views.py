@@ -23,15 +23,20 @@ from ..plain_text import one_line
 from . import reports
 from .answers import report_table
 from .formats import duration
+from .rate_search import rate_curve
 from .tables import facts as show_facts
-from .terminal import as_json, console, json_line, line, styled
+from .terminal import as_json, console, json_line, line, styled, width
 
 if TYPE_CHECKING:
     from ..benchmarking import Measurement
     from ..metrics import Evaluation
+    from ..rate_search import RateSearch
     from ..sweep import Outcome, Standing
     from ..training import BatchProgress, EpochReport
     from ..training.minimize import IterationReport
+
+
+_PROGRAM = "python -m trainer "
 
 
 class QuietView:
@@ -60,6 +65,9 @@ class QuietView:
 
     def training_report(self, result: Evaluation) -> None:
         """Show how a full-batch training classifies its own training samples."""
+
+    def rate_search(self, result: RateSearch) -> None:
+        """Show how the training loss depended on the learning rate."""
 
     def measurement(self, measurement: Measurement) -> None:
         """Show a new median of a benchmark's case."""
@@ -163,6 +171,11 @@ class PlainView(QuietView):
         self._console.print(report_table(result))
         self._console.print()
 
+    def rate_search(self, result: RateSearch) -> None:
+        self._console.print()
+        rate_curve(self._console, result)
+        self._console.print()
+
     def measurement(self, measurement: Measurement) -> None:
         case = (measurement.device, measurement.hidden, measurement.batch_size)
         self._cases[case] = measurement
@@ -263,6 +276,10 @@ class TerminalView(PlainView):
         self._bar.stop()
         super().training_report(result)
 
+    def rate_search(self, result: RateSearch) -> None:
+        self._bar.stop()
+        rate_curve(self._console, result)
+
     def _table_opened(self, *, transient: bool) -> Live:
         """Return the table that takes the bar's place."""
         if self._live is None:
@@ -306,8 +323,14 @@ class TerminalView(PlainView):
                 self._live.update(table, refresh=True)
         self.close()
         self._console.print()
-        body = Text("\n").join([styled(lines[0], "bold green"), *map(styled, lines[1:])])
+        room = self._console.width - 6
+        # a command that is broken would be copied with the frame around it
+        broken = [text for text in lines[1:] if _PROGRAM in text and width(text) > room]
+        framed = [styled(text) for text in lines[1:] if text not in broken]
+        body = Text("\n").join([styled(lines[0], "bold green"), *framed])
         self._console.print(Panel(body, expand=False, padding=(0, 2)))
+        for text in broken:
+            self._console.print(styled(text), soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

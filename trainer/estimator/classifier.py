@@ -122,7 +122,7 @@ class MLPClassifier(CallbackSupportMixin, ClassifierMixin, BaseEstimator):
     clip : float or None, default=None
         Largest norm of a batch's gradients.
     device : str, default="auto"
-        "cpu", "gpu", "gpu:1", …; "auto" takes a GPU if there is one.
+        "cpu", "gpu", "gpu:1", … (or "cuda", "cuda:1", …); "auto" takes a GPU if there is one.
     recipe : str or None, default=None
         Name of a recipe (``python -m trainer recipes``). All of its network and its training is
         taken that no parameter changes: one that has its default value changes nothing. How it

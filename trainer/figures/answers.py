@@ -15,7 +15,7 @@ from .style import readable
 _ROW = 1.9  # inches
 
 
-@style.as_png
+@style.literal_text
 def answers(
     names: Sequence[str],
     values: Sequence[np.ndarray],

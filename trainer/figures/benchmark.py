@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..benchmarking import Measurement
 
 
-@style.as_png
+@style.literal_text
 def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) -> Figure:
     """Draw samples a second against the batch size, a line for each device and hidden size.
 

@@ -24,7 +24,7 @@ _TICKS = (0, 20, 40, 60, 80, 90, 95, 98, 99, 99.5, 99.8, 100)  # per cent of rig
 _RIGHT = 100.1  # where the scale of the right answers would end
 
 
-@style.as_png
+@style.literal_text
 def curves(runs: Sequence[tuple[str, Sequence[dict[str, Any]]]]) -> Figure:
     """Draw loss and accuracy by epoch, the runs over each other.
 

@@ -14,7 +14,7 @@ _GAP = 2  # pixels between images, and twice so many beside the originals
 _TILE = 0.55  # inches
 
 
-@style.as_png
+@style.literal_text
 def deformed(
     examples: np.ndarray,
     image_shape: tuple[int, int],

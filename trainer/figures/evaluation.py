@@ -20,7 +20,7 @@ _MOST_CLASSES = 40  # whose counts can still be read
 _COLUMNS, _OF_MANY = 6, 10  # of the gallery, the latter of more than four rows
 
 
-@style.as_png
+@style.literal_text
 def confusion(result: Evaluation) -> Figure:
     """Draw the confusion matrix, the counts in its cells.
 
@@ -60,7 +60,7 @@ def confusion(result: Evaluation) -> Figure:
     return figure
 
 
-@style.as_png
+@style.literal_text
 def mistakes(
     worst: Sequence[Mistake],
     images: np.ndarray,

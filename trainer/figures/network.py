@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -11,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_pdf import PdfPages
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
-from PIL import Image
 
 from ..plain_text import one_line
 from . import style
@@ -37,9 +34,13 @@ _FINE = 600  # cells that a heat map has at least, either way
 
 Panel = Callable[[Axes], None]
 
-_small_letters = rc_context(
-    {"axes.labelsize": 8, "xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7}
-)
+_small_letters = rc_context({"axes.labelsize": 8, "legend.fontsize": 7})
+
+
+def _small_ticks(figure: Figure) -> None:
+    """Make the letters of the ticks small, also of those that are made when it is rendered."""
+    for axes in figure.axes:
+        axes.tick_params(labelsize=7)
 
 
 # --- one sample traced -----------------------------------------------------------------------
@@ -54,11 +55,11 @@ def trace(
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
-) -> tuple[bytes, bytes]:
-    """Draw one sample's way through a network: a PNG image of all stages, a PDF with a page each.
+) -> list[Figure]:
+    """Draw one sample's way through a network, a figure each stage, all of one width.
 
-    The title says which sample of which network. A sample that is not an image, of shape None, is
-    drawn as bars; of an image the ends of the value range are drawn white and black.
+    The title, on the first, says which sample of which network. A sample that is not an image, of
+    shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
     longest = min(_LONGEST_TICK, max(map(len, classes)))
     row = 1.95 + 0.1 * max(0, longest - 12)  # inches, so that long labels leave space for bars
@@ -70,19 +71,11 @@ def trace(
         for axes, draw in zip(grid, panels, strict=True):
             draw(axes)
         page.suptitle(name, x=0.01, ha="left", fontsize=11, fontweight="bold")
-        about = page.text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
-        about.set_visible(not pages)  # once an image, but on every page of the document
+        _small_ticks(page)
         pages.append(page)
-    png = style.to_png(*pages, fewer=Image.Quantize.MEDIANCUT)  # the middle grey stays grey
-    pdf = io.BytesIO()
-    # without the time, so that the same sample makes the same file
-    with PdfPages(pdf, metadata={"Title": one_line(title), "CreationDate": None}) as document:
-        for page in pages:
-            page.set_layout_engine("none")  # everything is placed
-            for text in page.texts:
-                text.set_visible(True)
-            document.savefig(page)
-    return png, pdf.getvalue()
+    pages[0].text(0.99, 0.99, heading, ha="right", va="top", fontsize=7, color=GREY)
+    pages[0].set_label(one_line(title))
+    return pages
 
 
 def _stages(
@@ -257,8 +250,8 @@ def _map(
 # --- backwards ------------------------------------------------------------------------------
 
 
-@_small_letters  # while it is drawn too, as they decide how many ticks there are
-@style.as_png
+@style.literal_text
+@_small_letters
 def backquery(
     result: Backquery, *, image_shape: tuple[int, int] | None, classes: Sequence[str]
 ) -> Figure:
@@ -280,13 +273,14 @@ def backquery(
             axes.set_title(label, fontsize=9, pad=3)
         else:
             style.draw_image(axes, values.reshape(image_shape), label, 11)
+    _small_ticks(figure)
     return figure
 
 
 # --- the first layer ------------------------------------------------------------------------
 
 
-@style.as_png
+@style.literal_text
 def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -> Figure:
     """Draw what units look at, in a grid: black is most negative, grey zero, white most positive.
 

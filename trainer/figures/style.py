@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-import io
 import textwrap
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
-from PIL import Image
 
 from ..plain_text import escaped, one_line
 
@@ -24,28 +20,16 @@ MARKERS = "os^Dv<>P"
 GREY = "#555555"
 BESIDE: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1)}  # where a legend goes
 
-# a label such as $x$ or 5_% is not a formula
+# a label such as $x$ or 5_% is not a formula, wherever the figure is rendered later: a text keeps
+# what held when it was made
 literal_text = rc_context({"text.parse_math": False, "text.usetex": False})
 
-_DPI = 150
-_LARGE, _FEW_COLOURS = 150_000, 128  # bytes of an image that is reduced to fewer colours, how many
-_P = ParamSpec("_P")
-
-
-def as_png(draw: Callable[_P, Figure]) -> Callable[_P, bytes]:
-    """Make a function that draws a figure return it as a PNG image, its labels literal."""
-
-    @literal_text
-    @functools.wraps(draw)
-    def drawn(*args: _P.args, **options: _P.kwargs) -> bytes:
-        return to_png(draw(*args, **options))
-
-    return drawn
+DPI = 150
 
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure, in inches; it belongs to no window and needs no closing."""
-    return Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
 def tidy(axes: Axes) -> None:
@@ -122,59 +106,3 @@ def white_to_black(value_range: tuple[float, float]) -> dict[str, Any]:
     """Return options with which `imshow` draws the low end of a range white, the high black."""
     low, high = value_range
     return {"cmap": "Greys", "vmin": low, "vmax": high if high > low else low + 1}
-
-
-def to_png(*figures: Figure, fewer: Image.Quantize = Image.Quantize.MAXCOVERAGE) -> bytes:
-    """Return figures of one width as one PNG image, below each other.
-
-    A large one has so few colours, chosen by Pillow's method `fewer`, that it is a third of the
-    size: MAXCOVERAGE keeps the rare colours, MEDIANCUT the frequent ones.
-    """
-    canvases = [FigureCanvasAgg(figure) for figure in figures]
-    for canvas in canvases:
-        canvas.draw()
-    drawn = np.concatenate([np.asarray(canvas.buffer_rgba())[..., :3] for canvas in canvases])
-    image = Image.fromarray(drawn)
-    png = _encoded(image)
-    if len(png) > _LARGE:
-        png = _encoded(image.quantize(_FEW_COLOURS, fewer, dither=Image.Dither.NONE), optimize=True)
-    return png
-
-
-def _encoded(image: Image.Image, **options: Any) -> bytes:
-    written = io.BytesIO()
-    image.save(written, format="png", dpi=(_DPI, _DPI), **options)
-    return written.getvalue()
-
-
-def show(images: Sequence[bytes]) -> str:
-    """Open a window for each PNG image and wait until the user has closed them.
-
-    If no window can be opened, the string returned says so, else it is empty.
-    """
-    from matplotlib import pyplot
-
-    try:
-        # "agg" is what is left where there is no display, and it warns of nothing to show
-        if pyplot.get_backend().lower() in _interactive():
-            for image in images:
-                drawn = Image.open(io.BytesIO(image))
-                window = pyplot.figure(figsize=(drawn.width / 100, drawn.height / 100), dpi=100)
-                axes = window.add_axes((0, 0, 1, 1))
-                axes.imshow(drawn)
-                axes.set_axis_off()
-            if pyplot.get_backend().lower() in _interactive():  # a display may fail to answer
-                pyplot.show(block=True)
-                return ""
-        cause = "there is no display"
-    except Exception as error:  # each of a dozen toolkits fails in its own way
-        cause = str(error).strip().split("\n")[0] or type(error).__name__
-    finally:
-        pyplot.close("all")
-    return f"--show: no window can be opened here ({cause})"
-
-
-def _interactive() -> list[str]:
-    from matplotlib.backends import BackendFilter, backend_registry
-
-    return backend_registry.list_builtin(BackendFilter.INTERACTIVE)

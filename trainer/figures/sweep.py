@@ -26,7 +26,7 @@ _MOST_DOTS = 40
 _SMALL: dict[str, Any] = {"fontsize": 8, "color": GREY}
 
 
-@style.as_png
+@style.literal_text
 def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> Figure:
     """Draw accuracy, by which the standings are ranked, with error bars; mark the best point.
 

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from backends import Backend
+from backends.functions import LOSSES
 
 from ..data import Dataset
 from ..network import MLP
@@ -21,10 +23,13 @@ from ..weight_files import (
     ShapeError,
     from_matlab,
     read_safetensors,
+    read_stated,
     read_weights,
     weight_files,
 )
 from .usage import UsageError, choose, load_for, recipe_named, usage_errors
+
+_OR_INPUTS = ", or import it with --inputs unit for 0…1, or scaled for 0.01…1"
 
 
 def are_weights(path: Path) -> bool:
@@ -54,20 +59,30 @@ def open_weights(
     transposed: bool | None = None,
     transpose: bool = False,
     few_classes: bool = False,
+    inputs: str | None = None,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights, as `network_of` does, for the data that was named or that is their recipe's.
 
-    They need the name of a recipe, except a file that says as much itself. Where no data is named,
+    They need the name of a recipe, except a file that says as much itself; `inputs` are mapped as
+    the setting of that name says, unless the file has a map. Where no data is named,
     what must be known of it follows from the recipe, and the data set that is returned has no
     samples, unless it is the digits, by which inputs are standardised.
     """
-    recipe = recipe_named(recipe_name)
-    if recipe is None and not (len(files) == 1 and _is_ours(files[0])):
-        raise UsageError(
-            f"{', '.join(map(str, files))}: weights alone do not say what their units compute and"
-            " how the inputs were scaled; add a recipe that does, such as --recipe book (see:"
-            " python -m trainer recipes)"
-        )
+    recipe, where = recipe_named(recipe_name), ", ".join(map(str, files))
+    is_told = recipe is not None or (len(files) == 1 and _is_ours(files[0]))
+    has_map = inputs is not None
+    if not is_told:
+        stated = read_stated(files)
+        has_map = has_map or "scale" in stated
+        if "output" not in stated or not (has_map or data):
+            lacking = "how the inputs were scaled"
+            if "output" not in stated:
+                lacking = f"what their units compute and {lacking}"
+            raise UsageError(
+                f"{where}: weights alone do not say {lacking}; add a recipe that does, such as"
+                " --recipe book (see: python -m trainer recipes)"
+                f"{_OR_INPUTS if 'output' in stated else ''}"
+            )
     backend = choose(device)
     own = "mnist" if recipe is None else recipe.data
     if data is not None or test_data is not None:
@@ -81,8 +96,23 @@ def open_weights(
             f"--recipe {recipe_name}: its inputs are standardised by the data that it was trained"
             " on, which weights alone do not hold; name that data with --data"
         )
+    if not is_told and not has_map and dataset.image_shape is not None:
+        raise UsageError(
+            f"{where}: does not say how the inputs were scaled; add a recipe that does, such as"
+            f" --recipe book{_OR_INPUTS}"
+        )
+    if not is_told:
+        recipe = RECIPES["rashid"]
+    if recipe is not None and inputs is not None:
+        recipe = replace(recipe, inputs=inputs)
     return network_of(
-        files, recipe, dataset, backend=backend, transposed=transposed, few_classes=few_classes
+        files,
+        recipe,
+        dataset,
+        backend=backend,
+        transposed=transposed,
+        few_classes=few_classes,
+        own_map=None if is_told or has_map else (np.array(1.0), np.array(0.0)),
     )
 
 
@@ -96,15 +126,18 @@ def network_of(
     dtype: str | None = None,
     seed: int = 0,
     few_classes: bool = False,
+    own_map: tuple[np.ndarray, np.ndarray] | None = None,
+    to_train: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights into a recipe's network for a data set.
 
     The recipe says all that the files do not; it is None for a file that `train` wrote. The dtype
-    is the files' own if not given. With `few_classes`, a network of ten digits may come with data
-    that lacks some. Of a data set without samples the images may have another size. Return also
-    the recipe with the network's own settings, and the data with all its classes.
+    is the files' own if not given; so is the input map, if they have none. With `few_classes`, a
+    network of ten digits may come with data that lacks some. If it is `to_train`, the loss and the
+    outputs are the recipe's. Of a data set without samples the images may have another size. Return
+    also the recipe with the network's own settings, and the data with all its classes.
     """
-    is_unseen = not len(dataset.train_y)
+    is_unseen, stated = not len(dataset.train_y), {}
     inputs, classes = dataset.train_x.shape[1], dataset.classes
     outputs = {len(classes)}
     if few_classes and all(isinstance(label, int) and 0 <= label < 10 for label in classes):
@@ -136,28 +169,66 @@ def network_of(
         dataset = _with_all(dataset, weights.sizes[-1])
         if weights.matlab:
             weights = from_matlab(weights, dataset.image_shape, dataset.classes)
+        stated = weights.stated
+        if not is_unseen:
+            _check_classes(stated.get("classes"), dataset, files)
         recipe = replace(
             recipe,
             hidden=tuple(weights.sizes[1:-1]),
             bias=weights.bias,
             dtype=dtype or str(weights.arrays[0].dtype),
+            activation=stated.get("activation", recipe.activation),
         )
+        if not to_train:
+            recipe = _with_output(recipe, stated)
+        saved_map = weights.input_map or own_map
         with usage_errors():
-            model = build(recipe, dataset, backend=backend, seed=seed, saved_map=weights.input_map)
+            model = build(recipe, dataset, backend=backend, seed=seed, saved_map=saved_map)
         model.set_weights(weights.arrays)
     if is_unseen:
-        _check_map(model, dataset, files)
+        _check_map(model, dataset, files, stated.get("value_range"))
     return model, recipe, _with_all(dataset, model.sizes[-1])
 
 
-def _check_map(model: MLP, dataset: Dataset, files: Sequence[Path]) -> None:
+def _with_output(recipe: Recipe, stated: dict[str, Any]) -> Recipe:
+    """Return the recipe with the output that files state, if they do, and a loss that fits it."""
+    output = stated.get("output")
+    if output is None or output == LOSSES[recipe.loss].output:
+        return replace(recipe, loss=stated.get("loss", recipe.loss))
+    fitting = [name for name, loss in LOSSES.items() if loss.output == output]
+    loss = stated.get("loss", fitting[-1])
+    return replace(recipe, output=None, loss=loss, label_smoothing=0.0)
+
+
+def _check_classes(
+    classes: Sequence[int | str] | None, dataset: Dataset, files: Sequence[Path]
+) -> None:
+    """Raise UsageError if the classes that files state are as many as the data's, but others."""
+    theirs, ours = list(map(str, classes or ())), list(map(str, dataset.classes))
+    if len(theirs) == len(ours) and theirs != ours:
+        raise UsageError(
+            f"{', '.join(map(str, files))}: answers the classes {', '.join(theirs[:10])};"
+            f" {dataset.name} has {', '.join(ours[:10])}: name the data that it was trained on with"
+            " --data"
+        )
+
+
+def _check_map(
+    model: MLP,
+    dataset: Dataset,
+    files: Sequence[Path],
+    value_range: tuple[float, float] | None,
+) -> None:
     """Raise UsageError if the input map is not one for the pixels of a data set without samples.
 
     Every recipe maps full ink to 1. A map for each input is taken where the data is a known one.
+    Files may state the range of the values that they are for.
     """
     scale, shift = model.input_map().values()
     ink = dataset.value_range[1]
-    if scale.ndim or shift.ndim:
+    if value_range is not None:
+        fits = tuple(value_range) == dataset.value_range
+    elif scale.ndim or shift.ndim:
         fits = dataset.name == dataset.kind
     else:
         fits = bool(np.isclose(ink * scale + shift, 1, rtol=1e-3))

@@ -167,11 +167,11 @@ def new_training(
             " the best checkpoint and end --patience"
         )
     changes = basis.changes | changes
-    for name in ("hidden", "bias"):  # which the weights of another network decide
+    for name in ("hidden", "bias", "activation"):  # which the weights of another network decide
         if name in changes and changes[name] != getattr(job.recipe, name):
             raise UsageError(
                 f"--init-from {init_from}: its network has"
-                f" {' → '.join(map(str, job.model.sizes))} units and"
+                f" {' → '.join(map(str, job.model.sizes))} units, {job.recipe.activation} and"
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
     held_out = 0 if job.held_out is None else len(job.held_out[1])
@@ -230,7 +230,13 @@ def _job(
         elif init_from is not None:
             files = files_of([init_from.expanduser()])
             model, recipe, _ = network_of(
-                files, recipe, part, backend=backend, dtype=recipe.dtype, seed=seed
+                files,
+                recipe,
+                part,
+                backend=backend,
+                dtype=recipe.dtype,
+                seed=seed,
+                to_train=True,
             )
         else:
             model = build(recipe, part, backend=backend, seed=seed)

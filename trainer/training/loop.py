@@ -20,6 +20,7 @@ from backends.functions import LOSSES, Array
 from backends.regularization import Regularization, new_normalization
 from backends.sparse import SparseRows
 
+from .. import html
 from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, read_augment
 from ..network import MLP
 from ..settings import DataSettings, EstimatorSettings, TrainingSettings
@@ -135,7 +136,7 @@ def fit(
     if deformation is not None:
         check_dense(train_x, "train_x")
     evaluated = {"test": test, "validation": validation}
-    n, weights = _length(train_x), None
+    n, weights = length(train_x), None
     if sample_weight is not None:
         weights = _relative_weights(model, sample_weight, n)
     if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
@@ -173,6 +174,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ----------
     model : MLP
     course : Course
+    history : list of EpochReport
+        Of the epochs that ended since this object was made.
     """
 
     def __init__(
@@ -188,7 +191,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         deformation: Deformation | None,
     ) -> None:
         self.model = model
-        self.course = Course(settings, _length(train_x))
+        self.course = Course(settings, length(train_x))
+        self.history: list[EpochReport] = []
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
@@ -214,7 +218,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._noise_key = 0  # of dropout and deformation, for the running epoch
         self._epoch, self._samples = 1, 0  # the epoch that runs, and how much of it is learned
         self._is_whole = True  # whether the weights are those after `_samples`; not inside `_learn`
-        self._losses: list[Array] = []  # of the running epoch's samples
+        self._losses: list[Array] = []  # of the samples of the epoch that runs or has just ended
         self._weights_at_start: list[Array] = []  # the model's, before the running epoch
         self._clock = Stopwatch(model.backend.synchronize)
         if state is not None:
@@ -222,7 +226,36 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._reports = self._run(train_x, train_y, evaluated)
 
     def __next__(self) -> BatchProgress | EpochReport:
-        return next(self._reports)
+        report = next(self._reports)
+        if isinstance(report, EpochReport):
+            self.history.append(report)
+        return report
+
+    def __repr__(self) -> str:
+        return f"Training({self._stands()} of {self.model!r})"
+
+    def _repr_html_(self) -> str:
+        """Return the loss and the accuracy of the epochs so far as curves."""
+        return html.block(f"Training: {self._stands()}", html.training_curves(self.history))
+
+    def _stands(self) -> str:
+        ended, epochs = self._epoch - 1, self.course.epochs
+        within = f" and {self._samples:,} samples of the next" if self._samples else ""
+        return f"{ended:,} of {epochs:,} epochs{within}"
+
+    def losses(self) -> Any:
+        """Copy the losses of the samples learned in the epoch that runs, or has just ended.
+
+        Returns
+        -------
+        numpy.ndarray, shape (samples,)
+            In the order in which they were learned, each before its batch's update, times its
+            weight if it has one. After `Diverged` the last of them are NaN or infinite, unless only
+            a weight is.
+        """
+        xp = self.model.backend.xp
+        empty = xp.zeros(0, dtype=self.model.spec.dtype)
+        return self.model.backend.to_numpy(xp.concat([empty, *self._losses]))
 
     @property
     def last_rate(self) -> float:
@@ -255,8 +288,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
                     if self._drawn is None and self._epoch < course.epochs:
                         # a GPU is still learning
                         self._drawn = self._draw(self._rng_after, self._epoch + 1)
-                    loss_sum += self._sum_if_finite(losses, rates, done, size)
                     self._losses.append(losses)
+                    loss_sum += self._sum_if_finite(losses, rates, done, size)
                     done = stop
                     if done < size:
                         self._samples = done
@@ -279,6 +312,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _begin_epoch(self, feed: Feed) -> int:
         """Set the order of an epoch that starts or was interrupted; return its size."""
         if not self._samples:
+            self._losses = []
             # cleared before copying, so that memory never holds two copies
             self._weights_at_start.clear()
             copy = partial(self.model.backend.xp.asarray, copy=True)
@@ -355,7 +389,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         )
         clock.reset()
         self._rng = self._rng_after
-        self._epoch, self._samples, self._losses = self._epoch + 1, 0, []
+        self._epoch, self._samples = self._epoch + 1, 0
         self._is_whole = True
         return report
 
@@ -524,6 +558,7 @@ def _sum_of_squares(xp: Any, learned: Learned) -> float:
     return total
 
 
-def _length(samples: Any) -> int:
+def length(samples: Any) -> int:
+    """Return how many samples an array of any library has."""
     shape = getattr(samples, "shape", None)
     return len(samples) if shape is None else (*shape, 0)[0]

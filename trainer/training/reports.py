@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..plain_text import percent
+
 
 @dataclass(frozen=True)
 class BatchProgress:
@@ -30,6 +32,12 @@ class BatchProgress:
     train_loss: float
     seconds: float
     samples_per_second: float
+
+    def __repr__(self) -> str:
+        return (
+            f"BatchProgress(epoch {self.epoch} of {self.epochs}: {self.samples:,} of"
+            f" {self.total:,} samples, loss {self.train_loss:.4g}, {_speed(self)})"
+        )
 
 
 @dataclass(frozen=True)
@@ -66,6 +74,16 @@ class EpochReport:
     samples_per_second: float
     validation_accuracy: float | None = None
 
+    def __repr__(self) -> str:
+        parts = [f"loss {self.train_loss:.4g}"]
+        for name, fraction in (
+            ("validation", self.validation_accuracy),
+            ("test", self.test_accuracy),
+        ):
+            if fraction is not None:
+                parts.append(f"{name} {percent(fraction)}")
+        return f"EpochReport(epoch {self.epoch}: {', '.join(parts)}, {_speed(self)})"
+
 
 @dataclass(frozen=True, eq=False)
 class TrainingState:
@@ -96,6 +114,10 @@ class TrainingState:
     evaluation_seconds: float
     compile_seconds: float
     arrays: dict[str, Any] = field(repr=False)
+
+
+def _speed(report: BatchProgress | EpochReport) -> str:
+    return f"{report.seconds:.3g} s, {report.samples_per_second:,.0f} samples/s"
 
 
 class Diverged(ArithmeticError):
