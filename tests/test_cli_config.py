@@ -361,6 +361,18 @@ def test_a_sweep_over_a_run(capsys):
     assert "--config f.toml" not in capsys.readouterr().out
 
 
+def test_a_rate_is_found_for_a_file_and_the_command_trains_it(capsys):
+    Path("f.toml").write_text(f"{SMALL_FILE}seed = 3\nbatch_size = 16\n")
+    assert main(["lr-find", "--config", "f.toml", "--seed", "4"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    command = next(line for line in lines if line.startswith("train:"))
+    assert " --config f.toml --seed 4 --learning-rate " in command
+    trained(*shlex.split(command)[4:], out="o")
+    assert (settings("o")["batch_size"], Run.open(Path("o")).config["seed"]) == (16, 4)
+    Path("f.toml").write_text(f"{SMALL_FILE}momentum = 0.9\noptimizer = 'adam'\n")
+    assert refused(capsys, "lr-find", "--config", "f.toml").startswith("f.toml: --momentum 0.9")
+
+
 def test_what_a_sweep_does_not_take_is_told(capsys):
     Path("f.toml").write_text(f"{SMALL_FILE}patience = 3\nvalidation = 100\n")
     error = refused(capsys, "sweep", "--config", "f.toml", "--batch-size", "1,8")

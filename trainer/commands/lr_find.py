@@ -15,6 +15,7 @@ from ..rate_search import HIGHEST, LOWEST, RateSearch, conclude, find_learning_r
 from ..running.starting import Job, new_training
 from ..running.usage import UsageError, usage_errors
 from ..training import Diverged
+from .config_file import ConfigFile
 from .figure_files import checked_file, save
 from .options import (
     NETWORK,
@@ -29,6 +30,7 @@ from .options import (
     one_value,
 )
 from .train import Wanted
+from .train import run as train
 from .words import device_words, network_words, samples_words
 
 _FIGURE = "lr-find.png"
@@ -40,6 +42,7 @@ _Options: Any = one_value(NETWORK, TRAINING, omit=_OMITTED)
 
 def run(
     *,
+    config: Annotated[Path | None, WHAT] = None,
     device: Annotated[Device | None, WHAT] = None,
     options: _Options = _Options(),  # noqa: B008
     wanted: Wanted = Wanted(),  # noqa: B008
@@ -60,6 +63,8 @@ def run(
 
     Parameters
     ----------
+    config
+        What is trained where no option says otherwise, as train takes it: a TOML file or a run.
     lowest
         The first rate.
     highest
@@ -76,14 +81,18 @@ def run(
     asked, changes = given(wanted), given(options)
     out = checked_file(out, _FIGURE)
     with closing(display.choose_view(as_json=as_json, quiet=quiet)) as view:
-        job, config = new_training(view, device or "auto", asked, changes)
+        file = ConfigFile.read(config, train)
+        typed = asked | ({} if device is None else {"device": device}) | changes
+        with file.named_in_errors(besides=typed):
+            chosen = device or file.others.get("device", "auto")
+            job, started = new_training(view, chosen, asked, changes, file.basis)
         if job.training is None:
             raise UsageError(
                 f"--optimizer {job.recipe.optimizer} finds its steps by itself and takes no"
                 " learning rate; take --optimizer sgd, nesterov, adam or adamw"
             )
-        facts = _facts(job, config)
-        view.start(facts, config)
+        facts = _facts(job, started)
+        view.start(facts, started)
         try:
             with usage_errors():
                 result = find_learning_rate(
@@ -93,7 +102,7 @@ def run(
                     job.recipe,
                     lowest=lowest,
                     highest=highest,
-                    seed=config["seed"],
+                    seed=started["seed"],
                     deformation=job.deformation,
                     on_progress=view.progress,
                 )
@@ -104,7 +113,7 @@ def run(
         view.rate_search(result)
         _draw(out, result, ", ".join(facts[name] for name in ("data", "network", "recipe")))
         lines = [conclude(result), f"figure:  {out}"]
-        named = asked | ({} if device is None else {"device": device}) | changes
+        named = ({} if config is None else {"config": config}) | typed
         command = None
         if result.suggestion is not None:
             command = _command("python -m trainer", named | {"learning_rate": result.suggestion})
