@@ -39,7 +39,9 @@ class TrainingLog:
     """
 
     def __init__(self, folder: Run, job: Job, epochs_before: int) -> None:
-        self._job = job
+        from threadpoolctl import ThreadpoolController
+
+        self._job, self._blas = job, ThreadpoolController()
         logs = folder.subfolder(FOLDER)
         is_new = not any(logs.iterdir())
         self._file = EventFile(logs, 1 if is_new else epochs_before + 1)
@@ -61,7 +63,9 @@ class TrainingLog:
         arrays = dict(zip(model.names, model.get_weights(), strict=True))
         images, shape = {}, job.data.image_shape
         if shape is not None:
-            with suppress(ValueError):  # where an activation has no inverse
+            # activations may have no inverse; and BLAS' threads, once they have worked, keep their
+            # cores for a while, which the next epoch would do without
+            with suppress(ValueError), self._blas.limit(limits=1, user_api="blas"):
                 asked = backquery(model, value_range=job.data.value_range)
                 low, high = (f(asked.values, axis=1, keepdims=True) for f in (np.nanmin, np.nanmax))
                 images["backquery"] = _tiled(asked.values, low, high, shape)

@@ -133,7 +133,7 @@ def _histogram(array: np.ndarray) -> Any:
         max=values.max(),
         num=values.size,
         sum=values.sum(),
-        sum_squares=values @ values,
+        sum_squares=np.square(values).sum(),
         # a limit is the upper end of its bucket: the first bucket, of none, ends where they begin
         bucket_limit=edges.tolist(),
         bucket=[0, *counts.tolist()],
