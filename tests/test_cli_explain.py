@@ -276,11 +276,12 @@ def test_the_heat_maps_colours_are_told_apart_in_grey():
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", ["inspect", "backquery", "weights"])
 def test_weights_of_another_program_go_with_a_recipe(run, command, capsys):
-    assert main(["export", str(run), "--format", "npz", "--out", "w.npz"]) == 0
+    model = MLP.load(run, backend="cpu")
+    np.savez("w.npz", **dict(zip(model.names, model.get_weights(), strict=True)))
     asked = [command, "w.npz", "--recipe", "digits", "--data", "digits", "--json", *CPU]
     assert main([command, str(run), "--json", *CPU]) == 0
     assert main(asked) == 0
-    _, own, others = capsys.readouterr().out.strip().rsplit("\n", 2)
+    own, others = capsys.readouterr().out.strip().rsplit("\n", 1)
     own, others = json.loads(own), json.loads(others)
     name = "inspect-0.png" if command == "inspect" else f"{command}.png"
     assert others["figure"] == name

@@ -310,7 +310,7 @@ class TestBackendsByName:
         assert benchmarking.check(["cpu"], data, **sizes) < 1e-9
         assert next(benchmarking.benchmark(["cpu"], data, **sizes, seconds=0.1)).device == "cpu"
 
-    @pytest.mark.parametrize("wrong", ["cuda", "CPU", "", 3, None])
+    @pytest.mark.parametrize("wrong", ["cuba", "CPU", "", 3, None])
     def test_that_are_none_say_what_is_expected(self, wrong):
         message = "unknown device .*: expected auto, cpu, gpu or gpu:N"
         with pytest.raises(ValueError, match=message):

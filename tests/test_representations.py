@@ -116,20 +116,25 @@ def test_a_network_is_a_table_of_its_layers():
     assert "7,510 weights" in text
 
 
-def test_a_training_draws_its_epochs_so_far():
+def test_a_training_says_how_far_it_is():
     data, model = DIGITS, MLP([64, 5, 10], backend="cpu", scale=0.99 / 16)
-    training = fit(
-        model, data.train_x, data.train_y, epochs=3, test=(data.test_x, data.test_y), batch_size=64
-    )
+    training = fit(model, data.train_x, data.train_y, epochs=3, batch_size=64)
     assert repr(training).startswith("Training(0 of 3 epochs of MLP([64, 5, 10]")
-    assert "polyline" not in Page(training._repr_html_()).tags
-    reports = [report for report in training if isinstance(report, EpochReport)]
-    assert training.history == reports
-    assert repr(training).startswith("Training(3 of 3 epochs")
-    text = training._repr_html_()
-    assert Page(text).tags.count("polyline") == 2
-    assert f"training {reports[-1].train_loss:.4g}" in text
-    drawn = [float(y) for y in re.findall(r",([\d.]+) ", text.split('points="')[1].split('"')[0])]
+    assert "width:0.0%" in training._repr_html_()
+    for report in training:
+        if isinstance(report, EpochReport) and report.epoch == 2:
+            break
+    assert repr(training).startswith("Training(2 of 3 epochs")
+    assert "width:66.7%" in training._repr_html_()
+    assert "MLP([64, 5, 10]" in " ".join(Page(training._repr_html_()).texts)
+
+
+def test_curves_of_epochs_fall_and_rise():
+    losses = [(1, 0.5), (2, 0.25), (3, 0.2)]
+    text = html.curves("loss", {"training": losses})
+    assert Page(text).tags.count("polyline") == 1
+    assert "training 0.2" in text
+    drawn = [float(y) for y in re.findall(r",([\d.]+)", text.split('points="')[1].split('"')[0])]
     assert drawn == sorted(drawn)  # the loss falls, and y counts downwards
 
 

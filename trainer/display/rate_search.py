@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
-from rich.text import Text
 
 from .terminal import styled
 
@@ -64,7 +63,7 @@ def rate_curve(out: Console, result: RateSearch) -> None:
     out.print(styled(" " * (margin + 2) + _placed(ticks, width)))
     if result.suggestion is not None:
         mark = {column(math.log10(result.suggestion)): f"▲ {result.suggestion:g}"}
-        out.print(Text(" " * (margin + 2) + _placed(mark, width), "bold green"))
+        out.print(styled(" " * (margin + 2) + _placed(mark, width), "bold green"))
 
 
 def _placed(words: dict[int, str], width: int) -> str:

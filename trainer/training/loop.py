@@ -174,8 +174,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ----------
     model : MLP
     course : Course
-    history : list of EpochReport
-        Of the epochs that ended since this object was made.
     """
 
     def __init__(
@@ -192,7 +190,6 @@ class Training(Iterator[BatchProgress | EpochReport]):
     ) -> None:
         self.model = model
         self.course = Course(settings, length(train_x))
-        self.history: list[EpochReport] = []
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
@@ -226,17 +223,15 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._reports = self._run(train_x, train_y, evaluated)
 
     def __next__(self) -> BatchProgress | EpochReport:
-        report = next(self._reports)
-        if isinstance(report, EpochReport):
-            self.history.append(report)
-        return report
+        return next(self._reports)
 
     def __repr__(self) -> str:
         return f"Training({self._stands()} of {self.model!r})"
 
     def _repr_html_(self) -> str:
-        """Return the loss and the accuracy of the epochs so far as curves."""
-        return html.block(f"Training: {self._stands()}", html.training_curves(self.history))
+        """Return how far it is, and the network."""
+        part = (self._epoch - 1) / self.course.epochs
+        return html.block(f"Training: {self._stands()}", html.bar(part), html.text(self.model))
 
     def _stands(self) -> str:
         ended, epochs = self._epoch - 1, self.course.epochs
