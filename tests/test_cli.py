@@ -619,6 +619,7 @@ def test_bench_in_a_terminal_of_80_columns_is_a_table_and_a_sentence():
     assert "\x1b[?25h" in text  # the cursor is given back
 
 
+@pytest.mark.thorough
 def test_bench_in_a_pipe_is_plain_lines_and_replaces_its_figure():
     Path("there.png").write_text("an older one")
     result = python("bench", *FAST, *SMALL, "--seconds", "0.2", "--out", "there.png")

@@ -230,7 +230,7 @@ def _without_last_words(err):
     return re.sub(r"Process LokyProcess-\d+:\n", "", err)
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
 def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
     options = ["--epochs", "40", "--hidden", "30", "--learning-rate", "0.1:2:0.1", "--out", "s"]
     process = subprocess.Popen(

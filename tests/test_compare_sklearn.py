@@ -13,6 +13,7 @@ def at_once(monkeypatch):
     monkeypatch.setattr(compare_sklearn, "_STILL", 0)
 
 
+@pytest.mark.thorough
 def test_both_learn_the_digits_and_the_report_is_kept(tmp_path, capsys):
     options = ["--sets", "digits", "--rounds", "1", "--out", str(tmp_path)]
     assert compare_sklearn.main(options) == 0

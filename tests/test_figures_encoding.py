@@ -93,9 +93,13 @@ def run(tmp_path_factory) -> Path:
     return path
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".pdf"])
+@pytest.mark.parametrize("suffix", [".svg", pytest.param(".pdf", marks=pytest.mark.thorough)])
 @pytest.mark.parametrize(
-    "command", ["backquery", "evaluate", "inspect", "plot", "predict", "weights"]
+    "command",
+    [
+        *("backquery", "plot", "predict", "weights"),
+        *(pytest.param(name, marks=pytest.mark.thorough) for name in ("evaluate", "inspect")),
+    ],
 )
 def test_every_command_writes_what_the_name_says(
     run, command, suffix, tmp_path, monkeypatch, capsys

@@ -164,6 +164,7 @@ class TestTests:
         assert "cyclopts" in absent
         assert [properties for _, properties in found["properties"]] == [{"rows": [1.5]}]
 
+    @pytest.mark.thorough
     def test_what_ended_before_the_time_is_kept(self, run, tmp_path):
         (tmp_path / "test_made_up.py").write_text(
             "import time, pytest\n@pytest.mark.parametrize('seconds', [0, 600, 0])\n"
@@ -501,7 +502,10 @@ class TestIngredients:
             found = {work.ingredient for work in works if work.hidden == hidden}
             assert found >= {"sgd", "momentum", "nesterov", "adam", "adamw"}
 
-    @pytest.mark.parametrize("name", ["torch graph", "torch.compile graph", "jax"])
+    @pytest.mark.parametrize(
+        "name",
+        ["torch graph", pytest.param("torch.compile graph", marks=pytest.mark.thorough), "jax"],
+    )
     def test_others_compute_what_the_textbook_does(self, mnist, name):
         pytest.importorskip("optax" if name == "jax" else "torch")
         if "compile" in name and not shutil.which("g++"):

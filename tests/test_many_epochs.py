@@ -63,7 +63,7 @@ def xor(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("view", "options"),
     [
-        ("plain", ["--checkpoint-every", "1"]),
+        pytest.param("plain", ["--checkpoint-every", "1"], marks=pytest.mark.thorough),
         ("terminal", ["--checkpoint-every", "1000000"]),
         ("json", ["--checkpoint-every", "1", "--validation", "1", "--patience", "1000000"]),
     ],

@@ -7,6 +7,7 @@ import pytest
 from scripts import torture
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
 def test_killed_runs_end_like_one_left_alone(tmp_path, monkeypatch):
     monkeypatch.setitem(torture.LENGTHS, "digits", dict.fromkeys(torture.KINDS, 40))
@@ -14,6 +15,7 @@ def test_killed_runs_end_like_one_left_alone(tmp_path, monkeypatch):
     assert [kind for kind, _ in survived] == ["online", "decayed"]
 
 
+@pytest.mark.thorough
 def test_a_difference_is_noticed(tmp_path, monkeypatch):
     def other(data, kind, out):
         return [*command(data, kind, out), "--seed", str(int(out.name == "online"))]

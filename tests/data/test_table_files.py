@@ -455,6 +455,7 @@ def test_words_that_would_be_too_many_inputs_are_refused(tmp_path, monkeypatch):
         load(path)
 
 
+@pytest.mark.thorough
 def test_a_small_parquet_of_endless_words_is_refused(tmp_path):
     path = tmp_path / "a.parquet"
     words = ["a" * 2_000_000, "b" * 2_000_000] * 400
