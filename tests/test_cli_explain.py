@@ -177,6 +177,7 @@ def test_inspect_takes_other_data_and_another_place(run, capsys):
     assert not (run / "figures").exists()
 
 
+@pytest.mark.thorough
 def test_a_terminal_of_80_columns_holds_the_tables(table):
     plain = ESCAPE.sub("", in_a_terminal("inspect", "table", *CPU))
     assert max(map(len, plain.splitlines())) <= 80

@@ -182,6 +182,7 @@ def inspected(capsys, *arguments: str) -> dict:
     return json.loads(capsys.readouterr().out)
 
 
+@pytest.mark.thorough
 def test_inspect_follows_a_picture(run, capsys):
     label = draw("four.png", 2)
     result = inspected(capsys, str(run), "four.png")
