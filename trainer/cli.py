@@ -51,6 +51,8 @@ _COMMANDS = [
     "plot",
     "import-weights",
     "export",
+    "demo",
+    "report",
     "predict",
     "inspect",
     "backquery",

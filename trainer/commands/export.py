@@ -5,13 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 from cyclopts import Parameter
 
 from .. import display
+from ..explain import backquery
 from ..exports import FORMATS, Exported
 from ..exports.torch import loading
 from ..running.foreign_weights import describe_input_map
 from ..running.trained import TrainedRun
+from ..running.usage import UsageError
 from ..weight_files import Weights
 from .options import Json, RunOrWeights, WeightsData, WeightsRecipe
 
@@ -36,23 +39,24 @@ def run(
     Parameters
     ----------
     format
-        onnx: a model that takes values as they are, for ONNX Runtime and the like; torch: a state
-        dict for torch.nn.Sequential, as safetensors; npz: W1, b1, …; npy-pair: the lesson's
-        weights.npy and weights02.npy; mat: Theta1, Theta2, …; csv: a file a matrix. With npy-pair
-        and csv, network.json holds the rest.
+        html: a page to draw on, or a form for a table's columns, for any browser; onnx: a model
+        that takes values as they are, for ONNX Runtime and the like; torch: a state dict for
+        torch.nn.Sequential, as safetensors; npz: W1, b1, …; npy-pair: the lesson's weights.npy and
+        weights02.npy; mat: Theta1, Theta2, …; csv: a file a matrix. With npy-pair and csv,
+        network.json holds the rest.
     out
         The file, replaced if it is there; for npy-pair and csv a folder, new or empty. [default:
-        model.onnx, model.safetensors, weights.npz, weights.mat or weights]
+        network.html, model.onnx, model.safetensors, weights.npz, weights.mat or weights]
     """
     trained = TrainedRun(path, "cpu", recipe=recipe, data=data)
-    network, kind = _exported(trained), FORMATS[format]
+    network, kind = exported(trained, as_page=format == "html"), FORMATS[format]
     files = kind.write(network, Path(kind.default) if out is None else out.expanduser())
     display.note(*trained.assumed)
     if as_json:
         display.json_line({"run": str(path), "files": [str(file) for file in files]})
         return 0
     facts = {"written": ", ".join(map(str, files)), "holds": kind.contents(network)}
-    if format not in ("onnx", "torch"):  # which have that inside
+    if format not in ("onnx", "torch", "html"):  # which have that inside
         facts["inputs"] = describe_input_map(trained.model)
     display.facts(facts | _answers(network))
     if format == "torch":
@@ -61,7 +65,8 @@ def run(
     return 0
 
 
-def _exported(trained: TrainedRun) -> Exported:
+def exported(trained: TrainedRun, *, as_page: bool = False) -> Exported:
+    """Return a run's network, for a page with what there is to be seen of it besides."""
     model = trained.model
     scale, shift = model.input_map().values()
     dtype, low, high = trained.scale
@@ -75,7 +80,38 @@ def _exported(trained: TrainedRun) -> Exported:
         value_range=(low, high),
         image_shape=trained.image_shape,
         columns=trained.columns,
+        framing=trained.framing if as_page and trained.image_shape is not None else None,
+        pictures=_pictures(trained) if as_page else None,
+        ranges=_ranges(trained) if as_page else None,
     )
+
+
+def _pictures(trained: TrainedRun) -> list[np.ndarray] | None:
+    """Run the network backwards for each class; None of what is no image, or cannot be."""
+    if trained.image_shape is None:
+        return None
+    _, low, high = trained.scale
+    try:
+        found = backquery(trained.model, value_range=(low, high)).values
+    except ValueError:  # an activation without an inverse
+        return None
+    pictures = []
+    for values in found:
+        values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+        span = values.max() - values.min()
+        pictures.append((values - values.min()) / (span or 1))
+    return pictures
+
+
+def _ranges(trained: TrainedRun) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the ranges of the inputs that it was trained on; None if these are gone."""
+    if trained.image_shape is not None:
+        return None
+    try:
+        x = trained.dataset.train_x
+    except UsageError:
+        return None
+    return x.min(axis=0), x.max(axis=0)
 
 
 def _answers(network: Exported) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from . import arrays, onnx, torch
+from . import arrays, html, onnx, torch
 from .exported import Exported
 
 
@@ -25,6 +25,7 @@ FORMATS = {
     "csv": Format("weights", arrays.write_csv, arrays.csv_contents),
     "torch": Format("model.safetensors", torch.write, torch.contents),
     "onnx": Format("model.onnx", onnx.write, onnx.contents),
+    "html": Format("network.html", html.write, html.contents),
 }
 
 __all__ = ["FORMATS", "Exported", "Format"]

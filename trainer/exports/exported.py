@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..data import Columns
+from ..data.framing import Framing
 from ..files import write_whole
 from ..weight_files import WeightFileError, Weights
 
@@ -33,6 +36,12 @@ class Exported:
         (height, width), None where the inputs are no image.
     columns : Columns or None
         Of a table, what its inputs are made of.
+    framing : Framing or None
+        How drawings lie in its images.
+    pictures : sequence of numpy.ndarray or None
+        What the network takes each class to look like, (height·width,) from 0 to 1.
+    ranges : tuple of numpy.ndarray or None
+        The least and the largest of each input that it was trained on.
     """
 
     weights: Weights
@@ -44,6 +53,9 @@ class Exported:
     value_range: tuple[float, float]
     image_shape: tuple[int, int] | None = None
     columns: Columns | None = None
+    framing: Framing | None = None
+    pictures: Sequence[np.ndarray] | None = None
+    ranges: tuple[np.ndarray, np.ndarray] | None = None
 
     def facts(self) -> dict[str, Any]:
         """Return all but the weights and the input map, fit for JSON."""

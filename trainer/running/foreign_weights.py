@@ -64,9 +64,9 @@ def open_weights(
     """Load weights, as `network_of` does, for the data that was named or that is their recipe's.
 
     They need the name of a recipe, except a file that says as much itself; `inputs` are mapped as
-    the setting of that name says, unless the file has a map. Where no data is named,
-    what must be known of it follows from the recipe, and the data set that is returned has no
-    samples, unless it is the digits, by which inputs are standardised.
+    the setting of that name says, unless the file has a map. Where no data is named, what must be
+    known of it follows from the recipe, and the data set that is returned has no samples, unless it
+    is the digits, by which inputs are standardised.
     """
     recipe, where = recipe_named(recipe_name), ", ".join(map(str, files))
     is_told = recipe is not None or (len(files) == 1 and _is_ours(files[0]))

@@ -103,7 +103,7 @@ class TrainedRun:
         Raise UsageError if the data of the training is gone or is not what it was.
         """
         if data is None:
-            part = self._dataset or self._recorded()
+            part = self.dataset
             which = f"test samples of {part.name}"
             if part.tests_on_training:
                 which = f"training samples of {part.name}, which are all there are"
@@ -115,6 +115,11 @@ class TrainedRun:
         )
         self.notes = notes + self._polarity(x, data)
         return x, y, f"samples of {data}"
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What it was trained on, loaded again; raise UsageError if that is gone or has changed."""
+        return self._dataset or self._recorded()
 
     def _columns(self) -> Columns | None:
         recorded = self.data.get("columns")
@@ -170,9 +175,9 @@ class TrainedRun:
 
     def _polarity(self, x: np.ndarray, data: str) -> list[str]:
         """Return a line if other data are light on dark and the training's dark on light."""
-        if self.image_shape is None or "framing" not in self.data or self._framing is None:
+        if self.image_shape is None or "framing" not in self.data or self.framing is None:
             return []
-        return polarity_note(self._framing, Framing.measured(x, self.image_shape), data)
+        return polarity_note(self.framing, Framing.measured(x, self.image_shape), data)
 
     def _first_notes(self) -> list[str]:
         """Return what is to be said of other data than the run's own, whatever they are."""
@@ -192,7 +197,7 @@ class TrainedRun:
                 f"{file}: this run was not trained on images, so it cannot look at one"
             )
         grey = read_grey(file)
-        framing = self._framing
+        framing = self.framing
         if framing is None:
             dtype, low, high = self.scale
             values = resized(grey, self.image_shape, (low, high), dtype == "uint8")
@@ -203,7 +208,7 @@ class TrainedRun:
             raise DataError(f"{file}: {error}") from error
 
     @cached_property
-    def _framing(self) -> Framing | None:
+    def framing(self) -> Framing | None:
         """How drawings lie in the images it was trained on, None if these are no drawings."""
         assert self.image_shape is not None
         dtype, low, high = self.scale

@@ -1,0 +1,1 @@
+"""Pages in a browser: the loopback server, and the report."""
