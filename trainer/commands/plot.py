@@ -43,7 +43,7 @@ def run(
     if out is None:
         out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
     out = checked_file(out, CURVES)
-    labels = _labels(runs)
+    labels = labels_of(runs)
     drawn = figures.curves(list(zip(labels, metrics, strict=True)))
     save(out, drawn)
     names = [str(folder.path) for folder in runs]
@@ -65,9 +65,9 @@ def draw_curves(folder: Run) -> Path:
     return file
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def labels_of(runs: Sequence[Run]) -> list[str]:
     """Name each run by what it does not share with all others, else by its folder."""
-    settings = [_settings(run.config) for run in runs]
+    settings = [settings_of_run(run.config) for run in runs]
     names = dict.fromkeys(name for part in settings for name in part)
     differing = [k for k in names if len({json.dumps(part.get(k)) for part in settings}) > 1]
     if "recipe" in differing:  # what goes with the recipe goes without saying
@@ -85,7 +85,8 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     ]
 
 
-def _settings(config: dict[str, Any]) -> dict[str, Any]:
+def settings_of_run(config: dict[str, Any]) -> dict[str, Any]:
+    """Return all that decides what comes of a run, by name."""
     data, device = config["data"], config.get("device")
     return {
         "data": data["name"],

@@ -296,7 +296,7 @@ def _sweep(
     if standings:
         view.standings(standings)
     figure = figure or path / sweep.FIGURE
-    drawn = [_draw(folder, standings, dataset, by)] if standings else []
+    drawn = [draw(folder, standings, dataset.name, by)] if standings else []
     for whole in drawn:
         save(figure, whole)
     result = about | {
@@ -327,7 +327,7 @@ def _sweep(
     if interrupted:
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
-        lines.append(f"train:   {_train_command(folder, standings[0])}")
+        lines.append(f"train:   {train_command(folder, standings[0])}")
     view.end(lines, result)
     if show and drawn:
         open_windows(drawn)
@@ -365,7 +365,7 @@ def _best(best: Standing, plan: Plan, by: str) -> str:
     return text
 
 
-def _train_command(folder: SweepFolder, best: Standing) -> str:
+def train_command(folder: SweepFolder, best: Standing) -> str:
     """Write the command that trains the best once more, into a run folder."""
     data, file = folder.config["data"], folder.config.get("config_file")
     asked = {"data": data["source"], "label": data.get("label"), "test_data": data["test_source"]}
@@ -385,11 +385,12 @@ def _train_command(folder: SweepFolder, best: Standing) -> str:
     return " ".join([words[0], *map(shlex.quote, words[1:])])
 
 
-def _draw(folder: SweepFolder, standings: Sequence[Standing], dataset: Dataset, by: str) -> Figure:
+def draw(folder: SweepFolder, standings: Sequence[Standing], data: str, by: str) -> Figure:
+    """Draw accuracy by what a sweep varied."""
     from .. import figures  # matplotlib takes its time to import
 
     seeds = len(folder.plan.seeds)
-    parts = [dataset.name, f"recipe {folder.plan.recipe.name}"]
+    parts = [data, f"recipe {folder.plan.recipe.name}"]
     parts += [f"{name.replace('_', ' ')} {as_text(v)}" for name, v in folder.plan.changes.items()]
     if seeds > 1:
         parts.append(f"mean and standard deviation of {seeds} seeds")
