@@ -53,6 +53,7 @@ _COMMANDS = [
     "export",
     "demo",
     "report",
+    "watch",
     "predict",
     "inspect",
     "backquery",

@@ -49,6 +49,7 @@ from .options import (
 )
 from .plot import draw_curves
 from .training_log import LOGS, TrainingLog, check_log
+from .watched import Watched
 from .words import device_words, network_words, samples_words, setting_words
 
 _INTERVAL = "30s"  # of checkpoints, where nothing else is asked for
@@ -110,6 +111,7 @@ def run(
     checkpoint_every: Annotated[str | None, RESULT] = None,
     out: Annotated[RunOut, RESULT] = None,
     figures: Annotated[Flag, RESULT] = False,
+    watch: Annotated[Flag, RESULT] = False,
     log: Annotated[str | None, Parameter(choices=LOGS), RESULT] = None,
     as_json: Annotated[JsonEvents, RESULT] = False,
     quiet: Annotated[Flag, RESULT] = False,
@@ -139,6 +141,9 @@ def run(
     figures
         Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and images as
         --augment deforms them, figures/deformed.png.
+    watch
+        Show it on a page, too, in a browser of this machine: curves, hidden units, backquery and
+        mistakes as they come. The page stays until Ctrl-C; watch RUN shows it again.
     log
         tensorboard: write losses, accuracies, rates, histograms of the weights, a backquery of each
         class and deformed images for TensorBoard, into the run's folder. [default: none, or the
@@ -232,7 +237,14 @@ def run(
                 f"{spec.activation} with {spec.loss} has no kernel on {job.model.backend.name}: it"
                 " is computed by plain array operations, which is slower"
             )
-        return _train(view, recorder, job, figures)
+        if not watch:
+            return _train(view, recorder, job, figures)
+        watched: Any = cleanup.enter_context(Watched(view, folder, job))
+        code = _train(watched, recorder, job, figures)
+        watched.keep()
+        if not code:
+            watched.stay()
+        return code
 
 
 def _leave(view: display.QuietView) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import numpy as np
 from markupsafe import Markup
 
 from ..data.columns import CATEGORY, LEFT_OUT, NUMBER, Column
+from ..templates import read, with_script
 from ..weight_files import WeightFileError
 from .exported import Exported, write_file
 
@@ -55,43 +54,23 @@ def page(network: Exported, *, asks_server: bool = False) -> str:
             " so there is nothing to draw; take --format onnx"
         )
     scripts = ["network.js", "draw.js" if is_image else "form.js"]
-    script = "\n".join(_read(name) for name in scripts)
-    style = _read("style.css")
-    connect = "connect-src 'self'; " if asks_server else ""
-    policy = (
-        f"default-src 'none'; {connect}img-src data:; style-src '{_hash(style)}';"
-        f" script-src '{_hash(script)}'; base-uri 'none'; form-action 'none'"
-    )
     values = _drawn(network) if is_image else _form(network)
-    about = (
-        f"A neural network of {' → '.join(map(str, network.weights.sizes))} units"
-        f" ({network.activation}), which computes in this page alone."
-    )
     title = "Draw a digit" if list(map(str, network.classes)) == list("0123456789") else "Draw"
-    return _template().render(
-        policy=policy,
+    return with_script(
+        _read("page.html"),
+        "\n".join(map(_read, scripts)),
+        _read("style.css"),
+        connects=asks_server,
         title=title if is_image else "Ask the network",
-        style=Markup(style),
-        about=about,
+        about=f"A neural network of {' → '.join(map(str, network.weights.sizes))} units"
+        f" ({network.activation}), which computes in this page alone.",
         body=Markup(_read("draw.html" if is_image else "form.html")),
         network=Markup(_as_json(_numbers(network) | values | {"ask": asks_server})),
-        script=Markup(script),
     )
-
-
-def _template() -> Any:
-    from jinja2 import Environment
-
-    return Environment(autoescape=True).from_string(_read("page.html"))
 
 
 def _read(name: str) -> str:
-    return (files(__package__) / "page" / name).read_text("utf-8")
-
-
-def _hash(text: str) -> str:
-    """Return what a Content-Security-Policy calls an inline script or style by."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
+    return read(__package__, f"page/{name}")
 
 
 def _as_json(value: Any) -> str:

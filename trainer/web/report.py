@@ -6,11 +6,11 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment
 from markupsafe import Markup
+
+from ..templates import read, render
 
 
 @dataclass(frozen=True)
@@ -70,19 +70,5 @@ class Section:
 
 def report(title: str, headline: str, sections: Sequence[Section]) -> str:
     """Return the page of a report."""
-    environment = Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, finalize=_as_it_is
-    )
-    template = environment.from_string(_read("report.html"))
-    return template.render(
-        title=title, headline=headline, sections=sections, style=Markup(_read("report.css"))
-    )
-
-
-def _as_it_is(value: Any) -> Any:
-    """Return what a template shows for a value: nothing for None."""
-    return "" if value is None else value
-
-
-def _read(name: str) -> str:
-    return (files(__package__) / "pages" / name).read_text("utf-8")
+    template, style = (read(__package__, f"templates/report.{kind}") for kind in ("html", "css"))
+    return render(template, title=title, headline=headline, sections=sections, style=Markup(style))

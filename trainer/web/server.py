@@ -7,12 +7,23 @@ import os
 import threading
 import webbrowser
 from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import chain
 from typing import Any
+
+from .events import Events
 
 HOST = "127.0.0.1"
 FIRST_PORT, _TRIES = 8000, 20
 _TIMEOUT = 10  # seconds that a client may take for its request
+_HEADERS = (
+    ("Cache-Control", "no-store"),
+    ("X-Content-Type-Options", "nosniff"),
+    ("X-Frame-Options", "DENY"),
+    ("Referrer-Policy", "no-referrer"),
+    ("Cross-Origin-Resource-Policy", "same-origin"),
+)
 _TEXT_BROWSERS = ("www-browser", "links", "elinks", "lynx", "w3m")
 
 
@@ -32,6 +43,8 @@ class PageServer(ThreadingHTTPServer):
         what it cannot answer. One request is answered at a time.
     size : int
         How many bytes a request has.
+    events : Events, optional
+        That the page may listen to.
     port : int, optional
         On this port; if not given, on the first free one from 8000 on.
 
@@ -50,8 +63,9 @@ class PageServer(ThreadingHTTPServer):
         answer: Callable[[bytes], Sequence[float]] | None = None,
         size: int = 0,
         port: int | None = None,
+        events: Events | None = None,
     ) -> None:
-        self.page, self.answer, self.size = page.encode(), answer, size
+        self.page, self.answer, self.size, self.events = page.encode(), answer, size, events
         self.lock = threading.Lock()
         tried = [port] if port is not None else range(FIRST_PORT, FIRST_PORT + _TRIES)
         for number in tried:
@@ -80,10 +94,31 @@ class _Handler(BaseHTTPRequestHandler):
         # a page of another site could have its own name point here
         if self.headers.get("Host") not in self.server.names:
             self._reply(403, b"this server has another name", "text/plain")
+        elif self.path == "/events" and self.server.events is not None:
+            self._send_events(self.server.events)
         elif self.path != "/":
             self._reply(404, b"there is one page, /", "text/plain")
         else:
             self._reply(200, self.server.page, "text/html; charset=utf-8")
+
+    def _send_events(self, events: Events) -> None:
+        texts = None
+        # another site's page may not listen, not even where it cannot read
+        if self.headers.get("Sec-Fetch-Site", "same-origin") == "same-origin":
+            texts = events.listen()
+        if texts is None:
+            return self._reply(403, b"only this server's own page may listen", "text/plain")
+        first = next(texts)
+        self.close_connection = True
+        self.send_response(200)
+        for name, value in (("Content-Type", "text/event-stream"), *_HEADERS):
+            self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
+        with suppress(OSError), closing(texts):  # a page that has been closed
+            for text in chain([first], texts):
+                self.wfile.write(text.encode())
+        return None
 
     def do_POST(self) -> None:
         origins = [f"http://{name}" for name in self.server.names]
@@ -111,15 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, code: int, content: bytes, kind: str) -> None:
         self.send_response(code)
-        for name, value in (
-            ("Content-Type", kind),
-            ("Content-Length", str(len(content))),
-            ("Cache-Control", "no-store"),
-            ("X-Content-Type-Options", "nosniff"),
-            ("X-Frame-Options", "DENY"),
-            ("Referrer-Policy", "no-referrer"),
-            ("Cross-Origin-Resource-Policy", "same-origin"),
-        ):
+        headers = (("Content-Type", kind), ("Content-Length", str(len(content))), *_HEADERS)
+        for name, value in headers:
             self.send_header(name, value)
         if self.close_connection:
             self.send_header("Connection", "close")
