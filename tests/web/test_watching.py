@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -113,13 +114,9 @@ def test_the_title_is_text(server):
 def watched_run(tmp_path_factory) -> Path:
     """A run that was watched, by a process that Ctrl-C ended."""
     run = tmp_path_factory.mktemp("runs") / "r"
-    environment = {"BROWSER": "/bin/true"}
-    import os
-
+    environment = os.environ | {"BROWSER": "/bin/true"}
     command = [sys.executable, "-m", "trainer", *TRAIN, "--watch", "--out", str(run)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | environment
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         lines = []
         for line in process.stdout:
@@ -158,10 +155,8 @@ def test_it_is_shown_again(watched, watched_run, tmp_path):
             url = next(line for line in process.stdout if "http" in line).split()[-1]
             page = browser.open(url, width=320)
             count = len(stored(run)[1]) if watched else 3
-            page.run(
-                f"new Promise((done) => {{ const t = setInterval(() => {{ if (frames.length >= {count})"
-                " { clearInterval(t); done(); } }, 20); })"
-            )
+            while page.run("frames.length") < count:
+                page.settle()
             page.settle()
             assert "epoch 3.00: loss" in page.run("byId('stands').textContent")
             assert page.run("byId('backquery').children.length") == 10
@@ -180,13 +175,8 @@ def test_it_is_shown_again(watched, watched_run, tmp_path):
 
 def test_a_damaged_file_is_left_alone(watched_run, tmp_path):
     whole = (watched_run / FILE).read_bytes()
-    for content in (
-        b"",
-        b"{}",
-        whole[: len(whole) // 2],
-        b"[1]\n[2]\n",
-        b'{"a": 1}\n{"epoch": "x"}',
-    ):
+    other = (b"", b"{}", b"[1]\n[2]\n", b'{"a": 1}\n{"epoch": "x"}')
+    for content in (*other, whole[: len(whole) // 2]):
         (tmp_path / FILE).write_bytes(content)
         about, frames = stored(tmp_path)
         assert about is None or not frames

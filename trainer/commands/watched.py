@@ -73,8 +73,8 @@ class Watched:
 
     def stay(self) -> None:
         """Wait until Ctrl-C."""
-        self._view.note(f"the page stays until Ctrl-C: {self._server.url}")
         with suppress(KeyboardInterrupt):
+            self._view.note(f"the page stays until Ctrl-C: {self._server.url}")
             threading.Event().wait()
 
 
