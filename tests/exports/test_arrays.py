@@ -132,3 +132,11 @@ def test_a_start_from_another_activation_is_taken_or_refused(
     assert MLP.load("a", backend="cpu").spec.activation == "relu"
     assert main([*start, "--activation", "tanh", "--out", "b"]) == 2
     assert "units, relu and biases; omit --activation" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("a.html", b"<!doctype html>"), ("a.npz", b"PK"), ("a.mat", b"MATLAB")]
+)
+def test_a_suffix_says_the_format(name, start, trained_run, tmp_path):
+    assert main(["export", str(trained_run(*RELU)), "--out", str(tmp_path / name)]) == 0
+    assert (tmp_path / name).read_bytes().startswith(start)

@@ -106,13 +106,18 @@ def test_it_is_drawn_on_by_keyboard(browser, digit_page, tmp_path):
     page.press("z", "KeyZ", modifiers=2)
     page.settle()
     assert page.run("answer.textContent") == "Draw a digit"
-    page.press(" ", "Space")
+    page.press(" ", "Space")  # a dot
+    page.settle()
+    assert page.run("answer.textContent") != "Draw a digit"
     page.press("ArrowRight")
     page.settle()
     assert page.run("answer.textContent") != "Draw a digit"
     page.press("Delete")
     page.settle()
     assert page.run("answer.textContent") == "Draw a digit"
+    page.run("undo()")  # of the clearing, too
+    page.settle()
+    assert page.run("answer.textContent") != "Draw a digit"
 
 
 @needs_browser
@@ -122,10 +127,13 @@ def test_units_and_answers_show_what_they_look_for(browser, digit_page):
     page.run("lookAt(3)")
     picture = "Array.from(byId('picture').getContext('2d').getImageData(0, 0, 8, 8).data)"
     found = np.array(page.run(picture)).reshape(64, 4)[:, 0]
-    incoming = trained.model.get_weights()[0][:, 2]
+    incoming = trained.model.get_weights()[0][:, 3]
     most = np.abs(incoming).max()
     wanted = 255 * (most - incoming) / (2 * most)
     np.testing.assert_allclose(found, wanted, atol=1)
+    for wrong in ("-1", "1.5", "NaN", "1e9"):
+        page.run(f"lookAt({wrong})")
+        assert "no such hidden unit" in page.run("byId('caption').textContent")
     page.run("document.querySelectorAll('#bars button')[4].click()")
     assert "takes 4 to look like" in page.run("byId('caption').textContent")
     assert np.ptp(np.array(page.run(picture)).reshape(64, 4)[:, 0]) > 200
@@ -229,6 +237,12 @@ def test_a_form_answers_as_the_network_does(trained_run, browser, tmp_path):
     np.testing.assert_allclose(ends, [low[0], high[0]], rtol=1e-6)
     found = [page.run(OUTPUTS.replace("VALUES", f"Float32Array.from({row.tolist()})")) for row in x]
     np.testing.assert_allclose(found, trained.outputs(x), rtol=0, atol=1e-5)
+    assert page.run("document.querySelector('h1').textContent") == "Predict kind"
+    assert page.run("document.querySelectorAll('#bars button').length") == 0
+    outside = "document.querySelector('#form small').hidden"
+    assert page.run(outside) is True
+    page.run("document.querySelector('input[type=number]').value = 1e6; look()")
+    assert page.run(outside) is False
     # what the fields hold is what the network gets
     page.run("document.querySelectorAll('select')[0].value = 2")
     values = np.array(page.run("fields.flatMap((read) => read())"))

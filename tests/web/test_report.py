@@ -82,7 +82,8 @@ def test_a_run(runs, tmp_path):
     outline = written([runs / "plain"], tmp_path / "r.html")
     lines = (runs / "plain" / "metrics.jsonl").read_text().splitlines()
     accuracy = json.loads(lines[-1])["test_accuracy"]
-    assert f"{100 * accuracy:.2f} % of 360 test samples of digits" in outline.text
+    assert f"Accuracy {100 * accuracy:.2f} %: " in outline.text
+    assert "of 360 test samples of digits" in outline.text
     for words in ("Confusion matrix", "Scores by class", "64 → 100 → 10", "Backquery", "numpy"):
         assert words in outline.text
     assert "mistakes it was surest of" in outline.text
@@ -134,7 +135,9 @@ def test_the_command_it_names_repeats_the_run(runs, tmp_path, monkeypatch):
         (["nowhere"], "no run is there"),
         (["RUNS/plain", "--out", "x.pdf"], "--out x.pdf: a page is written"),
         (["RUNS/plain", "--out", "no/x.html"], "there is no folder no"),
-        (["RUNS/plain", "RUNS/sweep"], "sweep: "),
+        (["RUNS/plain", "RUNS/sweep"], "a sweep has a report of its own"),
+        (["RUNS/sweep", "RUNS/plain"], "a sweep has a report of its own"),
+        (["RUNS/plain", "--data", "nothing.csv"], "nothing.csv"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, words, runs, tmp_path, monkeypatch, capsys):
@@ -168,3 +171,44 @@ def test_it_fits_a_telephone(runs, tmp_path):
             assert page.requests() == [(tmp_path / "r.html").as_uri()]
     finally:
         browser.close()
+
+
+def test_a_run_that_was_stopped_says_how_to_go_on(tmp_path):
+    run = tmp_path / "r"
+    assert main(["train", *DIGITS, "--out", str(run)]) == 0
+    config = json.loads((run / "config.json").read_text())
+    config["settings"]["epochs"] = 50
+    (run / "config.json").write_text(json.dumps(config))
+    outline = written([run], tmp_path / "r.html")
+    assert "It ended after 2 of 50 epochs, or still runs; to go on:" in outline.text
+    assert f"python -m trainer train --resume {run}" in outline.text
+
+
+def test_before_the_first_epoch_there_is_nothing_to_report(tmp_path, capsys):
+    run = tmp_path / "r"
+    assert main(["train", *DIGITS, "--out", str(run)]) == 0
+    (run / "model.safetensors").unlink()
+    assert main(["report", str(run)]) == 2
+    assert "no epoch of its training has ended yet" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["report", "evaluate"])
+def test_data_that_has_changed_is_noticed_or_replaced(command, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    lines = ["a,b,kind", *(f"{i},{i * 7 % 11},{'xy'[i % 2]}" for i in range(60))]
+    Path("t.csv").write_text("\n".join(lines))
+    assert main(["train", "--data", "t.csv", "--epochs", "2", "--quiet", "--out", "r"]) == 0
+    assert main([command, "r"]) == 0
+    Path("t.csv").write_text("\n".join([lines[0], *lines[6:], *lines[1:6]]))
+    capsys.readouterr()
+    assert main([command, "r"]) == 2
+    assert "t.csv has changed since the training" in capsys.readouterr().err
+    Path("other.csv").write_text("\n".join(lines[:20]))
+    assert main([command, "r", "--data", "other.csv"]) == 0
+
+
+def test_weights_are_no_run(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["export", str(runs / "plain"), "--out", "w.npz"]) == 0
+    assert main(["report", "w.npz"]) == 2
+    assert "weights have no training to report" in capsys.readouterr().err

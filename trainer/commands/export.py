@@ -23,7 +23,7 @@ def run(
     path: RunOrWeights,
     /,
     *,
-    format: Annotated[str, Parameter(choices=tuple(FORMATS))] = "npz",
+    format: Annotated[str | None, Parameter(choices=tuple(FORMATS))] = None,
     data: WeightsData = None,
     recipe: WeightsRecipe = None,
     out: Path | None = None,
@@ -43,11 +43,14 @@ def run(
         that takes values as they are, for ONNX Runtime and the like; torch: a state dict for
         torch.nn.Sequential, as safetensors; npz: W1, b1, …; npy-pair: the lesson's weights.npy and
         weights02.npy; mat: Theta1, Theta2, …; csv: a file a matrix. With npy-pair and csv,
-        network.json holds the rest.
+        network.json holds the rest. [default: what the suffix of --out says, else npz]
     out
         The file, replaced if it is there; for npy-pair and csv a folder, new or empty. [default:
         network.html, model.onnx, model.safetensors, weights.npz, weights.mat or weights]
     """
+    if format is None:
+        suffixes = {Path(kind.default).suffix: name for name, kind in FORMATS.items()}
+        format = "npz" if out is None else suffixes.get(out.suffix.lower() or "none", "npz")
     trained = TrainedRun(path, "cpu", recipe=recipe, data=data)
     network, kind = exported(trained, as_page=format == "html"), FORMATS[format]
     files = kind.write(network, Path(kind.default) if out is None else out.expanduser())

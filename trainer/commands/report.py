@@ -18,6 +18,7 @@ from ..files import write_whole
 from ..metrics import Evaluation, evaluate, surest_mistakes
 from ..plain_text import percent, value_text
 from ..recipes import RECIPES
+from ..running.recorder import resume_command
 from ..running.run_folder import settings_in
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError, samples_to_hold_out
@@ -25,8 +26,8 @@ from ..sweep.folder import SweepFolder
 from ..sweep.outcomes import rank
 from ..sweep.values import as_text
 from ..web.report import Picture, Section, Table, report
-from .options import Device, Json, as_words
-from .plot import labels_of, settings_of_run
+from .options import Device, Json, LabelledData, as_words
+from .plot import settings_of_run
 from .sweep import draw as draw_sweep
 from .sweep import train_command
 from .words import network_words, samples_words
@@ -42,6 +43,7 @@ _MOST_MATRIX = 40  # classes of a confusion matrix
 
 def run(
     *paths: Annotated[Path, Parameter("RUNS")],
+    data: LabelledData = None,
     out: Path | None = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -69,14 +71,14 @@ def run(
         )
     paths = tuple(dict.fromkeys(path.expanduser() for path in paths))
     if out is None:
-        out = paths[0] / FILE if len(paths) == 1 else Path(FILE)
+        out = paths[0] / FILE if len(paths) == 1 and paths[0].is_dir() else Path(FILE)
     out = out.expanduser()
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out}: a page is written; expected a name such as {FILE}")
-    if _is_sweep(paths[0]) and len(paths) == 1:
-        page = _sweep_page(paths[0])
-    else:
-        page = _runs_page(paths, device)
+    sweeps = [path for path in paths if _is_sweep(path)]
+    if sweeps and len(paths) > 1:
+        raise UsageError(f"{sweeps[0]}: a sweep has a report of its own: report it alone")
+    page = _sweep_page(sweeps[0]) if sweeps else _runs_page(paths, device, data)
     if not out.parent.is_dir():
         raise UsageError(f"--out {out}: there is no folder {out.parent}")
     write_whole(out, page.encode())
@@ -94,8 +96,8 @@ def _is_sweep(path: Path) -> bool:
 # --- runs -----------------------------------------------------------------------------------
 
 
-def _runs_page(paths: Sequence[Path], device: str) -> str:
-    runs = [_Examined(path, device) for path in paths]
+def _runs_page(paths: Sequence[Path], device: str, data: str | None) -> str:
+    runs = [_Examined(path, device, data) for path in paths]
     if len(runs) == 1:
         [alone] = runs
         return report(
@@ -115,18 +117,17 @@ def _side_by_side(runs: Sequence[_Examined]) -> Section:
     rows = [[name.replace("_", " "), *values] for name, values in texts.items()]
     differing = [row for row in rows if len(set(row[1:])) > 1]
     alike = [row for row in rows if len(set(row[1:])) == 1]
-    results: list[list[Any]] = [["right answers", *(percent(run.result.accuracy) for run in runs)]]
+    results: list[list[Any]] = [["accuracy", *(percent(run.result.accuracy) for run in runs)]]
     results.append(["seconds of training", *(_seconds(run) for run in runs)])
     results.append(["epochs", *(len(run.metrics) for run in runs)])
     from .. import figures
 
-    labels = labels_of([run.folder for run in runs])
-    curves = figures.curves([(n, r.metrics) for n, r in zip(labels, runs, strict=True)])
+    curves = figures.curves([(run.name, run.metrics) for run in runs])
     head = ["", *(run.name for run in runs)]
     return Section(
         "Beside each other",
         tables=[
-            Table("What came of it", head, results),
+            Table("Results", head, results),
             Table("Settings, those that differ first", head, differing + alike, len(differing)),
         ],
         pictures=[_svg("Loss and accuracy by epoch", curves)] * any(run.metrics for run in runs),
@@ -140,14 +141,19 @@ def _seconds(run: _Examined) -> str:
 class _Examined:
     """A run, and what it answers to its test part."""
 
-    def __init__(self, path: Path, device: str) -> None:
+    def __init__(self, path: Path, device: str, data: str | None) -> None:
         self.trained = TrainedRun(path, device)
-        assert self.trained.run is not None
+        if self.trained.run is None:
+            raise UsageError(f"{path}: weights have no training to report; expected a run")
         self.folder, self.config = self.trained.run, self.trained.config
         self.name = self.folder.path.resolve().name
         self.metrics = self.folder.metrics()
-        self.dataset: Dataset = self.trained.dataset
-        self.x, self.y, self.source = self.trained.labelled(None)
+        self.x, self.y, self.source = self.trained.labelled(data)
+        self.dataset: Dataset | None = None
+        try:
+            self.dataset = self.trained.dataset
+        except UsageError as error:  # where other data was named, it may be gone
+            display.note(f"nothing of the training's data is shown: {error}")
         self.answers = self.trained.outputs(self.x)
         self.result: Evaluation = evaluate(
             self.y, self.answers.argmax(axis=1), self.trained.classes
@@ -155,9 +161,18 @@ class _Examined:
 
     @property
     def headline(self) -> str:
+        right = int(np.trace(self.result.confusion))
         return (
-            f"{percent(self.result.accuracy)} of {len(self.y):,} {self.source} are answered rightly"
+            f"Accuracy {percent(self.result.accuracy)}: {right:,} of {len(self.y):,} {self.source}"
         )
+
+    def _unfinished(self) -> list[str]:
+        """Return a line on epochs that are missing, or none."""
+        wanted, done = settings_in(self.config).get("epochs"), len(self.metrics)
+        if wanted is None or done >= wanted or self.config.get("patience") is not None:
+            return []
+        go_on = resume_command(self.folder.path)
+        return [f"It ended after {done:,} of {wanted:,} epochs, or still runs; to go on: {go_on}"]
 
     def parts(self) -> list[Section]:
         """Return all that is to be said of the run."""
@@ -167,6 +182,7 @@ class _Examined:
         sections = [
             Section(
                 "The network",
+                lines=self._unfinished(),
                 facts=[
                     ("layers", network_words(trained.model)),
                     ("weights", f"{trained.model.weight_count:,}"),
@@ -175,11 +191,12 @@ class _Examined:
                     ("balanced accuracy", percent(self.result.balanced_accuracy)),
                 ],
             ),
-            Section("The data", html=Markup(self.dataset._repr_html_())),
         ]
+        if self.dataset is not None:
+            sections.append(Section("The data", html=Markup(self.dataset._repr_html_())))
         if self.metrics:
             curves = _svg("Loss and accuracy by epoch", figures.curves([("", self.metrics)]))
-            sections.append(Section("How it learned", pictures=[curves]))
+            sections.append(Section("Training", pictures=[curves]))
         sections.append(self._scores())
         if pictures := self._pictures():
             sections.append(Section("Inside the network", pictures=pictures))
@@ -201,7 +218,13 @@ class _Examined:
                 "Scores by class",
                 ("class", "precision", "recall", "F1", "samples"),
                 [
-                    (s.label, percent(s.precision), percent(s.recall), percent(s.f1), s.support)
+                    (
+                        s.label,
+                        percent(s.precision),
+                        percent(s.recall),
+                        percent(s.f1),
+                        f"{s.support:,}",
+                    )
                     for s in (*result.classes, *result.averages)
                 ],
             )
@@ -219,7 +242,7 @@ class _Examined:
                     [(m.index, m.truth, m.answer, f"{m.confidence:.3f}") for m in worst],
                 )
             )
-        return Section("What it answers", tables=tables, pictures=pictures)
+        return Section("Test results", tables=tables, pictures=pictures)
 
     def _pictures(self) -> list[Picture]:
         from .. import figures
@@ -243,23 +266,27 @@ class _Examined:
         return [*pictures, _png("Backquery: the network run backwards from each class", drawn)]
 
     def _settings(self) -> Section:
-        settings = settings_in(self.config)
+        settings = settings_of_run(self.config)
         recipe = RECIPES.get(self.config["recipe"])
         usual = {} if recipe is None else recipe.settings()
         rows = [
             (k.replace("_", " "), value_text(v), value_text(usual[k]) if k in usual else "")
             for k, v in settings.items()
+            if k not in ("data", "recipe")
         ]
-        rows.sort(key=lambda row: row[1] == row[2])
-        changed = sum(row[1] != row[2] for row in rows)
+        rows.sort(key=lambda row: row[1] == row[2] or not row[2])
+        changed = sum(row[1] != row[2] != "" for row in rows)
         head = ("setting", "this run", f"recipe {self.config['recipe']}")
         return Section(
-            "Settings", tables=[Table("What is changed stands first", head, rows, changed)]
+            "Settings",
+            tables=[Table("Settings that differ from the recipe first", head, rows, changed)],
         )
 
     def _machine(self) -> Section:
         config, epochs = self.config, self.metrics
         facts: list[tuple[str, str]] = []
+        if since := config.get("process", {}).get("since"):
+            facts.append(("started", str(since)))
         if device := config.get("device"):
             facts.append(("device", f"{device['name']}: {device['device_name']}"))
         facts += [("xptrainer", config["version"]), *config.get("versions", {}).items()]
@@ -338,12 +365,15 @@ def _sweep_page(path: Path) -> str:
     device = folder.config["device"]
     facts += [("device", f"{device['name']}: {device.get('device_name', '')}")]
     table = Table(f"Ranked by accuracy on the {which}", list(columns), rows, 1)
-    sections = [Section("What was tried", facts=facts), Section("What came of it", tables=[table])]
+    sections = [Section("The sweep", facts=facts), Section("Results", tables=[table])]
     headline = f"{len(folder.outcomes):,} of {len(plan):,} runs are finished"
+    if folder.left():
+        resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
+        sections[0] = Section("The sweep", lines=[f"{headline}; to go on: {resume}"], facts=facts)
     if standings and standings[0].accuracy is not None:
-        headline = f"{rows[0][0]}: {rows[0][1]} of the {which} are answered rightly, the best"
+        headline = f"Best: {rows[0][0]}, {rows[0][1]} of the {which} right"
         drawn = _svg("Accuracy by what was varied", draw_sweep(folder, standings, data["name"], by))
-        sections[1] = Section("What came of it", pictures=[drawn], tables=[table])
+        sections[1] = Section("Results", pictures=[drawn], tables=[table])
         sections.append(Section("Train the best", code=train_command(folder, standings[0])))
     return report(f"{path.resolve().name}: a sweep on {data['name']}", headline, sections)
 

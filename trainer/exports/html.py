@@ -61,12 +61,18 @@ def page(network: Exported, *, asks_server: bool = False) -> str:
         "\n".join(map(_read, scripts)),
         _read("style.css"),
         connects=asks_server,
-        title=title if is_image else "Ask the network",
+        title=title if is_image else _question(network),
         about=f"A neural network of {' → '.join(map(str, network.weights.sizes))} units"
         f" ({network.activation}), which computes in this page alone.",
         body=Markup(_read("draw.html" if is_image else "form.html")),
         network=Markup(_as_json(_numbers(network) | values | {"ask": asks_server})),
     )
+
+
+def _question(network: Exported) -> str:
+    """Return what a form answers: the column that was the label."""
+    label = "" if network.columns is None else network.columns.label
+    return f"Predict {label}" if label else "Ask the network"
 
 
 def _read(name: str) -> str:

@@ -16,6 +16,7 @@ from ..recipes import Recipe, source_for
 from ..weight_files import MODEL_FILE
 from .checkpoints import FOLDER
 from .foreign_weights import are_weights, files_of, open_weights
+from .recorder import resume_command
 from .run_folder import Run, RunError, run_around
 from .starting import config_of
 from .usage import UsageError, choose, load_recorded
@@ -73,6 +74,11 @@ class TrainedRun:
                 )
             self.run = Run.open(folder)
             self.config = self.run.config
+            if weights == path / MODEL_FILE and not weights.exists():
+                raise RunError(
+                    f"{path}: no epoch of its training has ended yet; wait for it, or go on with"
+                    f" {resume_command(path)}"
+                )
             self.model = MLP.load(weights, backend=choose(device))
         self.features = self.model.sizes[0]
         self.backend = self.model.backend
@@ -147,6 +153,11 @@ class TrainedRun:
         count, features = data.test_x.shape
         now = data.classes, count, features, str(data.test_x.dtype)
         if now == (self.classes, count if is_unseen else tests, self.features, recorded["dtype"]):
+            if recorded.get("crc32", digits := data.fingerprint()) != digits:
+                raise UsageError(
+                    f"{self.path}: {source} has changed since the training, though it has as many"
+                    " test samples: some may have been trained on; name other data with --data"
+                )
             self.train_samples = self.train_samples or len(data.train_y)
             return data
         own, others = (

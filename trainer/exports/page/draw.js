@@ -15,6 +15,7 @@ function redraw() {
     pen.beginPath();
     pen.moveTo(...points[0]);
     for (const point of points) pen.lineTo(...point);
+    if (points.length === 1) pen.lineTo(points[0][0] + 0.01, points[0][1]);  // a dot
     pen.stroke();
   }
   if (isWaiting) return;
@@ -38,8 +39,18 @@ function look() {
 
 const begin = (point) => strokes.push({ thickness: Number(byId("brush").value), points: [point] });
 const extend = (point) => strokes.at(-1).points.push(point);
-const undo = () => { strokes.pop(); isDown = false; redraw(); };
-const clear = () => { strokes = []; isDown = false; redraw(); };
+let cleared = [];
+const undo = () => {
+  if (strokes.length) strokes.pop();
+  else [strokes, cleared] = [cleared, []];
+  isDown = false;
+  redraw();
+};
+const clear = () => {
+  if (strokes.length) [strokes, cleared] = [[], strokes];
+  isDown = false;
+  redraw();
+};
 
 function place(event) {
   const { left, top, width: across, height: along } = canvas.getBoundingClientRect();
@@ -269,16 +280,16 @@ function paint(target, values, low, high) {
   context.putImageData(image, 0, 0);
 }
 
-const units = layers.length > 1 ? layers[0].units : 0, hidden = byId("hidden");
-const across = Math.ceil(Math.sqrt(2.5 * units)), cell = 10;
+const units = layers.length > 1 ? layers[0].units : 0, drawn = Math.min(units, 400), hidden = byId("hidden");
+const across = Math.ceil(Math.sqrt(2.5 * drawn)), cell = 10;
 hidden.width = across * cell;
-hidden.height = Math.ceil(units / across) * cell;
+hidden.height = Math.ceil(drawn / across) * cell;
 
 function lightUp(outputs) {
   if (!units) return;
   const context = hidden.getContext("2d"), values = outputs ? outputs[0] : new Float64Array(units);
   const most = Math.max(...values.map(Math.abs)) || 1;
-  values.forEach((value, j) => {
+  values.slice(0, drawn).forEach((value, j) => {
     const x = (j % across) * cell, y = Math.floor(j / across) * cell;
     context.fillStyle = value < 0 ? `rgb(86 180 233 / ${-value / most})` : `rgb(230 159 0 / ${value / most})`;
     context.clearRect(x, y, cell, cell);
@@ -289,8 +300,11 @@ function lightUp(outputs) {
 }
 
 function lookAt(unit) {
-  if (!(unit >= 1 && unit <= units)) return;
-  const incoming = Float32Array.from({ length: height * width }, (_, i) => layers[0].W[i * units + unit - 1]);
+  if (!Number.isInteger(unit) || unit < 0 || unit >= units) {
+    byId("caption").textContent = `There is no such hidden unit: 0 to ${units - 1} are there.`;
+    return;
+  }
+  const incoming = Float32Array.from({ length: height * width }, (_, i) => layers[0].W[i * units + unit]);
   const most = incoming.reduce((a, b) => Math.max(a, Math.abs(b)), 0) || 1;
   paint(byId("picture"), incoming, -most, most);
   byId("caption").textContent = `Hidden unit ${unit} looks for ink where it is dark, and for none where it is light.`;
@@ -300,10 +314,10 @@ hidden.addEventListener("click", (event) => {
   const { left, top, width: w, height: h } = hidden.getBoundingClientRect();
   const x = Math.floor((event.clientX - left) / w * across);
   const y = Math.floor((event.clientY - top) / h * (hidden.height / cell));
-  lookAt(y * across + x + 1);
+  lookAt(y * across + x);
 });
-byId("unit").max = units;
-byId("unit").addEventListener("input", (event) => lookAt(Number(event.target.value)));
+byId("unit").max = units - 1;
+byId("unit").addEventListener("input", (event) => lookAt(event.target.valueAsNumber));
 byId("units").hidden = !units;
 rows.forEach(({ row }, k) => row.addEventListener("click", () => {
   if (!network.backquery.length) return;

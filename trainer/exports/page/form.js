@@ -1,6 +1,7 @@
 // A form for the columns of a table, and the inputs that a network makes of them.
 const form = document.getElementById("form");
 
+const short = (x) => Number(x.toPrecision(4));
 const fields = network.columns.map((column) => {
   const label = document.createElement("label"), name = document.createElement("span");
   name.textContent = column.name;
@@ -24,7 +25,7 @@ const fields = network.columns.map((column) => {
   Object.assign(slider, { min: column.low, max: column.high, step: "any" });
   slider.setAttribute("aria-label", `${column.name}, slider`);
   slider.value = column.median;
-  number.value = column.median;
+  number.value = Number(column.median.toPrecision(6));
   slider.addEventListener("input", () => {
     number.value = Number(Number(slider.value).toPrecision(4));
     look();
@@ -33,9 +34,15 @@ const fields = network.columns.map((column) => {
     slider.value = number.value;
     look();
   });
-  label.append(number, slider);
+  const outside = document.createElement("small");
+  outside.textContent = `outside what was trained on, ${short(column.low)} to ${short(column.high)}`;
+  label.append(number, slider, outside);
   form.append(label);
-  return () => [number.value === "" ? column.median : Number(number.value)];
+  return () => {
+    const value = number.value === "" ? column.median : Number(number.value);
+    outside.hidden = value >= column.low && value <= column.high;
+    return [value];
+  };
 });
 
 function look() {

@@ -46,9 +46,9 @@ function propagate(values) {
 // The answer in words and in bars; a server may have a device that answers instead.
 const bars = document.getElementById("bars"), answer = document.getElementById("answer");
 const rows = network.classes.map((label) => {
-  const row = document.createElement("button"), name = document.createElement("span");
+  const row = document.createElement(network.backquery?.length ? "button" : "div"), name = document.createElement("span");
   const bar = document.createElement("meter"), number = document.createElement("span");
-  row.type = "button";
+  if (row.type) row.type = "button";
   name.textContent = label;
   bar.max = 1;
   row.append(name, bar, number);
