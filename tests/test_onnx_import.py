@@ -337,3 +337,109 @@ def test_a_batch_normalisation_is_refused_with_a_way_out(capsys):
     message = capsys.readouterr().err
     assert "1.running_mean belongs to a batch normalisation" in message
     assert "fuse_linear_bn_eval" in message
+
+
+def spread(*sizes: int, names: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Draw the weights of linear layers of these names."""
+    return {
+        f"{name}.weight": RNG.normal(size=(sizes[i + 1], sizes[i])).astype("f4")
+        for i, name in enumerate(names)
+    }
+
+
+def test_names_without_numbers_are_ordered_by_shapes():
+    save_file(spread(64, 32, 16, 10, names=("input", "hidden", "output")), "m.safetensors")
+    told = ["--recipe", "book", "--data", "digits", "--out", "r"]
+    assert main(["import-weights", "m.safetensors", *told]) == 0
+    assert MLP.load("r", backend="cpu").sizes == (64, 32, 16, 10)
+
+
+def test_names_that_tell_no_order_are_refused(capsys):
+    tensors = spread(64, 16, 16, 16, 10, names=("fc_in", "fc_mid", "fc_last", "fc_out"))
+    save_file(tensors, "m.safetensors")
+    told = ["--recipe", "book", "--data", "digits"]
+    assert main(["import-weights", "m.safetensors", *told]) == 2
+    assert "name them fc1, fc2, … in their order" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("other", ["1.weight", "1.bias", "0.weight_mask", "norm.scale"])
+def test_tensors_of_other_layers_are_refused(other, capsys):
+    tensors = spread(64, 16, 10, names=("0", "2"))
+    save_file(tensors | {other: np.ones(16, "f4")}, "m.safetensors")
+    told = ["--recipe", "book", "--data", "digits"]
+    assert main(["import-weights", "m.safetensors", *told]) == 2
+    assert f"{other} (16,) belongs to no linear layer" in capsys.readouterr().err
+
+
+def test_what_units_compute_can_be_said():
+    tensors = spread(64, 16, 10, names=("0", "2"))
+    save_file(tensors, "m.safetensors")
+    told = ["--recipe", "book", "--data", "digits", "--inputs", "unit", "--activation", "tanh"]
+    assert main(["import-weights", "m.safetensors", *told, "--out", "r"]) == 0
+    x = load("digits").test_x
+    z = np.tanh(x / 16 @ tensors["0.weight"].T) @ tensors["2.weight"].T
+    found = np.asarray(MLP.load("r", backend="cpu").predict_proba(x))
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(-z)), rtol=0, atol=1e-5)
+
+
+def normalised() -> dict[str, np.ndarray]:
+    """Write a model for pixels 0…1 that normalises them as PyTorch's MNIST example does."""
+    nodes = [
+        ("Sub", ["x", "mean"], ["m"]),
+        ("Div", ["m", "deviation"], ["v"]),
+        ("MatMul", ["v", "W1"], ["s1"]),
+        *PLAIN[1:],
+    ]
+    arrays = layers(64, 5, 10)
+    constants = {"mean": np.float32(0.1307), "deviation": np.float32(0.03081)}
+    saved(nodes, arrays | constants)
+    return arrays
+
+
+@pytest.mark.parametrize("data", [[], ["--data", "digits"]])
+def test_a_model_that_normalises_what_was_scaled_before(data, capsys):
+    arrays = normalised()
+    if data:
+        assert main(["import-weights", "m.onnx", *data]) == 2
+        assert "were scaled before; import it with --inputs unit" in capsys.readouterr().err
+    assert main(["import-weights", "m.onnx", *data, "--inputs", "unit", "--out", "r"]) == 0
+    x = load("digits").test_x
+    v = (x / 16 - 0.1307) / 0.03081
+    z = np.maximum(v @ arrays["W1"] + arrays["b1"], 0) @ arrays["W2"] + arrays["b2"]
+    np.testing.assert_array_equal(
+        np.asarray(MLP.load("r", backend="cpu").predict(x)), z.argmax(axis=1)
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "file", "more", "words"),
+    [
+        ("state", "m.safetensors", [], "add --activation"),
+        ("state", "m.safetensors", ["--activation", "tanh"], ""),
+        ("onnx", "m.onnx", ["--loss", "cross_entropy"], "add --inputs"),
+        ("onnx", "m.onnx", ["--inputs", "unit"], "add --loss cross_entropy"),
+        ("onnx", "m.onnx", ["--inputs", "unit", "--loss", "cross_entropy"], ""),
+    ],
+)
+def test_a_training_guesses_nothing_of_what_it_starts_with(make, file, more, words, capsys):
+    if make == "state":
+        save_file(spread(64, 16, 10, names=("0", "2")), file)
+    else:
+        saved(PLAIN, layers(64, 5, 10))
+    start = ["train", "--data", "digits", "--init-from", file, "--epochs", "1", "--quiet"]
+    code = main([*start, *more, "--learning-rate", "0.001", "--device", "cpu"])
+    message = capsys.readouterr().err
+    assert code == (2 if words else 0), message
+    assert words in message
+
+
+def test_a_pickle_is_told_what_to_save(capsys):
+    Path("sd.pt").write_bytes(b"PK")
+    assert main(["import-weights", "sd.pt", "--recipe", "book"]) == 2
+    assert "safetensors.torch.save_file(model.state_dict()" in capsys.readouterr().err
+
+
+def test_a_network_has_no_answer_to_nan():
+    model = MLP([4, 3, 2], backend="cpu")
+    with pytest.raises(ValueError, match=r"x\[1\] has no answer"):
+        model.predict(np.array([[1, 2, 3, 4], [1, np.nan, 3, 4]], "f4"))

@@ -297,8 +297,20 @@ class MLP:
         return parts[0] if len(parts) == 1 else self.backend.xp.concat(parts)
 
     def predict(self, x: Any) -> Array:
-        """Answer each sample with its likeliest class: device array of int, shape (n,)."""
-        return self.backend.xp.argmax(self.predict_proba(x), axis=1)
+        """Answer each sample with its likeliest class: device array of int, shape (n,).
+
+        Raises
+        ------
+        ValueError
+            If an output is NaN or infinite, as of a sample that is: that is no answer.
+        """
+        xp = self.backend.xp
+        outputs = self.predict_proba(x)
+        answered = xp.all(xp.isfinite(outputs), axis=1)
+        if not bool(xp.all(answered)):
+            at = int(xp.argmin(xp.astype(answered, xp.uint8)))
+            raise ValueError(f"x[{at}] has no answer: an output is NaN or infinite")
+        return xp.argmax(outputs, axis=1)
 
     def accuracy(self, x: Any, y: Any) -> float:
         """Return the fraction of samples answered with their label; an answer of NaN is wrong."""

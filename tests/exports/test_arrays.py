@@ -128,6 +128,7 @@ def test_a_start_from_another_activation_is_taken_or_refused(
     monkeypatch.chdir(tmp_path)
     run = trained_run(*RELU)
     start = ["train", "--data", "digits", "--init-from", str(run), "--epochs", "1", "--quiet"]
+    start += ["--loss", "cross_entropy"]
     assert main([*start, "--learning-rate", "0", "--out", "a"]) == 0
     assert MLP.load("a", backend="cpu").spec.activation == "relu"
     assert main([*start, "--activation", "tanh", "--out", "b"]) == 2

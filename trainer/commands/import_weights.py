@@ -13,11 +13,16 @@ from ..running.foreign_weights import describe_input_map, files_of, open_weights
 from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
-from ..settings import DataSettings, settings_of
+from ..settings import DataSettings, NetworkSettings, settings_of
 from .options import Device, Json, RunOut, Transpose
 from .words import network_words, samples_words
 
 _SETTING = settings_of(DataSettings)["inputs"]
+_FUNCTION = settings_of(NetworkSettings)["activation"]
+_ACTIVATION = Parameter(
+    choices=tuple(_FUNCTION.choices),
+    help=f"Where the files do not say it. {_FUNCTION.help} [default: the recipe's]",
+)
 _INPUTS = Parameter(
     choices=tuple(_SETTING.choices),
     help=f"Where the files do not say it. {_SETTING.help} [default: the recipe's]",
@@ -32,6 +37,7 @@ def run(
     transpose: Transpose = False,
     transposed: Annotated[bool | None, Parameter(show_default=False)] = None,
     inputs: Annotated[str | None, _INPUTS] = None,
+    activation: Annotated[str | None, _ACTIVATION] = None,
     out: RunOut = None,
     device: Device = "auto",
     as_json: Json = False,
@@ -77,6 +83,7 @@ def run(
         transposed=transposed,
         transpose=transpose,
         inputs=inputs,
+        activation=activation,
     )
     if dataset.note:
         display.note(dataset.note)

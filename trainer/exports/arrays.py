@@ -46,7 +46,9 @@ def write_mat(network: Exported, out: Path) -> list[Path]:
         first = np.zeros(W.shape[1], W.dtype) if b is None else b
         thetas[f"Theta{layer}"] = np.vstack([first, W]).T
     thetas |= dict(zip(INPUT_MAP, theirs.input_map or (), strict=False))
-    thetas |= {name: getattr(network, name) for name in ("activation", "output", "loss")}
+    facts = network.metadata()
+    names = ("activation", "output", "loss", "value_range", "columns")
+    thetas |= {name: facts[name] for name in names if name in facts}
     classes = np.array(network.classes)
     if list(network.classes) == list(range(10)):
         classes = np.roll(classes, -1)  # as the outputs are

@@ -15,7 +15,7 @@ from backends.functions import LOSSES
 
 from ..data import Dataset
 from ..network import MLP
-from ..recipes import OF_MLP, RECIPES, Recipe, build, unseen_data
+from ..recipes import OF_MLP, RECIPES, Recipe, build, input_map, unseen_data
 from ..weight_files import (
     MODEL_FILE,
     SUFFIXES,
@@ -29,6 +29,7 @@ from ..weight_files import (
 )
 from .usage import UsageError, choose, load_for, recipe_named, usage_errors
 
+_FAR = 30  # what no input map takes pixels to
 _OR_INPUTS = ", or import it with --inputs unit for 0…1, or scaled for 0.01…1"
 
 
@@ -60,13 +61,15 @@ def open_weights(
     transpose: bool = False,
     few_classes: bool = False,
     inputs: str | None = None,
+    activation: str | None = None,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights, as `network_of` does, for the data that was named or that is their recipe's.
 
     They need the name of a recipe, except a file that says as much itself; `inputs` are mapped as
-    the setting of that name says, unless the file has a map. Where no data is named, what must be
-    known of it follows from the recipe, and the data set that is returned has no samples, unless it
-    is the digits, by which inputs are standardised.
+    the setting of that name says, and if the file has a map, that is applied after it; where the
+    file does not say so, the hidden units compute the `activation`. Where no data is named, what
+    must be known of it follows from the recipe, and the data set that is returned has no samples,
+    unless it is the digits, by which inputs are standardised.
     """
     recipe, where = recipe_named(recipe_name), ", ".join(map(str, files))
     is_told = recipe is not None or (len(files) == 1 and _is_ours(files[0]))
@@ -105,6 +108,8 @@ def open_weights(
         recipe = RECIPES["rashid"]
     if recipe is not None and inputs is not None:
         recipe = replace(recipe, inputs=inputs)
+    if recipe is not None and activation is not None:
+        recipe = replace(recipe, activation=activation)
     return network_of(
         files,
         recipe,
@@ -113,6 +118,7 @@ def open_weights(
         transposed=transposed,
         few_classes=few_classes,
         own_map=None if is_told or has_map else (np.array(1.0), np.array(0.0)),
+        has_inputs=inputs is not None,
     )
 
 
@@ -128,13 +134,15 @@ def network_of(
     few_classes: bool = False,
     own_map: tuple[np.ndarray, np.ndarray] | None = None,
     to_train: bool = False,
+    has_inputs: bool = False,
 ) -> tuple[MLP, Recipe, Dataset]:
     """Load weights into a recipe's network for a data set.
 
     The recipe says all that the files do not; it is None for a file that `train` wrote. The dtype
     is the files' own if not given; so is the input map, if they have none. With `few_classes`, a
     network of ten digits may come with data that lacks some. If it is `to_train`, the loss and the
-    outputs are the recipe's. Of a data set without samples the images may have another size. Return
+    outputs are the recipe's. A map in a model comes after that of the recipe if it `has_inputs`,
+    which were named. Of a data set without samples the images may have another size. Return
     also the recipe with the network's own settings, and the data with all its classes.
     """
     is_unseen, stated = not len(dataset.train_y), {}
@@ -182,10 +190,13 @@ def network_of(
         if not to_train:
             recipe = _with_output(recipe, stated)
         saved_map = weights.input_map or own_map
+        is_model = files[0].suffix.lower() == ".onnx" and "value_range" not in stated
+        if saved_map is not None and is_model:
+            saved_map = _of_pixels(saved_map, recipe, dataset, files, has_inputs=has_inputs)
         with usage_errors():
             model = build(recipe, dataset, backend=backend, seed=seed, saved_map=saved_map)
         model.set_weights(weights.arrays)
-    if is_unseen:
+    if is_unseen and not has_inputs:
         _check_map(model, dataset, files, stated.get("value_range"))
     return model, recipe, _with_all(dataset, model.sizes[-1])
 
@@ -198,6 +209,34 @@ def _with_output(recipe: Recipe, stated: dict[str, Any]) -> Recipe:
     fitting = [name for name, loss in LOSSES.items() if loss.output == output]
     loss = stated.get("loss", fitting[-1])
     return replace(recipe, output=None, loss=loss, label_smoothing=0.0)
+
+
+def _of_pixels(
+    own: tuple[np.ndarray, np.ndarray],
+    recipe: Recipe,
+    dataset: Dataset,
+    files: Sequence[Path],
+    *,
+    has_inputs: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the input map of a model whose own may be meant for pixels that are scaled before.
+
+    Raise UsageError if it is, and how they are scaled was not named.
+    """
+    if dataset.image_shape is None:
+        return own
+    low, high = dataset.value_range
+    # of most pixels: one that is hardly ever inked may be standardised to hundreds
+    reach = np.median(np.abs(own[0] * high + own[1]))
+    if reach <= _FAR:
+        return own
+    if not has_inputs:
+        raise UsageError(
+            f"{files[0]}: takes pixels {low:g}…{high:g} to {reach:.0f}, so they were scaled before;"
+            " import it with --inputs unit for 0…1, or scaled for 0.01…1"
+        )
+    scale, shift = input_map(recipe.inputs, dataset.value_range, dataset.train_x, None)
+    return own[0] * scale, own[0] * shift + own[1]
 
 
 def _check_classes(

@@ -8,6 +8,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from backends import Backend
+from backends.functions import LOSSES
 
 from .. import __version__
 from ..augmentation import Deformation, read_augment
@@ -18,6 +19,7 @@ from ..network import MLP
 from ..recipes import Recipe, augmented, build, changed, for_data
 from ..training import Training, fit
 from ..training.minimize import check
+from ..weight_files import read_stated
 from .checkpoints import Checkpoint
 from .foreign_weights import files_of, network_of
 from .recorder import training_state
@@ -160,6 +162,8 @@ def new_training(
             f"--init-from {init_from}: with --batch-norm its layers would be normalised anew and"
             " forget what they know; omit one of the two"
         )
+    if init_from is not None and "recipe" not in asked:
+        _check_stated(init_from, chosen, basis.changes | changes)
     job, part = _job(dataset, chosen, backend, seed, validation, init_from=init_from)
     if part.validation is not None:
         listener.note(
@@ -185,6 +189,29 @@ def new_training(
     config["data"] |= {"crc32": digits, "train_samples": with_copies}
     config["data"] = basis.arranged(config["data"], typed)
     return job, config | {"patience": patience, "init_from": init_from and str(init_from)}
+
+
+def _check_stated(init_from: Path, recipe: Recipe, named: dict[str, Any]) -> None:
+    """Raise UsageError if the training would guess what weights compute, or take it for another."""
+    files = files_of([init_from.expanduser()])
+    stated, suffix = read_stated(files), files[0].suffix.lower()
+    if suffix == ".safetensors" and "activation" not in stated | named and len(recipe.hidden):
+        raise UsageError(
+            f"--init-from {init_from}: a state dict does not say what its units compute; add"
+            " --activation"
+        )
+    if suffix == ".onnx" and not {"scale", "inputs"} & (stated | named).keys():
+        raise UsageError(
+            f"--init-from {init_from}: does not say how the inputs were scaled; add --inputs, or"
+            " import it: python -m trainer import-weights"
+        )
+    output = stated.get("output", LOSSES[recipe.loss].output)
+    if output != LOSSES[recipe.loss].output and "loss" not in named:
+        loss = {"softmax": "cross_entropy", "sigmoid": "binary_cross_entropy"}[output]
+        raise UsageError(
+            f"--init-from {init_from}: its outputs are those of a {output}; add --loss"
+            f" {stated.get('loss', loss)}, or the --loss that it is to be trained with"
+        )
 
 
 def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None) -> Job:

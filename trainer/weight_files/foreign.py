@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Collection, Iterable, Sequence
-from itertools import pairwise, product
+from itertools import pairwise, permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,8 @@ SUFFIXES = (".npy", ".npz", ".mat", ".csv", ".safetensors", ".onnx")
 _LARGEST = 1 << 31  # bytes of weights
 _ALONE = "; this is one matrix alone: give the folder that holds those of all layers"
 _SMALLEST_SIDE = 7  # of a square image
+_MOST_UNORDERED = 7  # layers, whose order is found out by their shapes
+_PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _NUMBERED = re.compile(
     r"(?:.*[^a-z])?(?:theta|w|weights?|kernel|b|bias|biases)_?(\d{1,9})", re.IGNORECASE
 )
@@ -52,6 +54,11 @@ def weight_files(path: Path) -> list[Path]:
     expected = f"expected {_or(SUFFIXES)}, or a folder of such"
     if not path.exists():
         raise WeightFileError(f"{path}: no such file or folder; {expected}")
+    if path.suffix.lower() in _PICKLES:
+        raise WeightFileError(
+            f"{path}: a pickle could run anything and is not read; save the numbers alone:"
+            ' safetensors.torch.save_file(model.state_dict(), "model.safetensors")'
+        )
     raise WeightFileError(
         f"{path}: no weight file; {expected}; the program that has the weights writes one by"
         ' np.savez("weights.npz", W1, W2)'
@@ -226,7 +233,12 @@ def _read_arrays(file: Path, *, alone: bool) -> list[tuple[str, np.ndarray]]:
         with parsing(file, "safetensors file"):
             from safetensors.numpy import load_file
 
-            return list(load_file(file).items())
+            try:
+                return list(load_file(file).items())
+            except KeyError as error:  # a type that NumPy lacks
+                raise WeightFileError(
+                    f"{file}: holds numbers of type {error}; save it in float32: model.float()"
+                ) from error
     except (ArrayFileError, OSError) as error:
         raise WeightFileError(str(error)) from error
 
@@ -267,8 +279,40 @@ def _selected(
         if has_bias:  # a layer without one among others that have one has zeros
             none = np.zeros(len(matrix), matrix.dtype)
             parts.append((f"{prefix}.bias", arrays.get(f"{prefix}.bias", none)))
-    in_order = all(any(map(str.isdecimal, prefix)) for prefix in prefixes)
-    return parts, in_order, True
+    if unused := sorted({name for name, _ in named} - {name for name, _ in parts}):
+        shape = dict(named)[unused[0]].shape
+        raise WeightFileError(
+            f"{where}: {unused[0]} {shape} belongs to no linear layer; expected the state dict of"
+            " linear layers with a function between them"
+        )
+    step = 2 if has_bias else 1
+    layers = [parts[at : at + step] for at in range(0, len(parts), step)]
+    if all(any(map(str.isdecimal, prefix)) for prefix in prefixes):
+        return parts, True, True
+    # names without numbers tell no order; the shapes may
+    orders = [order for order in _orders(layers) if len(layers) > 1]
+    if len(orders) > 1:
+        names = ", ".join(prefixes)
+        raise WeightFileError(
+            f"{where}: in which order its layers come is told neither by their names ({names}) nor"
+            " by their shapes; name them fc1, fc2, … in their order, or save an nn.Sequential"
+        )
+    if orders:
+        parts = [part for layer in orders[0] for part in layer]
+    return parts, True, True
+
+
+def _orders(
+    layers: list[list[tuple[str, np.ndarray]]],
+) -> list[tuple[list[tuple[str, np.ndarray]], ...]]:
+    """Return the orders of a few layers in which each takes what the one before it makes."""
+    if len(layers) > _MOST_UNORDERED:
+        return []
+    return [
+        order
+        for order in permutations(layers)
+        if all(a[0][1].shape[0] == b[0][1].shape[1] for a, b in pairwise(order))
+    ]
 
 
 def _by_numbers(name: str) -> list[Any]:

@@ -27,7 +27,7 @@ _ELEMENTWISE = (
 )
 _PLAIN = (
     "expected a plain multi-layer perceptron: matrix products, and between them one of"
-    f" {', '.join(ACTIVATIONS)}, the last in its form with tanh"
+    f' {", ".join(ACTIVATIONS)}, the last with approximate="tanh"'
 )
 _PROBE = np.linspace(-4, 4, 64)
 _CLOSE = 2e-5  # GELU by erf and by tanh differ by 5e-4
@@ -120,6 +120,9 @@ class _Graph:
     def _metadata(self) -> dict[str, Any]:
         """Return what an export of this program says of itself."""
         found = {entry.key: entry.value for entry in self.model.metadata_props}
+        if self.model.producer_name == "skl2onnx" and "classes" in self.constants:
+            classes = self.constants["classes"].reshape(-1).tolist()
+            return {"classes": tuple(c.decode() if isinstance(c, bytes) else c for c in classes)}
         if self.model.producer_name != "xptrainer":
             return {}
         lists = {name: tuple(json.loads(found[name])) for name in ("classes", "value_range")}
@@ -227,6 +230,12 @@ class _Graph:
             node = self.maker.get(name)
             if node is None:
                 raise self.refused("a layer takes more than the layer before it")
+            if node.op_type == "BatchNormalization":
+                raise self.refused(
+                    "a batch normalisation between two layers: fold it into the layer before it,"
+                    " torch.nn.utils.fusion.fuse_linear_bn_eval(linear, norm), or export with"
+                    " dynamo=True"
+                )
             if node.op_type not in _ELEMENTWISE:
                 raise self.refused(f"a node {node.op_type} between two layers")
             if not any(node is other for other in found):
