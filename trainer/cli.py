@@ -37,6 +37,7 @@ Start here:
     python -m trainer train --resume runs/r1     continue an interrupted run
     python -m trainer predict runs/r1            see the trained network answer
     python -m trainer predict runs/r1 my_4.png   have it read your own handwriting
+    python -m trainer demo runs/r1               draw a digit, and watch it read
     python -m trainer inspect runs/r1            follow one sample through it
     python -m trainer bench                      measure which device is faster
     python -m trainer sweep --batch-size 1,8,64  train with each, and compare

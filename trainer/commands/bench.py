@@ -43,7 +43,8 @@ def run(
     gradients, % matmul compares it with the device's own matrix products. Ctrl-C ends it with
     what has been measured.
 
-    To look quickly: python -m trainer bench --hidden 200 --seconds 10
+        python -m trainer bench
+        python -m trainer bench --hidden 200 --seconds 10
 
     Parameters
     ----------

@@ -62,7 +62,7 @@ def run(
     if out is not None:
         out = checked_file(out, _CONFUSION)
     if len(paths) == 2 and data is None and _is_table_for(*paths):
-        paths, data = paths[:1], str(paths[1])
+        data, paths = str(paths[-1]), paths[:-1]
     named = shlex.join(map(str, paths))
     others: Sequence[Path] = ()
     if all(map(is_matrix_file, paths)):  # the lesson's pair: one network

@@ -42,8 +42,8 @@ def run(
     round it is stored is found out by the shapes. A PyTorch state dict, saved as safetensors, and
     an ONNX model of a plain perceptron are read too. Nothing is ever unpickled.
 
-    python -m trainer import-weights wih.npy who.npy --recipe book
-    python -m trainer import-weights model.onnx --inputs unit
+        python -m trainer import-weights wih.npy who.npy --recipe book
+        python -m trainer import-weights model.onnx --inputs unit
 
     Parameters
     ----------

@@ -45,6 +45,8 @@ def run(
 ) -> int:
     """Show what a run answers, to a test sample, to your own pictures or to a whole file.
 
+    Without pictures and --data it answers a sample of the run's own test part.
+
         python -m trainer predict runs/r1 --index 7
         python -m trainer predict runs/r1 my_4.png --figure seen.png
         python -m trainer predict runs/r1 my_digits --out answers.csv
@@ -70,7 +72,7 @@ def run(
     """
     _check_order(path, images)
     if len(images) == 1 and data is None and is_data_file(images[0]):
-        images, data = (), str(images[0])
+        data, images = str(images[-1]), ()
     if format != "answers" and out is None:
         raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
     if images and (index is not None or format != "answers"):

@@ -15,6 +15,8 @@ from ..settings import settings_of
 def run(name: str | None = None, /, *, toml: str | None = None) -> int:
     """List every recipe with all its settings.
 
+    The first is shown whole, the others by what differs from it.
+
         python -m trainer recipes
         python -m trainer recipes hundred
         python -m trainer recipes --toml fast > my.toml

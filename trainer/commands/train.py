@@ -116,6 +116,13 @@ def run(
 ) -> int:
     """Train a network and keep it in a run folder (the default command).
 
+    Settings that no option gives are the recipe's.
+
+        python -m trainer train --data digits --epochs 10
+        python -m trainer train --recipe fast
+        python -m trainer train --data titanic.csv --label Survived
+        python -m trainer train --resume runs/r1
+
     Parameters
     ----------
     config
