@@ -95,7 +95,7 @@ def test_a_terminal_of_80_columns_shows_facts_rows_and_a_closing_panel():
     assert re.search(r" epoch +loss +test +seconds +samples/s", plain)
     assert re.findall(r" ([123]) +\d\.\d{6} +\d+\.\d\d %", plain) == ["1", "2", "3"]
     assert "╭" in plain
-    assert "python -m trainer predict runs/r1" in plain
+    assert "python -m trainer evaluate runs/r1" in plain
     assert "\x1b[?25h" in text  # the cursor is given back
 
 

@@ -330,6 +330,7 @@ def _sweep(
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
         lines.append(f"train:   {train_command(folder, standings[0])}")
+        lines.append(f"next:    python -m trainer report {shlex.quote(str(path))}")
     view.end(lines, result)
     if show and drawn:
         open_windows(drawn)
