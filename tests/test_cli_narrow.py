@@ -44,7 +44,7 @@ def test_train_goes_without_the_last_column():
 def test_a_full_batch_training_goes_without_what_has_no_room():
     lines = shown(*FAST, "--recipe", "ex4", "--max-iterations", "2")
     (header,) = [line for line in lines if re.match(r" *iteration +loss", line)]
-    assert header.split() == ["iteration", "loss", "training", "test"]
+    assert header.split() == ["iteration", "loss", "test"]
 
 
 def test_evaluate_breaks_no_number(run):

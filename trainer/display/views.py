@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
@@ -209,12 +209,28 @@ class PlainView(QuietView):
             line(text)
 
 
+class _Shorter:
+    """A renderable that leaves room for the ^C of a terminal, which else begins a new line."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = max(1, options.max_width - len("^C") - 1)
+        yield from console.render(self._whole, options.update(width=room))
+
+
+class _Bar(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Shorter(self.make_tasks_table(self.tasks))
+
+
 class TerminalView(PlainView):
     """Shows a live bar below the rows of the epochs, or below a table that changes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar = Progress(
+        self._bar = _Bar(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[text]}", markup=False),
