@@ -608,6 +608,14 @@ def test_bench_tells_in_json_what_it_measures_and_draws_it(capsys):
         assert image.format == "PNG"
 
 
+def test_bench_of_few_seconds_measures_one_size_and_says_what_they_are_for(capsys):
+    assert main(["bench", *FAST, "--batch-size", "64", "--seconds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "64 → 200 → 10" in out
+    assert "about 2 s in all, and on the first start some more to compile" in out
+    assert "checked before: all weights agree" in out
+
+
 def test_bench_in_a_terminal_of_80_columns_is_a_table_and_a_sentence():
     text = in_a_terminal("bench", *FAST, *SMALL, "--seconds", "0.2")
     plain = ESCAPE.sub("", text)

@@ -162,9 +162,6 @@ def sweep(
         return
     with joblib.parallel_config(backend="loky", inner_max_num_threads=workers.threads):
         pool = joblib.Parallel(n_jobs=workers.jobs, **options)
-    from joblib.externals.loky.backend.resource_tracker import ensure_running
-
-    ensure_running()  # which, started later, would let signals through to the processes after it
     with _ctrl_c_ignored() as hear:
         outcomes = pool(calls)
     with closing(outcomes):
