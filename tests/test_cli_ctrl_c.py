@@ -79,6 +79,7 @@ def data(tmp_path, monkeypatch) -> str:
     [
         (["train", "--epochs", "500"], b" left"),
         (["sweep", "--learning-rate", "0.1:0.9:0.01", "--epochs", "1", "--jobs", "1"], b" left"),
+        (["sweep", "--learning-rate", "0.1,0.2", "--jobs", "2"], b"being started"),
         (["bench", "--hidden", "50", "--batch-size", "64,512", "--seconds", "60"], b"round 1"),
     ],
 )
