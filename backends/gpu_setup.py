@@ -6,12 +6,14 @@ CuPy is imported in `gpu.py` alone, which hands it over.
 from __future__ import annotations
 
 import ctypes
+import sys
 from importlib.metadata import distributions
 from typing import Any
 
 from .device import BackendUnavailable
 
 WHEELS = {12: "cupy-cuda12x", 13: "cupy-cuda13x"}
+OLDEST_DRIVER = 12000  # for CUDA 12.0, as cuDriverGetVersion says it
 OLDEST = "14.1"  # of CuPy: the first with all of the array API that is used, such as isdtype
 
 
@@ -69,7 +71,7 @@ def device_count(cupy: Any) -> int:
     except runtime.CUDARuntimeError:
         driver = 0
     if driver == 0:
-        raise unavailable("no NVIDIA driver was found, which comes with the graphics card")
+        raise unavailable("no NVIDIA driver was found")
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
@@ -87,7 +89,23 @@ def device_count(cupy: Any) -> int:
 
 def unavailable(cause: str) -> BackendUnavailable:
     """Return an error of one line: the cause, what to type for a GPU, and what without one."""
-    return BackendUnavailable(f"{cause}; for a GPU: {install_command()}; else: --device cpu")
+    return BackendUnavailable(f"{cause}; {_advice()}; else: --device cpu")
+
+
+def _advice() -> str:
+    """Say what a GPU needs here, the driver before CuPy."""
+    if sys.platform == "darwin":
+        return "macOS has no CUDA, and Apple's GPUs are not used: it computes on the CPU"
+    driver = driver_version()
+    if not driver:
+        return (
+            "for an NVIDIA GPU first its driver, 580 or newer (nvidia-smi then shows it), then:"
+            f" {install_command()}; GPUs of other makers are not used"
+        )
+    if driver < OLDEST_DRIVER:
+        older = f"this one is for CUDA {version(driver)}"
+        return f"for a GPU first a newer driver, 525 at least ({older}), then: {install_command()}"
+    return f"for a GPU: {install_command()}"
 
 
 def install_command() -> str:

@@ -68,7 +68,15 @@ def test_flops_are_those_of_the_textbooks_products(sizes, base_on_numpy):
 
 
 def test_the_cpu_agrees_with_the_textbook():
-    assert check([select("cpu")], load("digits"), **SMALL) <= 1e-12
+    checked = check([select("cpu")], load("digits"), **SMALL)
+    assert checked.difference <= 1e-12
+    assert checked.cases == checked.of == len(SMALL["hidden"]) * len(SMALL["batch_sizes"])
+
+
+def test_a_check_without_time_compares_one_case():
+    several = {"hidden": (3, 4), "batch_sizes": (8, 64)}
+    checked = check([select("cpu")], load("digits"), **several, seconds=0.0)
+    assert (checked.cases, checked.of) == (1, 4)
 
 
 class Off(Backend):

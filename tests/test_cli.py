@@ -95,7 +95,7 @@ def test_a_terminal_of_80_columns_shows_facts_rows_and_a_closing_panel():
     assert re.search(r" epoch +loss +test +seconds +samples/s", plain)
     assert re.findall(r" ([123]) +\d\.\d{6} +\d+\.\d\d %", plain) == ["1", "2", "3"]
     assert "╭" in plain
-    assert "python -m trainer predict runs/r1" in plain
+    assert "python -m trainer evaluate runs/r1" in plain
     assert "\x1b[?25h" in text  # the cursor is given back
 
 
@@ -606,6 +606,14 @@ def test_bench_tells_in_json_what_it_measures_and_draws_it(capsys):
     assert end["figure"] == "bench.png"
     with Image.open("bench.png") as image:
         assert image.format == "PNG"
+
+
+def test_bench_of_few_seconds_measures_one_size_and_says_what_they_are_for(capsys):
+    assert main(["bench", *FAST, "--batch-size", "64", "--seconds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "64 → 200 → 10" in out
+    assert "about 2 s in all, and on the first start some more to compile" in out
+    assert "checked before: all weights agree" in out
 
 
 def test_bench_in_a_terminal_of_80_columns_is_a_table_and_a_sentence():

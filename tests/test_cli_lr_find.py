@@ -132,7 +132,7 @@ def test_a_terminal_shows_the_curve():
     assert "training loss against learning rate" in text
     assert re.search(r"└[─┬]+", text)
     # the command can be copied: it stands below the frame and is not broken
-    (command,) = re.findall(r"^train:   (python .*?)\r?$", text, re.M)
+    (command,) = re.findall(r"^train:\r?\n(python .*?)\r?$", text, re.M)
     assert "--learning-rate" in command
     assert len(command) > 80
     assert max(map(len, text[: text.index("train:")].splitlines())) <= 80

@@ -185,9 +185,10 @@ def test_a_terminal_of_80_columns_shows_a_live_table_and_a_closing_panel():
     text = in_a_terminal(*HERE, *SMALL, *GRID)
     plain = ESCAPE.sub("", text)
     lines = [line for part in plain.splitlines() for line in part.split("\r")]
-    # a command that is too long for the panel stands below it, whole
-    (command,) = [line for line in lines if line.startswith("train:   python -m trainer ")]
+    # a command that is too long for the panel stands below it, in a line of its own to be copied
+    (command,) = [line for line in lines if line.startswith("python -m trainer --data")]
     assert max(len(line) for line in lines if line != command) <= 80
+    assert main([*shlex.split(command)[3:], "--quiet"]) == 0
     assert "4 of 4 runs" in plain
     assert re.search(r"learning rate +test +± +loss +seconds +runs", plain)
     assert "best: --learning-rate" in plain.split("╭")[-1]

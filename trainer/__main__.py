@@ -14,8 +14,10 @@ def main() -> int:
     """
     if sys.stdout is None:  # closed with >&-
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+    if not __package__:  # python trainer, in a checkout
+        sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     try:
-        from .cli import main as run
+        from trainer.cli import main as run
 
         return run()
     except KeyboardInterrupt:

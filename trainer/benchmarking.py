@@ -5,12 +5,13 @@ Nothing is shown or drawn here: `benchmark` yields medians, `conclude` says what
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations, groupby, pairwise, product
 from statistics import median
 from time import perf_counter, sleep
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +43,15 @@ T = TypeVar("T")
 
 class DevicesDisagree(ArithmeticError):
     """The same training came to different weights on two devices; nothing was timed."""
+
+
+class Checked(NamedTuple):
+    """What a check of devices came to."""
+
+    difference: float  # the largest between two weights, in float64
+    cases: int  # that were compared
+    of: int  # cases that there are
+    compile_seconds: float
 
 
 @dataclass(frozen=True)
@@ -147,17 +157,24 @@ def check(
     *,
     batch_sizes: Sequence[int] = BATCH_SIZES,
     hidden: Sequence[int] = HIDDEN,
-) -> float:
+    seconds: float = math.inf,
+) -> Checked:
     """Train every case for a few hundred samples on each device and on the textbook; compare.
 
     The textbook is `backends.base` on NumPy. In float64 no two may differ by more than 1e-9 in
     any weight. In float32, which is timed and may have kernels of its own, by no more than a
-    hundredth of the farthest that a weight has moved. Return the largest difference in float64;
-    raise DevicesDisagree.
+    hundredth of the farthest that a weight has moved; otherwise DevicesDisagree is raised. After
+    so many `seconds`, compilation apart, no further case is begun; one case is a hidden size and a
+    batch size.
     """
     textbook = Backend(np, "the textbook", "backends/base.py on NumPy")
-    largest = 0.0
-    for units, batch_size, dtype in product(hidden, batch_sizes, ("float64", "float32")):
+    largest, compiled, done, started = 0.0, 0.0, 0, perf_counter()
+    cases = list(product(hidden, batch_sizes, ("float64", "float32")))
+    for units, batch_size, dtype in cases:
+        whole = done % 2 == 0  # both dtypes of the case before
+        if done and whole and perf_counter() - started - compiled > seconds:
+            break
+        done += 1
         n = min(len(dataset.train_y), max(_CHECKED_SAMPLES, batch_size))
         # steps so large that wide networks oscillate would magnify mere rounding
         rate = min(RECIPE.learning_rate, 10 / units)
@@ -166,8 +183,9 @@ def check(
         weights = {}
         for backend in (textbook, *map(select, backends)):
             model, reports = _training(backend, recipe, dataset, n)
-            for _ in reports:
-                pass
+            for report in reports:
+                if isinstance(report, EpochReport):
+                    compiled += report.compile_seconds
             weights[backend.name] = _weights(model)
         moved = float(np.max(np.abs(weights[textbook.name] - start)))
         allowed = 1e-9 if dtype == "float64" else moved / 100
@@ -181,7 +199,7 @@ def check(
                 )
             if dtype == "float64":
                 largest = max(largest, difference)
-    return largest
+    return Checked(largest, done // 2, len(cases) // 2, compiled)
 
 
 def benchmark(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import difflib
 import io
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from cyclopts import App, CycloptsError, Parameter
-from cyclopts.exceptions import UnusedCliTokensError
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from backends import BackendUnavailable, memory_shortage
 
 from . import __version__, display
 from .commands import completion, train
 from .data import DataError
-from .running.run_folder import RunError
+from .data.loading import NAMES
+from .recipes import RECIPES
+from .running.run_folder import RunError, newest_run
 from .running.usage import UsageError
 from .weight_files import WeightFileError
 
@@ -34,6 +37,7 @@ Start here:
     python -m trainer train --resume runs/r1     continue an interrupted run
     python -m trainer predict runs/r1            see the trained network answer
     python -m trainer predict runs/r1 my_4.png   have it read your own handwriting
+    python -m trainer demo runs/r1               draw a digit, and watch it read
     python -m trainer inspect runs/r1            follow one sample through it
     python -m trainer bench                      measure which device is faster
     python -m trainer sweep --batch-size 1,8,64  train with each, and compare
@@ -45,6 +49,7 @@ Start here:
     suppress_keyboard_interrupt=False,
     default_parameter=Parameter(json_list=False),  # a run may be named [1]
 )
+_TRAINING = ("train", "sweep", "lr-find")  # commands that take a recipe and --config
 _COMMANDS = [
     "train",
     "evaluate",
@@ -114,18 +119,35 @@ def _explain(error: CycloptsError) -> str:
     command = " ".join(["python -m trainer", *(error.command_chain or ())])
     if isinstance(error, UnusedCliTokensError) and error.unused_tokens:
         given = error.unused_tokens[0]
-        near = difflib.get_close_matches(given, _COMMANDS, n=1)
-        if error.command_chain:
-            hint = "options begin with --."
-        elif given in _COMMANDS:
-            hint = f"the command comes first: {command} {given} …."
-        elif near:
-            hint = f"did you mean {near[0]}?"
-        elif given.endswith(".toml"):
-            hint = f"for its options: {command} --config {given}."
-        elif Path(given).exists():
-            hint = f"to train on it: {command} --data {given}."
-        else:
-            hint = f"the commands are {', '.join(_COMMANDS)}."
+        hint = _hint(given, error.command_chain or (), command)
         return f'"{given}" is not expected here: {hint} See: {command} --help'
+    if isinstance(error, MissingArgumentError) and "RUN" in str(error):
+        run = newest_run()
+        hint = "type for instance" if run else "make one with: python -m trainer; then"
+        return f"no run is named; {hint}: {command} {run or 'runs/r1'}. See: {command} --help"
     return f"{' '.join(str(error).split())} See: {command} --help"
+
+
+def _hint(given: str, chain: Sequence[str], command: str) -> str:
+    """Say what to type where a word stood that no command takes there."""
+    quoted, near = shlex.quote(given), difflib.get_close_matches(given, _COMMANDS, n=1)
+    if not chain and given in _COMMANDS:
+        return f"the command comes first: {command} {given} …."
+    if not chain or chain[0] in _TRAINING:
+        if Path(given, "config.json").is_file():
+            goes_on, anew = f"python -m trainer train --resume {quoted}", f"--config {quoted}"
+            tests = f"python -m trainer evaluate {quoted}"
+            return (
+                f"to go on with this run: {goes_on}; anew: {command} {anew}; to test it: {tests}."
+            )
+        if given.endswith(".toml"):
+            return f"for its options: {command} --config {quoted}."
+    if (not chain or chain[0] in (*_TRAINING, "bench")) and (
+        given in NAMES or Path(given).exists()
+    ):
+        return f"to train on it: {command} --data {quoted}."
+    if given in RECIPES and (not chain or chain[0] in _TRAINING):
+        return f"to train by this recipe: {command} --recipe {given}."
+    if chain:
+        return "options begin with --."
+    return f"did you mean {near[0]}?" if near else f"the commands are {', '.join(_COMMANDS)}."

@@ -154,6 +154,32 @@ def test_the_wheel_matches_the_driver(monkeypatch, driver, wheel):
     assert ("no NVIDIA driver was found" in message) == (driver == 0)
 
 
+@pytest.mark.parametrize(
+    ("driver", "first"),
+    [
+        (0, "for an NVIDIA GPU first its driver, 580 or newer"),
+        (11080, "for a GPU first a newer driver, 525 at least (this one is for CUDA 11.8)"),
+        (12040, "for a GPU: python -m pip install"),
+    ],
+)
+def test_the_driver_comes_before_cupy(monkeypatch, driver, first):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(gpu_setup, "driver_version", lambda: driver)
+    monkeypatch.setattr(sys, "platform", "linux")
+    cause, advice, *_ = refusal().split("; ")
+    assert advice.startswith(first)
+    assert "pip" not in cause + advice.split("then:")[0] or driver == 12040
+
+
+def test_on_a_mac_nothing_is_to_be_installed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    monkeypatch.setattr(sys, "platform", "darwin")
+    message = refusal()
+    assert "Apple's GPUs are not used" in message
+    assert "pip install" not in message
+    assert "\n" not in message
+
+
 def test_every_gpu_by_its_number(fake_cupy):
     fake_cupy.cuda.runtime.getDeviceCount = lambda: 2
     backend = select("gpu:1")

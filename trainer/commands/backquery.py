@@ -30,7 +30,7 @@ from .options import (
 def run(
     path: RunOrWeights,
     /,
-    *,
+    *classes: str,
     label: Annotated[tuple[str, ...], NO_NEGATIVE] = (),
     data: WeightsData = None,
     transpose: Transpose = False,
@@ -46,22 +46,24 @@ def run(
     are rescaled to 0.01…0.99 on the way, as in the third part of Rashid's book. The last columns
     of the table are what the network answers to its own picture, asked forwards.
 
-    python -m trainer backquery runs/r1
-
-    python -m trainer backquery runs/r1 --label 3 --label 8
+        python -m trainer backquery runs/r1
+        python -m trainer backquery runs/r1 3 8
 
     Parameters
     ----------
+    classes
+        Only these classes. [default: all of them]
     label
-        Only this class; again for another. [default: all of them]
+        Only this class; again for another. What --label 3 says, 3 alone says too.
     """
+    label = (*classes, *label)
     trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
-    classes = [str(label) for label in trained.classes]
-    if unknown := [name for name in label if name not in classes]:
+    known = [str(name) for name in trained.classes]
+    if unknown := [name for name in label if name not in known]:
         raise UsageError(
-            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(classes)}"
+            f"--label {unknown[0]}: {path} has no such class; expected one of {', '.join(known)}"
         )
-    codes = [classes.index(name) for name in dict.fromkeys(label)] or list(range(len(classes)))
+    codes = [known.index(name) for name in dict.fromkeys(label)] or list(range(len(known)))
     which = "".join(f"-{re.sub(r'[^-.0-9A-Za-z]+', '_', name)}" for name in dict.fromkeys(label))
     file = figure_file(trained, out, f"backquery{which[:80]}.png")
     _, low, high = trained.scale
@@ -71,10 +73,10 @@ def run(
     if not as_json:
         pictures = [_picture(trained, values) for values in result.values]
         title = f"{path} run backwards, {trained.backend.name}"
-        display.backquery(title, result, pictures, classes, trained.names)
+        display.backquery(title, result, pictures, known, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
-    drawn = figures.backquery(result, image_shape=trained.image_shape, classes=classes)
+    drawn = figures.backquery(result, image_shape=trained.image_shape, classes=known)
     write_figure(file, drawn)
     about = {"run": str(path), "image_shape": trained.image_shape}
     fields = about | {"labels": _fields(result, trained)} if as_json else None

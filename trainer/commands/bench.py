@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
+from time import perf_counter
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,7 +16,7 @@ from cyclopts.validators import Number
 from backends import Backend, BackendUnavailable, describe_cpu, describe_gpus, select
 
 from .. import __version__, benchmarking, display
-from ..benchmarking import LEAST_ROUNDS, MOST_ROUNDS, RECIPE, DevicesDisagree, Measurement
+from ..benchmarking import LEAST_ROUNDS, MOST_ROUNDS, RECIPE, Checked, DevicesDisagree, Measurement
 from ..data import Dataset, load
 from ..plain_text import listed
 from ..running.usage import UsageError
@@ -24,13 +25,17 @@ from .figure_files import checked_file, save
 from .options import Flag, Transpose, numbers
 from .words import count, numpy_words
 
+_ALL_SIZES = 10.0  # seconds from which on every hidden size has time for its rounds
+_OTHER_SECONDS = 1.5  # the imports, this program's before and Matplotlib's after
+_COMPILED = 2.0  # seconds; less is the loading of kernels that were compiled before
+
 
 def run(
     *,
     device: str = "all",
     data: str = "auto",
     transpose: Transpose = False,
-    hidden: str = ",".join(map(str, benchmarking.HIDDEN)),
+    hidden: str | None = None,
     batch_size: str = ",".join(map(str, benchmarking.BATCH_SIZES)),
     seconds: Annotated[float, Parameter(validator=Number(gt=0))] = 60.0,
     out: Path = Path("bench.png"),
@@ -43,7 +48,8 @@ def run(
     gradients, % matmul compares it with the device's own matrix products. Ctrl-C ends it with
     what has been measured.
 
-    To look quickly: python -m trainer bench --hidden 200 --seconds 10
+        python -m trainer bench
+        python -m trainer bench --hidden 200 --seconds 10
 
     Parameters
     ----------
@@ -52,16 +58,22 @@ def run(
     data
         auto (MNIST, else digits), or what else train takes.
     hidden
-        Hidden units; each is a network of its own with one hidden layer.
+        Hidden units; each is a network of its own with one hidden layer. [default: 50,200,800, or
+        200 alone where --seconds is below 10]
     batch_size
         Batch sizes, up to the number of training samples.
     seconds
-        Begin no round that would end later, but make three at least and nine at most.
+        How long all of it takes: loading, comparing the devices, and three to nine rounds of
+        measurements, each as short as that needs. Kernels that are compiled on the first start take
+        their time besides.
     out
         The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there.
     as_json
         One JSON object an event on stdout, nothing else; the figure is drawn too.
     """
+    started = perf_counter()
+    if hidden is None:
+        hidden = ",".join(map(str, benchmarking.HIDDEN)) if seconds >= _ALL_SIZES else "200"
     expected = "whole numbers above 0 and below 10⁹ such as"
     widths = sorted(set(numbers("--hidden", hidden, f"{expected} 200 or 50,200,800")))
     batch_sizes = sorted(set(numbers("--batch-size", batch_size, f"{expected} 128 or 1,32,128")))
@@ -74,7 +86,10 @@ def run(
         batch_sizes = _batch_sizes(batch_sizes, dataset, view)
         machine = _machine(backends)
         cases = count(len(backends) * len(widths) * len(batch_sizes), "case")
-        time = f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds, about {seconds:g} s at most"
+        time = (
+            f"{cases}, {LEAST_ROUNDS} to {MOST_ROUNDS} rounds; about {seconds:g} s in all, and on"
+            " the first start some more to compile"
+        )
         view.start(
             machine | _facts(dataset, widths, batch_sizes) | {"time": time},
             {
@@ -87,11 +102,13 @@ def run(
             },
         )
         medians: dict[tuple[str, int, int], Measurement] = {}
-        difference, interrupted = None, False
+        checked, interrupted = None, False
         try:
             tried = {"batch_sizes": batch_sizes, "hidden": widths}
-            difference = benchmarking.check(backends, dataset, **tried)
-            for m in benchmarking.benchmark(backends, dataset, **tried, seconds=seconds):
+            checked = benchmarking.check(backends, dataset, **tried, seconds=seconds / 4)
+            spent = perf_counter() - started
+            left = max(seconds / 4, seconds - spent - _OTHER_SECONDS)
+            for m in benchmarking.benchmark(backends, dataset, **tried, seconds=left):
                 medians[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)
         except (DevicesDisagree, Diverged) as error:
@@ -109,8 +126,12 @@ def run(
         lines = [sentence]
         if interrupted:
             lines.append(f"stopped by Ctrl-C after {count(rounds, 'round')}")
-        if difference is not None:
-            lines.append(f"checked before: all weights agree to {difference:.0e} in float64")
+        if checked is not None:
+            lines.append(_checked_line(checked))
+            if (compiling := checked.compile_seconds) >= _COMPILED:
+                lines.append(
+                    f"compiling took {compiling:.0f} s more, which only a first start does"
+                )
         if measurements:
             lines += _legend(measurements, rounds, dataset)
         if figure:
@@ -121,7 +142,8 @@ def run(
                 "conclusion": sentence,
                 "rounds": rounds,
                 "interrupted": interrupted,
-                "largest_difference": difference,
+                "largest_difference": checked and checked.difference,
+                "compile_seconds": checked and checked.compile_seconds,
                 "measurements": measurements,
                 "figure": str(out) if figure else None,
             },
@@ -189,6 +211,11 @@ def _facts(dataset: Dataset, hidden: list[int], batch_sizes: list[int]) -> dict[
         f" {RECIPE.dtype}, recipe {RECIPE.name}",
         "batches": f"of {sizes}",
     }
+
+
+def _checked_line(checked: Checked) -> str:
+    all_cases = "" if checked.cases == checked.of else f" of {checked.cases} of {checked.of} cases"
+    return f"checked before: all weights{all_cases} agree to {checked.difference:.0e} in float64"
 
 
 def _legend(measurements: Sequence[Measurement], rounds: int, dataset: Dataset) -> list[str]:

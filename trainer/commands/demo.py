@@ -31,7 +31,10 @@ def run(
     """Open a page to draw a digit on, which the network reads as you draw.
 
     For a run on a table it is a form. It is served to this machine alone, until Ctrl-C. The same
-    page as a file, to be mailed: python -m trainer export RUN --format html
+    page as a file, to be mailed, is what export writes.
+
+        python -m trainer demo runs/r1
+        python -m trainer export runs/r1 --format html
 
     Parameters
     ----------

@@ -19,6 +19,9 @@ def run(*, as_json: Json = False) -> int:
     """List the CPU, every GPU, and what is missing for one.
 
     A name in the first column is what --device takes; cuda:N is another name of gpu:N.
+
+        python -m trainer devices
+        python -m trainer devices --json
     """
     cpu, notes, missing = describe_cpu(), _conflicts(), ""
     gpus: list[dict[str, Any]] = []

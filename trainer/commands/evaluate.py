@@ -11,7 +11,9 @@ import numpy as np
 from cyclopts import Parameter
 
 from .. import display
+from ..data import is_data_file
 from ..metrics import Evaluation, Mistake, evaluate, surest_mistakes
+from ..running.foreign_weights import is_matrix_file
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .figure_files import checked_file, open_windows, save
@@ -38,6 +40,11 @@ def run(
     """Test a run: accuracy, confusion matrix, precision, recall and F1.
 
     Several runs answer together: their outputs are averaged, a committee (Cireşan et al. 2010).
+    Several .npy or .csv files are one network, a matrix each.
+
+        python -m trainer evaluate runs/r1 --figures
+        python -m trainer evaluate runs/r1 --data other.csv
+        python -m trainer evaluate wih.npy who.npy --recipe book
 
     Parameters
     ----------
@@ -54,8 +61,15 @@ def run(
         )
     if out is not None:
         out = checked_file(out, _CONFUSION)
+    if len(paths) == 2 and data is None and _is_table_for(*paths):
+        data, paths = str(paths[-1]), paths[:-1]
+    named = shlex.join(map(str, paths))
+    others: Sequence[Path] = ()
+    if all(map(is_matrix_file, paths)):  # the lesson's pair: one network
+        paths, others = paths[:1], paths[1:]
     members = [
-        TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose) for path in paths
+        TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose, others=others)
+        for path in paths
     ]
     trained = members[0]
     if figures and out is None and len(members) > 1:
@@ -67,7 +81,7 @@ def run(
         raise UsageError(
             f"--figures: {paths[0]} is no run, which has a folder for them; name a place with"
             f" --out {_CONFUSION}, make a run with: python -m trainer import-weights"
-            f" {shlex.quote(str(paths[0]))}, or look at them with --show"
+            f" {named}, or look at them with --show"
         )
     for other in members[1:]:
         _check_alike(trained, other, data)
@@ -80,7 +94,7 @@ def run(
     right = int(np.trace(result.confusion))
     most = _ALL if len(y) - right <= _ALL else _SUREST
     worst = surest_mistakes(y, outputs, trained.classes, most)
-    names = " + ".join(map(str, paths))
+    names = " + ".join(map(str, [*paths, *others]))
     if not as_json:
         if len(members) > 1:
             width = max(len(str(path)) for path in paths)
@@ -106,6 +120,11 @@ def run(
     if show:
         open_windows(list(drawn.values()))
     return 0
+
+
+def _is_table_for(run: Path, file: Path) -> bool:
+    """Whether a run is followed by a table, which is no other run, but samples for it."""
+    return (run / "config.json").exists() and file.suffix.lower() == ".csv" and is_data_file(file)
 
 
 def _check_alike(first: TrainedRun, other: TrainedRun, data: str | None) -> None:

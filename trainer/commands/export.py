@@ -34,7 +34,8 @@ def run(
     All hold what is needed to answer: the weights, how inputs are scaled, what the units compute,
     and the classes.
 
-    python -m trainer export runs/r1 --format onnx
+        python -m trainer export runs/r1 --format onnx
+        python -m trainer export runs/r1 --format html
 
     Parameters
     ----------

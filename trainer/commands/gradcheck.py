@@ -45,6 +45,9 @@ def run(
     code is 0 if it is where it should be: everywhere except in the hidden layers of rashid, whose
     rule is none there.
 
+        python -m trainer gradcheck
+        python -m trainer gradcheck --loss cross_entropy
+
     Parameters
     ----------
     path

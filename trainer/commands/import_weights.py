@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from ..running.run_folder import Run, check_free
 from ..running.starting import config_of
 from ..running.usage import UsageError
 from ..settings import DataSettings, NetworkSettings, settings_of
+from .next_steps import next_commands
 from .options import Device, Json, RunOut, Transpose
 from .words import network_words, samples_words
 
@@ -48,8 +48,8 @@ def run(
     round it is stored is found out by the shapes. A PyTorch state dict, saved as safetensors, and
     an ONNX model of a plain perceptron are read too. Nothing is ever unpickled.
 
-    python -m trainer import-weights wih.npy who.npy --recipe book
-    python -m trainer import-weights model.onnx --inputs unit
+        python -m trainer import-weights wih.npy who.npy --recipe book
+        python -m trainer import-weights model.onnx --inputs unit
 
     Parameters
     ----------
@@ -95,6 +95,7 @@ def run(
     if as_json:
         display.json_line({"run": str(folder.path), "files": sources, "network": model.settings()})
     else:
+        first, *others = next_commands(folder.path, config["data"])
         display.facts(
             {
                 "weights": ", ".join(map(str, files)),
@@ -103,7 +104,9 @@ def run(
                 "inputs": describe_input_map(model),
                 "data": samples_words(config["data"]),
                 "run": str(folder.path),
-                "next": f"python -m trainer evaluate {shlex.quote(str(folder.path))}",
+                "next": first,
             }
         )
+        for command in others:
+            display.line(f"{'':8}  {command}")
     return 0

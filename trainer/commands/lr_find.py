@@ -59,7 +59,8 @@ def run(
     of the rate and of how long to train, and keeps no weights. The exit code is 1 if there is no
     rate to suggest.
 
-    For instance: python -m trainer lr-find --data digits --optimizer adam --batch-size 32
+        python -m trainer lr-find --batch-size 64
+        python -m trainer lr-find --data digits --optimizer adam
 
     Parameters
     ----------

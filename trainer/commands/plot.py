@@ -28,6 +28,11 @@ def run(
 ) -> int:
     """Draw loss and accuracy by epoch, of several runs over each other.
 
+    A table says how each run ended, and what differs between them.
+
+        python -m trainer plot runs/r1
+        python -m trainer plot runs/r1 runs/r2 --out both.png
+
     Parameters
     ----------
     out

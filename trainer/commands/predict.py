@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -12,9 +13,12 @@ import numpy as np
 from cyclopts import Parameter
 
 from .. import display
-from ..data import DataError
+from ..data import DataError, is_data_file
 from ..data.dataset import Label
+from ..data.image_folders import is_image
 from ..files import write_whole
+from ..running.foreign_weights import is_matrix_file
+from ..running.run_folder import newest_run
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from .figure_files import checked_file, tell_figure, write_figure
@@ -41,16 +45,19 @@ def run(
 ) -> int:
     """Show what a run answers, to a test sample, to your own pictures or to a whole file.
 
-    python -m trainer predict runs/r1 my_4.png --figure my_4_seen.png
+    Without pictures and --data it answers a sample of the run's own test part.
 
-    python -m trainer predict runs/r1 FOLDER --out answers.csv
+        python -m trainer predict runs/r1 --index 7
+        python -m trainer predict runs/r1 my_4.png --figure seen.png
+        python -m trainer predict runs/r1 my_digits --out answers.csv
+        python -m trainer predict runs/r1 --data new.csv --out answers.csv
 
     Parameters
     ----------
     images
         Pictures of one digit each, or folders of them; any size and kind, dark on light or light on
         dark, on blank or lined paper. What is drawn is cut out, scaled, centred and coloured as the
-        images are that the run was trained on.
+        images are that the run was trained on. A data file here is taken for --data.
     data
         Samples with or without labels: a CSV, an IDX file of images, an .npy, or what train takes.
         With pictures and weights that are no run: what those are for.
@@ -63,6 +70,9 @@ def run(
         Draw each picture, what the network gets of it, and its outputs into this file, a PNG image,
         or by its suffix SVG or PDF.
     """
+    _check_order(path, images)
+    if len(images) == 1 and data is None and is_data_file(images[0]):
+        data, images = str(images[-1]), ()
     if format != "answers" and out is None:
         raise UsageError(f"--format {format} goes with --data FILE --out {format}.csv")
     if images and (index is not None or format != "answers"):
@@ -74,7 +84,11 @@ def run(
             raise UsageError("--figure goes with pictures or one sample, not with all of --data")
         figure = checked_file(figure, "seen.png", "--figure ")
     if data is not None and out is None and index is None and not images:
-        raise UsageError("--data wants --out answers.csv for all samples, or --index N for one")
+        raise UsageError(
+            f"--data {data}: wants --out answers.csv for all samples, or --index N for one; type:"
+            f" python -m trainer predict {shlex.join([str(path), '--data', data])} --out"
+            " answers.csv"
+        )
     trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
     if images:
         if data is not None and trained.run is not None:
@@ -88,6 +102,21 @@ def run(
     else:
         _show_sample(trained, data, index or 0, figure)
     return 0
+
+
+def _check_order(path: Path, images: Sequence[Path]) -> None:
+    """Raise UsageError if a picture, or a matrix of several, stands where the run is expected."""
+    if is_matrix_file(path) and images and all(map(is_matrix_file, images)):
+        names = shlex.join(map(str, [path, *images]))
+        raise UsageError(
+            f"{names}: the files of one network; make a run of them with: python -m trainer"
+            f" import-weights {names} --recipe book"
+        )
+    if path.suffix and is_image(path) and not path.is_dir():
+        names = shlex.join(map(str, [newest_run() or "RUN", path, *images]))
+        raise UsageError(
+            f"{path}: a picture; expected the run first: python -m trainer predict {names}"
+        )
 
 
 def _show_sample(trained: TrainedRun, data: str | None, index: int, figure: Path | None) -> None:

@@ -12,11 +12,19 @@ from ..running.usage import recipe_named
 from ..settings import settings_of
 
 
-def run(*, toml: str | None = None) -> int:
+def run(name: str | None = None, /, *, toml: str | None = None) -> int:
     """List every recipe with all its settings.
+
+    The first is shown whole, the others by what differs from it.
+
+        python -m trainer recipes
+        python -m trainer recipes hundred
+        python -m trainer recipes --toml fast > my.toml
 
     Parameters
     ----------
+    name
+        Only this one.
     toml
         Write a recipe as a file of options to start from: recipes --toml fast > my.toml, then
         train --config my.toml.
@@ -25,13 +33,15 @@ def run(*, toml: str | None = None) -> int:
         for line in _toml(recipe):
             display.line(line)
         return 0
+    only = recipe_named(name, "recipes")
+    shown = list(RECIPES.values()) if only is None else [only]
     settings = {}
-    for name, known in RECIPES.items():
+    for known in shown:
         loss = LOSSES[known.loss]
         low, high = loss.targets
         implied = {"output": known.output or loss.output, "targets": f"{low:g} / {high:g}"}
-        settings[name] = known.settings() | implied
-    display.recipes(settings, {name: known.about for name, known in RECIPES.items()})
+        settings[known.name] = known.settings() | implied
+    display.recipes(settings, {known.name: known.about for known in shown})
     return 0
 
 

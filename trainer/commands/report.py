@@ -54,9 +54,8 @@ def run(
     hidden units, backquery, times and the machine, and what to type to repeat it. It needs no
     network connection and no JavaScript, and can be mailed and printed.
 
-    python -m trainer report runs/r1
-
-    python -m trainer report runs/r1 runs/r2 --out both.html
+        python -m trainer report runs/r1
+        python -m trainer report runs/r1 runs/r2 --out both.html
 
     Parameters
     ----------

@@ -85,7 +85,9 @@ def run(
     or a range of numbers as start:stop:step with both ends in it, as in 0.1:0.9:0.1. Several
     options with several values are a grid. Ctrl-C ends it; --resume goes on.
 
-    The book's curve: python -m trainer sweep --recipe book --learning-rate 0.1:0.9:0.1 --epochs 1
+        python -m trainer sweep --learning-rate 0.1:0.9:0.1 --epochs 1
+        python -m trainer sweep --hidden 100,200 --batch-size 1,16 --seeds 3
+        python -m trainer sweep --resume sweeps/s1
 
     Parameters
     ----------
@@ -328,6 +330,7 @@ def _sweep(
         lines.append(f"go on:   {resume}")
     elif standings[0].accuracy is not None:
         lines.append(f"train:   {train_command(folder, standings[0])}")
+        lines.append(f"next:    python -m trainer report {shlex.quote(str(path))}")
     view.end(lines, result)
     if show and drawn:
         open_windows(drawn)

@@ -31,6 +31,7 @@ from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .config_file import ConfigFile
 from .deformed import draw_deformed
 from .ending import STOPS, failures_told, interruptible
+from .next_steps import is_poor, next_commands
 from .options import (
     COUNT,
     LABEL,
@@ -117,6 +118,13 @@ def run(
     quiet: Annotated[Flag, RESULT] = False,
 ) -> int:
     """Train a network and keep it in a run folder (the default command).
+
+    Settings that no option gives are the recipe's.
+
+        python -m trainer train --data digits --epochs 10
+        python -m trainer train --recipe fast
+        python -m trainer train --data titanic.csv --label Survived
+        python -m trainer train --resume runs/r1
 
     Parameters
     ----------
@@ -326,11 +334,12 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
             lines = _minimum_lines(minimum, job, before, _tested_words(job.data, balance))
         if "one_answer" in balance:
             lines.insert(1, _one_answer_line(job, balance))
-        lines += [
-            f"run:  {folder.path}",
-            f"next: python -m trainer predict {path} --index 0",
-            f"      python -m trainer evaluate {path}",
-        ]
+        # a full-batch method finds its steps by itself
+        poor = minimum is None and is_poor(
+            result["test_accuracy"] or 0.0, _class_counts(job, job.data.test_y)
+        )
+        first, *others = next_commands(folder.path, folder.config["data"], is_poor=poor)
+        lines += [f"run:  {folder.path}", f"next: {first}", *(f"      {way}" for way in others)]
     lines += best_line(folder.path, tally)
     if figures and tally.epochs:
         _add_curves(folder, lines, result)

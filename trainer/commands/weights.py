@@ -34,9 +34,8 @@ def run(
 
     Grey is 0; black and white are minus and plus the unit's own largest weight.
 
-    python -m trainer weights runs/r1
-
-    python -m trainer weights runs/r1 --units 0,5,10-19
+        python -m trainer weights runs/r1
+        python -m trainer weights runs/r1 --units 0,5,10-19
 
     Parameters
     ----------

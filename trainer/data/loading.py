@@ -43,7 +43,7 @@ from .dataset import (
 )
 from .orientation import upright
 
-_NAMES = ("mnist", "digits", exercise.NAME, "auto")
+NAMES = ("mnist", "digits", exercise.NAME, "auto")
 _CUT = f"{exercise.NAME}:"
 _CHOICE = (
     '"mnist", "digits", "ex4", a folder of IDX files or one of them, a table (.csv, .tsv, .data, '
@@ -206,7 +206,7 @@ def load_unlabelled(
     """
     file, where = _absolute(path), os.fspath(path)
     with reading(file):
-        found = _images_alone(file) if where not in _NAMES and file.is_file() else None
+        found = _images_alone(file) if where not in NAMES and file.is_file() else None
     if found is None:
         return _load_for(path, classes, features, scale, columns, on_note, transpose)[0]
     return _taken(found, features, scale, on_note, transpose, where)
@@ -248,7 +248,7 @@ def _load_for(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Load inputs and, if there are any, labels for a trained network."""
     file, where = _absolute(source), os.fspath(source)
-    if where in _NAMES or not file.is_file() or not tables.is_table(file):
+    if where in NAMES or not file.is_file() or not tables.is_table(file):
         data = _read(source, alone=True)
         x, labels = data.evaluation_part
         if isinstance(x, np.ndarray):
@@ -326,7 +326,7 @@ def _read(
     """Read whatever it is; `alone`, of IDX files one of which is named, its own part only."""
     name = os.fspath(source)
     path = _absolute(name)
-    if name.lower() in _NAMES and not path.exists():
+    if name.lower() in NAMES and not path.exists():
         name = name.lower()
     if name == exercise.NAME:
         name = f"{_CUT}mnist"
@@ -436,7 +436,7 @@ def _hint(path: Path) -> str:
         siblings = os.listdir(path.parent)
     except OSError:
         siblings = []
-    near = get_close_matches(path.name.lower(), _NAMES, n=1) or get_close_matches(
+    near = get_close_matches(path.name.lower(), NAMES, n=1) or get_close_matches(
         path.name, siblings, n=1
     )
     suggestion = f"; did you mean {near[0]!r}?" if near else ""

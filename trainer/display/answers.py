@@ -78,7 +78,10 @@ def report_table(result: Evaluation) -> Table:
         [s.label, f"{s.precision:.4f}", f"{s.recall:.4f}", f"{s.f1:.4f}", f"{s.support:,}"]
         for s in [*result.classes, *result.averages]
     )
-    return new_table(["class", "precision", "recall", "F1", "support"], rows)
+    table = new_table(["class", "precision", "recall", "F1", "support"], rows)
+    for column in table.columns[1:]:  # the first one is broken where there is no room
+        column.no_wrap, column.overflow = True, "ellipsis"
+    return table
 
 
 def verdict(answer: str, truth: str | None) -> Text:

@@ -10,12 +10,13 @@ from rich.table import Table
 from rich.text import Text
 
 from ..plain_text import percent, value_text
-from .terminal import console, line, styled
+from .terminal import console, is_narrow, line, styled
 
 
 def new_table(headers: Sequence[str], rows: Iterable[Sequence[Any]] = ()) -> Table:
     """Return a table of right-aligned columns, the first in colour."""
-    table = Table(box=None, pad_edge=False)
+    # one space between columns in place of two where there is no room
+    table = Table(box=None, pad_edge=False, collapse_padding=is_narrow(console()))
     for number, header in enumerate(headers):
         style = "cyan" if number == 0 else ""
         table.add_column(header, justify="right", style=style, overflow="fold")

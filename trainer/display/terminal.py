@@ -16,6 +16,8 @@ from rich.text import Text
 
 from ..plain_text import one_line
 
+_NARROW = 60  # columns
+
 
 class _Console(Console):
     """Shows every string exactly: a label may look like markup, an emoji code or an escape."""
@@ -36,6 +38,11 @@ def console(title: str | None = None) -> Console:
     if title is not None:
         out.print(styled(title, "cyan"))
     return out
+
+
+def is_narrow(out: Console) -> bool:
+    """Return whether it is a terminal in which not all columns of a wide table have room."""
+    return not out.soft_wrap and out.width < _NARROW
 
 
 def is_coloured(out: Console) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.panel import Panel
 from rich.progress import BarColumn, Progress, TextColumn
@@ -25,7 +25,7 @@ from .answers import report_table
 from .formats import duration
 from .rate_search import rate_curve
 from .tables import facts as show_facts
-from .terminal import as_json, console, json_line, line, styled, width
+from .terminal import as_json, console, is_narrow, json_line, line, styled, width
 
 if TYPE_CHECKING:
     from ..benchmarking import Measurement
@@ -160,6 +160,8 @@ class PlainView(QuietView):
         self._row(reports.iteration_cells(report))
 
     def _row(self, cells: list[reports.Cell]) -> None:
+        if not self._console.soft_wrap:
+            cells = reports.fitting(cells, self._console.width)
         if not self._header:
             self._print("  ".join(f"{name:>{width}}" for name, width, _ in cells), "bold")
             self._header = True
@@ -190,10 +192,11 @@ class PlainView(QuietView):
 
     def _table(self) -> Table | None:
         """Return what a benchmark or a sweep has come to."""
+        narrow = is_narrow(self._console)
         if self._cases:
-            return reports.measurements_table(list(self._cases.values()))
+            return reports.measurements_table(list(self._cases.values()), narrow=narrow)
         if self._standings:
-            return reports.standings_table(self._standings, self._ranked_by)
+            return reports.standings_table(self._standings, self._ranked_by, narrow=narrow)
         return None
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
@@ -206,12 +209,28 @@ class PlainView(QuietView):
             line(text)
 
 
+class _Shorter:
+    """A renderable that leaves room for the ^C of a terminal, which else begins a new line."""
+
+    def __init__(self, whole: RenderableType) -> None:
+        self._whole = whole
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        room = max(1, options.max_width - len("^C") - 1)
+        yield from console.render(self._whole, options.update(width=room))
+
+
+class _Bar(Progress):
+    def get_renderables(self) -> Iterable[RenderableType]:
+        yield _Shorter(self.make_tasks_table(self.tasks))
+
+
 class TerminalView(PlainView):
     """Shows a live bar below the rows of the epochs, or below a table that changes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar = Progress(
+        self._bar = _Bar(
             TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=None),
             TextColumn("{task.fields[text]}", markup=False),
@@ -295,7 +314,8 @@ class TerminalView(PlainView):
         if len(shown) + 8 > self._console.height:  # what does not fit could not be read
             shown = [case for case in shown if case.hidden == measurement.hidden]
         running = f"round {measurement.rounds}; Ctrl-C ends it with what has been measured"
-        table = Group(reports.measurements_table(shown), Text(), styled(running, "cyan"))
+        rows = reports.measurements_table(shown, narrow=is_narrow(self._console))
+        table = Group(rows, Text(), styled(running, "cyan"))
         live.update(table, refresh=True)
 
     def outcome(self, outcome: Outcome) -> None:
@@ -310,7 +330,9 @@ class TerminalView(PlainView):
         if now and left:
             text += f"  {duration((perf_counter() - self._since) / now * left)} left"
         self._show("running", self._finished, self._runs, text)
-        table = reports.standings_table(standings, self._ranked_by, fitting)
+        table = reports.standings_table(
+            standings, self._ranked_by, fitting, narrow=is_narrow(self._console)
+        )
         live.update(Group(table, Text(), self._bar.get_renderable()), refresh=True)
 
     def end(self, lines: Sequence[str], result: dict[str, Any]) -> None:
@@ -323,14 +345,19 @@ class TerminalView(PlainView):
                 self._live.update(table, refresh=True)
         self.close()
         self._console.print()
-        room = self._console.width - 6
-        # a command that is broken would be copied with the frame around it
-        broken = [text for text in lines[1:] if _PROGRAM in text and width(text) > room]
-        framed = [styled(text) for text in lines[1:] if text not in broken]
-        body = Text("\n").join([styled(lines[0], "bold green"), *framed])
-        self._console.print(Panel(body, expand=False, padding=(0, 2)))
-        for text in broken:
-            self._console.print(styled(text), soft_wrap=True)
+        framed, below = list(lines[1:]), []
+        if any(_PROGRAM in text and width(text) > self._console.width - 6 for text in framed):
+            # a command that is broken would be copied with the frame around it
+            below = [text for text in framed if _PROGRAM in text]
+            framed = [text for text in framed if text not in below]
+        body = [styled(lines[0], "bold green"), *map(styled, framed)]
+        self._console.print(Panel(Text("\n").join(body), expand=False, padding=(0, 2)))
+        for text in below:
+            said, program, rest = text.partition(_PROGRAM)
+            if said.strip():
+                self._console.print(styled(said.strip()))
+            # a line of its own can be copied whole
+            self._console.print(styled(program + rest), soft_wrap=True)
 
     def close(self) -> None:
         self._bar.stop()

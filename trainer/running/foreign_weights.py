@@ -41,6 +41,11 @@ def are_weights(path: Path) -> bool:
     return path.is_file() and path.suffix.lower() in SUFFIXES
 
 
+def is_matrix_file(path: Path) -> bool:
+    """Return whether a file holds one matrix, of which a network has several."""
+    return path.suffix.lower() in (".npy", ".csv") and path.is_file()
+
+
 def files_of(paths: Sequence[Path]) -> list[Path]:
     """Return the files that paths stand for: runs, weight files or folders of them."""
     found = (

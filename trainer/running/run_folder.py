@@ -268,14 +268,19 @@ def run_around(path: Path) -> Path | None:
     return None if folder is None else Path(os.path.relpath(folder))
 
 
+def newest_run() -> Path | None:
+    """Find the newest run under runs/, None if there is none."""
+    there = [path.parent for path in Path("runs").glob("*/config.json")]
+    return max(there, key=lambda path: path.stat().st_mtime, default=None)
+
+
 def _hint(path: Path) -> str:
     around = run_around(path)
     if around is not None:
         return f" The run that this is in is {around}"
-    there = [path.parent for path in Path("runs").glob("*/config.json")]
-    if not there:
+    newest = newest_run()
+    if newest is None:
         return " Make one with: python -m trainer"
-    newest = max(there, key=lambda path: path.stat().st_mtime)
     return f" The newest here is {newest}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,8 @@ class TrainedRun:
 
     The path is the run's folder, or one of its checkpoints; or, with the name of a recipe, a file
     or a folder of another program's weights, and then `data` is what they are for; without it
-    that follows from the recipe, whose data is loaded only for samples of it.
+    that follows from the recipe, whose data is loaded only for samples of it. `others` are the
+    files of the same weights where these are several.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class TrainedRun:
         recipe: str | None = None,
         data: str | None = None,
         transpose: bool = False,
+        others: Sequence[Path] = (),
     ) -> None:
         self.path = path
         self.run: Run | None = None  # None of weights
@@ -53,7 +56,12 @@ class TrainedRun:
             raise UsageError(f"{path}: expected one of its files ({names}), or the run, {around}")
         if weights != path and are_weights(path):
             self.model, self._recipe, dataset = open_weights(
-                files_of([path]), recipe, device, data, transpose=transpose, few_classes=True
+                files_of([path, *others]),
+                recipe,
+                device,
+                data,
+                transpose=transpose,
+                few_classes=True,
             )
             self.config = config_of(self._recipe, dataset, 0, 0, self.model)
             if len(dataset.train_y):

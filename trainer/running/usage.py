@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -59,8 +60,10 @@ def usage_errors(say: Callable[[str], str] = in_options) -> Iterator[None]:
 def recipe_named(name: str | None, option: str = "--recipe") -> Recipe | None:
     """Return the recipe of that name, None for None; UsageError where there is none."""
     if name is not None and name not in RECIPES:
+        near = difflib.get_close_matches(name, RECIPES, n=1)
+        meant = f"did you mean {near[0]}? " if near else ""
         raise UsageError(
-            f"{option} {name}: there is no such recipe; expected one of {', '.join(RECIPES)}"
+            f"{option} {name}: there is no such recipe; {meant}expected one of {', '.join(RECIPES)}"
             " (see: python -m trainer recipes)"
         )
     return RECIPES[name] if name else None

@@ -225,6 +225,11 @@ def _ctrl_c_ignored() -> Iterator[Callable[[], None]]:
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        # joblib starts it before its processes, and its start may end a mask (Python 3.11 does)
+        resource_tracker.ensure_running()
     pressed: list[int] = []
     signals = {signal.SIGINT}
     handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
