@@ -26,7 +26,7 @@ from ..sweep.outcomes import rank
 from ..sweep.values import as_text
 from ..web.report import Picture, Section, Table, report
 from .options import Device, Json, as_words
-from .plot import labels_of, settings_of_run
+from .plot import curves_caption, labels_of, settings_of_run
 from .sweep import draw as draw_sweep
 from .sweep import train_command
 from .words import network_words, samples_words
@@ -120,8 +120,9 @@ def _side_by_side(runs: Sequence[_Examined]) -> Section:
     results.append(["epochs", *(len(run.metrics) for run in runs)])
     from .. import figures
 
-    labels = labels_of([run.folder for run in runs])
-    curves = figures.curves([(n, r.metrics) for n, r in zip(labels, runs, strict=True)])
+    folders = [run.folder for run in runs]
+    pairs = [(n, r.metrics) for n, r in zip(labels_of(folders), runs, strict=True)]
+    curves = figures.curves(pairs, caption=curves_caption(folders))
     head = ["", *(run.name for run in runs)]
     return Section(
         "Beside each other",
@@ -178,7 +179,8 @@ class _Examined:
             Section("The data", html=Markup(self.dataset._repr_html_())),
         ]
         if self.metrics:
-            curves = _svg("Loss and accuracy by epoch", figures.curves([("", self.metrics)]))
+            drawn = figures.curves([("", self.metrics)], caption=curves_caption([self.folder]))
+            curves = _svg("Loss and accuracy by epoch", drawn)
             sections.append(Section("How it learned", pictures=[curves]))
         sections.append(self._scores())
         if pictures := self._pictures():

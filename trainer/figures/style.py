@@ -66,7 +66,7 @@ def tiled(images: np.ndarray, gap: int) -> np.ndarray:
 def footnote(figure: Figure, lines: Sequence[str], columns: int) -> None:
     """Write lines below a figure, each wrapped to so many columns."""
     wrapped = [part for line in lines for part in textwrap.wrap(readable(line, 600), columns)]
-    figure.supxlabel("\n".join(wrapped), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped), x=0.01, ha="left", fontsize=8.5, color=GREY)
 
 
 def readable(name: str, most: int = 40) -> str:

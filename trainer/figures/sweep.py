@@ -49,7 +49,7 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> Figu
         if len(shown) < len(standings):
             caption += f"; the best {len(shown)} of {len(standings):,}"
     style.tidy(axes)
-    style.footnote(figure, [caption], 120)
+    style.footnote(figure, [caption], 105)
     return figure
 
 
