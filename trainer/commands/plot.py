@@ -82,7 +82,7 @@ def curves_caption(runs: Sequence[Run]) -> list[str]:
         lines.append(f"trained and tested on different data ({', '.join(data)}): not comparable")
     elif len({run.config["data"].get("crc32") for run in runs}) > 1:
         lines.append(f"{', '.join(data)} was not the same data in every run: not comparable")
-    losses = {part.get("loss"): None for part in parts if part.get("loss") is not None}
+    losses = dict.fromkeys(str(part["loss"]) for part in parts if part.get("loss") is not None)
     if len({_KINDS.get(loss, loss) for loss in losses}) > 1:
         lines.append(f"losses of different kinds ({', '.join(losses)}) are not comparable")
     return [line for line in lines if line]

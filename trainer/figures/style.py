@@ -11,6 +11,7 @@ from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
 
 from ..plain_text import escaped, one_line
 
@@ -37,6 +38,11 @@ def tidy(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def whole_numbers() -> MaxNLocator:
+    """Return where the ticks of an axis along units, features or pixels stand."""
+    return MaxNLocator(5, integer=True)
 
 
 def panels(figure: Figure, count: int, columns: int) -> Sequence[Axes]:
