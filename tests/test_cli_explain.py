@@ -280,6 +280,23 @@ def test_the_units_picture_is_grey_where_a_weight_is_0():
     assert {0, 127, 255} <= shades or {0, 128, 255} <= shades
 
 
+@pytest.mark.parametrize(
+    ("units", "rows", "columns", "about"),
+    [
+        (range(10), ["0", "3", "6", "9"], ["+0", "+1", "+2"], "row and column added"),
+        ([4, 0, 2, 7, 8], ["4, 0", "2, 7", "8"], [], ""),
+        ([0, *range(2, 50)], ["0", "8", "15", "22", "29", "36", "43"], [], "each row's first unit"),
+    ],
+)
+def test_every_unit_of_the_picture_has_its_number(units, rows, columns, about):
+    model = MLP([4, 50], backend=select("cpu"))
+    drawn = figures.incoming_weights(incoming_weights(model, units), image_shape=(2, 2))
+    [axes] = drawn.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == rows
+    assert [text.get_text() for text in axes.get_xticklabels()] == columns
+    assert about in drawn.texts[0].get_text()
+
+
 def test_the_heat_maps_colours_are_told_apart_in_grey():
     colours = _SIGNED(np.linspace(0, 1, 51))[:, :3]
     assert (np.diff(colours @ [0.299, 0.587, 0.114]) > 0).all()

@@ -125,9 +125,9 @@ def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -
     # whole screen pixels a weight, so that all are of one size
     zoom = max(1, min(_WIDEST // canvas.shape[1], _WIDEST_UNIT // width))
     size = zoom * np.array(canvas.shape[::-1])
-    corner = np.array([40 + 10 * max(map(len, names)), 34])
+    corner = np.array([44 + 11 * max(map(len, names)), 56])
     above = 34 if in_order and columns > 1 else 10
-    whole = np.maximum(size + corner + [10, above], [700, 0])  # as wide as the line below
+    whole = np.maximum(size + corner + [10, above], [740, 0])  # as wide as the lines below
     figure = style.new_figure(*(whole / 150))
     figure.set_layout_engine("none")
     axes = figure.add_axes((*(corner / whole), *(size / whole)))
@@ -140,13 +140,13 @@ def incoming_weights(result: IncomingWeights, *, image_shape: tuple[int, int]) -
         axes.set_xticks(
             np.arange(columns) * (width + 1) + width / 2, [f"+{i}" for i in range(columns)]
         )
-        about += "; a unit's number is that of its row and column added"
+        about += "\na unit's number is that of its row and column added"
     elif columns > _FEW_COLUMNS:
-        about += "; the numbers are those of each row's first unit"
+        about += "\nthe numbers are those of each row's first unit"
     axes.set_yticks(np.arange(rows) * (height + 1) + height / 2, names)
-    axes.tick_params(length=0, labelsize=7)
+    axes.tick_params(length=0, labelsize=8)
     axes.spines[:].set_visible(False)
     axes.set_ylabel("unit", fontsize=8)
-    x, y = [10, 6] / whole
-    figure.text(x, y, about, fontsize=7, color=GREY)
+    x, y = [10, 8] / whole
+    figure.text(x, y, about, fontsize=8, color=GREY)
     return figure
