@@ -106,7 +106,10 @@ def test_a_caption_says_what_was_trained_and_what_is_not_comparable(runs):
     for words in ("run plain", "digits", "hidden 100", "loss squared_error", "learning rate 0.3"):
         assert words in alone
     assert str(runs) not in alone
-    for names in (["plain", "slow"], ["plain", "rashid"]):  # whose losses are the same number
+    for names in (
+        ["plain", "slow", "deep"],
+        ["plain", "rashid"],
+    ):  # whose losses are the same number
         assert "comparable" not in caption_of(names, runs)
     assert "losses of different kinds (squared_error, cross_entropy)" in caption_of(
         ["plain", "other"], runs

@@ -80,7 +80,7 @@ def curves_caption(runs: Sequence[Run]) -> list[str]:
     data = {run.config["data"]["name"]: None for run in runs}
     if len(data) > 1:
         lines.append(f"trained and tested on different data ({', '.join(data)}): not comparable")
-    elif len({run.config["data"].get("crc32") for run in runs}) > 1:
+    elif len({run.config["data"].get("crc32") for run in runs} - {None}) > 1:  # of older runs
         lines.append(f"{', '.join(data)} was not the same data in every run: not comparable")
     losses = dict.fromkeys(str(part["loss"]) for part in parts if part.get("loss") is not None)
     if len({_KINDS.get(loss, loss) for loss in losses}) > 1:

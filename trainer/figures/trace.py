@@ -145,8 +145,10 @@ def _stages(
             partial(_function, layer=layer),
             units(layer.outputs, f"output a{layer.sub}", layer, marks),
         ]
+        shows_unit = layer is first and image_shape is not None
+        caption = [f"{which}: the one whose weights the update changes most"] if shows_unit else []
         formulas = f"z{layer.sub} = {layer.sums_formula}, {layer.outputs_formula}"
-        yield f"Layer {layer.number} forward: {formulas}", [], shown
+        yield f"Layer {layer.number} forward: {formulas}", caption, shown
     back = []
     for layer in reversed(result.layers):
         back.append(units(layer.errors, result.error_formula(layer.number), layer))
