@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +36,7 @@ _ERRORS = (
     " update multiplies the unit's inputs by"
 )
 
-Panel = Callable[[Axes], None]
+Panel = partial[None]  # of a function that draws into axes
 _Stage = tuple[str, list[str], list[Panel]]  # title, lines of the caption, panels
 
 
@@ -56,22 +56,25 @@ def trace(
     shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
     longest = min(LONGEST_TICK, max(map(len, classes)))
-    below = _BOTTOM + 0.065 * max(0, longest - 2)  # inches, for long labels
+    more = 0.065 * max(0, longest - 2)  # inches, for long labels
     heading = textwrap.wrap(readable(title, 260), 130)
     pages: list[Figure] = []
     for name, caption, panels in _stages(result, image_shape, classes, value_range):
         caption = caption if pages else heading
-        pages.append(_page(name, caption, panels, _ROW + below - _BOTTOM, below))
+        labelled = any(panel.keywords.get("labels") is not None for panel in panels)
+        pages.append(_page(name, caption, panels, more if labelled else 0.0))
     pages[0].set_label(one_line(title))
     return pages
 
 
-def _page(
-    name: str, caption: Sequence[str], panels: Sequence[Panel], row: float, below: float
-) -> Figure:
-    """Draw panels in a grid whose places are known beforehand: to find them takes seconds."""
-    columns = min(_COLUMNS, max(_FEWEST, len(panels)))
-    rows = -(-len(panels) // columns)
+def _page(name: str, caption: Sequence[str], panels: Sequence[Panel], more: float) -> Figure:
+    """Draw panels in a grid whose places are known beforehand: to find them takes seconds.
+
+    Below each panel there are so many inches more than numbers need.
+    """
+    rows = -(-len(panels) // _COLUMNS)
+    columns = max(_FEWEST, -(-len(panels) // rows))
+    row, below = _ROW + more, _BOTTOM + more
     head = _TITLE + _LINE * len(caption)
     height = head + row * rows
     page = style.new_figure(_WIDTH, height)
