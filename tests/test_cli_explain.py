@@ -17,7 +17,7 @@ from backends import select
 from trainer import MLP, figures, load
 from trainer.cli import main
 from trainer.explain import backquery, incoming_weights, trace
-from trainer.figures import network
+from trainer.figures.trace import _SIGNED
 
 from .test_cli import ESCAPE, in_a_terminal
 
@@ -86,8 +86,10 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
         "the sample: ",
         "layer 1 forward: z₁ = x W₁, a₁ = sigmoid(z₁)",
         "layer 2 forward: z₂ = a₁ W₂, a₂ = sigmoid(z₂)",
-        "layer 2 backward: e₂ = t − o",
-        "layer 1 backward: e₁ = −δ₂ W₂ᵀ",
+        "layer 2 backward: e₂ = t − a₂, δ₂ = −e₂ · a₂(1 − a₂)",
+        "layer 1 backward: e₁ = −δ₂ W₂ᵀ, δ₁ = −e₁ · a₁(1 − a₁)",
+        "one update: W₁ ← W₁ − η xᵀ δ₁, W₂ ← W₂ − η a₁ᵀ δ₂, η = 0.3",
+        "W₂ ← W₂ + η a₁ᵀ (e₂ · a₂(1 − a₂))",
         "W₁ before",
         "after the update: loss ",
         "answer: ",
@@ -96,9 +98,22 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
     assert re.search("[▀▄█]", out)
     assert contents(run) == before
     assert is_png(run / "figures" / "inspect-3.png")
-    pdf = (run / "figures" / "inspect-3.pdf").read_bytes()
+    assert [file.name for file in (run / "figures").iterdir()] == ["inspect-3.png"]
+
+
+def test_stages_are_images_or_pages_of_their_own(table, capsys):
+    asked = ["inspect", str(table), "--json", "--stages", "--out"]
+    assert main([*asked, "here.png", *CPU]) == 0
+    told = json.loads(capsys.readouterr().out)
+    # the sample, three layers forward, the way back, three updates, and what came of them
+    assert told["figures"] == [f"here-{number}.png" for number in range(1, 10)]
+    assert all(is_png(Path(name)) for name in told["figures"])
+    assert main([*asked, "here.pdf", *CPU]) == 0
+    assert json.loads(capsys.readouterr().out)["figure"] == "here.pdf"
+    pdf = Path("here.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type /Page\b", pdf)) == 7
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 9
+    assert sorted(map(str, Path().glob("here*"))) == sorted([*told["figures"], "here.pdf"])
 
 
 @pytest.fixture
@@ -133,7 +148,7 @@ def test_inspect_gives_the_traces_numbers_as_json(table, capsys):
         assert got["W_change"]["norm"] == pytest.approx(np.linalg.norm(layer.W_change))
         assert sum(got["W_histogram"]["counts"]) == layer.W.size
     assert told["figure"] == str(table / "figures" / "inspect-2.png")
-    assert Path(told["pages"]).exists()
+    assert Path(told["figure"]).exists()
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -173,7 +188,6 @@ def test_inspect_takes_other_data_and_another_place(run, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told["values"] == data.test_x[6].tolist()
     assert is_png(Path("here.png"))
-    assert Path("here.pdf").read_bytes().startswith(b"%PDF")
     assert not (run / "figures").exists()
 
 
@@ -266,8 +280,25 @@ def test_the_units_picture_is_grey_where_a_weight_is_0():
     assert {0, 127, 255} <= shades or {0, 128, 255} <= shades
 
 
+@pytest.mark.parametrize(
+    ("units", "rows", "columns", "about"),
+    [
+        (range(10), ["0", "3", "6", "9"], ["+0", "+1", "+2"], "row and column added"),
+        ([4, 0, 2, 7, 8], ["4, 0", "2, 7", "8"], [], ""),
+        ([0, *range(2, 50)], ["0", "8", "15", "22", "29", "36", "43"], [], "each row's first unit"),
+    ],
+)
+def test_every_unit_of_the_picture_has_its_number(units, rows, columns, about):
+    model = MLP([4, 50], backend=select("cpu"))
+    drawn = figures.incoming_weights(incoming_weights(model, units), image_shape=(2, 2))
+    [axes] = drawn.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == rows
+    assert [text.get_text() for text in axes.get_xticklabels()] == columns
+    assert about in drawn.texts[0].get_text()
+
+
 def test_the_heat_maps_colours_are_told_apart_in_grey():
-    colours = network._SIGNED(np.linspace(0, 1, 51))[:, :3]
+    colours = _SIGNED(np.linspace(0, 1, 51))[:, :3]
     assert (np.diff(colours @ [0.299, 0.587, 0.114]) > 0).all()
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from scipy import ndimage
 
 from backends import Backend, select
 from backends.feeding import Resident
 from tests.conftest import assert_weights
-from trainer import MLP, Deformation, figures, fit
+from trainer import MLP, Deformation, figures, fit, load
 from trainer.augmentation import _FIELDS, DeformedFeed, Deformer, deformed_examples, read_augment
 from trainer.cli import main
 
@@ -456,6 +457,44 @@ def test_training_deforms_and_draws(tmp_path, monkeypatch, capsys):
     assert not Path("p/figures").exists()
     weights = [MLP.load(run, backend=select("cpu")).get_weights() for run in ("o", "p")]
     assert_weights(*weights, 0)
+
+
+def test_training_draws_its_turned_copies(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    drawn = []
+    monkeypatch.setattr(figures, "deformed", lambda *a, **k: drawn.append((a, k)) or Figure((1, 1)))
+    options = [
+        "--augment",
+        "copies:10",
+        "--augment",
+        "copies:90",
+        "--limit",
+        "200",
+        "--epochs",
+        "1",
+    ]
+    assert main([*FAST, *options, "--figures", "--out", "o"]) == 0
+    assert Path("o/figures/deformed.png").read_bytes().startswith(b"\x89PNG")
+    [((values, shape, value_range, labels), named)] = drawn
+    assert named == {"angles": [10, -10, 90, -90]}
+    assert (values.shape, shape, value_range) == ((10, 5, 64), (8, 8), (0, 16))
+    for row, label in zip(values.reshape(10, 5, 8, 8), labels, strict=True):
+        first = np.flatnonzero(load("digits").train_y == int(label))[0]
+        np.testing.assert_array_equal(row[0].reshape(-1), load("digits").train_x[first])
+        # scipy.ndimage.rotate turns likewise, and a quarter is exact
+        np.testing.assert_array_equal(row[3], np.rot90(row[0]))
+        np.testing.assert_allclose(
+            row[1], ndimage.rotate(row[0].astype(float), 10, order=1, reshape=False), atol=0.51
+        )
+
+
+@pytest.mark.parametrize(("deformed", "angles"), [(0, [10, -10]), (3, []), (3, [5, -5])])
+def test_every_column_of_examples_has_its_head(deformed, angles):
+    examples = np.zeros((2, 1 + len(angles) + deformed, 4))
+    drawn = figures.deformed(examples, (2, 2), (0.0, 1.0), ["a", "b"], angles=angles)
+    heads = [text.get_text() for text in drawn.axes[0].get_xticklabels()]
+    turned = [f"{angle:+d}°".replace("-", "−") for angle in angles]
+    assert heads == ["original", *turned, *["deformed"] * bool(deformed)]
 
 
 def test_deformed_samples_are_no_others_on_another_kind_of_array():

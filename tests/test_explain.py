@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 
 from backends import Backend, select
-from backends.functions import ACTIVATIONS
+from backends.functions import ACTIVATIONS, LOSSES
 from tests.backends.trainings import SOFTSIGN
 from trainer import MLP, fit
 from trainer.explain import backquery, incoming_weights, trace, untrained
@@ -139,6 +140,53 @@ def test_a_trace_is_the_walk_written_out_by_hand(backend, settings, label, m):
     assert_weights(model.get_weights(), before, 0)
 
 
+def evaluated(formula: str, names: dict[str, Any]) -> np.ndarray:
+    """Compute the right side of a formula as it is written for people."""
+    text = formula.partition("=")[2].translate(str.maketrans("₁₂₃−·", "123-*"))
+    text = re.sub(r"(\w)ᵀ", r"\1.T", text.replace("²", "**2").replace("Σt", "* t.sum()"))
+    text = re.sub(r"([ae]\d|-δ\d) (W\d)", r"\1 @ \2", re.sub(r"(a\d)\(", r"\1 * (", text))
+    text = re.sub(r"\[(.*)\]", r"(\1)", text)
+    return eval(text, {"np": np}, names)  # of our own text
+
+
+@pytest.mark.parametrize("loss", list(LOSSES))
+@pytest.mark.parametrize("activation", ["sigmoid", "tanh", "relu"])  # others only have their names
+def test_the_formulas_that_are_shown_are_what_is_computed(activation, loss):
+    model = MLP(
+        [4, 6, 5, 3], backend=select("cpu"), activation=activation, loss=loss, dtype="float64"
+    )
+    got = trace(model, samples(1, 4, 3)[0][0], 2, learning_rate=0.3)
+    names: dict[str, Any] = {"t": got.targets}
+    for i, layer in enumerate(got.layers, 1):
+        names |= {f"a{i}": layer.outputs, f"z{i}": layer.sums, f"e{i}": layer.errors}
+        names |= {f"δ{i}": layer.deltas, f"W{i}": layer.W}
+    for i, layer in enumerate(got.layers, 1):
+        for formula, want in (
+            (got.error_formula(i), layer.errors),
+            (got.delta_formula(i), layer.deltas),
+        ):
+            np.testing.assert_allclose(evaluated(formula, names), want, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("settings", "delta", "book"),
+    [
+        ({"loss": "rashid"}, "δ₂ = −e₂ · a₂(1 − a₂)", "the same, as δ₂ has the minus sign."),
+        ({"loss": "squared_error"}, "δ₂ = −e₂ · a₂(1 − a₂)", "the book hands back e₁ = e₂ W₂ᵀ"),
+        ({"loss": "binary_cross_entropy"}, "δ₂ = −e₂", "of another loss"),
+        ({"loss": "cross_entropy"}, "δ₂ = −e₂", "of another loss"),
+    ],
+)
+def test_the_books_update_stands_beside_ours(settings, delta, book):
+    model = MLP([4, 5, 3], backend=select("cpu"), activation="gelu", l2=1, **settings)
+    got = trace(model, np.ones(4), 1, learning_rate=0.1, training_samples=9)
+    assert got.delta_formula(2) == delta
+    assert got.delta_formula(1) == "δ₁ = −e₁ · gelu′(z₁)"
+    assert got.update_formula(2) == "W₂ ← W₂ − η (a₁ᵀ δ₂ + λ/m W₂)"
+    assert "W₂ ← W₂ + η a₁ᵀ (e₂ · a₂(1 − a₂))" in got.book_formula
+    assert book in got.book_formula
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_update_is_the_one_that_training_makes(backend, dtype):
     x, y = samples(1, 20, 3)
@@ -162,7 +210,7 @@ def test_the_walk_is_the_lessons_own():
         got.layers[0].errors, who.T @ (got.targets - got.outputs), rtol=1e-12
     )
     assert (got.layers[0].sums_formula, got.layers[1].sums_formula) == ("x W₁", "a₁ W₂")
-    assert (got.error_formula(1), got.error_formula(2)) == ("e₁ = e₂ W₂ᵀ", "e₂ = t − o")
+    assert (got.error_formula(1), got.error_formula(2)) == ("e₁ = e₂ W₂ᵀ", "e₂ = t − a₂")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from PIL import Image
 
 from trainer import figures
 from trainer.cli import main
+from trainer.commands import plot
+from trainer.running.run_folder import Run
 
 FAST = ["--data", "digits", "--device", "cpu", "--quiet"]
 
@@ -26,6 +29,7 @@ def runs(tmp_path_factory) -> Path:
         "slow": ["--learning-rate", "0.01"],
         "deep": ["--hidden", "20,10", "--bias", "--validation", "100"],
         "rashid": ["--recipe", "rashid"],
+        "other": ["--loss", "cross_entropy", "--init", "fan_in"],
         "shifted": ["--augment", "shift:1", "--seed", "1"],
     }
     for name, options in different.items():
@@ -70,6 +74,54 @@ def test_curves_are_a_png_image_of_at_most_200_kb(runs):
         assert image.format == "PNG"
         assert image.width == 1500
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 20)) > 50
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.895, 0.991, [90, 95, 97, 98, 99]),
+        (0.955, 0.9725, [95.5, 96, 96.5, 97]),
+        (0.1, 0.98, [50, 80, 90, 95, 98]),
+        (0.5, 1.0, [50, 80, 90, 95, 98, 99, 99.5, 99.8, 100]),
+    ],
+)
+def test_the_scale_of_right_answers_has_ticks_and_says_what_it_is(low, high, ticks):
+    lines = [{"epoch": e, "train_loss": 1, "test_accuracy": a} for e, a in enumerate((low, high))]
+    right = figures.curves([("", lines)]).axes[1]
+    assert "logarithmic in the errors" in right.get_ylabel()
+    assert set(right.get_yticks()) >= set(ticks[1:-1])
+    assert 4 <= len(right.get_yticks()) <= 12
+    # half the errors is as far anywhere, where they are many compared to where the scale ends
+    place = right.get_yaxis_transform().transform
+    at = [place((0, percent))[1] for percent in (80, 90, 95)]
+    assert at[2] - at[1] == pytest.approx(at[1] - at[0], rel=0.05)
+
+
+def caption_of(names: list[str], runs: Path) -> str:
+    return "\n".join(plot.curves_caption([Run.open(runs / name) for name in names]))
+
+
+def test_a_caption_says_what_was_trained_and_what_is_not_comparable(runs):
+    alone = caption_of(["plain"], runs)
+    for words in ("run plain", "digits", "hidden 100", "loss squared_error", "learning rate 0.3"):
+        assert words in alone
+    assert str(runs) not in alone
+    for names in (
+        ["plain", "slow", "deep"],
+        ["plain", "rashid"],
+    ):  # whose losses are the same number
+        assert "comparable" not in caption_of(names, runs)
+    assert "losses of different kinds (squared_error, cross_entropy)" in caption_of(
+        ["plain", "other"], runs
+    )
+    copy = Path(shutil.copytree(runs / "slow", "elsewhere"))
+    config = json.loads((copy / "config.json").read_text())
+    config["data"] |= {"name": "letters", "crc32": "0"}
+    (copy / "config.json").write_text(json.dumps(config))
+    told = caption_of(["plain", str(copy.absolute())], runs)
+    assert "different data (digits, letters)" in told
+    drawn = figures.curves([("a", metrics(2)), ("b", metrics(2))], caption=told.split("\n"))
+    assert "different data (digits, letters)" in drawn.get_supxlabel()
 
 
 def plotted(names: list[str], runs: Path, capsys) -> dict:

@@ -109,7 +109,7 @@ def test_every_command_writes_what_the_name_says(
     device = [] if command == "plot" else CPU
     assert main([command, str(run), option, f"o{suffix}", *device]) == 0
     assert f"o{suffix}" in capsys.readouterr().out
-    also = {"evaluate": [f"o-mistakes{suffix}"], "inspect": ["o.pdf"]}.get(command, [])
+    also = {"evaluate": [f"o-mistakes{suffix}"]}.get(command, [])
     names = sorted({f"o{suffix}", *also})
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     for name in names:

@@ -64,6 +64,19 @@ def test_a_sweep_is_a_png_image(case):
 
 
 @pytest.mark.parametrize(
+    ("grid", "label"),
+    [
+        (RATES, "learning rate, logarithmic scale"),
+        ({"l2": (0.0, 0.1, 1.0, 10.0)}, "l2, logarithmic scale"),
+        ({"momentum": (0.0, 0.5, 0.9)}, "momentum"),
+    ],
+)
+def test_a_logarithmic_axis_says_so(grid, label):
+    drawn = figures.sweep(standings(grid), accuracy="test accuracy", caption="")
+    assert drawn.axes[0].get_xlabel() == label
+
+
+@pytest.mark.parametrize(
     ("values", "scale"),
     [
         ([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1], "linear"),

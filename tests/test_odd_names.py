@@ -346,8 +346,6 @@ def drawn(names: Sequence[str]) -> dict[str, Callable[[], Figure | list[Figure]]
 @pytest.mark.parametrize("figure", drawn(["a", "b", "c"]))
 @pytest.mark.parametrize("names", DRAWN)
 def test_every_figure(figure, names):
-    if figure == "trace" and "long" in names:
-        return  # takes seconds, and the long ones are among the others too
     png = figures.encoded(drawn(DRAWN[names])[figure](), ".png")
     with Image.open(io.BytesIO(png)) as image:
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 20)) > 10

@@ -8,6 +8,7 @@ host, and leave the model as it was.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,16 +20,19 @@ from backends.functions import ACTIVATIONS, HIGH, LOSSES, LOW, Array, logit, res
 
 from .network import MLP
 
+_SQUARED = ("rashid", "squared_error")  # losses of ½ Σ (t - a)², whose δ has the slope in it
 _REACH = 2.0  # standard deviations, of inputs that have one of 1
 _CURVE_POINTS = 201
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+# f'(z) of a layer's function as the lessons write it; of others it is written "name′(z)"
+_SLOPES = {"sigmoid": "a(1 − a)", "tanh": "(1 − a²)", "relu": "[z > 0]"}
 
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
     """One sample in one layer l: a_(l-1) → z_l → a_l, the error that came back, the update.
 
-    The errors are t - o in the output layer. In a hidden layer they are what the next layer hands
+    The errors are t - a_l in the output layer. In a hidden layer they are what the next layer hands
     back along its weights: by Rashid's rule its raw errors, e_l = e_(l+1) W_(l+1)ᵀ, by every true
     gradient its deltas, e_l = -δ_(l+1) W_(l+1)ᵀ. The deltas δ_l are the backend's, what the update
     takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden layer δ_l = -e_l ∘ f'(z_l).
@@ -63,6 +67,17 @@ class LayerTrace:
         """What the sums are: "a₁ W₂ + b₂"."""
         bias = "" if self.b is None else f" + b{self.sub}"
         return f"{self.inputs_name} W{self.sub}{bias}"
+
+    @property
+    def outputs_formula(self) -> str:
+        """What the outputs are: "a₂ = sigmoid(z₂)"."""
+        return f"a{self.sub} = {self.function}(z{self.sub})"
+
+    @property
+    def slope_formula(self) -> str:
+        """The function's derivative: "a₂(1 − a₂)"."""
+        known = _SLOPES.get(self.function, f"{self.function}′(z)")
+        return re.sub(r"(?<![a-z])[az](?![a-z])", lambda letter: letter[0] + self.sub, known)
 
     @property
     def W_change(self) -> np.ndarray:
@@ -101,10 +116,41 @@ class Trace:
     def error_formula(self, number: int) -> str:
         """Return what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
         if number == len(self.layers):
-            return f"e{_sub(number)} = t − o"
+            return f"e{_sub(number)} = t − a{_sub(number)}"
         above = _sub(number + 1)
         carried = f"e{above}" if self.splits_raw_errors else f"−δ{above}"
         return f"e{_sub(number)} = {carried} W{above}ᵀ"
+
+    def delta_formula(self, number: int) -> str:
+        """Return what the deltas of a layer, from 1, are: "δ₂ = −e₂ · a₂(1 − a₂)"."""
+        n, layer = _sub(number), self.layers[number - 1]
+        if number < len(self.layers) or self.loss_name in _SQUARED:
+            return f"δ{n} = −e{n} · {layer.slope_formula}"
+        if layer.function == "softmax" and not np.isclose(self.targets.sum(), 1):
+            return f"δ{n} = a{n} Σt − t"
+        return f"δ{n} = −e{n}"  # the loss's derivative by a_l has the slope below its fraction line
+
+    def update_formula(self, number: int) -> str:
+        """Return the step of a layer's weights, η being the rate: "W₂ ← W₂ − η a₁ᵀ δ₂"."""
+        n, step = _sub(number), f"{self.layers[number - 1].inputs_name}ᵀ δ{_sub(number)}"
+        if self.penalty:
+            step = f"({step} + λ/m W{n})"
+        return f"W{n} ← W{n} − η {step}"
+
+    @property
+    def book_formula(self) -> str:
+        """How Rashid's book writes the last layer's step, and what differs where it is another."""
+        layer = self.layers[-1]
+        n = layer.sub
+        step = f"W{n} ← W{n} + η {layer.inputs_name}ᵀ (e{n} · a{n}(1 − a{n}))"
+        if self.loss_name in _SQUARED:
+            same = f"The book adds: {step}. That is the same, as δ{n} has the minus sign"
+        else:
+            same = f"The book's rule, of another loss: {step}"
+        if len(self.layers) > 1 and not self.splits_raw_errors:
+            below = _sub(len(self.layers) - 1)
+            same += f"; the book hands back e{below} = e{n} W{n}ᵀ, which is no gradient"
+        return f"{same}."
 
     @property
     def answer(self) -> int:

@@ -88,13 +88,17 @@ def write_figure(file: Path, drawn: Drawn) -> None:
         ) from error
 
 
-def tell_figure(drawn: Drawn, *, fields: dict[str, Any] | None, show: bool, **files: Path) -> None:
+def tell_figure(
+    drawn: Drawn, *, fields: dict[str, Any] | None, show: bool, **files: Path | list[Path]
+) -> None:
     """Report where a figure and what belongs to it are: in JSON with `fields`, in lines without."""
     if fields is not None:
-        display.json_line(fields | {name: str(file) for name, file in files.items()})
+        texts = {k: [*map(str, v)] if isinstance(v, list) else str(v) for k, v in files.items()}
+        display.json_line(fields | texts)
     else:
         for name, file in files.items():
-            display.line(f"{name + ':':<7} {file}")
+            ends = f"{file[0]} … {file[-1]}" if isinstance(file, list) else str(file)
+            display.line(f"{name + ':':<7} {ends}")
     if show:
         open_windows([drawn])
 

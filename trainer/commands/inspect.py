@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from cyclopts import Parameter
@@ -32,6 +33,9 @@ from .options import (
 from .own_pictures import OwnPicture
 from .words import network_words, sample_words
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
 def run(
@@ -42,6 +46,7 @@ def run(
     index: Annotated[int | None, INDEX] = None,
     label: str | None = None,
     untrained: Flag = False,
+    stages: Flag = False,
     data: LabelledData = None,
     transpose: Transpose = False,
     recipe: WeightsRecipe = None,
@@ -53,14 +58,17 @@ def run(
     """Follow one sample through a run's network, its error back, and one update by it.
 
     Every stage is a table and a row of figures: the sample, what goes into each layer and comes
-    out, the errors and how they are split, the weights before and after. The figures become one
-    image, and beside it a PDF with a page a stage. The run's own weights are not changed.
+    out, the errors and how they are split, the weights and how the update changes them. The figures
+    become one image, or several with --stages; --out NAME.pdf has a page a stage. The run's own
+    weights are not changed.
 
     python -m trainer inspect runs/r1 --index 7
 
     python -m trainer inspect runs/r1 --index 7 --untrained
 
     python -m trainer inspect runs/r1 my_4.png --label 4
+
+    python -m trainer inspect runs/r1 --index 7 --stages --out slide.png
 
     Parameters
     ----------
@@ -70,6 +78,8 @@ def run(
         What is in the picture. [default: what the network answers]
     untrained
         Take fresh weights, drawn by the run's own init and seed.
+    stages
+        Write an image a stage, for slides: NAME-1.png, NAME-2.png and so on, in place of one image.
     """
     if picture is not None and index is not None:
         raise UsageError(f"{picture}: a picture goes without --index")
@@ -115,16 +125,23 @@ def run(
         classes=classes,
         value_range=(trained.scale.low, trained.scale.high),
     )
-    files = {"figure": file}
-    if file.suffix.lower() != ".pdf":
-        files["pages"] = file.with_suffix(".pdf")
-    for place in files.values():
-        write_figure(place, drawn)
+    files = _write(file, drawn, stages=stages)
     about = {"run": str(path), "sample": None if picture else index or 0}
     about |= {"source": sample.source, "untrained": untrained}
     fields = about | _fields(result, trained.classes) if as_json else None
     tell_figure(drawn, fields=fields, show=show, **files)
     return 0
+
+
+def _write(file: Path, drawn: Sequence[Figure], *, stages: bool) -> dict[str, Path | list[Path]]:
+    """Write the stages as one file, or as one each; return the files by what they are."""
+    if not stages or file.suffix.lower() == ".pdf":  # which has a page a stage anyway
+        write_figure(file, drawn)
+        return {"figure": file}
+    files = [file.with_stem(f"{file.stem}-{number}") for number in range(1, len(drawn) + 1)]
+    for place, stage in zip(files, drawn, strict=True):
+        write_figure(place, stage)
+    return {"figures": list(files)}
 
 
 class _Sample(NamedTuple):

@@ -18,6 +18,8 @@ from .options import Json, Show
 from .words import setting_words
 
 CURVES = "curves.png"
+_CAPTION = ("data", "recipe", "hidden", "loss", "optimizer", "learning_rate", "batch_size", "seed")
+_KINDS = {"rashid": "squared_error"}  # the rule steps otherwise, and its loss is the same
 
 
 def run(
@@ -49,7 +51,8 @@ def run(
         out = runs[0].figure_file(CURVES) if len(runs) == 1 else Path(CURVES)
     out = checked_file(out, CURVES)
     labels = labels_of(runs)
-    drawn = figures.curves(list(zip(labels, metrics, strict=True)))
+    pairs = list(zip(labels, metrics, strict=True))
+    drawn = figures.curves(pairs, caption=curves_caption(runs))
     save(out, drawn)
     names = [str(folder.path) for folder in runs]
     shown = list(zip(names, labels, metrics, strict=True))
@@ -66,8 +69,28 @@ def draw_curves(folder: Run) -> Path:
     from .. import figures
 
     file = folder.figure_file(CURVES)
-    save(file, figures.curves([("", folder.metrics())]))
+    save(file, figures.curves([("", folder.metrics())], caption=curves_caption([folder])))
     return file
+
+
+def curves_caption(runs: Sequence[Run]) -> list[str]:
+    """Return what runs have in common, a line, and a line each of what is not to be compared."""
+    parts = [settings_of_run(run.config) for run in runs]
+    said = [f"run {runs[0].path.resolve().name}"] if len(runs) == 1 else []
+    for name in _CAPTION:
+        values = [part.get(name) for part in parts]
+        if values[0] is not None and all(value == values[0] for value in values):
+            said.append(str(values[0]) if name == "data" else setting_words(name, values[0]))
+    lines = [", ".join(said)]
+    data = {run.config["data"]["name"]: None for run in runs}
+    if len(data) > 1:
+        lines.append(f"trained and tested on different data ({', '.join(data)}): not comparable")
+    elif len({run.config["data"].get("crc32") for run in runs} - {None}) > 1:  # of older runs
+        lines.append(f"{', '.join(data)} was not the same data in every run: not comparable")
+    losses = dict.fromkeys(str(part["loss"]) for part in parts if part.get("loss") is not None)
+    if len({_KINDS.get(loss, loss) for loss in losses}) > 1:
+        lines.append(f"losses of different kinds ({', '.join(losses)}) are not comparable")
+    return [line for line in lines if line]
 
 
 def labels_of(runs: Sequence[Run]) -> list[str]:

@@ -27,7 +27,7 @@ from ..sweep.outcomes import rank
 from ..sweep.values import as_text
 from ..web.report import Picture, Section, Table, report
 from .options import Device, Json, LabelledData, as_words
-from .plot import settings_of_run
+from .plot import curves_caption, settings_of_run
 from .sweep import draw as draw_sweep
 from .sweep import train_command
 from .words import network_words, samples_words
@@ -121,7 +121,8 @@ def _side_by_side(runs: Sequence[_Examined]) -> Section:
     results.append(["epochs", *(len(run.metrics) for run in runs)])
     from .. import figures
 
-    curves = figures.curves([(run.name, run.metrics) for run in runs])
+    caption = curves_caption([run.folder for run in runs])
+    curves = figures.curves([(run.name, run.metrics) for run in runs], caption=caption)
     head = ["", *(run.name for run in runs)]
     return Section(
         "Beside each other",
@@ -194,7 +195,8 @@ class _Examined:
         if self.dataset is not None:
             sections.append(Section("The data", html=Markup(self.dataset._repr_html_())))
         if self.metrics:
-            curves = _svg("Loss and accuracy by epoch", figures.curves([("", self.metrics)]))
+            drawn = figures.curves([("", self.metrics)], caption=curves_caption([self.folder]))
+            curves = _svg("Loss and accuracy by epoch", drawn)
             sections.append(Section("Training", pictures=[curves]))
         sections.append(self._scores())
         if pictures := self._pictures():

@@ -148,7 +148,7 @@ def run(
         [default: 30s, or the resumed run's]
     figures
         Draw loss and accuracy by epoch into the run's folder, figures/curves.png, and images as
-        --augment deforms them, figures/deformed.png.
+        --augment turns and deforms them, figures/deformed.png.
     watch
         Show it on a page, too, in a browser of this machine: curves, hidden units, backquery and
         mistakes as they come. The page stays until Ctrl-C; watch RUN shows it again.
@@ -230,7 +230,7 @@ def run(
         if log:
             beside = shlex.quote(str(folder.path.parent))
             facts["log"] = f"for TensorBoard; see it: tensorboard --logdir {beside}"
-        if job.deformation is not None and figures:
+        if job.recipe.augment and figures:
             drawn = draw_deformed(folder, job)
             facts["figure"] = event["figure"] = str(drawn)
         if checkpoint is not None:

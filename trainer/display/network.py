@@ -55,7 +55,7 @@ def trace(
     last = result.layers[-1]
     for layer in result.layers:
         n, names = layer.sub, classes if layer is last else None
-        formula = f"z{n} = {layer.sums_formula}, a{n} = {layer.function}(z{n})"
+        formula = f"z{n} = {layer.sums_formula}, {layer.outputs_formula}"
         _heading(out, f"layer {layer.number} forward: {formula}")
         inputs = {f"input {layer.inputs_name}": layer.inputs}
         outputs = {f"sum z{n}": layer.sums, f"output a{n}": layer.outputs}
@@ -64,15 +64,17 @@ def trace(
         _units(out, outputs, names, inputs)
     out.print(verdict(classes[result.answer], classes[result.label]))
     for layer in reversed(result.layers):
-        formula = result.error_formula(layer.number)
-        _heading(out, f"layer {layer.number} backward: {formula}")
+        formulas = f"{result.error_formula(layer.number)}, {result.delta_formula(layer.number)}"
+        _heading(out, f"layer {layer.number} backward: {formulas}")
         n, names = layer.sub, classes if layer is last else None
         _units(out, {f"error e{n}": layer.errors, f"δ{n}": layer.deltas}, names)
-    _heading(out, f"one update: W ← W − {result.learning_rate:g} aᵀ δ")
+    steps = ", ".join(result.update_formula(layer.number) for layer in result.layers)
+    _heading(out, f"one update: {steps}, η = {result.learning_rate:g}")
+    out.print(styled(result.book_formula, "dim"))
     out.print(_update_table(result))
     _heading(out, f"after the update: loss {result.loss:.4g} → {result.loss_after:.4g}")
     answers = {
-        "before": result.outputs,
+        f"a{last.sub} before": result.outputs,
         "after": result.outputs_after,
         "change": result.outputs_after - result.outputs,
         "target t": result.targets,

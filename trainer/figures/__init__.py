@@ -11,9 +11,10 @@ from .curves import curves
 from .deformed import deformed
 from .encoding import encoded, show
 from .evaluation import confusion, mistakes
-from .network import backquery, incoming_weights, trace
+from .network import backquery, incoming_weights
 from .rate_search import rate_search
 from .sweep import sweep
+from .trace import trace
 
 __all__ = [
     "answers",

@@ -51,7 +51,7 @@ def benchmark(measurements: Sequence[Measurement], *, title: str, caption: str) 
     style.tidy(axes)
     style.legend(axes, lines, names, **style.BESIDE)
     figure.suptitle(textwrap.fill(readable(title, 600), 100), x=0.01, ha="left", fontsize=11)
-    style.footnote(figure, caption.split("\n"), 150)
+    style.footnote(figure, caption.split("\n"), 130)
     return figure
 
 

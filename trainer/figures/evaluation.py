@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from ..metrics import Evaluation, Mistake
 
 _MOST_CLASSES = 40  # whose counts can still be read
-_COLUMNS, _OF_MANY = 6, 10  # of the gallery, the latter of more than four rows
+_COLUMNS, _OF_MANY = 6, 8  # of the gallery, the latter of more than four rows
+_TILE = 1.3  # inches, of the gallery
+_LETTERS = 16  # that fit above an image in it
 
 
 @style.literal_text
@@ -44,7 +46,7 @@ def confusion(result: Evaluation) -> Figure:
     image = axes.imshow(errors, cmap=greys, vmin=0, vmax=1.15 * most or 1.0)
     colours = np.where(errors > 0.6 * most, "white", np.where(counts, "black", "#bbbbbb"))
     np.fill_diagonal(colours, "#004a75")
-    centred: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": size}
+    centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "fontsize": size}
     for (row, column), count in np.ndenumerate(counts) if k <= _MOST_CLASSES else ():
         weight = "bold" if row == column else "normal"
         look = centred | {"color": colours[row, column], "fontweight": weight}
@@ -73,12 +75,17 @@ def mistakes(
     value range are drawn white and black.
     """
     columns = min(_COLUMNS if len(worst) <= 4 * _COLUMNS else _OF_MANY, len(worst))
-    figure = style.new_figure(max(1.55 * columns, 2.2), 1.95 * -(-len(worst) // columns))
+    rows = -(-len(worst) // columns)
+    longest = max(len(readable(m.truth)) + len(readable(m.answer)) for m in worst)
+    row = _TILE * (image_shape[0] / image_shape[1] if image_shape[0] < image_shape[1] else 1)
+    row += 0.55 + 0.17 * -(-longest // _LETTERS)  # inches, for what is written above and below
+    figure = style.new_figure(max(_TILE * columns, 2.2), row * rows)
     greys = style.white_to_black(value_range)
     grid = style.panels(figure, len(worst), columns)
     for axes, mistake, values in zip(grid, worst, images, strict=True):
         words = f"{readable(mistake.truth)}, taken for {readable(mistake.answer)}"
-        style.draw_image(axes, values.reshape(image_shape), textwrap.fill(words, 22), 9, **greys)
-        about = f"{mistake.confidence:.3f} sure, sample {mistake.index}"
-        axes.set_xlabel(about, fontsize=7.5, color=GREY)
+        words = textwrap.fill(words, _LETTERS)
+        style.draw_image(axes, values.reshape(image_shape), words, 10, **greys)
+        about = f"{mistake.confidence:.3f} sure,\nsample {mistake.index}"
+        axes.set_xlabel(about, fontsize=9, color=GREY)
     return figure

@@ -36,5 +36,5 @@ def rate_search(result: RateSearch, *, title: str, caption: str) -> Figure:
     style.tidy(axes)
     style.legend(axes, handles, names, **style.BESIDE)
     figure.suptitle(readable(title, 600), x=0.01, ha="left", fontsize=10, wrap=True)
-    style.footnote(figure, [caption], 120)
+    style.footnote(figure, [caption], 105)
     return figure

@@ -11,6 +11,7 @@ from matplotlib import rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ticker import MaxNLocator
 
 from ..plain_text import escaped, one_line
 
@@ -37,6 +38,11 @@ def tidy(axes: Axes) -> None:
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def whole_numbers() -> MaxNLocator:
+    """Return where the ticks of an axis along units, features or pixels stand."""
+    return MaxNLocator(5, integer=True)
 
 
 def panels(figure: Figure, count: int, columns: int) -> Sequence[Axes]:
@@ -66,7 +72,7 @@ def tiled(images: np.ndarray, gap: int) -> np.ndarray:
 def footnote(figure: Figure, lines: Sequence[str], columns: int) -> None:
     """Write lines below a figure, each wrapped to so many columns."""
     wrapped = [part for line in lines for part in textwrap.wrap(readable(line, 600), columns)]
-    figure.supxlabel("\n".join(wrapped), x=0.01, ha="left", fontsize=7.5, color=GREY)
+    figure.supxlabel("\n".join(wrapped), x=0.01, ha="left", fontsize=8.5, color=GREY)
 
 
 def readable(name: str, most: int = 40) -> str:

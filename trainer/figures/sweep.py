@@ -49,7 +49,7 @@ def sweep(standings: Sequence[Standing], *, accuracy: str, caption: str) -> Figu
         if len(shown) < len(standings):
             caption += f"; the best {len(shown)} of {len(standings):,}"
     style.tidy(axes)
-    style.footnote(figure, [caption], 120)
+    style.footnote(figure, [caption], 105)
     return figure
 
 
@@ -86,7 +86,8 @@ def _curves(axes: Axes, standings: Sequence[Standing], along: str, lines_of: str
         drawn.append(_points(axes, i, list(map(x, good)), shares, yerr=deviations))
     positions = sorted(set(map(x, standings)))
     _scale(axes, positions)
-    axes.set_xlabel(_name(along))
+    scale = "" if axes.get_xscale() == "linear" else ", logarithmic scale"
+    axes.set_xlabel(_name(along) + scale)
     if diverged := [x(s) for s in standings if s.diverged]:
         foot = axes.get_xaxis_transform()
         axes.plot(diverged, [0.03] * len(diverged), "x", color="black", transform=foot)
