@@ -47,6 +47,9 @@ CASES: dict[str, tuple[str, str | None, dict[str, Any]]] = {
     "the same, 20 epochs": ("mnist", "rashid", BATCHES | {"epochs": 20}),
     "MNIST, ReLU, batch 64, momentum 0.9": ("mnist", "rashid", BATCHES | {"momentum": 0.9}),
     "MNIST, ReLU, batch 64, adam": ("mnist", "rashid", BATCHES | {"optimizer": "adam"}),
+    "MNIST, rashid, batch 64, adam": (
+        "mnist", "rashid", {"batch_size": 64, "shuffle": True, "optimizer": "adam"}
+    ),
     "breast cancer, recipe table (adam)": ("table", None, {}),
     "MNIST, tanh 100, 100, batch 16 *": (
         "mnist",

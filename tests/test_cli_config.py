@@ -305,6 +305,14 @@ def test_data_that_have_changed_since_are_told(table, capsys):
     assert "t.csv has changed since that run: this is another one" in capsys.readouterr().out
 
 
+def test_a_file_with_a_recipe_takes_no_other(capsys):
+    Path("a.toml").write_text('recipe = "ex4"\nlearning_rate = 0.3\n')
+    assert main(["train", "--config", "a.toml", "--recipe", "fast", "--data", "digits"]) == 2
+    message = capsys.readouterr().err
+    assert "recipe ex4" in message
+    assert message.count("\n") == 1
+
+
 def test_a_run_has_no_other_recipe_and_only_a_run_is_taken(capsys):
     trained(*SMALL, out="o")
     error = refused(capsys, "--config", "o", "--recipe", "fast")

@@ -121,6 +121,12 @@ class Basis:
             )
         if self.recipe is not None:
             return self.recipe
+        own = self.asked.get("recipe")
+        if own is not None and typed.get("recipe", own) != own:
+            raise ValueError(
+                f"recipe={typed['recipe']}: the file names recipe {own}, whose settings it changes;"
+                " omit it, or take a file without a recipe"
+            )
         named = recipe_named(self.with_typed(typed).get("recipe"))
         return changed(for_data(named, dataset), self.changes)
 
