@@ -307,7 +307,7 @@ class TestBackendsByName:
         ):
             np.testing.assert_array_equal(call("cpu"), call(cpu))
         sizes = {"batch_sizes": [1], "hidden": [3]}
-        assert benchmarking.check(["cpu"], data, **sizes) < 1e-9
+        assert benchmarking.check(["cpu"], data, **sizes).difference < 1e-9
         assert next(benchmarking.benchmark(["cpu"], data, **sizes, seconds=0.1)).device == "cpu"
 
     @pytest.mark.parametrize("wrong", ["cuba", "CPU", "", 3, None])
