@@ -93,7 +93,7 @@ def unavailable(cause: str) -> BackendUnavailable:
 
 
 def _advice() -> str:
-    """Say what a GPU needs here, the driver before CuPy."""
+    """Return what a GPU needs here, the driver before CuPy."""
     if sys.platform == "darwin":
         return "macOS has no CUDA, and Apple's GPUs are not used: it computes on the CPU"
     driver = driver_version()

@@ -129,7 +129,7 @@ def _explain(error: CycloptsError) -> str:
 
 
 def _hint(given: str, chain: Sequence[str], command: str) -> str:
-    """Say what to type where a word stood that no command takes there."""
+    """Return what to type where a word stood that no command takes there."""
     quoted, near = shlex.quote(given), difflib.get_close_matches(given, _COMMANDS, n=1)
     if not chain and given in _COMMANDS:
         return f"the command comes first: {command} {given} …."

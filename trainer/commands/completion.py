@@ -23,7 +23,7 @@ def command(app: App) -> Callable[..., int]:
         shell: Annotated[str | None, Parameter("SHELL", choices=_SHELLS)] = None,
         /,
     ) -> int:
-        """Let the Tab key complete what is typed after xptrainer, in bash, zsh or fish.
+        """Make the Tab key complete what is typed after xptrainer, in bash, zsh or fish.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ def _this_shell() -> str:
 
 
 def _load_at_start(shell: str, file: Path) -> Path | None:
-    """Have a shell's startup file load a script, and return that file, unless none is needed."""
+    """Make a shell's startup file load a script, and return that file, unless none is needed."""
     if shell == "fish":
         return None
     lines = [f"# completion of {_PROGRAM}", f'[ -f "{file}" ] && . "{file}"']

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import Annotated
 
 import numpy as np
@@ -12,10 +11,9 @@ from cyclopts.validators import Number
 from .. import display
 from ..exports import html
 from ..running.trained import TrainedRun
-from ..running.usage import UsageError
-from ..web.server import PageServer, PortError, open_browser
 from .export import exported
 from .options import Flag, RunOrWeights, WeightsData, WeightsRecipe
+from .serving import serve, server_of
 
 
 def run(
@@ -59,15 +57,7 @@ def run(
             values = np.clip(np.rint(values), 0, 255)
         return trained.outputs(values.astype(dtype)[None]).astype(float)[0].tolist()
 
-    try:
-        server = PageServer(made, answer if asks else None, 4 * features, port)
-    except PortError as error:
-        raise UsageError(f"{'' if port is None else '--'}{error}") from error
+    server = server_of(made, port, answer=answer if asks else None, size=4 * features)
     where = f"computed on {trained.backend.device_name}" if asks else "computed in the page"
-    with server, suppress(KeyboardInterrupt):
-        display.facts({"page": server.url, "answers": where, "end": "Ctrl-C"})
-        if not no_browser and not open_browser(server.url):
-            display.note("no browser can be opened here: open that address in one yourself")
-        server.serve_forever()
-    display.line("stopped")
+    serve(server, {"answers": where}, no_browser=no_browser)
     return 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,9 +13,10 @@ from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..snapshots import about, pictures
 from ..web.events import Events
-from ..web.server import open_browser
+from ..web.watching import watch_page
 from .options import Flag
-from .watched import serve, stored
+from .serving import serve, server_of
+from .watched import stored
 from .words import network_words
 
 
@@ -50,13 +50,8 @@ def run(
     first, frames = stored(trained.run.path)
     if first is None or not frames:
         first, frames = _from_metrics(trained, title)
-    server = serve(title, Events(first, frames), port)
-    with server, suppress(KeyboardInterrupt):
-        display.facts({"page": server.url, "moments": f"{len(frames):,}", "end": "Ctrl-C"})
-        if not no_browser and not open_browser(server.url):
-            display.note("no browser can be opened here: open that address in one yourself")
-        server.serve_forever()
-    display.line("stopped")
+    server = server_of(watch_page(title), port, events=Events(first, frames))
+    serve(server, {"moments": f"{len(frames):,}"}, no_browser=no_browser)
     return 0
 
 

@@ -17,8 +17,9 @@ from ..snapshots import Snapshots, about
 from ..training import BatchProgress, EpochReport
 from ..training.minimize import IterationReport
 from ..web.events import Events
-from ..web.server import PageServer, PortError, open_browser
+from ..web.server import open_browser
 from ..web.watching import watch_page
+from .serving import server_of
 from .words import network_words
 
 FILE = "watch.jsonl"  # in a run's folder: what a page must know, and a line a frame
@@ -36,7 +37,7 @@ class Watched:
         title = f"{folder.path}: {network_words(job.model)}"
         self._about = about(job.data, title, job.model.sizes[1])
         self._events = Events(self._about, stored(folder.path)[1])
-        self._server = serve(title, self._events)
+        self._server = server_of(watch_page(title), events=self._events)
         self._snapshots = Snapshots(job.model, job.data, self._events.publish)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         view.note(f"watch it at {self._server.url}")
@@ -76,16 +77,6 @@ class Watched:
         with suppress(KeyboardInterrupt):
             self._view.note(f"the page stays until Ctrl-C: {self._server.url}")
             threading.Event().wait()
-
-
-def serve(title: str, events: Events, port: int | None = None) -> PageServer:
-    """Return a server of the page with these events; UsageError if no port is free."""
-    from ..running.usage import UsageError
-
-    try:
-        return PageServer(watch_page(title), port=port, events=events)
-    except PortError as error:
-        raise UsageError(f"{'' if port is None else '--'}{error}") from error
 
 
 def stored(folder: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:

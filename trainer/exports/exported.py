@@ -57,6 +57,11 @@ class Exported:
     pictures: Sequence[np.ndarray] | None = None
     ranges: tuple[np.ndarray, np.ndarray] | None = None
 
+    @property
+    def input_map(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return scale and shift; the weights of others may come without."""
+        return self.weights.input_map or (np.array(1.0), np.array(0.0))
+
     def facts(self) -> dict[str, Any]:
         """Return all but the weights and the input map, fit for JSON."""
         return {

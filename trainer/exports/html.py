@@ -96,7 +96,7 @@ def _packed(array: np.ndarray, *, half: bool = False) -> str:
 def _numbers(network: Exported) -> dict[str, Any]:
     """Return the network's numbers, little-endian and in base64, and what it computes."""
     half = _is_large(network)
-    maps = network.weights.input_map or (np.array(1.0), np.array(0.0))
+    maps = network.input_map
     scale, shift = (np.atleast_1d(part).astype(float).tolist() for part in maps)
     return {
         "classes": [str(label) for label in network.classes],
@@ -159,7 +159,7 @@ def _form(network: Exported) -> dict[str, Any]:
 def _usual_range(network: Exported) -> tuple[np.ndarray, np.ndarray]:
     """Return three deviations about the mean of each input that is standardised, else its range."""
     inputs = network.weights.sizes[0]
-    maps = network.weights.input_map or (np.array(1.0), np.array(0.0))
+    maps = network.input_map
     scale, shift = (np.broadcast_to(part, (inputs,)).astype(float) for part in maps)
     if not maps[0].ndim:
         low, high = network.value_range

@@ -166,14 +166,13 @@ class _Writer:
             kind = "DOUBLE" if self.dtype == np.float64 else "FLOAT"
             at = self.node("Cast", at, to=_element(kind))
         scale, shift = (
-            part if order is None or not part.ndim else part[order]
-            for part in network.weights.input_map or (np.array(1.0), np.array(0.0))
+            part if order is None or not part.ndim else part[order] for part in network.input_map
         )
         at = self.node("Mul", at, self.constant("scale", scale.astype(self.dtype)))
         return self.node("Add", at, self.constant("shift", shift.astype(self.dtype))), order
 
     def _filled(self, at: str) -> str:
-        """Put the training's medians in the place of missing numbers of a table."""
+        """Fill missing numbers of a table with the training's medians."""
         columns = self.network.columns
         if columns is None or columns.is_image:
             return at

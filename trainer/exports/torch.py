@@ -89,7 +89,7 @@ def _folded(network: Exported) -> list[tuple[np.ndarray, np.ndarray | None]]:
     """Fold the input map into the first layer, and the factors of scaled_tanh into all."""
     layers = network.weights.layers
     dtype = layers[0][0].dtype
-    scale, shift = (np.float64(part) for part in network.weights.input_map or (1, 0))
+    scale, shift = (np.float64(part) for part in network.input_map)
     folded = []
     for i, (W, b) in enumerate(layers):
         W, b = W.astype(np.float64), None if b is None else b.astype(np.float64)

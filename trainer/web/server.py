@@ -81,7 +81,7 @@ class PageServer(ThreadingHTTPServer):
         self.names = [f"{name}:{self.server_port}" for name in (HOST, "localhost")]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a client that has gone away."""
+        """Ignore a client that has gone away."""
 
 
 class _Handler(BaseHTTPRequestHandler):
