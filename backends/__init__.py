@@ -30,6 +30,7 @@ __all__ = [
     "describe_cpu",
     "describe_gpus",
     "device_failure",
+    "limit_cores",
     "memory_shortage",
     "restored",
     "select",
@@ -116,6 +117,13 @@ def device_failure(error: Exception) -> str | None:
 
         return gpu.device_failure(error)
     return None
+
+
+def limit_cores(count: int) -> None:
+    """Let this process compute on so many cores of the host at most."""
+    from . import cpu
+
+    cpu.limit_cores(count)
 
 
 def describe_cpu() -> dict[str, Any]:

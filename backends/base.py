@@ -240,6 +240,7 @@ class Backend(Device):
         products: Sequence[Array],
         deltas: Sequence[Array],
         penalty: float,
+        n: int,
     ) -> list[Array]:
         """Return the mean gradient of W (and b) of each layer, a_(l-1)ᵀ δ_l / n + penalty · W.
 
@@ -248,10 +249,10 @@ class Backend(Device):
         """
         result = []
         for (W, b), product, delta in zip(layers, products, deltas, strict=True):
-            gradient = product / delta.shape[0]
+            gradient = product / n
             result.append(gradient + penalty * W if penalty else gradient)
             if b is not None:
-                result.append(self.xp.mean(delta, axis=0))
+                result.append(self.xp.sum(delta, axis=0) / n)
         return result
 
     def losses_and_gradients(
@@ -263,6 +264,7 @@ class Backend(Device):
         penalty: float,
         hooks: BatchHooks | None = None,
         factors: Array | None = None,
+        whole: int | None = None,
     ) -> tuple[Array, list[Array]]:
         """Propagate samples forward and their errors back.
 
@@ -278,13 +280,15 @@ class Backend(Device):
             From a `Regularization`.
         factors : array, shape (n,), optional
             Each sample's weight over their mean, see `Batches.factors`.
+        whole : int, optional
+            How many samples the batch has of which these are a part.
 
         Returns
         -------
         losses : array, shape (n,)
             Of every sample, without penalty.
         gradients : list of arrays
-            Mean over the samples, in the order of the weights.
+            Mean over the samples, in the order of the weights; of a part, what it adds to the mean.
         """
         hooks = hooks or BatchHooks(self.xp, spec, weights)
         layers = hooks.layers
@@ -296,7 +300,8 @@ class Backend(Device):
         deltas = self.backward(spec, layers[1:], kept, outputs, targets, hooks.hidden, factors)
         products = [self.first_product(spec, values, deltas[0])]
         products += self.products(hidden, deltas[1:])
-        return losses, hooks.gradients(self.gradients(layers, products, deltas, penalty))
+        n = labels.shape[0] if whole is None else whole
+        return losses, hooks.gradients(self.gradients(layers, products, deltas, penalty, n))
 
     # --- update steps, in place ---------------------------------------------------------
 
@@ -372,7 +377,9 @@ class Backend(Device):
         array, shape (n,)
             Loss of every sample before its batch's update.
         """
-        found = self.learn_faster(spec, states, batches, rule, steps)
+        ranks, found = batches.share.ranks, None
+        if ranks.count == 1:
+            found = self.learn_faster(spec, states, batches, rule, steps)
         if found is not None:
             return found
         weights, *memory = states
@@ -386,11 +393,11 @@ class Backend(Device):
                 continue
             rate, hooks = batch.rates[0], batch.regularization.hooks(self, spec, weights, batch)
             batch_losses, gradients = self.losses_and_gradients(
-                spec, weights, batch.values, batch.labels, batch.penalty, hooks,
-                batch.factors(self.xp),
+                spec, weights, batch.values, batch.labels, batch.penalty / ranks.count, hooks,
+                batch.factors(self.xp), batch.whole,
             )  # fmt: skip
             losses.append(batch_losses)
-            gradients = self.clipped(gradients, rule.clip)
+            gradients = self.clipped(ranks.sum(gradients), rule.clip)
             for w, gradient, *state in zip(weights, gradients, *memory, strict=True):
                 if rule.betas:
                     self.adam_step(w, state, gradient, rate, step, rule)

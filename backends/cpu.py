@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -114,13 +114,18 @@ class CpuBackend(Backend):
             return super().feed(values, labels, unit)
         return PickingFeed(np, values, labels)
 
+    def fused(self, arrays: Sequence[Array]) -> np.ndarray:
+        return np.concatenate([np.ravel(a) for a in arrays])
+
     # --- noise and images ---------------------------------------------------------------
 
-    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+    def noise(
+        self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any, first: int = 0
+    ) -> Array:
         out = np.empty((n, -(-units // 8) * 8), dtype)
         with _cores(to_kernels=True) as workers:
             of_key = np.uint64(noise_key(key[:-1]))
-            work(philox.fill_uniform, workers, of_key, layer, key[-1], out)
+            work(philox.fill_uniform, workers, of_key, first, layer, key[-1], out)
         return out[:, :units]
 
     def smooth(self, fields: Array, down: Array, across: Array) -> Array:
@@ -296,6 +301,12 @@ def _cores(*, to_kernels: bool) -> Iterator[int]:
             yield worker_count()
     else:
         yield 1
+
+
+def limit_cores(count: int) -> None:
+    """See `backends.limit_cores`."""
+    os.environ["OMP_NUM_THREADS"] = str(min(count, core_count()))
+    threadpoolctl.threadpool_limits(count, user_api="blas")
 
 
 def processor_name() -> str:

@@ -130,7 +130,7 @@ class OnlineSGD:
             deltas = backend.backward(spec, layers, kept, outputs, targets[now, :])
             d[now, :] = -rate * deltas[0]
             products = backend.products(hidden, deltas[1:])
-            gradients = backend.gradients(layers, products, deltas[1:], self._penalty)
+            gradients = backend.gradients(layers, products, deltas[1:], self._penalty, 1)
             for w, gradient, *velocity in zip(weights, gradients, *velocities, strict=True):
                 backend.sgd_step(w, velocity[0] if velocity else None, gradient, rate, self._rule)
         return d, losses

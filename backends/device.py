@@ -6,7 +6,7 @@ All in plain calls of the Python array API standard, except for what begins or e
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -135,6 +135,33 @@ class Device:
         """Copy a device array to the host."""
         return np.array(a)
 
+    # --- several processes ---------------------------------------------------------------
+
+    def fused(self, arrays: Sequence[Array]) -> np.ndarray:
+        """Copy arrays of one dtype, one after the other, into one of the host.
+
+        The next call may use its memory again.
+        """
+        flat = self.xp.concat([self.xp.reshape(a, (-1,)) for a in arrays])
+        return self.to_numpy(flat)
+
+    def split(self, fused: Any, arrays: Sequence[Array]) -> list[Array]:
+        """Return what was fused, on the device, in the shapes of arrays."""
+        flat, parts, done = self.asarray(fused), [], 0
+        for a in arrays:
+            parts.append(self.xp.reshape(flat[done : done + a.size], a.shape))
+            done += a.size
+        return parts
+
+    def device_sum(
+        self, index: int, gather: Callable[[str], list[str]]
+    ) -> Callable[[Sequence[Array]], list[Array]] | None:
+        """Return what sums arrays over processes without the host, or None if nothing does.
+
+        This is process number `index`; `gather` returns what each of them says.
+        """
+        return None
+
     # --- samples and random numbers -----------------------------------------------------
 
     def dense(self, rows: SparseRows) -> Array:
@@ -188,9 +215,11 @@ class Device:
         """Return the host generator of weights and sample order, the same on every device."""
         return np.random.default_rng(seed)
 
-    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
-        """Draw what follows from a key and a layer's number alone, see `noise.uniform`."""
-        return uniform(self.xp, key, layer, n, units, dtype)
+    def noise(
+        self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any, first: int = 0
+    ) -> Array:
+        """Draw what follows from a key, a layer and rows alone, see `noise.uniform`."""
+        return uniform(self.xp, key, layer, n, units, dtype, first)
 
     # --- images -------------------------------------------------------------------------
 

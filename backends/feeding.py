@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 import numpy as np
 
 from .functions import Array
+from .ranks import WHOLE, Share
 from .regularization import NO_REGULARIZATION, Regularization
 from .sparse import SparseRows
 
@@ -41,6 +42,11 @@ class Batches:
     weights : device array, shape (n,), optional
         Of the samples, 0 or above, all alike by default: a batch steps by the weighted mean of its
         samples' gradients.
+    share : Share
+        Which samples of each batch these are, where several processes learn; `size` is then that
+        of the share.
+    total : int, optional
+        How many samples all ranks' shares of these batches have together; n where it is not given.
     """
 
     values: Array | SparseRows | PickedRows
@@ -51,11 +57,21 @@ class Batches:
     regularization: Regularization = NO_REGULARIZATION
     key: tuple[int, ...] = (0,)
     weights: Array | None = None
+    share: Share = WHOLE
+    total: int | None = None
+
+    @property
+    def whole(self) -> int:
+        """Return how many samples there are, the other ranks' too."""
+        return self.labels.shape[0] if self.total is None else self.total
 
     def factors(self, xp: Any) -> Array | None:
         """Return by what each sample's error is multiplied: its weight over its batch's mean."""
         if self.weights is None:
             return None
+        if self.share.ranks.count > 1:  # of a single batch
+            mean = self.share.ranks.sum([xp.sum(self.weights)])[0] / self.whole
+            return self.weights / xp.where(mean > 0, mean, mean + 1)
         whole = self.weights.shape[0] // self.size * self.size
         parts = xp.reshape(self.weights[:whole], (-1, self.size)), self.weights[None, whole:]
         factors = []
@@ -67,6 +83,9 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batches]:
         for i, rate in enumerate(self.rates):
+            left = None
+            if self.total is not None:
+                left = min(self.share.batch_size, self.total - i * self.share.batch_size)
             rows = slice(i * self.size, min((i + 1) * self.size, self.labels.shape[0]))
             yield replace(
                 self,
@@ -75,6 +94,7 @@ class Batches:
                 rates=[rate],
                 key=(*self.key[:-1], self.key[-1] + i),
                 weights=None if self.weights is None else self.weights[rows],
+                total=left,
             )
 
 

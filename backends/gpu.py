@@ -7,7 +7,9 @@ asked for.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+import socket
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -84,6 +86,7 @@ class GpuBackend(Backend):
         # no method, which would keep this object and all it holds alive until the next search
         self._kernels = lru_cache(partial(Kernels, self._products))
         self._running: dict[Any, Steps | OnlineSteps] = {}
+        self._pinned: np.ndarray | None = None  # what `fused` returned last
 
     # --- arrays -------------------------------------------------------------------------
 
@@ -152,14 +155,49 @@ class GpuBackend(Backend):
 
         return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
 
+    # --- several processes ---------------------------------------------------------------
+
+    def fused(self, arrays: Sequence[Array]) -> np.ndarray:
+        from cupyx import empty_pinned
+
+        flat = self._cupy.concatenate([a.ravel() for a in arrays])
+        if self._pinned is None or self._pinned.nbytes < flat.nbytes:
+            self._pinned = empty_pinned(flat.nbytes, np.uint8)
+        host = self._pinned[: flat.nbytes].view(flat.dtype)
+        flat.get(out=host)
+        return host
+
+    def device_sum(
+        self, index: int, gather: Callable[[str], list[str]]
+    ) -> Callable[[Sequence[Array]], list[Array]] | None:
+        with warnings.catch_warnings(action="ignore"):  # that there is no NCCL
+            nccl = self._cupy.cuda.nccl
+        place = f"{socket.gethostname()} {self._cupy.cuda.Device(self._index).pci_bus_id}"
+        places = gather(place if nccl.available else "")
+        if "" in places or len(set(places)) < len(places):  # it takes one process a GPU
+            return None
+        identifier = gather(nccl.get_unique_id().hex() if index == 0 else "")[0]
+        communicator = nccl.NcclCommunicator(len(places), bytes.fromhex(identifier), index)
+
+        def sum_up(arrays: Sequence[Array]) -> list[Array]:
+            flat = self._cupy.concatenate([a.ravel() for a in arrays])
+            kind = getattr(nccl, f"NCCL_{flat.dtype.name.upper()}")
+            stream, where = self._cupy.cuda.get_current_stream().ptr, flat.data.ptr
+            communicator.allReduce(where, where, flat.size, kind, nccl.NCCL_SUM, stream)
+            return self.split(flat, arrays)
+
+        return sum_up
+
     # --- noise and images ---------------------------------------------------------------
 
-    def noise(self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+    def noise(
+        self, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any, first: int = 0
+    ) -> Array:
         out = self.xp.empty((n, units), dtype)
         groups = -(-units // 8)
         place = np.uint64(noise_key(key[:-1])), np.uint32(layer), np.uint32(key[-1] % 2**32)
         self._kernels("noise", out.dtype).for_each(
-            "uniform", n * groups, *place, groups, units, out
+            "uniform", n * groups, *place, np.uint32(first), groups, units, out
         )
         return out
 

@@ -19,12 +19,13 @@ def noise_key(key: tuple[int, ...]) -> int:
     return total
 
 
-def philox(xp: Any, key: int, update: int, layer: int, n: int, units: int) -> Array:
+def philox(xp: Any, key: int, update: int, layer: int, n: int, units: int, first: int = 0) -> Array:
     """Draw whole numbers from 0 to 65535 for n rows of a layer's units, from their place alone.
 
     Philox 4×32 with ten rounds (Salmon et al. 2011, *Parallel Random Numbers: As Easy as 1, 2, 3*):
     the counter (eight units, row, layer, update) becomes four words, each two of the numbers, the
-    lower half first. The same on every device, for any number of threads.
+    lower half first. The same on every device, for any number of threads. Rows are numbered from
+    `first`.
 
     Returns
     -------
@@ -36,7 +37,8 @@ def philox(xp: Any, key: int, update: int, layer: int, n: int, units: int) -> Ar
 
     low, half = word(0xFFFFFFFF), xp.asarray(32, dtype=xp.uint64)
     groups = -(-units // 8)
-    row, group = xp.arange(n, dtype=xp.uint64)[:, None], xp.arange(groups, dtype=xp.uint64)
+    row = xp.arange(first, first + n, dtype=xp.uint64)[:, None]
+    group = xp.arange(groups, dtype=xp.uint64)
     zero = xp.zeros((n, groups), dtype=xp.uint64)
     a, b, c, d = group + zero, row + zero, word(layer) + zero, word(update) + zero
     first, second = key % 2**32, key >> 32
@@ -51,10 +53,12 @@ def philox(xp: Any, key: int, update: int, layer: int, n: int, units: int) -> Ar
     return xp.reshape(halves, (n, 8 * groups))[:, :units]
 
 
-def uniform(xp: Any, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any) -> Array:
+def uniform(
+    xp: Any, key: tuple[int, ...], layer: int, n: int, units: int, dtype: Any, first: int = 0
+) -> Array:
     """Draw numbers from -1/2 to below 1/2, in steps of 2⁻¹⁶, for n rows of a layer's units.
 
     The last number of the key is that of an update, as in `philox`.
     """
-    drawn = philox(xp, noise_key(key[:-1]), key[-1], layer, n, units)
+    drawn = philox(xp, noise_key(key[:-1]), key[-1], layer, n, units, first)
     return (xp.astype(drawn, dtype) - 32768) / 65536

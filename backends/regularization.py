@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .functions import Array
 from .noise import noise_key, philox
+from .ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from .base import Backend, NetworkSpec
@@ -59,19 +60,30 @@ class BatchNormalization(Hook):
     Ioffe and Szegedy 2015, *Batch Normalization*, algorithm 1, and the way back of its section 3.
     Mean and variance are the batch's, and move the running ones, the moments, by a tenth. γ and β,
     gain and shift, are learned; all have the shape (units,). After `backward`, `gain_gradient` and
-    `shift_gradient` are their mean gradients over the batch.
+    `shift_gradient` are what these samples add to their mean gradients over the batch. A part of
+    a batch of `whole` samples has its moments from all ranks.
     """
 
     epsilon = 1e-5
 
-    def __init__(self, xp: Any, gain: Array, shift: Array, moments: Moments) -> None:
+    def __init__(
+        self,
+        xp: Any,
+        gain: Array,
+        shift: Array,
+        moments: Moments,
+        ranks: Ranks = ALONE,
+        whole: int | None = None,
+    ) -> None:
         self.xp, self.gain, self.shift, self.moments = xp, gain, shift, moments
+        self._ranks, self._whole = ranks, whole
 
     def forward(self, a: Array) -> Array:
-        xp, n = self.xp, a.shape[0]
-        mean = xp.mean(a, axis=0)
+        xp, sum_up = self.xp, self._ranks.sum
+        n = a.shape[0] if self._whole is None else self._whole
+        mean = sum_up([xp.sum(a, axis=0)])[0] / n
         z = a - mean
-        variance = xp.mean(z * z, axis=0)
+        variance = sum_up([xp.sum(z * z, axis=0)])[0] / n
         self._scale = 1 / xp.sqrt(variance + self.epsilon)
         self._normal = z * self._scale
         if n > 1:  # a single sample has no variance
@@ -80,9 +92,11 @@ class BatchNormalization(Hook):
         return self.gain * self._normal + self.shift
 
     def backward(self, error: Array) -> Array:
-        self.shift_gradient = self.xp.mean(error, axis=0)
-        self.gain_gradient = self.xp.mean(error * self._normal, axis=0)
-        rest = error - self.shift_gradient - self._normal * self.gain_gradient
+        n = error.shape[0] if self._whole is None else self._whole
+        self.shift_gradient = self.xp.sum(error, axis=0) / n
+        self.gain_gradient = self.xp.sum(error * self._normal, axis=0) / n
+        shift, gain = self._ranks.sum([self.shift_gradient, self.gain_gradient])
+        rest = error - shift - self._normal * gain
         return self.gain * self._scale * rest
 
 
@@ -101,6 +115,7 @@ class BatchHooks:
 
     With moments, of the hidden layers if they are normalised, the gain of each follows the weights
     W1, b1, W2, …; its bias is the shift. The masks are from `dropout_masks`, empty without dropout.
+    Of a batch that several ranks learn, `whole` is how many samples all have.
 
     Attributes
     ----------
@@ -117,13 +132,15 @@ class BatchHooks:
         weights: Sequence[Array],
         masks: Sequence[Array | None] = (),
         moments: Sequence[Moments] = (),
+        ranks: Ranks = ALONE,
+        whole: int | None = None,
     ) -> None:
         plain = len(spec.shapes)
         self.layers = spec.layers(weights[:plain])
         self._norms = []
         for layer, (gain, of_layer) in enumerate(zip(weights[plain:], moments, strict=True)):
             W, shift = self.layers[layer]
-            self._norms.append(BatchNormalization(xp, gain, shift, of_layer))
+            self._norms.append(BatchNormalization(xp, gain, shift, of_layer, ranks, whole))
             self.layers[layer] = W, None
         self._input_mask, *hidden_masks = masks or (None,)
         self.hidden = [
@@ -171,7 +188,8 @@ class Regularization:
     ) -> BatchHooks:
         """Make the hooks of a batch, whose noise follows from its key."""
         masks = dropout_masks(backend.xp, spec, batch, self.dropped) if any(self.dropped) else ()
-        return BatchHooks(backend.xp, spec, weights, masks, self.moments)
+        ranks, whole = batch.share.ranks, batch.whole
+        return BatchHooks(backend.xp, spec, weights, masks, self.moments, ranks, whole)
 
 
 NO_REGULARIZATION = Regularization()
@@ -192,7 +210,7 @@ def dropout_masks(
     def mask(layer: int, probability: float) -> Array | None:
         if not probability:
             return None
-        drawn = philox(xp, key, batch.key[-1], layer, n, spec.sizes[layer])
+        drawn = philox(xp, key, batch.key[-1], layer, n, spec.sizes[layer], batch.share.first)
         return xp.astype(drawn >= int(probability * 65536), spec.dtype) / (1 - probability)
 
     of_inputs, of_hidden = dropped

@@ -10,6 +10,7 @@ from typing import Any
 from backends import Backend, select
 from backends.feeding import Feed, Resident
 from backends.functions import Array
+from backends.ranks import WHOLE, Share
 from backends.sparse import SparseRows, is_sparse
 
 # of each setting of a `Deformation`: its unit, and the most it may be
@@ -277,28 +278,32 @@ class Deformer:
 
         They are (n, height * width) and keep their dtype; integers are rounded.
         """
-        xp = self.backend.xp
         if self._drawn is None or self._drawn[0] != key:
-            self._drawn = (key, *self._draw(key))
+            self._drawn = (key, *self._draw(key, 0, self.size))
         _, maps, fields = self._drawn
         stop = first + values.shape[0]
-        deformed = self.backend.deform(
-            xp.reshape(values, (-1, *self._deformation.image_shape)),
-            maps[first:stop, :, :],
-            None if fields is None else fields[first:stop, :, :, :],
-            self._deformation.background,
-        )
-        return xp.reshape(deformed, values.shape)
+        part = None if fields is None else fields[first:stop, :, :, :]
+        return self._deformed(values, maps[first:stop, :, :], part)
 
-    def _draw(self, key: tuple[int, ...]) -> tuple[Array, Array | None]:
-        """Draw the maps and the fields of `size` images, as `Backend.deform` takes them."""
+    def alone(self, values: Array, key: tuple[int, ...], first: int) -> Array:
+        """Deform images as a call does, where no others of the key will be asked for."""
+        return self._deformed(values, *self._draw(key, first, values.shape[0]))
+
+    def _deformed(self, values: Array, maps: Array, fields: Array | None) -> Array:
+        images = self.backend.xp.reshape(values, (-1, *self._deformation.image_shape))
+        background = self._deformation.background
+        deformed = self.backend.deform(images, maps, fields, background)
+        return self.backend.xp.reshape(deformed, values.shape)
+
+    def _draw(self, key: tuple[int, ...], first: int, n: int) -> tuple[Array, Array | None]:
+        """Draw the maps and the fields of n images, as `Backend.deform` takes them."""
         backend, how = self.backend, self._deformation
-        maps = self._maps(2 * backend.noise(key, _MAPS, self.size, 6, self._real))
+        maps = self._maps(2 * backend.noise(key, _MAPS, n, 6, self._real, first))
         if not how.alpha:
             return maps, None
         units = 2 * math.prod(how.image_shape)
-        drawn = backend.noise(key, _FIELDS, self.size, units, self._real)
-        fields = backend.xp.reshape(drawn, (self.size, 2, *how.image_shape))
+        drawn = backend.noise(key, _FIELDS, n, units, self._real, first)
+        fields = backend.xp.reshape(drawn, (n, 2, *how.image_shape))
         return maps, backend.smooth(fields, self._down, self._across)
 
     def _maps(self, drawn: Array) -> Array:
@@ -344,11 +349,14 @@ class DeformedFeed:
     """The samples of a feed, deformed.
 
     What a sample becomes follows from the key and the sample's place in the epoch, however it is
-    asked for. Every epoch has another key, set before it starts.
+    asked for. Every epoch has another key, set before it starts. Of a share it counts the places
+    of all samples.
     """
 
-    def __init__(self, feed: Feed, deformer: Deformer, key: tuple[int, ...] = ()) -> None:
-        self._feed, self.deformer, self.key = feed, deformer, key
+    def __init__(
+        self, feed: Feed, deformer: Deformer, key: tuple[int, ...] = (), share: Share = WHOLE
+    ) -> None:
+        self._feed, self.deformer, self.key, self._share = feed, deformer, key, share
 
     def start(self, order: Any) -> None:
         self._feed.start(order)
@@ -358,11 +366,14 @@ class DeformedFeed:
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         values, labels = self._feed.rows(first, stop)
-        deform, size = self.deformer, self.deformer.size
-        values = deform.backend.asarray(values)
-        parts = []
-        for block in range(first // size, -(-stop // size)):
-            start, end = max(first, block * size), min(stop, (block + 1) * size)
-            images = values[start - first : end - first, :]
-            parts.append(deform(images, (*self.key, block), start - block * size))
-        return deform.backend.xp.concat(parts), labels
+        deformer, size = self.deformer, self.deformer.size
+        deform = deformer if self._share.ranks.count == 1 else deformer.alone
+        values = deformer.backend.asarray(values)
+        parts, done = [values[:0, :]], 0
+        for start_at, end_at in self._share.runs(first, stop):
+            for block in range(start_at // size, -(-end_at // size)):
+                start, end = max(start_at, block * size), min(end_at, (block + 1) * size)
+                images = values[done : done + end - start, :]
+                parts.append(deform(images, (*self.key, block), start - block * size))
+                done += end - start
+        return deformer.backend.xp.concat(parts), labels

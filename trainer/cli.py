@@ -13,16 +13,17 @@ from pathlib import Path
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
-from backends import BackendUnavailable, memory_shortage
+from backends import memory_shortage
 
 from . import __version__, display
 from .commands import completion, train
-from .data import DataError
+from .commands.ending import MISTAKES
+from .commands.ranked import refusal
 from .data.loading import NAMES
+from .parallel import launched, launched_index
 from .recipes import RECIPES
-from .running.run_folder import RunError, newest_run
+from .running.run_folder import newest_run
 from .running.usage import UsageError
-from .weight_files import WeightFileError
 
 app = App(
     name="python -m trainer",
@@ -89,17 +90,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # a terminal or pipe that has no → or █ gets a ? instead of ending the program
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    is_first = launched() == 1 or launched_index() == 0
+    if not is_first:
+        display.abandon_stdout()
+
+    def mistake(message: str) -> None:
+        if is_first:  # of several processes all have made it
+            display.error(message)
+
     try:
+        if launched() > 1 and typed and typed[0] in _COMMANDS[1:]:
+            raise UsageError(refusal(typed[0], launched()))
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code or 0
     except CycloptsError as error:
-        display.error(_explain(error))
+        mistake(_explain(error))
         return 2
-    except (UsageError, DataError, RunError, WeightFileError, BackendUnavailable) as error:
-        display.error(str(error))
+    except MISTAKES as error:
+        mistake(str(error))
         return 2
     except KeyboardInterrupt:
-        display.error("stopped by Ctrl-C")
+        mistake("stopped by Ctrl-C")
         return 130
     except BrokenPipeError:  # `| head` has seen enough
         display.abandon_stdout()

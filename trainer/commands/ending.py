@@ -7,11 +7,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from backends import device_failure, memory_shortage
+from backends import BackendUnavailable, device_failure, memory_shortage
 
 from .. import display
+from ..data import DataError
+from ..parallel import RankLost, RanksError
 from ..running.recorder import Recorder
+from ..running.run_folder import RunError
+from ..running.usage import UsageError
+from ..weight_files import WeightFileError
 
+# what a user is told in a line
+MISTAKES = (UsageError, DataError, RunError, WeightFileError, BackendUnavailable, RanksError)
 STOPS: dict[int, str] = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 if hasattr(signal, "SIGHUP"):
     STOPS[signal.SIGHUP] = "SIGHUP (the terminal closed)"
@@ -55,6 +62,9 @@ def failures_told(recorder: Recorder, where: Callable[[], str]) -> Iterator[list
     except KeyboardInterrupt:  # a second Ctrl-C, at any moment
         code.append(130)
         is_settled, why = False, "stopped at once by a second Ctrl-C"
+    except RankLost as error:
+        code.append(1)
+        is_settled, why = False, str(error)
     except OSError as error:
         code.append(1)
         why = f"{error.filename or 'stdout'}: {error.strerror or error}"

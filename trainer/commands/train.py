@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,19 +18,20 @@ from backends import MATMULS
 from .. import display
 from ..data import Dataset
 from ..metrics import balanced_accuracy, evaluate, largest_share
-from ..recipes import augmentation
+from ..parallel import ENDED, Process, join, launched
+from ..running.checkpoints import Checkpoint
 from ..running.metrics_file import Tally
 from ..running.recorder import Interval, Recorder, best_line, position, resume_command
 from ..running.resuming import ResumedRun
 from ..running.run_folder import Run, check_free
 from ..running.starting import Job, describe, new_training, resumed_training
 from ..running.usage import UsageError
-from ..settings import FULL_BATCH_METHODS, TrainingSettings, settings_of
 from ..training import Diverged, EpochReport, Training
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
 from .config_file import ConfigFile
 from .deformed import draw_deformed
-from .ending import STOPS, failures_told, interruptible
+from .ending import MISTAKES, STOPS, failures_told, interruptible
+from .facts import class_counts, training_facts
 from .next_steps import is_poor, next_commands
 from .options import (
     COUNT,
@@ -49,9 +50,9 @@ from .options import (
     one_value,
 )
 from .plot import draw_curves
+from .ranked import follow
 from .training_log import LOGS, TrainingLog, check_log
 from .watched import Watched
-from .words import device_words, network_words, samples_words, setting_words
 
 _INTERVAL = "30s"  # of checkpoints, where nothing else is asked for
 _Options: Any = one_value(NETWORK, TRAINING)
@@ -165,33 +166,37 @@ def run(
     if patience is not None:
         asked["patience"] = patience
     view = display.choose_view(as_json=as_json, quiet=quiet)
+    if watch and launched() > 1:
+        raise UsageError("--watch: not with several processes; watch RUN shows a run later")
+    process = join()
+    if not process.is_first:
+        view = display.QuietView()
     with ExitStack() as cleanup:
         cleanup.callback(_leave, view)
         if resume is not None:
-            Interval.of(
-                checkpoint_every or _INTERVAL
-            )  # a mistake is told before anything is loaded
+            Interval.of(checkpoint_every or _INTERVAL)  # before anything is loaded
             if out is not None:
                 raise UsageError(f"--resume {resume} goes on in that folder; omit --out")
             if config is not None:
                 raise UsageError(f"--resume {resume} goes on with its own options; omit --config")
-            folder = Run.resume(resume.expanduser())
-            cleanup.callback(folder.close)
-            resumed = ResumedRun(folder, changes | asked)
-            log = log or folder.config.get("log")
-            check_log(log)
-            for line in resumed.notes:
-                view.note(line)
-            if resumed.is_finished:
-                lines, result = resumed.finished()
-                if figures:
-                    _add_curves(folder, lines, result)
-                view.end(lines, result)
-                return 0
-            job = resumed_training(view, resumed, device)
-            folder.config["device"] = describe(job.model.backend)
-            for line in resumed.restore_metrics():
-                view.note(line)
+            with process.together(*MISTAKES):
+                path = resume.expanduser()
+                folder = Run.resume(path) if process.is_first else Run.open(path)
+                cleanup.callback(folder.close)
+                resumed = ResumedRun(folder, changes | asked)
+                log = log or folder.config.get("log")
+                check_log(log)
+                for line in resumed.notes:
+                    view.note(line)
+                job = None
+                if not resumed.is_finished:
+                    job = resumed_training(view, resumed, device, process)
+            if job is None:
+                return _finished(view, resumed, figures, process)
+            folder.config["device"] = describe(job.model.backend, process)
+            if process.is_first:
+                for line in resumed.restore_metrics():
+                    view.note(line)
             checkpoint, tally = resumed.checkpoint, resumed.tally
         else:
             file = ConfigFile.read(config, run)
@@ -206,53 +211,94 @@ def run(
                 others = file.others | others
                 checkpoint_every = others.get("checkpoint_every", _INTERVAL)
                 Interval.of(checkpoint_every)
-                out, figures = (
-                    check_free(others.get("out")),
-                    figures or others.get("figures", False),
-                )
+                figures = figures or others.get("figures", False)
                 device, log = others.get("device", "auto"), others.get("log")
                 check_log(log)
-                job, started = new_training(view, device, asked, changes, file.basis)
-            folder, checkpoint, tally = Run.start(out, started), None, Tally()
-            cleanup.callback(folder.close)
+                with process.together(*MISTAKES):
+                    if process.is_first:
+                        out = check_free(others.get("out"))
+                    job, started = new_training(view, device, asked, changes, file.basis, process)
+                    folder = Run.start(out, started) if process.is_first else Run(Path(), started)
+                    cleanup.callback(folder.close)
+            checkpoint, tally = None, Tally()
+        where = Path(process.gather(str(folder.path))[0])
+        process.check_same(data=folder.config["data"]["crc32"], settings=_alike(folder.config))
+        if not process.is_first:
+            assert job.training is not None
+            return follow(job.training, process, where)
         interval = checkpoint_every or folder.config.get("checkpoint_every", _INTERVAL)
-        every = Interval.of(str(interval))
-        folder.config |= {"checkpoint_every": interval, "log": log}
-        folder.write_config()
-        to_log = TrainingLog(folder, job, tally.epochs).epoch if log else None
-        recorder = Recorder(
-            folder, job.model, every, job.training, tally, checkpoint is not None, to_log
-        )
-        if checkpoint is None and folder.config["init_from"] is not None:
-            recorder.checkpoint()  # whose weights may be gone when the run is to go on
-        facts = _facts(job, folder)
-        event = folder.config | {"run": str(folder.path)}
-        if log:
-            beside = shlex.quote(str(folder.path.parent))
-            facts["log"] = f"for TensorBoard; see it: tensorboard --logdir {beside}"
-        if job.recipe.augment and figures:
-            drawn = draw_deformed(folder, job)
-            facts["figure"] = event["figure"] = str(drawn)
-        if checkpoint is not None:
-            samples = 0 if job.training is None else job.training.state().samples
-            after = position(tally.epochs, samples)
-            facts["resumed"] = f"after {after}, from {checkpoint.path}"
-            event["resumed_from"] = str(checkpoint.path)
-        view.start(facts, event)
-        spec = job.model.spec
-        if not job.model.backend.has_kernels(spec):
-            view.note(
-                f"{spec.activation} with {spec.loss} has no kernel on {job.model.backend.name}: it"
-                " is computed by plain array operations, which is slower"
-            )
+        with process.until_vote():
+            folder.config |= {"checkpoint_every": interval, "log": log}
+            recorder = _recorder(folder, job, tally, is_resumed=checkpoint is not None)
+            _show_start(view, recorder, job, checkpoint, process, figures)
+        process.vote(0)
         if not watch:
-            return _train(view, recorder, job, figures)
+            return _train(view, recorder, job, figures, process)
         watched: Any = cleanup.enter_context(Watched(view, folder, job))
-        code = _train(watched, recorder, job, figures)
+        code = _train(watched, recorder, job, figures, process)
         watched.keep()
         if not code:
             watched.stay()
         return code
+
+
+def _alike(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what all processes of a training must have alike, besides the samples."""
+    return {name: config[name] for name in ("version", "recipe", "settings", "seed", "network")}
+
+
+def _recorder(folder: Run, job: Job, tally: Tally, *, is_resumed: bool) -> Recorder:
+    """Write the config; return what writes all that follows."""
+    folder.write_config()
+    every = Interval.of(str(folder.config["checkpoint_every"]))
+    to_log = TrainingLog(folder, job, tally.epochs).epoch if folder.config["log"] else None
+    recorder = Recorder(folder, job.model, every, job.training, tally, is_resumed, to_log)
+    if not is_resumed and folder.config["init_from"] is not None:
+        recorder.checkpoint()  # whose weights may be gone when the run is to go on
+    return recorder
+
+
+def _show_start(
+    view: display.QuietView,
+    recorder: Recorder,
+    job: Job,
+    checkpoint: Checkpoint | None,
+    process: Process,
+    figures: bool,
+) -> None:
+    """Show what is trained, and from where on."""
+    folder = recorder.folder
+    facts = training_facts(job, folder, process.count)
+    event = folder.config | {"run": str(folder.path)}
+    if folder.config["log"]:
+        beside = shlex.quote(str(folder.path.parent))
+        facts["log"] = f"for TensorBoard; see it: tensorboard --logdir {beside}"
+    if job.recipe.augment and figures:
+        drawn = draw_deformed(folder, job)
+        facts["figure"] = event["figure"] = str(drawn)
+    if checkpoint is not None:
+        samples = 0 if job.training is None else job.training.state().samples
+        after = position(recorder.tally.epochs, samples)
+        facts["resumed"] = f"after {after}, from {checkpoint.path}"
+        event["resumed_from"] = str(checkpoint.path)
+    view.start(facts, event)
+    backend, spec = job.model.backend, job.model.spec
+    if not backend.has_kernels(spec):
+        view.note(
+            f"{spec.activation} with {spec.loss} has no kernel on {backend.name}: it is computed by"
+            " plain array operations, which is slower"
+        )
+
+
+def _finished(view: display.QuietView, resumed: ResumedRun, figures: bool, process: Process) -> int:
+    """Repair and show a run of which nothing is left to train."""
+    if process.is_first:
+        lines, result = resumed.finished()
+        if figures:
+            _add_curves(resumed.folder, lines, result)
+        view.end(lines, result)
+    process.finished()
+    return 0
 
 
 def _leave(view: display.QuietView) -> None:
@@ -260,7 +306,9 @@ def _leave(view: display.QuietView) -> None:
         view.close()
 
 
-def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool) -> int:
+def _train(
+    view: display.QuietView, recorder: Recorder, job: Job, figures: bool, process: Process
+) -> int:
     """Train, show and record it; of a full-batch training, an iteration is its epoch."""
     folder, model, training = recorder.folder, job.model, job.training
     unit, total = "iteration", job.recipe.max_iterations
@@ -280,20 +328,23 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
     ):
         # NumPy's warnings of overflow; what trains ends itself where it diverges
         warnings.simplefilter("ignore", RuntimeWarning)
+        process.stopped = stopped
         try:
             if training is None:
                 minimum = _minimize(view, recorder, job, stopped)
                 stop = stopped() if minimum.stopped else 0
                 ended_early = not stop
             else:
-                stop, ended_early = _learn(view, recorder, training, stopped)
+                stop, ended_early = _learn(view, recorder, training, stopped, process)
         except (Diverged, NotFinite) as error:
+            process.finished()
             model.save(folder.model_file)
             done = recorder.tally.epochs
             view.failed(str(error), {"run": str(folder.path), "epoch": done + 1})
             kept = f"those after {unit} {done}" if done else "the initial ones"
             display.error(f"{error}. The weights in {folder.path} are {kept}")
             return 1
+        process.finished()
         if stop or minimum is not None:
             model.save(folder.model_file)
         recorder.checkpoint(ended=ended_early)
@@ -336,7 +387,7 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
             lines.insert(1, _one_answer_line(job, balance))
         # a full-batch method finds its steps by itself
         poor = minimum is None and is_poor(
-            result["test_accuracy"] or 0.0, _class_counts(job, job.data.test_y)
+            result["test_accuracy"] or 0.0, class_counts(job, job.data.test_y)
         )
         first, *others = next_commands(folder.path, folder.config["data"], is_poor=poor)
         lines += [f"run:  {folder.path}", f"next: {first}", *(f"      {way}" for way in others)]
@@ -349,22 +400,32 @@ def _train(view: display.QuietView, recorder: Recorder, job: Job, figures: bool)
 
 
 def _learn(
-    view: display.QuietView, recorder: Recorder, training: Training, stopped: Callable[[], int]
+    view: display.QuietView,
+    recorder: Recorder,
+    training: Training,
+    stopped: Callable[[], int],
+    process: Process,
 ) -> tuple[int, bool]:
     """Train by batches; return the signal that stopped it or 0, and whether patience ended it."""
     patience = recorder.folder.config["patience"]
     for report in training:
-        if isinstance(report, EpochReport):
-            recorder.epoch(_metrics(report))
-            view.epoch(report)
-            best = recorder.tally.best
-            if patience and best is not None and recorder.tally.epochs - best["epoch"] >= patience:
-                return 0, True
-        else:
-            recorder.progress()
-            view.progress(report)
-        if stopped() and recorder.tally.epochs < training.course.epochs:
-            return stopped(), False
+        wanted = 0
+        with process.until_vote():
+            if isinstance(report, EpochReport):
+                recorder.epoch(_metrics(report))
+                view.epoch(report)
+                best = recorder.tally.best
+                if patience and best is not None:
+                    is_over = recorder.tally.epochs - best["epoch"] >= patience
+                    wanted = ENDED if is_over else 0
+            else:
+                recorder.progress()
+                view.progress(report)
+        wanted = process.vote(wanted or stopped())
+        if wanted == ENDED:
+            return 0, True
+        if wanted and recorder.tally.epochs < training.course.epochs:
+            return wanted, False
     return 0, False
 
 
@@ -436,13 +497,6 @@ def _minimum_lines(minimum: Minimum, job: Job, before: int, tested: str) -> list
     ]
 
 
-def _class_counts(job: Job, codes: Any) -> np.ndarray:
-    """Count the samples of each class."""
-    backend = job.model.backend
-    host = backend.to_numpy(backend.asarray(codes))
-    return np.bincount(host, minlength=len(job.data.classes))
-
-
 def _balance(job: Job, accuracy: float) -> dict[str, Any]:
     """Return what `end` says of test samples of which accuracy alone may deceive, else nothing.
 
@@ -450,8 +504,8 @@ def _balance(job: Job, accuracy: float) -> dict[str, Any]:
     one class.
     """
     data, model = job.data, job.model
-    counts = _class_counts(job, data.test_y)
-    shares = (largest_share(part) for part in (counts, _class_counts(job, data.train_y)))
+    counts = class_counts(job, data.test_y)
+    shares = (largest_share(part) for part in (counts, class_counts(job, data.train_y)))
     is_unbalanced = any(share is not None for share in shares)
     if not is_unbalanced and round(accuracy * counts.sum()) not in counts:
         return {}
@@ -475,93 +529,10 @@ def _tested_words(data: Dataset, balance: dict[str, Any]) -> str:
 
 
 def _one_answer_line(job: Job, balance: dict[str, Any]) -> str:
-    counts, answer = _class_counts(job, job.data.test_y), balance["one_answer"]
+    counts, answer = class_counts(job, job.data.test_y), balance["one_answer"]
     share = counts[job.data.classes.index(answer)] / counts.sum()
     words = display.one_answer_words(str(answer), float(share))
     takes_weights = not job.recipe.sees_all_samples and job.recipe.class_weight == "none"
     if takes_weights and "balanced_accuracy" in balance:
         words += "; --class-weight balanced gives rare classes more weight"
     return words
-
-
-def _facts(job: Job, folder: Run) -> dict[str, str]:
-    """What is trained on what, a line each."""
-    config, model = folder.config, job.model
-    data, network, settings = config["data"], config["network"], config["settings"]
-    matmul = model.backend.matmul
-    products = f", {matmul} products" if matmul != "float32" else ""
-    classes = data["classes"]
-    parts = [
-        samples_words(data),
-        f"{'×'.join(map(str, data['image_shape']))} pixels" if data["image_shape"] else "",
-        f"{len(classes)} classes" if len(classes) > 1 else f"one class only, {classes[0]}",
-    ]
-    counts = _class_counts(job, job.data.train_y)
-    if (share := largest_share(counts)) is not None:
-        parts.append(
-            f"{display.percent(share)} of the training samples are {classes[counts.argmax()]}"
-        )
-    smoothing = settings.get("label_smoothing")  # runs of older versions do not have it
-    smoothed = f", label smoothing {smoothing:g}" if smoothing else ""
-    l2 = f", l2 {settings['l2']:g}" if settings["l2"] else ""
-    weighted = ", classes weighted alike" if settings.get("class_weight") == "balanced" else ""
-    facts = {
-        "device": device_words(model.backend),
-        "data": ", ".join(filter(None, parts)),
-        "network": f"{network_words(model)}, {model.weight_count:,} weights, {model.dtype}"
-        f"{products}",
-        "recipe": f"{config['recipe']}: loss {network['loss']}{smoothed}{l2}{weighted},"
-        f" {_steps(settings)}, seed {config['seed']}",
-        "run": str(folder.path),
-    }
-    augmented = _augmented(*augmentation(job.recipe, job.data), job.turning_seconds)
-    return facts | ({"augment": augmented} if augmented else {})
-
-
-# what a line says of the steps in words of its own
-_SAID = ("epochs", "batch_size", "learning_rate", "optimizer", "max_iterations", "schedule")
-_SAID_OF_ORDER = ("shuffle", "sampling", "steps")
-
-
-def _steps(settings: dict[str, Any]) -> str:
-    if settings["optimizer"] in FULL_BATCH_METHODS:
-        return f"{settings['optimizer']}, at most {settings['max_iterations']} iterations"
-    more = ""
-    for name, setting in settings_of(TrainingSettings).items():
-        value = settings.get(name)  # which older versions lack
-        if name not in _SAID + _SAID_OF_ORDER and value not in (None, setting.default):
-            more += f" {setting_words(name, value)}"
-    schedule = "" if settings["schedule"] == "constant" else f" {settings['schedule']}"
-    return (
-        f"{settings['optimizer']}{more}, rate {settings['learning_rate']:g}{schedule}, "
-        f"batch {settings['batch_size']}, {_order(settings)}"
-    )
-
-
-def _order(settings: dict[str, Any]) -> str:
-    if settings["sampling"] == "with-replacement":
-        steps = settings["steps"]
-        return f"{steps:,} steps drawn at random" if steps else "drawn at random"
-    return "shuffled" if settings["shuffle"] else "file order"
-
-
-def _augmented(degrees: Sequence[float], settings: dict[str, float], seconds: float) -> str:
-    """Return in words what is made of the images; the turned copies took so many seconds."""
-    said = []
-    if degrees:
-        angles = ", ".join(f"±{angle:g}°" for angle in degrees)
-        said.append(
-            f"each image and {2 * len(degrees)} copies of it turned by {angles}, made in"
-            f" {display.three_digits(seconds)} s"
-        )
-    ways = {
-        "alpha": "elastically with α {alpha:g} and σ {sigma:g}",
-        "rotate": "rotated by up to {rotate:g}°",
-        "scale": "scaled by up to {scale:g} %",
-        "shear": "sheared by up to {shear:g}°",
-        "shift": "shifted by up to {shift:g} pixels",
-    }
-    parts = [words.format(**settings) for name, words in ways.items() if name in settings]
-    if parts:
-        said.append(f"deformed anew each epoch: {', '.join(parts)}")
-    return "; ".join(said)

@@ -236,8 +236,8 @@ def changes_since(config: dict[str, Any], device: dict[str, Any]) -> str:
 
     The number of threads changes no bit of a training.
     """
-    was = config["device"] | config["versions"]
-    now = device | versions()
+    was = {"processes": 1} | config["device"] | config["versions"]
+    now = {"processes": 1} | device | versions()
     differ = [name for name in {**was, **now} if was.get(name) != now.get(name)]
     differ = [name for name in differ if name != "threads"]
     return ", ".join(

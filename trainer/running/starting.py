@@ -16,6 +16,7 @@ from ..data import Dataset, hold_out, limited
 from ..data.dataset import Samples
 from ..data.framing import Framing
 from ..network import MLP
+from ..parallel import Process
 from ..recipes import Recipe, augmented, build, changed, for_data
 from ..training import Training, fit
 from ..training.minimize import check
@@ -137,8 +138,9 @@ def new_training(
     typed: dict[str, Any],
     changes: dict[str, Any],
     basis: Basis = Basis(),
+    process: Process | None = None,
 ) -> tuple[Job, dict[str, Any]]:
-    """Assemble a new training; also return its config.
+    """Assemble a new training, or this process's part of it; also return its config.
 
     All options that were given are in `typed`, but those of the recipe's settings in `changes`.
     """
@@ -148,7 +150,8 @@ def new_training(
     recipe_named(asked.get("recipe"))  # a mistake is told before anything is loaded
     with usage_errors(say=str):
         read_augment((basis.changes | changes).get("augment", ()))
-    backend = choose(device, asked.get("matmul", "float32"))
+    process = process or Process()
+    backend = choose(process.device(device), asked.get("matmul", "float32"))
     dataset = basis.load(listener, typed)
     if patience is not None and not validation and dataset.validation is None:
         raise UsageError(
@@ -158,7 +161,7 @@ def new_training(
     with usage_errors():
         chosen = changed(basis.recipe_for(dataset, typed), changes)
     if basis.run is not None and not typed and not changes:
-        if differ := changes_since(basis.run, describe(backend)):
+        if differ := changes_since(basis.run, describe(backend, process)):
             listener.note(f"numbers may be rounded otherwise than in that run: {differ}")
         if _draws(chosen) and basis.run.get("noise") != NOISE:
             listener.note(f"{_DRAWN_OTHERWISE} in that run: these are others")
@@ -170,7 +173,7 @@ def new_training(
         )
     if init_from is not None and "recipe" not in asked:
         _check_stated(init_from, chosen, basis.changes | changes)
-    job, part = _job(dataset, chosen, backend, seed, validation, init_from=init_from)
+    job, part = _job(dataset, chosen, backend, seed, validation, process, init_from=init_from)
     if part.validation is not None:
         listener.note(
             f"{part.source} has a validation part: its {len(part.validation[1]):,} samples choose"
@@ -185,7 +188,7 @@ def new_training(
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
     held_out = 0 if job.held_out is None else len(job.held_out[1])
-    config = config_of(job.recipe, part, held_out, seed, job.model)
+    config = config_of(job.recipe, part, held_out, seed, job.model, process)
     if "limit" not in changes:
         for line in limit_line(job.recipe, len(dataset.train_y) - validation):
             listener.note(line)
@@ -220,19 +223,24 @@ def _check_stated(init_from: Path, recipe: Recipe, named: dict[str, Any]) -> Non
         )
 
 
-def resumed_training(listener: Listener, resumed: ResumedRun, device: str | None) -> Job:
-    """Assemble the training of a resumed run."""
+def resumed_training(
+    listener: Listener, resumed: ResumedRun, device: str | None, process: Process
+) -> Job:
+    """Assemble the training of a resumed run, or this process's part of it."""
     config = resumed.config
-    backend = choose(device or config["device"]["name"], config["device"]["matmul"])
+    was = config["device"]["name"]
+    if process.count > 1 and device is None and was != "cpu":
+        was = "gpu"  # each process has its own
+    backend = choose(process.device(device or was), config["device"]["matmul"])
     dataset = same_data(resumed.folder.path, config["data"], listener.downloading)
     recipe, checkpoint, seed = resumed.recipe, resumed.checkpoint, config["seed"]
-    if checkpoint is not None and (differ := changes_since(config, describe(backend))):
+    if checkpoint is not None and (differ := changes_since(config, describe(backend, process))):
         listener.note(f"numbers may be rounded otherwise from here on: {differ}")
     if checkpoint is not None and _draws(recipe) and config.get("noise") != NOISE:
         listener.note(f"{_DRAWN_OTHERWISE} when this run began: from here on they are others")
     validation = samples_to_hold_out(config["data"])
     try:
-        job, _ = _job(dataset, recipe, backend, seed, validation, checkpoint=checkpoint)
+        job, _ = _job(dataset, recipe, backend, seed, validation, process, checkpoint=checkpoint)
     except UsageError as error:
         raise RunError(f"{resumed.folder.path}: what is there does not go on ({error})") from error
     if job.training is None:
@@ -250,6 +258,7 @@ def _job(
     backend: Backend,
     seed: int,
     validation: int,
+    process: Process,
     *,
     checkpoint: Checkpoint | None = None,
     init_from: Path | None = None,
@@ -277,6 +286,11 @@ def _job(
         turned, deformation = augmented(recipe, part, backend)
         turning = perf_counter() - started
         training = None
+        if recipe.sees_all_samples and process.count > 1:
+            raise ValueError(
+                f"optimizer={recipe.optimizer!r} sees all samples at every step, which"
+                f" {process.count} processes do not divide: start one, without mpirun"
+            )
         if recipe.sees_all_samples:
             check(model, recipe.optimizer, recipe.max_iterations)
         else:
@@ -290,6 +304,7 @@ def _job(
                 validation=held_out,
                 state=None if checkpoint is None else training_state(checkpoint),
                 deformation=deformation,
+                ranks=process.ranks(backend),
             )
     job = Job(recipe, model, turned, held_out, training, deformation, turning)
     return job, part
@@ -306,7 +321,12 @@ def limit_line(recipe: Recipe, samples: int) -> list[str]:
 
 
 def config_of(
-    recipe: Recipe, data: Dataset, held_out: int, seed: int, model: MLP
+    recipe: Recipe,
+    data: Dataset,
+    held_out: int,
+    seed: int,
+    model: MLP,
+    process: Process | None = None,
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
     shape, framing = data.image_shape, None
@@ -330,7 +350,7 @@ def config_of(
         },
         "network": model.settings(),
         "noise": NOISE,
-        "device": describe(model.backend),
+        "device": describe(model.backend, process),
     }
 
 
@@ -352,9 +372,10 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
     }
 
 
-def describe(backend: Backend) -> dict[str, Any]:
-    """Return what `config.json` says of a device."""
-    return {
+def describe(backend: Backend, process: Process | None = None) -> dict[str, Any]:
+    """Return what `config.json` says of a device, and of how many processes have one each."""
+    processes = {} if process is None or process.count == 1 else {"processes": process.count}
+    return processes | {
         "name": backend.name,
         "device_name": backend.device_name,
         "matmul": backend.matmul,

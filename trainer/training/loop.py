@@ -17,6 +17,7 @@ from typing import Any
 from backends import Batches
 from backends.feeding import Feed
 from backends.functions import LOSSES, Array
+from backends.ranks import ALONE, Ranks, Share
 from backends.regularization import Regularization, new_normalization
 from backends.sparse import SparseRows
 
@@ -30,6 +31,7 @@ from .optimizers import OPTIMIZERS
 from .penalty import BatchPenalty
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
 from .stopwatch import Stopwatch
+from .weighting import balanced_weights, relative_weights
 
 _REPORT_SECONDS = 0.1  # about how often a running epoch reports
 _COPIED = 500_000  # weights, whose copying for a report is worth as much time again
@@ -48,6 +50,7 @@ def fit(
     seed: int | None = None,
     state: TrainingState | None = None,
     deformation: Deformation | None = None,
+    ranks: Ranks = ALONE,
     **changes: Any,
 ) -> Training:
     """Train a network, yielding reports.
@@ -80,6 +83,10 @@ def fit(
     deformation : Deformation, optional
         Deform a training image anew every time it is learned. The seed determines how, on every
         device alike.
+    ranks : Ranks, optional
+        The processes that learn together, as `trainer.parallel.join` returns them; each of them
+        calls this with the same arguments, and learns its part of every batch. All have the same
+        reports, but for their seconds, and the same weights, those of one process up to rounding.
     **changes
         Fields of `TrainingSettings`, which win over `settings`; its documentation describes each.
         The learning rate may also be a callable, ``learning_rate(step)``, for update 0, 1, 2, … of
@@ -135,36 +142,26 @@ def fit(
         )
     if deformation is not None:
         check_dense(train_x, "train_x")
+    if ranks.count > 1 and settings.batch_size == 1:
+        raise ValueError(
+            f"batch_size=1 learns one sample after the other, which {ranks.count} processes cannot"
+            f" divide: take batch_size={128 * ranks.count} or the like, or one process"
+        )
     evaluated = {"test": test, "validation": validation}
     n, weights = length(train_x), None
     if sample_weight is not None:
-        weights = _relative_weights(model, sample_weight, n)
+        weights = relative_weights(model, sample_weight, n)
     if isinstance(settings, DataSettings) and settings.class_weight == "balanced":
         if settings.batch_size == 1:
             raise ValueError(
                 "class_weight='balanced' goes with batches: take batch_size=32 or more"
             )
-        balanced = _balanced_weights(model, model.labels(train_y, n, "train_y"))
+        balanced = balanced_weights(model, model.labels(train_y, n, "train_y"))
         product = balanced if weights is None else balanced * weights
-        weights = _relative_weights(model, product, n)
-    return Training(model, train_x, train_y, weights, settings, evaluated, seed, state, deformation)
-
-
-def _relative_weights(model: MLP, sample_weight: Any, n: int) -> Array:
-    """Move the weights of n samples to the device, over their mean; see `MLP.sample_weights`."""
-    xp = model.backend.xp
-    weights = model.sample_weights(sample_weight, n)
-    weights = weights / xp.max(weights)  # so that their sum is finite
-    return xp.astype(weights / xp.mean(weights), model.spec.dtype)
-
-
-def _balanced_weights(model: MLP, labels: Array) -> Array:
-    """Weigh n samples by n / (k count), of the k classes that occur and their counts."""
-    xp, n = model.backend.xp, labels.shape[0]
-    edges = xp.searchsorted(xp.sort(labels), xp.arange(model.sizes[-1] + 1, dtype=labels.dtype))
-    counts = xp.astype(edges[1:] - edges[:-1], xp.float64)
-    occurring = float(xp.count_nonzero(counts))
-    return n / (occurring * xp.take(counts, labels, axis=0))
+        weights = relative_weights(model, product, n)
+    return Training(
+        model, train_x, train_y, weights, settings, evaluated, seed, state, deformation, ranks
+    )
 
 
 class Training(Iterator[BatchProgress | EpochReport]):
@@ -187,9 +184,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         seed: int | None,
         state: TrainingState | None,
         deformation: Deformation | None,
+        ranks: Ranks,
     ) -> None:
         self.model = model
         self.course = Course(settings, length(train_x))
+        self._share = Share(ranks, self.course.batch_size)
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
         dropped = float(settings.input_dropout), float(settings.dropout)
@@ -267,7 +266,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
     def _run(
         self, train_x: Any, train_y: Any, evaluated: dict[str, tuple[Any, Any] | None]
     ) -> Iterator[BatchProgress | EpochReport]:
-        clock, course = self._clock, self.course
+        clock, course, share = self._clock, self.course, self._share
         try:
             feed, parts = self._load(train_x, train_y, evaluated)
             while self._epoch <= course.epochs:
@@ -277,9 +276,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
                 loss_sum, rates = sum(map(self._sum, self._losses)), [0.0]
                 while done < size:
                     stop = done + self._blocks_a_report * self._block_size
-                    stop = min(stop, feed.stop(done), self._penalty.stop(done))
+                    fed = share.place(feed.stop(share.own(done)), size)
+                    stop = min(stop, fed, self._penalty.stop(done))
                     self._is_whole = False
-                    losses, rates = self._learn(*feed.rows(done, stop), done)
+                    rows = feed.rows(share.own(done), share.own(stop))
+                    losses, rates = self._learn(*rows, done, stop)
                     if self._drawn is None and self._epoch < course.epochs:
                         # a GPU is still learning
                         self._drawn = self._draw(self._rng_after, self._epoch + 1)
@@ -316,11 +317,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._noise_key, order, self._rng_after = drawn
         if isinstance(feed, DeformedFeed):
             feed.key = (self._noise_key, self._epoch)
-        feed.start(order)
+        size = self.course.n if order is None else len(order)
+        feed.start(self._share.order(order, size))
         if self._weights is not None and order is not None:
             xp = self.model.backend.xp
             self._weights_in_order = xp.take(self._weights, xp.asarray(order), axis=0)
-        size = self.course.n if order is None else len(order)
         self._penalty.start(size, self._samples, self._weights_of_batches(size))
         return size
 
@@ -339,31 +340,45 @@ class Training(Iterator[BatchProgress | EpochReport]):
         return key, self.course.order(after, epoch), after
 
     def _learn(
-        self, values: Array | SparseRows, labels: Array, done: int
+        self, values: Array | SparseRows, labels: Array, done: int, stop: int
     ) -> tuple[Array, list[float]]:
-        """Learn the samples after those done; return their losses, and the rate of each update."""
-        model, batch_size, n = self.model, self.course.batch_size, labels.shape[0]
+        """Learn the samples done to stop - 1, of which these are the rank's own.
+
+        Return the losses of all, and the rate of each update.
+        """
+        model, batch_size, n = self.model, self.course.batch_size, stop - done
         learned, optimizer = self._learned, self._optimizer
         rates = self.course.rates(optimizer.steps, -(-n // batch_size))
         key = self._noise_key, self._epoch, optimizer.steps
         penalty = model.l2 / self.course.n + self._penalty.of(done)
-        weights = self._weights_in_order
-        if weights is not None:
-            weights = weights[done : done + n]
+        weights, share, xp = self._weights_in_order, self._share, model.backend.xp
         batches = Batches(
-            values, labels, rates, batch_size, penalty, self._regularization, key, weights
+            values,
+            labels,
+            rates,
+            share.size,
+            penalty,
+            self._regularization,
+            key,
+            None if weights is None else share.part(xp, weights, done, stop),
+            share,
+            n,
         )
         losses = optimizer.learn(model.spec, learned.weights, batches, learned.average)
-        return losses if weights is None else losses * weights, rates
+        losses = share.together(xp, losses, done, stop)
+        return losses if weights is None else losses * weights[done:stop], rates
 
     def _end_epoch(
-        self, size: int, rate: float, parts: dict[str, tuple[Array, Array]]
+        self, size: int, rate: float, parts: dict[str, tuple[Array, Array, int]]
     ) -> EpochReport:
         """Return the report of an epoch that has ended, and prepare the next."""
         xp, clock = self.model.backend.xp, self._clock
         # not finite if a weight is not; a single number, so as to wait for the device once
-        learned = sum(xp.sum(a, dtype=xp.float64) for a in self._learned.arrays())
-        if not math.isfinite(float(learned)):
+        learned = float(sum(xp.sum(a, dtype=xp.float64) for a in self._learned.arrays()))
+        of_all = self._share.ranks.gather(repr(learned))
+        if len(set(of_all)) > 1:
+            raise RuntimeError(f"the ranks' weights are not the same: they add up to {of_all}")
+        if not math.isfinite(learned):
             raise Diverged(self._epoch, size, size, rate)
         # summed at once, since the rounding of the running sum depends on when reports were made
         train_loss = self._sum(xp.concat(self._losses)) / size + self._penalty.mean()
@@ -371,8 +386,11 @@ class Training(Iterator[BatchProgress | EpochReport]):
             raise Diverged(self._epoch, size, size, rate)
         self._learned.update_model()
         clock.lap()
-        right = {name: self.model.count_right(*part) for name, part in parts.items()}
-        accuracy = {name: int(n) / parts[name][1].shape[0] for name, n in right.items()}
+        right = [xp.asarray(self.model.count_right(x, y)) for x, y, _ in parts.values()]
+        right = self._share.ranks.sum(right)
+        accuracy = {
+            name: int(count) / parts[name][2] for name, count in zip(parts, right, strict=True)
+        }
         clock.lap("evaluation_seconds")
         report = EpochReport(
             epoch=self._epoch,
@@ -411,29 +429,33 @@ class Training(Iterator[BatchProgress | EpochReport]):
         self._blocks_a_report = max(
             1, min(4 * self._blocks_a_report, int(wanted), -(-size // self._block_size))
         )
+        # the clock of one counts, so that all report at once
+        self._blocks_a_report = int(self._share.ranks.gather(str(self._blocks_a_report))[0])
 
     # --- before the first epoch ---------------------------------------------------------------
 
     def _load(
         self, train_x: Any, train_y: Any, evaluated: dict[str, tuple[Any, Any] | None]
-    ) -> tuple[Feed, dict[str, tuple[Array, Array]]]:
+    ) -> tuple[Feed, dict[str, tuple[Array, Array, int]]]:
         """Check the samples, move to the device what fits, and compile; time each by its kind."""
         clock, model, backend = self._clock, self.model, self.model.backend
         clock.resume()
         x, y = model.labelled(train_x, train_y, "train_")
         blank = backend.blank(x)
         model.check_finite(x, "train_x")
-        feed = backend.feed(x, y, self._block_size)
+        feed = backend.feed(x, y, max(1, self._share.own(self._block_size)))
         if self._deformation is not None:
-            feed = DeformedFeed(feed, Deformer(backend, self._deformation, blank.dtype))
+            deformer = Deformer(backend, self._deformation, blank.dtype)
+            feed = DeformedFeed(feed, deformer, share=self._share)
         clock.lap()
-        parts = {
-            name: model.labelled(*part, f"{name} ")
-            for name, part in evaluated.items()
-            if part is not None
-        }
-        for name, (values, _) in parts.items():
-            model.check_finite(values, f"{name} x")
+        parts, ranks = {}, self._share.ranks
+        for name, part in evaluated.items():
+            if part is not None:
+                values, labels = model.labelled(*part, f"{name} ")
+                model.check_finite(values, f"{name} x")
+                n = labels.shape[0]
+                own = slice(ranks.index * n // ranks.count, (ranks.index + 1) * n // ranks.count)
+                parts[name] = values[own, :], labels[own], n
         clock.lap("evaluation_seconds")
         self._compile(blank)
         if isinstance(feed, DeformedFeed):
@@ -455,7 +477,10 @@ class Training(Iterator[BatchProgress | EpochReport]):
         penalty = 1.0 if self.model.l2 or self._alpha else 0.0
         alike = Regularization(self._regularization.dropped, moments)
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
-        batches = Batches(values, labels, [0.0], batch_size, penalty, alike, weights=weights_of_one)
+        batches = Batches(
+            values, labels, [0.0], self._share.size, penalty, alike, (0,), weights_of_one,
+            self._share, 1,
+        )  # fmt: skip
         learned = [*weights, *(a for pair in moments for a in pair)]
         average = [xp.zeros_like(a) for a in learned] if self._learned.average else []
         self._make_optimizer(weights).learn(spec, weights, batches, average)

@@ -35,14 +35,14 @@ def draw(key, first, row, layer, update, words):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def fill_uniform(worker, workers, barrier, key, layer, update, out):  # type: ignore[no-untyped-def]
-    """Compute `noise.uniform`, of whole groups of eight units; each worker takes rows."""
+def fill_uniform(worker, workers, barrier, key, first, layer, update, out):  # type: ignore[no-untyped-def]
+    """Compute `noise.uniform`, of whole groups of eight units, for rows from number `first` on."""
     n, real = out.shape[0], out.dtype.type
     words = np.empty(out.shape[1] // 2, np.uint32)
     numbers = words.view(np.uint16)
     centre, step = real(32768), real(2**-16)
     for row in range(worker * n // workers, (worker + 1) * n // workers):
-        draw(key, 0, row, layer, update, words)
+        draw(key, 0, first + row, layer, update, words)
         drawn = out[row]
         for j in range(drawn.size):
             drawn[j] = (real(numbers[j]) - centre) * step
