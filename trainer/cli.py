@@ -95,9 +95,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not is_first:
         display.abandon_stdout()
 
-    def mistake(message: str) -> None:
-        if is_first:  # of several processes all have made it
+    def mistake(message: str, code: int = 2) -> int:
+        """All of several processes have made it; the first tells, before mpirun ends it."""
+        if is_first:
             display.error(message)
+        return code if is_first else 0
 
     try:
         if launched() > 1 and typed and typed[0] in _COMMANDS[1:]:
@@ -105,14 +107,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return code or 0
     except CycloptsError as error:
-        mistake(_explain(error))
-        return 2
+        return mistake(_explain(error))
     except MISTAKES as error:
-        mistake(str(error))
-        return 2
+        return mistake(str(error))
     except KeyboardInterrupt:
-        mistake("stopped by Ctrl-C")
-        return 130
+        return mistake("stopped by Ctrl-C", 130)
     except BrokenPipeError:  # `| head` has seen enough
         display.abandon_stdout()
         return 1

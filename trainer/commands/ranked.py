@@ -1,4 +1,4 @@
-"""A training by several processes, as those after the first run it: they learn and write nothing."""
+"""A training by several processes, for those after the first: they learn, and write nothing."""
 
 from __future__ import annotations
 
