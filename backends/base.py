@@ -377,12 +377,10 @@ class Backend(Device):
         array, shape (n,)
             Loss of every sample before its batch's update.
         """
-        ranks, found = batches.share.ranks, None
-        if ranks.count == 1:
-            found = self.learn_faster(spec, states, batches, rule, steps)
+        found = self.learn_faster(spec, states, batches, rule, steps)
         if found is not None:
             return found
-        weights, *memory = states
+        ranks, (weights, *memory) = batches.share.ranks, states
         losses = []
         for step, batch in enumerate(batches, start=steps + 1):
             if rule.averaging:

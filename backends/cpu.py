@@ -215,7 +215,7 @@ class CpuBackend(Backend):
     ) -> Array | None:
         if self._learns_online(spec, batches, rule):
             return self._learn_online(spec, states, batches, rule)
-        if not self.has_kernels(spec) or not len(batches.values):
+        if not self.has_kernels(spec) or not _has_samples(batches):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
         from .kernels.cpu.batch_network import WholeNetwork  # 0.03 s, which a run at batch 1 saves
@@ -273,6 +273,18 @@ class CpuBackend(Backend):
             deeper.unpack()
             layer.unpack()
         return samples.losses
+
+
+def _has_samples(batches: Batches) -> bool:
+    """Return whether kernels learn these: with other ranks, whether they learn those of all.
+
+    Kernels ask the others for the gradients alone.
+    """
+    share = batches.share
+    if share.ranks.count == 1:
+        return len(batches.values) > 0
+    asks_more = batches.weights is not None or bool(batches.regularization.moments)
+    return not (asks_more or share.leaves_idle or batches.whole < share.batch_size)
 
 
 def _scaled(spec: NetworkSpec, values: SparseRows) -> Any:

@@ -83,9 +83,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batches]:
         for i, rate in enumerate(self.rates):
-            left = None
-            if self.total is not None:
-                left = min(self.share.batch_size, self.total - i * self.share.batch_size)
+            total = None if self.total is None else self.share.whole(i, self.total)
             rows = slice(i * self.size, min((i + 1) * self.size, self.labels.shape[0]))
             yield replace(
                 self,
@@ -94,7 +92,7 @@ class Batches:
                 rates=[rate],
                 key=(*self.key[:-1], self.key[-1] + i),
                 weights=None if self.weights is None else self.weights[rows],
-                total=left,
+                total=total,
             )
 
 
@@ -132,7 +130,8 @@ class Rule(NamedTuple):
     def has_extras(self, batches: Batches) -> bool:
         """Return whether there is more to do than steps of plain SGD, momentum or Adam."""
         steps = self.nesterov or self.clip < inf or self.averaging > 0
-        return steps or bool(batches.regularization) or batches.weights is not None
+        shared = batches.share.ranks.count > 1
+        return steps or shared or bool(batches.regularization) or batches.weights is not None
 
     def move_average(self, average: Sequence[Array], learned: Sequence[Array], step: int) -> None:
         """Move the average towards what was learned in step number `step`, counted from 1.

@@ -256,7 +256,7 @@ class GpuBackend(Backend):
     def learn_faster(
         self, spec: NetworkSpec, states: States, batches: Batches, rule: Rule, steps: int = 0
     ) -> Array | None:
-        if not self.has_kernels(spec):
+        if not self.has_kernels(spec) or batches.share.ranks.count > 1:
             return super().learn_faster(spec, states, batches, rule, steps)
         labels = self._cupy.ascontiguousarray(batches.labels)
         batches = replace(batches, values=self._readable(batches.values), labels=labels)

@@ -75,6 +75,16 @@ class Share:
         a_rank = -(-self.batch_size // self.ranks.count)
         return min(a_rank, self.batch_size - self.first)
 
+    @property
+    def leaves_idle(self) -> bool:
+        """Return whether some rank has no sample of a whole batch."""
+        count = self.ranks.count
+        return (count - 1) * -(-self.batch_size // count) >= self.batch_size
+
+    def whole(self, number: int, total: int) -> int:
+        """Return how many samples all ranks have of batch number 0, 1, … of `total` samples."""
+        return min(self.batch_size, total - number * self.batch_size)
+
     def own(self, place: int) -> int:
         """Return how many of the first `place` samples of an epoch are the rank's."""
         batches, rest = divmod(place, self.batch_size)

@@ -120,8 +120,17 @@ def test_ranks_end_where_one_process_does(
     check_alike(base_on_numpy, count, **CASES[name], batch_size=batch_size)
 
 
-def test_ranks_with_kernels_end_where_one_process_does() -> None:
-    check_alike(select("cpu"), 3, **CASES["all of it"], deformed=True)
+@pytest.mark.parametrize(
+    ("count", "case"),
+    [
+        (3, CASES["adam"] | {"deformed": True}),
+        (2, {"momentum": 0.5, "dropout": 0.3, "input_dropout": 0.2, "clip": 0.1, "averaging": 0.9}),
+        (2, CASES["batch norm"]),
+        (3, CASES["adam"] | {"batch_size": 4}),
+    ],
+)
+def test_ranks_with_kernels_end_where_one_process_does(count: int, case: dict[str, Any]) -> None:
+    check_alike(select("cpu"), count, **case)
 
 
 def check_alike(backend: Backend, count: int, **case: Any) -> None:

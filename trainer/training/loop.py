@@ -479,7 +479,7 @@ class Training(Iterator[BatchProgress | EpochReport]):
         weights_of_one = None if self._weights is None else xp.ones(1, dtype=spec.dtype)
         batches = Batches(
             values, labels, [0.0], self._share.size, penalty, alike, (0,), weights_of_one,
-            self._share, 1,
+            self._share, batch_size,
         )  # fmt: skip
         learned = [*weights, *(a for pair in moments for a in pair)]
         average = [xp.zeros_like(a) for a in learned] if self._learned.average else []

@@ -56,7 +56,7 @@ _PLACES = (
 )
 _SIZES = (
     "noise_size piece_size rows features listed width block chunk padded samples stored batch"
-    " size count"
+    " size count first_row"
 )
 _CHOICES = (
     "update made activation loss has_shift adds_biases is_clipped keeps_sums nesterov"
@@ -229,11 +229,46 @@ class WholeNetwork(Packed):
         memory = program.Memory(self._layers, numbers, index, marks, words, labels, read_only(rows))
         listing = drop_inputs if job["dropped_inputs"] else collect
         self._write_program(job, memory, listing, workers)
-        tables = (np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations))
-        tickets = np.zeros((workers, 16), np.int64)
-        work(program.run, workers, *tables, tickets, n, learned.size, job, memory)
+        if learned.share.ranks.count > 1:
+            self._learn_with_others(workers, job, memory)
+        else:
+            self._run(workers, self._phases, 0, n, job, memory)
         self.unpack()
         return numbers[job["losses"] :][:n].copy()
+
+    def _run(
+        self,
+        workers: int,
+        phases: list[list[int]],
+        first: int,
+        stop: int,
+        job: np.void,
+        memory: program.Memory,
+    ) -> None:
+        tables = (np.array(t, np.int64) for t in (phases, self._pieces, self._operations))
+        tickets, size = np.zeros((workers, 16), np.int64), self._learned.size
+        work(program.run, workers, *tables, tickets, first, stop, size, job, memory)
+
+    def _learn_with_others(self, workers: int, job: np.void, memory: program.Memory) -> None:
+        """Learn the rank's part of each batch; gradients are summed over all before the steps."""
+        learned, clip, n = self._learned, self._rule.clip, len(self._learned.values)
+        gradient = memory.numbers[job["gradient"] :][: self._size]
+        for number in range(len(learned.rates)):
+            first = number * learned.size
+            stop = min(first + learned.size, n)
+            if first < stop:
+                self._run(workers, self._phases[:-1], first, stop, job, memory)
+            else:
+                gradient[...] = 0
+            (gradient[...],) = learned.share.ranks.sum([gradient])
+            whole = learned.share.whole(number, learned.whole)
+            factor = 1 / whole
+            if clip < np.inf:
+                parts = [part.ravel() for _, part in self._places(gradient, self._states[0])]
+                norm = np.sqrt(sum(float(part @ part) for part in parts))
+                factor = clip / max(norm, whole * clip)
+            memory.numbers[job["factor"]] = factor
+            self._run(workers, self._phases[-1:], first, max(stop, first + 1), job, memory)
 
     def _job(self, workers: int, n: int) -> np.void:
         """Return what operations know besides arrays, as far as it is no place."""
@@ -254,11 +289,12 @@ class WholeNetwork(Packed):
             "batch": self._batch,
             "size": self._size,
             "count": len(self._cut),
+            "first_row": learned.share.first,
             "update": learned.key[-1],
             "activation": ACTIVATION_CODES.get(spec.activation, -1),
             "loss": LOSS_CODES[spec.loss],
             "adds_biases": spec.bias and not (self._normalized and len(widths) > 1),
-            "is_clipped": rule.clip < np.inf,
+            "is_clipped": rule.clip < np.inf or learned.share.ranks.count > 1,
             "keeps_sums": ACTIVATIONS[spec.activation].needs_z,
             "nesterov": rule.nesterov,
             "scales_epsilon": rule.scales_epsilon,
@@ -401,6 +437,7 @@ class WholeNetwork(Packed):
                 errors = [backward, *self._backward(job), *([turn_errors] if layer else [])]
                 phase(of_units(add(errors, layer), layer))
 
+        is_alone = self._learned.share.ranks.count == 1
         is_shifted = job["shift"] != job["no_shift"]
         if is_shifted:
             bias, span = int(self._layers["bias"][0]), add([steps.bias_gradient], 0)
@@ -415,14 +452,16 @@ class WholeNetwork(Packed):
                 # for the shift, it was computed before
                 names = [] if is_shifted and cut.layer == 0 else [steps.bias_gradient]
             if job["is_clipped"]:
-                names += [steps.add_squares] if cut.kind != "moments" else []
+                sums_squares = cut.kind != "moments" and is_alone
+                names += [steps.add_squares] if sums_squares else []
                 later.append((*add(self._steps(cut), cut.layer), False, *cut[2:]))
             else:
                 names += self._steps(cut)
             gradients.append((*add(names, cut.layer), False, *cut[2:]))
         phase(gradients)
-        if job["is_clipped"]:
+        if job["is_clipped"] and is_alone:
             phase([(*add([steps.find_norm], 0), False, 0, 1, 0, 0)])
+        if job["is_clipped"]:
             phase(later)
 
     def _ranges(self, size: int) -> list[tuple[int, int]]:

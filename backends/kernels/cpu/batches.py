@@ -59,7 +59,7 @@ def _drop(job, memory, piece, probability, layer, row, start, a):  # type: ignor
     count = (skipped + a.size + 7) // 8 * 4
     words = vector(memory.words, piece.worker * job.noise_size, count)
     update = job.update + piece.start // job.batch
-    philox.draw(job.key, start // 8, row, layer, update, words)
+    philox.draw(job.key, start // 8, job.first_row + row, layer, update, words)
     numbers = words.view(np.uint16)[skipped:]
     one, zero = a.dtype.type(1), a.dtype.type(0)
     least = np.uint16(probability * 65536)

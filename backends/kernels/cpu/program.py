@@ -88,8 +88,10 @@ def _call(typing: Any, address: Any, job: Any, memory: Any, piece: Any) -> Any:
 
 
 @compiled
-def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, batch, job, memory):  # type: ignore[no-untyped-def]
-    """Run a program on every batch.
+def run(  # type: ignore[no-untyped-def]
+    worker, workers, barrier, phases, pieces, operations, tickets, first, stop, batch, job, memory
+):
+    """Run a program on every batch of the samples first to stop - 1.
 
     A row of `phases` says where each worker's own pieces begin, and where the last one's end. A
     worker first takes its own, in every batch the same, whose numbers are in its cache, and then
@@ -98,8 +100,8 @@ def run(worker, workers, barrier, phases, pieces, operations, tickets, samples, 
     """
     passed = 0
     taken = np.zeros(workers, np.int64)
-    for start in range(0, samples, batch):
-        n = min(batch, samples - start)
+    for start in range(first, stop, batch):
+        n = min(batch, stop - start)
         for phase in phases:
             for turn in range(workers):
                 owner = (worker + turn) % workers
