@@ -232,20 +232,23 @@ class WholeNetwork(Packed):
         if learned.share.ranks.count > 1:
             self._learn_with_others(workers, job, memory)
         else:
-            self._run(workers, self._phases, 0, n, job, memory)
+            self._run(workers, self._tables(), 0, n, job, memory)
         self.unpack()
         return numbers[job["losses"] :][:n].copy()
+
+    def _tables(self) -> list[np.ndarray]:
+        """Return the program as `program.run` takes it."""
+        return [np.array(t, np.int64) for t in (self._phases, self._pieces, self._operations)]
 
     def _run(
         self,
         workers: int,
-        phases: list[list[int]],
+        tables: list[np.ndarray],
         first: int,
         stop: int,
         job: np.void,
         memory: program.Memory,
     ) -> None:
-        tables = (np.array(t, np.int64) for t in (phases, self._pieces, self._operations))
         tickets, size = np.zeros((workers, 16), np.int64), self._learned.size
         work(program.run, workers, *tables, tickets, first, stop, size, job, memory)
 
@@ -253,11 +256,13 @@ class WholeNetwork(Packed):
         """Learn the rank's part of each batch; gradients are summed over all before the steps."""
         learned, clip, n = self._learned, self._rule.clip, len(self._learned.values)
         gradient = memory.numbers[job["gradient"] :][: self._size]
+        phases, *others = self._tables()
+        until_exchange, after = [phases[:-1], *others], [phases[-1:], *others]
         for number in range(len(learned.rates)):
             first = number * learned.size
             stop = min(first + learned.size, n)
             if first < stop:
-                self._run(workers, self._phases[:-1], first, stop, job, memory)
+                self._run(workers, until_exchange, first, stop, job, memory)
             else:
                 gradient[...] = 0
             (gradient[...],) = learned.share.ranks.sum([gradient])
@@ -268,7 +273,7 @@ class WholeNetwork(Packed):
                 norm = np.sqrt(sum(float(part @ part) for part in parts))
                 factor = clip / max(norm, whole * clip)
             memory.numbers[job["factor"]] = factor
-            self._run(workers, self._phases[-1:], first, max(stop, first + 1), job, memory)
+            self._run(workers, after, first, max(stop, first + 1), job, memory)
 
     def _job(self, workers: int, n: int) -> np.void:
         """Return what operations know besides arrays, as far as it is no place."""
