@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +79,13 @@ def join() -> Process:
     return Process(communicator)
 
 
+def own_cores(index: int, allowed: Sequence[Sequence[int]]) -> int:
+    """Return how many cores a process may keep busy, of the numbers of those each may run on."""
+    mine = set(allowed[index])
+    sharing = sum(bool(mine & set(others)) for others in allowed)
+    return max(1, len(mine) // sharing)
+
+
 class Process:
     """This process of a training.
 
@@ -116,10 +123,9 @@ class Process:
         host, cores = socket.gethostname(), sorted(os.sched_getaffinity(0))
         said = [json.loads(t) for t in self.gather(json.dumps([host, os.getpid(), cores]))]
         self._processes = [(where, number) for where, number, _ in said]
-        here = [rank for rank, (where, _, _) in enumerate(said) if where == host]
+        here = [rank for rank, (where, _) in enumerate(self._processes) if where == host]
         self.local_index = here.index(self.index)
-        sharing = sum(bool(set(cores) & set(said[rank][2])) for rank in here)
-        limit_cores(max(1, len(cores) // sharing))
+        limit_cores(own_cores(self.local_index, [said[rank][2] for rank in here]))
 
     def device(self, device: str) -> str:
         """Return the device that this process takes of those asked for: a GPU of its own if any."""
