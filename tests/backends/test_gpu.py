@@ -1,10 +1,13 @@
 """The GPU's code without a GPU: its kernels run on the host, the rest against a stand-in."""
 
+import ctypes
 import gc
+import threading
 from collections import Counter
 from dataclasses import replace
 from itertools import pairwise
 from math import inf
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +26,8 @@ from tests.conftest import assert_weights, lesson
 from tests.cuda import race_check
 from tests.cuda.host_module import NoCompiler, compiler
 from tests.cuda.stand_in import fake_cupy, install
+from tests.parallel.test_ranks import trained
+from tests.parallel.threads import ThreadRanks, together
 from trainer import MLP, EpochReport, fit
 from trainer.augmentation import Deformation, DeformedFeed, Deformer
 from trainer.training import Training
@@ -611,7 +616,88 @@ class TestDeform:
         )
 
 
+class TestRanks:
+    ARRAYS = np.arange(12.0).reshape(3, 4), np.arange(5.0), np.float64(7)
+
+    def test_arrays_are_fused_by_way_of_pinned_memory(self, any_gpu):
+        arrays = [any_gpu.asarray(a) for a in self.ARRAYS]
+        fused = any_gpu.fused(arrays)
+        assert isinstance(fused, np.ndarray)
+        np.testing.assert_array_equal(fused, [*range(12), *range(5), 7])
+        fused *= 3
+        for found, a in zip(any_gpu.split(fused, arrays), self.ARRAYS, strict=True):
+            np.testing.assert_array_equal(any_gpu.to_numpy(found), 3 * a, strict=True)
+        small = any_gpu.fused([any_gpu.asarray([1.0, 2.0])])
+        assert np.shares_memory(small, fused)
+
+    def test_without_nccl_nothing_sums_on_the_device(self, any_gpu):
+        assert any_gpu.device_sum(0, lambda said: [said, ""]) is None
+
+    def test_nccl_sums_on_the_device_where_each_process_has_its_own(self, fake, gpu, monkeypatch):
+        """The other process has the same numbers."""
+        asked = []
+
+        class Communicator:
+            def __init__(self, count, identifier, index):
+                asked.append((count, identifier, index))
+
+            def allReduce(self, source, target, count, kind, operation, stream):
+                assert (source, kind, operation) == (target, "f8", "sum")
+                numbers = (ctypes.c_double * count).from_address(target)
+                numbers[:] = [2 * number for number in numbers]
+
+        nccl = SimpleNamespace(
+            available=True,
+            get_unique_id=lambda: b"\x01\x02",
+            NcclCommunicator=Communicator,
+            NCCL_FLOAT64="f8",
+            NCCL_SUM="sum",
+        )
+        monkeypatch.setattr(fake.cuda, "nccl", nccl)
+        assert gpu.device_sum(0, lambda said: [said, said]) is None  # both have this one
+        assert gpu.device_sum(0, lambda said: [said, ""]) is None
+        sum_up = gpu.device_sum(0, lambda said: [said, said.replace(":01:", ":02:")])
+        assert asked == [(2, b"\x01\x02", 0)]
+        for found, a in zip(
+            sum_up([gpu.asarray(a) for a in self.ARRAYS]), self.ARRAYS, strict=True
+        ):
+            np.testing.assert_array_equal(found.get(), 2 * a)
+
+    def test_a_divided_training_ends_where_the_whole_does(self, any_gpu):
+        turn, case = threading.Lock(), {"deformed": True, "dropout": 0.2, "momentum": 0.5}
+
+        class Ranks(ThreadRanks):
+            """Threads that take turns, on one device."""
+
+            def _exchange(self, what):
+                turn.release()
+                try:
+                    return super()._exchange(what)
+                finally:
+                    turn.acquire()
+
+            def sum(self, arrays):
+                parts = self._exchange(np.array(self.gpu.fused(arrays)))
+                return self.gpu.split(sum(parts), arrays)
+
+        def train(ranks):
+            ranks.__class__ = Ranks
+            with turn:
+                ranks.gpu = select("gpu")
+                return trained(ranks.gpu, ranks, **case)[0]
+
+        desired, *_ = trained(select("cpu"), **case)
+        for found in together(2, train):
+            for w, a in zip(desired, found, strict=True):
+                np.testing.assert_allclose(a, w, rtol=0, atol=1e-9)
+
+
 class TestNoise:
+    def test_begins_at_any_row(self, any_gpu):
+        whole = any_gpu.to_numpy(any_gpu.noise((1, 2, 3), 4, 9, 21, "float64"))
+        part = any_gpu.noise((1, 2, 3), 4, 4, 21, "float64", 5)
+        np.testing.assert_array_equal(any_gpu.to_numpy(part), whole[5:])
+
     @pytest.mark.parametrize("dtype", ["float32", "float64"])
     @pytest.mark.parametrize(("n", "units"), [(3, 1), (5, 8), (70, 61), (1, 2000)])
     def test_is_the_cpus(self, any_gpu, dtype, n, units):

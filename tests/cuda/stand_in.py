@@ -652,6 +652,7 @@ def fake_cupy(memory: int = 80 * 2**30) -> ModuleType:
         """The one device, whatever its number."""
 
         compute_capability = "90"
+        pci_bus_id = "0000:01:00.0"
         attributes = {  # noqa: RUF012
             "MaxSharedMemoryPerBlockOptin": LARGEST_SHARED,
             "MultiProcessorCount": 132,
@@ -721,6 +722,7 @@ def fake_cupy(memory: int = 80 * 2**30) -> ModuleType:
         get_current_stream=lambda: machine.current,
         runtime=runtime,
         cublas=cublas,
+        nccl=SimpleNamespace(available=False),
         memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
         driver=SimpleNamespace(CUDADriverError=LaunchError),
         compiler=SimpleNamespace(CompileException=CompileError),
