@@ -73,6 +73,7 @@ def run(
     seeds: Annotated[int | None, COUNT, _TRAINING] = None,
     seed: Annotated[str | None, _TRAINING] = None,
     jobs: Annotated[int | None, COUNT, RESULT] = None,
+    cluster: Annotated[str | None, RESULT] = None,
     out: Annotated[Path | None, RESULT] = None,
     resume: Annotated[Path | None, RESULT] = None,
     figure: Annotated[Path | None, RESULT] = None,
@@ -112,6 +113,10 @@ def run(
         Or with these: 7,8,9. [default: 0]
     jobs
         Runs at a time, each in a process with its share of the cores. [default: one a core]
+    cluster
+        Train on a cluster: dask or ray starts its processes on this machine; tcp://HOST:PORT is a
+        Dask scheduler, ray://HOST:PORT a Ray cluster, auto the one that this machine is in. It
+        needs this package on every machine, and no shared files.
     out
         The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png, config.json.
         [default: the next free name under sweeps/]
@@ -131,6 +136,8 @@ def run(
         transpose=transpose or None,
         recipe=recipe,
     )
+    if cluster is not None:
+        sweep.check_address(cluster)
     if figure is not None:
         figure = checked_file(figure, "sweep.png", "--figure ")
     view = display.choose_view(as_json=as_json)
@@ -151,7 +158,7 @@ def run(
                 )
             folder = SweepFolder.open(resume.expanduser())
             cleanup.callback(folder.close)
-            backend = choose(device or folder.config["device"]["name"])
+            backend = choose(_device(device or folder.config["device"]["name"], cluster))
             dataset = same_data(folder.path, folder.config["data"], view.downloading)
             for line in dataset.note.splitlines():
                 view.note(line)
@@ -161,10 +168,10 @@ def run(
             file = ConfigFile.read(config, train)
             with file.named_in_errors(besides=[*asked, *options, *_given(device=device)]):
                 folder, part, held_out, backend = _start(
-                    view, file, asked, _values(options, seeds), validation, device, out
+                    view, file, asked, _values(options, seeds), validation, device, cluster, out
                 )
             cleanup.callback(folder.close)
-        return _sweep(view, folder, part, held_out, backend, jobs, figure, show)
+        return _sweep(view, folder, part, held_out, backend, jobs, cluster, figure, show)
 
 
 def _start(
@@ -174,6 +181,7 @@ def _start(
     values: dict[str, tuple[Any, ...]],
     validation: int | None,
     device: str | None,
+    cluster: str | None,
     out: Path | None,
 ) -> tuple[SweepFolder, Dataset, Samples | None, Backend]:
     """Start a new sweep's folder; also return its samples, those held out, and its device."""
@@ -183,7 +191,7 @@ def _start(
             raise UsageError(f"{file.path}: {name}: a sweep takes none; omit it in the file")
     if unused := [] if basis.run else sorted(file.others.keys() - {"device"}):
         view.note(f"{file.path}: a sweep makes no use of {', '.join(unused)}")
-    backend = choose(device or file.others.get("device", "auto"))
+    backend = choose(_device(device or file.others.get("device", "auto"), cluster))
     dataset = basis.load(view, asked)
     with usage_errors():
         recipe = basis.recipe_for(dataset, asked)
@@ -206,6 +214,13 @@ def _start(
     if file.path is not None:
         config |= {"config_file": str(file.path), "asked": asked}
     return SweepFolder.start(out, plan, config), part, held_out, backend
+
+
+def _device(device: str, cluster: str | None) -> str:
+    """Return the device for a sweep; UsageError for a GPU where a cluster trains."""
+    if cluster is None or device in ("auto", "cpu"):
+        return "cpu" if cluster else device
+    raise UsageError(f"--device {device}: --cluster trains on CPUs; expected --device cpu")
 
 
 def _given(**options: Any) -> dict[str, Any]:
@@ -249,6 +264,7 @@ def _sweep(
     held_out: Samples | None,
     backend: Backend,
     jobs: int | None,
+    where: str | None,
     figure: Path | None,
     show: bool,
 ) -> int:
@@ -258,19 +274,35 @@ def _sweep(
     workers = sweep.divide_cores(len(trials), device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
     about = {"sweep_folder": str(path), "runs": len(plan), "ranked_by": by}
+    if where is not None:
+        resume += f" --cluster {shlex.quote(where)}"
     interrupted, broken = False, ""
     try:
         view.preparing()
         seconds = sweep.estimate(plan, trials, dataset, backend)
-        facts = _facts(folder, backend, workers, len(trials), seconds)
-        if backend.name != "cpu" and not workers.cluster:
-            view.note(f"{backend.name} takes one run after the other")
-        event = folder.config | about | {"finished": len(folder.outcomes), "jobs": workers.jobs}
-        view.start(facts, event | {"threads": workers.threads, "estimated_seconds": seconds})
-        outcomes = sweep.sweep(
-            plan, trials, dataset, workers=workers, held_out=held_out, device=backend.name
-        )
-        with _hushed(), closing(outcomes):
+        with ExitStack() as cleanup:
+            cluster = None
+            if where is not None and trials:
+                most = workers.jobs if where in sweep.LOCAL else jobs
+                cluster = cleanup.enter_context(sweep.opened(where, most, workers.threads))
+                workers = sweep.Workers(cluster.slots(), cluster.threads)
+            facts = _facts(folder, backend, workers, cluster, len(trials), seconds)
+            if backend.name != "cpu":
+                view.note(f"{backend.name} takes one run after the other")
+            event = folder.config | about | {"finished": len(folder.outcomes)}
+            event |= {"jobs": workers.jobs, "threads": workers.threads, "cluster": where}
+            view.start(facts, event | {"estimated_seconds": seconds})
+            outcomes = sweep.sweep(
+                plan,
+                trials,
+                dataset,
+                workers=workers,
+                held_out=held_out,
+                device=backend.name,
+                cluster=cluster,
+            )
+            cleanup.enter_context(_hushed())
+            cleanup.enter_context(closing(outcomes))
             shown = 0.0
             for outcome in outcomes:
                 folder.add(outcome)
@@ -286,7 +318,9 @@ def _sweep(
             "a process that trained was ended by the system, as it does when memory runs out;"
             f" to go on with fewer at a time: {resume} --jobs {max(1, workers.jobs // 2)}"
         )
-    except (OSError, MemoryError, BackendUnavailable, UsageError):
+    except UsageError as error:  # of the cluster
+        raise UsageError(f"{error}; then go on: {resume}") from error
+    except (OSError, MemoryError, BackendUnavailable):
         raise  # a line of their own says what is wrong
     except Exception:
         display.error(
@@ -405,7 +439,12 @@ def draw(folder: SweepFolder, standings: Sequence[Standing], data: str, by: str)
 
 
 def _facts(
-    folder: SweepFolder, backend: Backend, workers: Workers, left: int, seconds: float
+    folder: SweepFolder,
+    backend: Backend,
+    workers: Workers,
+    cluster: sweep.Cluster | None,
+    left: int,
+    seconds: float,
 ) -> dict[str, str]:
     plan = folder.plan
     changes = [f"{k.replace('_', ' ')} {as_text(v)}" for k, v in plan.changes.items()]
@@ -421,8 +460,8 @@ def _facts(
         facts["varied"] = "; ".join(varied)
     if not left:
         way = "nothing is left to do"
-    elif workers.cluster:
-        way = f"on {count(workers.jobs, 'core')} of the {workers.cluster} cluster"
+    elif cluster is not None:
+        way = f"{workers.jobs} at a time on a {cluster.name} cluster"
     elif workers.jobs == 1:
         way = f"one after the other, about {_about(seconds)}"
     else:

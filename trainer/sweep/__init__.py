@@ -3,6 +3,7 @@
 Nothing is shown or drawn here: `sweep` yields what each run came to, `rank` says which is best.
 """
 
+from .clusters import LOCAL, Cluster, check_address, opened
 from .folder import FIGURE, SweepFolder
 from .outcomes import Outcome, Standing, rank
 from .plan import Plan, Trial
@@ -11,7 +12,9 @@ from .workers import Workers, divide_cores, estimate, sweep
 
 __all__ = [
     "FIGURE",
+    "LOCAL",
     "MOST_RUNS",
+    "Cluster",
     "Outcome",
     "Plan",
     "Standing",
@@ -19,8 +22,10 @@ __all__ = [
     "Trial",
     "Workers",
     "as_text",
+    "check_address",
     "divide_cores",
     "estimate",
+    "opened",
     "rank",
     "sweep",
     "values_of",
