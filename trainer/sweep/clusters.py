@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from contextlib import contextmanager, suppress
+from functools import cache
 from platform import python_version
 from secrets import token_hex
 from typing import Any
@@ -33,11 +34,17 @@ EXPECTED = (
 )
 LOCAL = ("dask", "ray")  # of processes on this machine
 _ADDRESS = re.compile(r"(dask|tcp|tls|ray)://[^\s/]+:\d{1,5}|dask|ray|auto")
-_SECONDS = 30  # until a cluster must answer, and have a worker
+_SECONDS = 60  # until a cluster must answer, and have a worker
 _GLANCE = 1.0  # seconds between two looks at how many workers there are
 _ATTEMPTS = 4  # at a run whose worker was lost each time
 _ASKED = "__import__('trainer.sweep.clusters').sweep.clusters._versions()"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@cache
+def _token() -> str:
+    """Return what only this process and its workers know; Ray reads it once a process."""
+    return token_hex(32)
 
 
 def check_address(cluster: str) -> None:
@@ -225,7 +232,7 @@ class _Ray(Cluster):
     def __init__(self, address: str | None, most: int | None, threads: int) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
         if address is None:  # who listens on all addresses of this machine, not on its own alone
-            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": token_hex(32)}
+            os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": _token()}
         import ray
         import ray._private.worker
 

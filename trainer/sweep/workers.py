@@ -202,4 +202,5 @@ def _train(
     found: dict[str, Any] = {name: getattr(last, name, None) for name in numbers}
     seconds = math.fsum(report.seconds for report in reports)
     status = DIVERGED if last is None else DONE
-    return Outcome(trial.values, trial.seed, len(reports), **found, seconds=seconds, status=status)
+    found |= {"seconds": seconds, "status": status, "number": trial.number}
+    return Outcome(trial.values, trial.seed, len(reports), **found)
