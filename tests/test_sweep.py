@@ -11,7 +11,6 @@ from concurrent.futures import BrokenExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 from hypothesis import given
@@ -365,42 +364,6 @@ def test_an_estimate_grows_with_the_runs_and_their_weights(digits):
     assert seconds((10,), 1) > 0
     assert seconds((10,), 100) > 20 * seconds((10,), 1)
     assert seconds((5000,), 1) > 50 * seconds((10,), 1)
-
-
-@pytest.fixture
-def _environment():
-    """Dask sets variables for the workers that it starts, and leaves them."""
-    before = dict(os.environ)
-    yield
-    os.environ.clear()
-    os.environ.update(before)
-
-
-@pytest.mark.usefixtures("_environment")
-def test_a_dask_cluster_takes_a_sweep(digits, monkeypatch):
-    distributed = pytest.importorskip(
-        "distributed", reason="Dask is not installed: pip install '.[dask]'"
-    )
-    # its workers are new processes, which must find this package
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-    plan = Plan(DIGITS, SHORT, {"learning_rate": (0.1, 0.3)}, seeds=(0, 1))
-    with (
-        distributed.LocalCluster(
-            n_workers=2,
-            threads_per_worker=1,
-            host="127.0.0.1",
-            dashboard_address=None,
-        ) as cluster,
-        distributed.Client(cluster),
-        joblib.parallel_config(backend="dask"),
-    ):
-        workers = divide_cores(4, device="cpu")
-        assert (workers.jobs, workers.cluster) == (2, "Dask")
-        outcomes = list(sweep(plan, list(plan.trials()), digits, workers=workers))
-    assert len(outcomes) == 4
-    for result in outcomes:
-        desired = directly(digits, plan.settings(result.values), result.seed)
-        assert result.test_accuracy == desired.test_accuracy
 
 
 # --- the folder -----------------------------------------------------------------------------

@@ -362,13 +362,16 @@ def _sweep_page(path: Path) -> str:
     facts += [
         (k.replace("_", " "), ", ".join(map(as_text, values))) for k, values in plan.grid.items()
     ]
+    facts += [(k.replace("_", " "), str(span)) for k, span in plan.ranges.items()]
+    if plan.search is not None:
+        facts += [("chosen by", f"{plan.search.sampler}, {len(plan):,} trials")]
     facts += [("seeds", ", ".join(map(str, plan.seeds)))]
     device = folder.config["device"]
     facts += [("device", f"{device['name']}: {device.get('device_name', '')}")]
     table = Table(f"Ranked by accuracy on the {which}", list(columns), rows, 1)
     sections = [Section("The sweep", facts=facts), Section("Results", tables=[table])]
     headline = f"{len(folder.outcomes):,} of {len(plan):,} runs are finished"
-    if folder.left():
+    if len(folder.outcomes) < len(plan):
         resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
         sections[0] = Section("The sweep", lines=[f"{headline}; to go on: {resume}"], facts=facts)
     if standings and standings[0].accuracy is not None:

@@ -6,12 +6,12 @@ import math
 import shlex
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from time import perf_counter
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Group, Parameter
 
@@ -31,7 +31,7 @@ from ..running.usage import (
     typed,
     usage_errors,
 )
-from ..sweep import Plan, Standing, SweepFolder, Workers, as_text
+from ..sweep import Plan, Search, Standing, SweepFolder, Workers, as_text
 from .config_file import ConfigFile
 from .figure_files import checked_file, open_windows, save
 from .options import (
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SHOWN_SECONDS = 0.1
+_TRIALS = 50  # that a sampler chooses where nothing is said
 _NETWORK = Parameter(group=Group("The network, all of them values to try", sort_key=2))
 _TRAINING = Parameter(group=Group("The training, likewise", sort_key=3))
 _ValuesToTry: Any = values_to_try(_NETWORK, _TRAINING)
@@ -72,7 +73,10 @@ def run(
     tried: _ValuesToTry = _ValuesToTry(),  # noqa: B008
     seeds: Annotated[int | None, COUNT, _TRAINING] = None,
     seed: Annotated[str | None, _TRAINING] = None,
+    sampler: Annotated[Literal["tpe", "random"] | None, RESULT] = None,
+    trials: Annotated[int | None, COUNT, RESULT] = None,
     jobs: Annotated[int | None, COUNT, RESULT] = None,
+    cluster: Annotated[str | None, RESULT] = None,
     out: Annotated[Path | None, RESULT] = None,
     resume: Annotated[Path | None, RESULT] = None,
     figure: Annotated[Path | None, RESULT] = None,
@@ -83,10 +87,12 @@ def run(
 
     Every option of the network and of the training takes one value or several: 0.001,0.003,0.01,
     or a range of numbers as start:stop:step with both ends in it, as in 0.1:0.9:0.1. Several
-    options with several values are a grid. Ctrl-C ends it; --resume goes on.
+    options with several values are a grid; --sampler chooses instead, from lists and from ranges
+    LOW:HIGH. Ctrl-C ends it; --resume goes on.
 
         python -m trainer sweep --learning-rate 0.1:0.9:0.1 --epochs 1
         python -m trainer sweep --hidden 100,200 --batch-size 1,16 --seeds 3
+        python -m trainer sweep --sampler tpe --learning-rate 0.001:1:log --hidden 50:400
         python -m trainer sweep --resume sweeps/s1
 
     Parameters
@@ -110,8 +116,17 @@ def run(
         Train everything with seeds 0 to N−1; means and deviations are over them.
     seed
         Or with these: 7,8,9. [default: 0]
+    sampler
+        Choose the values one after the other, by the accuracies so far: from ranges LOW:HIGH of
+        numbers, or LOW:HIGH:log evenly in their logarithm, and from lists. Optuna's tpe or random.
+    trials
+        How many it chooses. [default: 50]
     jobs
         Runs at a time, each in a process with its share of the cores. [default: one a core]
+    cluster
+        Train on a cluster: dask or ray starts its processes on this machine; tcp://HOST:PORT is a
+        Dask scheduler, ray://HOST:PORT a Ray cluster, auto the one that this machine is in. It
+        needs this package on every machine, and no shared files.
     out
         The sweep's folder, new or empty: sweep.csv with a line a run, sweep.png, config.json.
         [default: the next free name under sweeps/]
@@ -131,6 +146,8 @@ def run(
         transpose=transpose or None,
         recipe=recipe,
     )
+    if cluster is not None:
+        sweep.check_address(cluster)
     if figure is not None:
         figure = checked_file(figure, "sweep.png", "--figure ")
     view = display.choose_view(as_json=as_json)
@@ -141,6 +158,8 @@ def run(
             how = _given(
                 seeds=seeds,
                 validation=validation,
+                sampler=sampler,
+                trials=trials,
                 out=out,
             )
             if given := what | options | how:
@@ -151,29 +170,35 @@ def run(
                 )
             folder = SweepFolder.open(resume.expanduser())
             cleanup.callback(folder.close)
-            backend = choose(device or folder.config["device"]["name"])
+            if folder.plan.search is not None:
+                sweep.check_sampler(folder.plan.search.sampler)
+            backend = choose(_device(device or folder.config["device"]["name"], cluster))
             dataset = same_data(folder.path, folder.config["data"], view.downloading)
             for line in dataset.note.splitlines():
                 view.note(line)
             part, held_out = hold_out(dataset, samples_to_hold_out(folder.config["data"]))
         else:
+            values = _values(options, seeds, sampler)
+            search = _search(sampler, trials, values)
             out = check_free(out, under="sweeps")
             file = ConfigFile.read(config, train)
             with file.named_in_errors(besides=[*asked, *options, *_given(device=device)]):
                 folder, part, held_out, backend = _start(
-                    view, file, asked, _values(options, seeds), validation, device, out
+                    view, file, asked, values, search, validation, device, cluster, out
                 )
             cleanup.callback(folder.close)
-        return _sweep(view, folder, part, held_out, backend, jobs, figure, show)
+        return _sweep(view, folder, part, held_out, backend, jobs, cluster, figure, show)
 
 
 def _start(
     view: display.QuietView,
     file: ConfigFile,
     asked: dict[str, Any],
-    values: dict[str, tuple[Any, ...]],
+    values: dict[str, Any],
+    search: Search | None,
     validation: int | None,
     device: str | None,
+    cluster: str | None,
     out: Path | None,
 ) -> tuple[SweepFolder, Dataset, Samples | None, Backend]:
     """Start a new sweep's folder; also return its samples, those held out, and its device."""
@@ -183,13 +208,13 @@ def _start(
             raise UsageError(f"{file.path}: {name}: a sweep takes none; omit it in the file")
     if unused := [] if basis.run else sorted(file.others.keys() - {"device"}):
         view.note(f"{file.path}: a sweep makes no use of {', '.join(unused)}")
-    backend = choose(device or file.others.get("device", "auto"))
+    backend = choose(_device(device or file.others.get("device", "auto"), cluster))
     dataset = basis.load(view, asked)
     with usage_errors():
         recipe = basis.recipe_for(dataset, asked)
     if "seed" in basis.asked:
         values = {"seed": (basis.asked["seed"],)} | values
-    plan = _plan(recipe, values, dataset)
+    plan = _plan(recipe, values, search, dataset)
     if validation is None:
         validation = basis.asked.get("validation", 0)
     part, held_out = hold_out(dataset, validation)
@@ -208,12 +233,19 @@ def _start(
     return SweepFolder.start(out, plan, config), part, held_out, backend
 
 
+def _device(device: str, cluster: str | None) -> str:
+    """Return the device for a sweep; UsageError for a GPU where a cluster trains."""
+    if cluster is None or device in ("auto", "cpu"):
+        return "cpu" if cluster else device
+    raise UsageError(f"--device {device}: --cluster trains on CPUs; expected --device cpu")
+
+
 def _given(**options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _values(options: dict[str, str], seeds: int | None) -> dict[str, tuple[Any, ...]]:
-    """Read every option's values; "seed" is one of them."""
+def _values(options: dict[str, str], seeds: int | None, sampler: str | None) -> dict[str, Any]:
+    """Read every option's values, or a sampler's range; "seed" is one of them."""
     if seeds is not None:
         if "seed" in options:
             raise UsageError(
@@ -222,15 +254,44 @@ def _values(options: dict[str, str], seeds: int | None) -> dict[str, tuple[Any, 
             )
         options = options | {"seed": f"0:{seeds - 1}:1"}
     with usage_errors(say=str):
-        return {name: sweep.values_of(name, text) for name, text in options.items()}
+        return {
+            name: (sampler and sweep.span_of(name, text)) or sweep.values_of(name, text)
+            for name, text in options.items()
+        }
 
 
-def _plan(recipe: Recipe, values: dict[str, tuple[Any, ...]], dataset: Dataset) -> Plan:
+def _search(sampler: str | None, trials: int | None, values: dict[str, Any]) -> Search | None:
+    """Take the ranges out of the values; None without a sampler."""
+    if sampler is None:
+        if trials is not None:
+            raise UsageError(f"--trials {trials}: only a sampler takes it: add --sampler tpe")
+        return None
+    ranges = {name: span for name, span in values.items() if isinstance(span, sweep.Span)}
+    if not ranges:
+        raise UsageError(
+            f"--sampler {sampler}: no option has a range; give one, such as --learning-rate"
+            " 0.001:1:log"
+        )
+    if len(values.get("seed", ())) > 1:
+        raise UsageError(
+            f"--sampler {sampler}: it takes one seed, which is its own and every training's;"
+            " expected --seed N"
+        )
+    sweep.check_sampler(sampler)
+    for name in ranges:
+        del values[name]
+    return Search(sampler, trials or _TRIALS, ranges)
+
+
+def _plan(
+    recipe: Recipe, values: dict[str, tuple[Any, ...]], search: Search | None, dataset: Dataset
+) -> Plan:
     plan = Plan(
         recipe=recipe,
         changes={k: v[0] for k, v in values.items() if len(v) == 1 and k != "seed"},
         grid={k: v for k, v in values.items() if len(v) > 1 and k != "seed"},
         seeds=values.get("seed", (0,)),
+        search=search,
     )
     if len(plan) > sweep.MOST_RUNS:
         raise UsageError(
@@ -249,28 +310,50 @@ def _sweep(
     held_out: Samples | None,
     backend: Backend,
     jobs: int | None,
+    where: str | None,
     figure: Path | None,
     show: bool,
 ) -> int:
     plan, path = folder.plan, folder.path
     by = "validation_accuracy" if held_out else "test_accuracy"
-    trials = folder.left()
-    workers = sweep.divide_cores(len(trials), device=backend.name, jobs=jobs)
+    left = len(plan) - len(folder.outcomes)
+    trials: Iterable[sweep.Trial]
+    if plan.search is None:
+        trials = expected = folder.left()
+    else:
+        trials, expected = sweep.proposals(plan, folder.outcomes, by), left * [plan.middle()]
+    workers = sweep.divide_cores(left, device=backend.name, jobs=jobs)
     resume = f"python -m trainer sweep --resume {shlex.quote(str(path))}"
     about = {"sweep_folder": str(path), "runs": len(plan), "ranked_by": by}
+    if where is not None:
+        resume += f" --cluster {shlex.quote(where)}"
     interrupted, broken = False, ""
     try:
         view.preparing()
-        seconds = sweep.estimate(plan, trials, dataset, backend)
-        facts = _facts(folder, backend, workers, len(trials), seconds)
-        if backend.name != "cpu" and not workers.cluster:
-            view.note(f"{backend.name} takes one run after the other")
-        event = folder.config | about | {"finished": len(folder.outcomes), "jobs": workers.jobs}
-        view.start(facts, event | {"threads": workers.threads, "estimated_seconds": seconds})
-        outcomes = sweep.sweep(
-            plan, trials, dataset, workers=workers, held_out=held_out, device=backend.name
-        )
-        with _hushed(), closing(outcomes):
+        seconds = sweep.estimate(plan, expected, dataset, backend)
+        with ExitStack() as cleanup:
+            cluster = None
+            if where is not None and left:
+                most = workers.jobs if where in sweep.LOCAL else jobs
+                cluster = cleanup.enter_context(sweep.opened(where, most, workers.threads))
+                workers = sweep.Workers(cluster.slots(), cluster.threads)
+            facts = _facts(folder, backend, workers, cluster, left, seconds)
+            if backend.name != "cpu":
+                view.note(f"{backend.name} takes one run after the other")
+            event = folder.config | about | {"finished": len(folder.outcomes)}
+            event |= {"jobs": workers.jobs, "threads": workers.threads, "cluster": where}
+            view.start(facts, event | {"estimated_seconds": seconds})
+            outcomes = sweep.sweep(
+                plan,
+                trials,
+                dataset,
+                workers=workers,
+                held_out=held_out,
+                device=backend.name,
+                cluster=cluster,
+            )
+            cleanup.enter_context(_hushed())
+            cleanup.enter_context(closing(outcomes))
             shown = 0.0
             for outcome in outcomes:
                 folder.add(outcome)
@@ -286,7 +369,9 @@ def _sweep(
             "a process that trained was ended by the system, as it does when memory runs out;"
             f" to go on with fewer at a time: {resume} --jobs {max(1, workers.jobs // 2)}"
         )
-    except (OSError, MemoryError, BackendUnavailable, UsageError):
+    except UsageError as error:  # of the cluster
+        raise UsageError(f"{error}; then go on: {resume}") from error
+    except (OSError, MemoryError, BackendUnavailable):
         raise  # a line of their own says what is wrong
     except Exception:
         display.error(
@@ -405,7 +490,12 @@ def draw(folder: SweepFolder, standings: Sequence[Standing], data: str, by: str)
 
 
 def _facts(
-    folder: SweepFolder, backend: Backend, workers: Workers, left: int, seconds: float
+    folder: SweepFolder,
+    backend: Backend,
+    workers: Workers,
+    cluster: sweep.Cluster | None,
+    left: int,
+    seconds: float,
 ) -> dict[str, str]:
     plan = folder.plan
     changes = [f"{k.replace('_', ' ')} {as_text(v)}" for k, v in plan.changes.items()]
@@ -415,22 +505,25 @@ def _facts(
         "recipe": ", ".join([plan.recipe.name, *changes]),
     }
     varied = [f"{k.replace('_', ' ')} {_shortened(v)}" for k, v in plan.grid.items()]
+    varied += [f"{k.replace('_', ' ')} {span}" for k, span in plan.ranges.items()]
     if plan.seeds != (0,):
         varied.append(f"seed {_shortened(plan.seeds)}")
     if varied:
         facts["varied"] = "; ".join(varied)
     if not left:
         way = "nothing is left to do"
-    elif workers.cluster:
-        way = f"on {count(workers.jobs, 'core')} of the {workers.cluster} cluster"
+    elif cluster is not None:
+        way = f"{workers.jobs} at a time on a {cluster.name} cluster"
     elif workers.jobs == 1:
         way = f"one after the other, about {_about(seconds)}"
     else:
         threads = count(workers.threads, "thread")
         way = f"{workers.jobs} at a time with {threads} each, about {_about(seconds)}"
     done = f", {len(folder.outcomes):,} of them done before" if folder.outcomes else ""
-    product = f"{_product(plan)} = " if len(plan.grid) + (len(plan.seeds) > 1) > 1 else ""
-    runs = f"{product}{len(plan):,}{done}, {way}"
+    factors = "" if plan.search else f"{_product(plan)} = "
+    product = factors if len(plan.grid) + (len(plan.seeds) > 1) > 1 else ""
+    chosen = f" that {plan.search.sampler} chooses" if plan.search else ""
+    runs = f"{product}{len(plan):,}{chosen}{done}, {way}"
     return facts | {"runs": runs, "folder": str(folder.path)}
 
 

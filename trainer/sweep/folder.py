@@ -16,13 +16,13 @@ from ..recipes import recorded
 from ..running.metrics_file import UNREADABLE, fault
 from ..running.run_folder import Run, RunError, claim
 from .outcomes import DIVERGED, DONE, Outcome
-from .plan import Plan, Trial
-from .values import as_text, values_of
+from .plan import Plan, Search, Trial
+from .values import Span, as_text, span_of, values_of
 
 FIGURE = "sweep.png"
 
 # of a line in sweep.csv, after the options that the sweep varies
-_COLUMNS = [field.name for field in fields(Outcome) if field.name != "values"]
+_COLUMNS = [field.name for field in fields(Outcome) if field.name not in ("values", "number")]
 
 
 class SweepFolder:
@@ -53,6 +53,9 @@ class SweepFolder:
             "grid": {name: [as_text(v) for v in values] for name, values in plan.grid.items()},
             "seeds": list(plan.seeds),
         }
+        if plan.search is not None:
+            ranges = {name: str(span) for name, span in plan.search.ranges.items()}
+            recorded["search"] = vars(plan.search) | {"ranges": ranges}
         run = Run.start(out, config | {"sweep": recorded}, under="sweeps")
         folder = cls(run, plan)
         write_whole(folder.table, folder._table_of([]))
@@ -76,6 +79,7 @@ class SweepFolder:
                     for name, values in asked["grid"].items()
                 },
                 seeds=tuple(map(int, asked["seeds"])),
+                search=_search(asked["search"]) if "search" in asked else None,
             )
             data = config["data"]
             texts = (config["device"]["name"], data["source"], data["crc32"])
@@ -108,7 +112,7 @@ class SweepFolder:
         return self.path / "sweep.csv"
 
     def left(self) -> list[Trial]:
-        """Runs that are not in the table."""
+        """Runs that are not in the table, of a sweep over every combination."""
         done = {outcome.key for outcome in self.outcomes}
         return [trial for trial in self.plan.trials() if trial.key not in done]
 
@@ -118,7 +122,10 @@ class SweepFolder:
         self.outcomes.append(outcome)
 
     def _table_of(self, outcomes: Sequence[Outcome]) -> bytes:
-        return _csv([[*self.plan.grid, *_COLUMNS], *map(_row, outcomes)])
+        return _csv([self._header(), *map(_row, outcomes)])
+
+    def _header(self) -> list[str]:
+        return [*["trial"] * (self.plan.search is not None), *self.plan.varied, *_COLUMNS]
 
     def _read(self) -> list[Outcome]:
         try:
@@ -126,11 +133,13 @@ class SweepFolder:
         except (OSError, ValueError) as error:
             raise RunError(f"{self.table}: cannot be read ({error})") from error
         lines = text.splitlines(keepends=True)
-        header = ",".join([*self.plan.grid, *_COLUMNS])
+        header = ",".join(self._header())
         if lines and lines[0].endswith("\n") and lines[0].strip() != header:
             raise RunError(f"{self.table}: line 1 is not {header}, as this sweep wrote it")
-        trials = {trial.key: trial for trial in self.plan.trials()}
-        outcomes: dict[tuple[str, ...], Outcome] = {}
+        trials: dict[tuple[str, ...], Trial] = {}
+        if self.plan.search is None:
+            trials = {trial.key: trial for trial in self.plan.trials()}
+        outcomes: dict[Any, Outcome] = {}
         for number, line in islice(enumerate(lines, 1), 1, None):
             try:
                 if not line.endswith("\n"):
@@ -143,7 +152,7 @@ class SweepFolder:
                     f"{self.table}: line {number} is no run of this sweep ({error}); delete the"
                     " line, and the run is made again"
                 ) from error
-            outcomes[outcome.key] = outcome
+            outcomes[outcome.number, outcome.key] = outcome
         kept = list(outcomes.values())
         whole = self._table_of(kept)
         if whole != text.encode():
@@ -151,23 +160,50 @@ class SweepFolder:
         return kept
 
     def _outcome(self, cells: list[str], trials: Mapping[tuple[str, ...], Trial]) -> Outcome:
-        of_key = len(self.plan.grid) + 1
-        if len(cells) != of_key + len(_COLUMNS) - 1:
+        if len(cells) != len(self._header()):
             raise ValueError(f"{len(cells)} fields")
+        of_key = len(cells) - len(_COLUMNS) + 1
         trial = trials.get(tuple(cells[:of_key]))
+        if self.plan.search is not None:
+            trial = self._chosen(cells[:of_key])
         if trial is None:
             raise ValueError("its options and seed")
         epochs, *numbers, seconds, status = cells[of_key:]
         test, validation, loss = (float(number) if number else None for number in numbers)
         if status not in (DONE, DIVERGED) or (status == DONE) != (test is not None):
             raise ValueError("its status")
-        return Outcome(
-            trial.values, trial.seed, int(epochs), test, validation, loss, float(seconds), status
+        found = (int(epochs), test, validation, loss, float(seconds), status)
+        return Outcome(trial.values, trial.seed, *found, number=trial.number)
+
+    def _chosen(self, cells: list[str]) -> Trial | None:
+        """Read a trial whose values a sampler chose; None if it could not have."""
+        number, *texts, seed = cells
+        trial = Trial(
+            {k: values_of(k, t)[0] for k, t in zip(self.plan.varied, texts, strict=True)},
+            self.plan.seeds[0],
+            number=int(number),
         )
+        is_one = trial.key == (*texts, seed) and int(number) in range(len(self.plan))
+        is_one &= all(trial.values[name] in values for name, values in self.plan.grid.items())
+        is_one &= all(trial.values[name] in span for name, span in self.plan.ranges.items())
+        return trial if is_one else None
+
+
+def _search(recorded: Any) -> Search:
+    """Read what `SweepFolder.start` recorded of a search."""
+    ranges: dict[str, Span] = {}
+    for name, text in recorded["ranges"].items():
+        span = span_of(name, text)
+        if span is None:
+            raise ValueError(f"{name} {text} is no range")
+        ranges[name] = span
+    return Search(str(recorded["sampler"]), int(recorded["trials"]), ranges)
 
 
 def _row(outcome: Outcome) -> list[Any]:
-    texts = map(as_text, outcome.values.values())
+    texts = [as_text(value) for value in outcome.values.values()]
+    if outcome.number is not None:
+        texts.insert(0, str(outcome.number))
     return [*texts, *(getattr(outcome, column) for column in _COLUMNS)]
 
 

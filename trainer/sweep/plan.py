@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..network import MLP
 from ..recipes import Recipe, augmentation, build, changed
 from ..training import fit
 from ..training.minimize import check
-from .values import KINDS, as_text
+from .values import KINDS, Span, as_text
 
 Values = dict[str, Any]
 
@@ -26,11 +26,22 @@ class Trial:
 
     values: Values
     seed: int
+    _: KW_ONLY
+    number: int | None = None  # from 0, of one whose values a sampler chose
 
     @property
     def key(self) -> tuple[str, ...]:
         """As `sweep.csv` names it."""
         return (*map(as_text, self.values.values()), str(self.seed))
+
+
+@dataclass(frozen=True)
+class Search:
+    """Trials whose values a sampler chooses, from ranges and from the lists of a grid."""
+
+    sampler: str
+    trials: int
+    ranges: dict[str, Span]
 
 
 @dataclass(frozen=True)
@@ -44,9 +55,27 @@ class Plan:
     changes: Values  # options that win over the recipe's, in every run
     grid: dict[str, tuple[Any, ...]]  # options, and the values that they take
     seeds: tuple[int, ...] = (0,)
+    search: Search | None = None  # which takes the place of every combination
 
     def __len__(self) -> int:
+        if self.search is not None:
+            return self.search.trials
         return math.prod(map(len, self.grid.values())) * len(self.seeds)
+
+    @property
+    def ranges(self) -> dict[str, Span]:
+        """Those that a sampler chooses from."""
+        return self.search.ranges if self.search is not None else {}
+
+    @property
+    def varied(self) -> tuple[str, ...]:
+        """Names of the options that differ between runs."""
+        return (*self.grid, *self.ranges)
+
+    def middle(self) -> Trial:
+        """Return a trial as a sampler may choose it, to judge by how long one takes."""
+        values = {name: values[0] for name, values in self.grid.items()}
+        return Trial(values | {k: s.middle() for k, s in self.ranges.items()}, self.seeds[0])
 
     def trials(self) -> Iterator[Trial]:
         """All runs, every combination with the first seed before any with the second."""
@@ -67,16 +96,17 @@ class Plan:
         x, y = dataset.train_x[:1, :1], dataset.train_y[:1]
         least = replace(dataset, train_x=x, train_y=y, columns=None)
         cpu = select("cpu")
+        tried = self.grid | {name: span.ends() for name, span in self.ranges.items()}
         # label smoothing goes with some losses only
-        words = [n for n in self.grid if KINDS[n] in (str, bool) or n == "label_smoothing"]
-        first = {name: values[0] for name, values in self.grid.items()}
+        words = [n for n in tried if KINDS[n] in (str, bool) or n == "label_smoothing"]
+        first = {name: values[0] for name, values in tried.items()}
         combinations = [
             first | dict(zip(words, values, strict=True))
-            for values in product(*(self.grid[name] for name in words))
+            for values in product(*(tried[name] for name in words))
         ]
         combinations += [
             first | {name: value}
-            for name, values in self.grid.items()
+            for name, values in tried.items()
             if name not in words
             for value in values[1:]
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -18,6 +19,7 @@ KINDS = {
     name: types_of(Recipe)[name] for name, known in settings_of(Recipe).items() if known.is_option
 } | {"augment": str}
 _RANGES = {int: "50:200:50", float: "0.1:0.9:0.1"}
+_SAMPLED = "with --sampler tpe LOW:HIGH or LOW:HIGH:log"
 _WANTED = {
     bool: "yes, no, or both as in yes,no",
     str: "names with commas between them",
@@ -26,6 +28,79 @@ _WANTED = {
     tuple[int, ...]: "widths such as 50,100,200, with - between those of one network as in 200-100",
 }
 _BETWEEN_NAMES = re.compile(r",(?!\s*[\d.])")  # elastic:34,4 has a comma inside
+
+_SPANS = {int: "50:400", float: "0.001:1:log", tuple[int, ...]: "50:400"}
+
+
+@dataclass(frozen=True)
+class Span:
+    """The numbers from one to another, both included, that a sampler chooses from.
+
+    Attributes
+    ----------
+    low, high : float or int
+        The ends; of an option whose values are numbers, or the width of the one hidden layer.
+    is_log : bool
+        Whether numbers are as likely as their logarithms are apart.
+    is_width : bool
+        Whether a value is a network with one hidden layer of that width.
+    """
+
+    low: float
+    high: float
+    is_log: bool = False
+    is_width: bool = False
+
+    def __str__(self) -> str:
+        return f"{as_text(self.low)}:{as_text(self.high)}{':log' * self.is_log}"
+
+    def value(self, number: float, digits: int = 17) -> Any:
+        """Return the option's value that a number stands for, with so many digits."""
+        if isinstance(self.low, float):
+            rounded = float(f"{number:.{digits}g}")
+            return min(max(rounded, self.low), self.high)
+        return (number,) if self.is_width else number
+
+    def number(self, value: Any) -> Any:
+        """Return the number that a value stands for."""
+        return value[0] if self.is_width else value
+
+    def __contains__(self, value: Any) -> bool:
+        return bool(self.low <= self.number(value) <= self.high)
+
+    def ends(self) -> tuple[Any, Any]:
+        """Return the first and the last value."""
+        return self.value(self.low), self.value(self.high)
+
+    def middle(self) -> Any:
+        """Return the value that is as likely exceeded as not."""
+        between = math.sqrt(self.low * self.high) if self.is_log else (self.low + self.high) / 2
+        return self.value(between if isinstance(self.low, float) else round(between))
+
+
+def span_of(option: str, text: str) -> Span | None:
+    """Read LOW:HIGH or LOW:HIGH:log; None if the text is something else, such as values.
+
+    Raise ValueError, naming what was given and what was expected, for no range of numbers.
+
+    Examples
+    --------
+    >>> span_of("learning_rate", "0.001:1:log")
+    Span(low=0.001, high=1.0, is_log=True, is_width=False)
+    """
+    kind, parts = KINDS.get(option), [part.strip() for part in text.split(":")]
+    is_log = len(parts) == 3 and parts[2] == "log"
+    if kind not in _SPANS or not (is_log or len(parts) == 2):
+        return None
+    low, high = (_value(float if kind is float else int, part, 1) for part in parts[:2])
+    given = f"--{option.replace('_', '-')} {text}"
+    if low is None or high is None:
+        raise ValueError(f"{given}: expected LOW:HIGH or LOW:HIGH:log such as {_SPANS[kind]}")
+    if low >= high:
+        raise ValueError(f"{given}: its low end is not below its high end, as in {_SPANS[kind]}")
+    if is_log and low <= 0:
+        raise ValueError(f"{given}: the low end of logarithms must be above 0")
+    return Span(low, high, is_log, kind == tuple[int, ...])
 
 
 def values_of(option: str, text: str) -> tuple[Any, ...]:
@@ -90,11 +165,11 @@ def _range(text: str, example: str) -> list[str]:
     """Return all numbers of a range start:stop:step, both ends included."""
     parts = text.split(":")
     if len(parts) != 3:
-        raise ValueError(f"expected start:stop:step such as {example}")
+        raise ValueError(f"expected start:stop:step such as {example}, or {_SAMPLED}")
     try:
         start, stop, step = map(Decimal, parts)
     except InvalidOperation:
-        raise ValueError(f"expected three numbers such as {example}") from None
+        raise ValueError(f"expected three numbers such as {example}, or {_SAMPLED}") from None
     if not (start.is_finite() and stop.is_finite() and step.is_finite() and step > 0):
         raise ValueError(f"the step must be above 0, as in {example}")
     if stop < start:

@@ -1,12 +1,10 @@
-"""The runs of a sweep, side by side in joblib's processes or on a cluster in their place."""
+"""The runs of a sweep, side by side in joblib's processes or on a cluster."""
 
 from __future__ import annotations
 
 import math
-import signal
-import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from time import perf_counter
@@ -22,6 +20,8 @@ from ..network import MLP
 from ..recipes import Recipe, augmentation, augmented
 from ..training import Diverged, EpochReport, fit
 from ..training.minimize import IterationReport, Minimum, NotFinite, minimize
+from .clusters import Cluster
+from .interrupts import ctrl_c_ignored
 from .outcomes import DIVERGED, DONE, Outcome
 from .plan import Plan, Trial, new_network
 
@@ -37,7 +37,6 @@ class Workers:
 
     jobs: int  # runs at a time
     threads: int  # of each run
-    cluster: str = ""  # the joblib backend that is to do it, where one has been made active
 
 
 def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
@@ -46,16 +45,9 @@ def divide_cores(runs: int, *, device: str, jobs: int | None = None) -> Workers:
     There are `jobs` runs at a time, or as many as cores; a GPU takes one after the other, in this
     process.
     """
-    import joblib  # joblib and Numba take their time to import
-    from joblib.parallel import get_active_backend
-
-    active, _ = get_active_backend()
-    if not active.supports_inner_max_num_threads:  # not joblib's own, loky
-        cluster = type(active).__name__.removesuffix("Backend").removesuffix("Distributed")
-        return Workers(joblib.effective_n_jobs(-1), 1, cluster)
     if device != "cpu":
         return Workers(1, 1)
-    from backends.kernels.cpu.workers import core_count
+    from backends.kernels.cpu.workers import core_count  # Numba takes its time to import
 
     cores = core_count()
     jobs = max(1, min(jobs or cores, runs))
@@ -128,42 +120,40 @@ def _seconds_per_sample(recipe: Recipe, model: MLP, data: Dataset) -> float:
 
 def sweep(
     plan: Plan,
-    trials: Sequence[Trial],
+    trials: Iterable[Trial],
     dataset: Dataset,
     *,
     workers: Workers,
     held_out: tuple[np.ndarray, np.ndarray] | None = None,
     device: str = "cpu",
+    cluster: Cluster | None = None,
 ) -> Generator[Outcome, None, None]:
     """Train some or all of ``plan.trials()``, yielding outcomes in the order in which runs end.
 
-    The data are shared with the processes in memory. Inside ``with
-    joblib.parallel_config(backend="dask"):`` (or "ray") the runs go to that cluster instead; its
-    machines need this package, and its settings say how many threads a worker may have. On
-    `held_out`, samples and labels, accuracy is measured, too.
+    A trial is asked for when a process is free for it. The data are shared with the processes in
+    memory; a `cluster`, if there is one, takes the runs in their place. On `held_out`, samples and
+    labels, accuracy is measured, too.
 
     Raises
     ------
     concurrent.futures.BrokenExecutor
-        If a worker was killed, such as by a system that is out of memory.
+        If a worker was killed, such as by a system that is out of memory; on a cluster, if that
+        happened to a run again and again.
     """
-    import joblib
-
     none: dict[str, Any] = {name: getattr(dataset, name)[:0] for name in _ARRAYS}
     facts = replace(dataset, **none, validation=None)
     arrays = [getattr(dataset, name) for name in _ARRAYS] + list(held_out or ())
-    calls = (
-        joblib.delayed(_train)(plan.settings(trial.values), trial, device, facts, *arrays)
-        for trial in trials
-    )
-    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
-    if workers.cluster:
-        yield from joblib.Parallel(n_jobs=-1, **options)(calls)
+    calls = ((plan.settings(trial.values), trial, device, facts) for trial in trials)
+    if cluster is not None:
+        yield from cluster.train(_train, calls, arrays)
         return
+    import joblib  # which takes its time to import
+
+    options: dict[str, Any] = {"return_as": "generator_unordered", "batch_size": 1}
     with joblib.parallel_config(backend="loky", inner_max_num_threads=workers.threads):
-        pool = joblib.Parallel(n_jobs=workers.jobs, **options)
-    with _ctrl_c_ignored() as hear:
-        outcomes = pool(calls)
+        pool = joblib.Parallel(n_jobs=workers.jobs, pre_dispatch=workers.jobs, **options)
+    with ctrl_c_ignored() as hear:
+        outcomes = pool(joblib.delayed(_train)(*call, *arrays) for call in calls)
     with closing(outcomes):
         hear()
         yield from outcomes
@@ -212,35 +202,5 @@ def _train(
     found: dict[str, Any] = {name: getattr(last, name, None) for name in numbers}
     seconds = math.fsum(report.seconds for report in reports)
     status = DIVERGED if last is None else DONE
-    return Outcome(trial.values, trial.seed, len(reports), **found, seconds=seconds, status=status)
-
-
-@contextmanager
-def _ctrl_c_ignored() -> Iterator[Callable[[], None]]:
-    """Start processes, whole, and such that Ctrl-C does not reach them.
-
-    This one is to hear it, and ends them. A signal that is blocked here stays blocked in a new
-    process. Yields what to call when all is over, to hear one that came meanwhile.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    if hasattr(signal, "pthread_sigmask"):
-        from multiprocessing import resource_tracker
-
-        # joblib starts it before its processes, and its start may end a mask (Python 3.11 does)
-        resource_tracker.ensure_running()
-    pressed: list[int] = []
-    signals = {signal.SIGINT}
-    handler = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
-    mask = _masked(signal.SIG_BLOCK, signals)
-    try:
-        yield lambda: signal.raise_signal(signal.SIGINT) if pressed else None
-    finally:
-        _masked(signal.SIG_SETMASK, mask)
-        signal.signal(signal.SIGINT, handler)
-
-
-def _masked(how: int, signals: set[Any]) -> set[Any]:
-    # Windows has no masks
-    return signal.pthread_sigmask(how, signals) if hasattr(signal, "pthread_sigmask") else set()
+    found |= {"seconds": seconds, "status": status, "number": trial.number}
+    return Outcome(trial.values, trial.seed, len(reports), **found)
