@@ -3,10 +3,11 @@
     python scripts/watch_cost.py --data shared/data/mnist --rounds 7 --json watch.json
 
 Each round trains the same network once a case, one after the other: without --watch, with it and
-nobody who listens, with curl that reads the events and throws them away, and with the page open in a
-headless Chromium that was started before. Compared are the seconds of the epochs, and the CPU seconds
-of the training's process and of the browser's, which other work on the machine changes less. With
---before FOLDER the page and the server of another checkout are measured in the same rounds.
+nobody who listens, with curl that reads the events and throws them away, and with the page open in
+a headless Chromium that was started before. Compared are the seconds of the epochs, and the CPU
+seconds of the training's process and of the browser's, which other work on the machine changes
+less. With --before FOLDER the page and the server of another checkout are measured in the same
+rounds.
 """
 
 from __future__ import annotations
@@ -123,8 +124,10 @@ def main() -> int:
             if asked.json:
                 asked.json.write_text(json.dumps(rows, indent=1))
     for name, runs in rows.items():
-        ratios = [run["epochs"] / plain["epochs"] for run, plain in zip(runs, rows["plain"])]
-        own = [run["cpu"] / plain["cpu"] for run, plain in zip(runs, rows["plain"])]
+        ratios = [
+            run["epochs"] / plain["epochs"] for run, plain in zip(runs, rows["plain"], strict=True)
+        ]
+        own = [run["cpu"] / plain["cpu"] for run, plain in zip(runs, rows["plain"], strict=True)]
         values = {key: median(run[key] for run in runs) for key in runs[0]}
         words = ", ".join(f"{key} {value:.3f} s" for key, value in values.items())
         print(f"{name:16} {words}; of plain: epochs {median(ratios):.3f}, cpu {median(own):.3f}")
