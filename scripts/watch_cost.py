@@ -124,10 +124,9 @@ def main() -> int:
             if asked.json:
                 asked.json.write_text(json.dumps(rows, indent=1))
     for name, runs in rows.items():
-        ratios = [
-            run["epochs"] / plain["epochs"] for run, plain in zip(runs, rows["plain"], strict=True)
-        ]
-        own = [run["cpu"] / plain["cpu"] for run, plain in zip(runs, rows["plain"], strict=True)]
+        pairs = list(zip(runs, rows["plain"], strict=True))
+        ratios = [run["epochs"] / plain["epochs"] for run, plain in pairs]
+        own = [run["cpu"] / plain["cpu"] for run, plain in pairs]
         values = {key: median(run[key] for run in runs) for key in runs[0]}
         words = ", ".join(f"{key} {value:.3f} s" for key, value in values.items())
         print(f"{name:16} {words}; of plain: epochs {median(ratios):.3f}, cpu {median(own):.3f}")
