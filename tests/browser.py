@@ -40,6 +40,11 @@ class Browser:
         self._rest = b""
         self.events: list[dict[str, Any]] = []
 
+    @property
+    def pid(self) -> int:
+        """The number of its first process, which started all others."""
+        return self._process.pid
+
     def call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result; what happens meanwhile is kept."""
         number = next(self._numbers)

@@ -119,7 +119,8 @@ def test_stages_are_images_or_pages_of_their_own(table, capsys):
 @pytest.fixture
 def undrawn(monkeypatch) -> None:
     """Omit the drawing of the trace, which takes seconds."""
-    monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1))])
+    for name in ("trace", "traces"):
+        monkeypatch.setattr(figures, name, lambda *_, **__: [Figure((1, 1))])
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -203,6 +204,119 @@ def test_a_terminal_sees_a_backquery_in_greys(run):
     text = in_a_terminal("backquery", "digits", *CPU, COLORTERM="truecolor")
     assert re.search(r"\x1b\[38;2;(\d+);\1;\1;48;2;(\d+);\2;\2m▀", text)
     assert max(map(len, ESCAPE.sub("", text).splitlines())) <= 80
+
+
+# --- inspect, two runs ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def others(run, tmp_path) -> Path:
+    """Return a deeper run of the same data as `run`, with another loss and biases."""
+    path = tmp_path / "deep"
+    asked = ["--data", "digits", "--loss", "cross_entropy", "--hidden", "9,6", "--bias"]
+    assert main([*asked, "--epochs", "1", *CPU, "--quiet", "--out", str(path)]) == 0
+    return path
+
+
+def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "110")
+    assert main(["inspect", str(run), str(others), "--index", "3", *CPU]) == 0
+    out = capsys.readouterr().out
+    lines = [re.sub(" +", " ", line).strip() for line in out.splitlines()]
+    assert lines[0] == f"{run} and {others}, sample 3 of the 360 test samples of digits"
+    assert lines[1] == "what differs digits deep"
+    for words in ("loss squared_error cross_entropy", "hidden 12 9, 6", "bias no yes"):
+        assert words in lines
+    assert not any(line.startswith("seed") for line in lines)  # which does not differ
+    assert "class sum z₂ output a₂ target t class sum z₃ output a₃ target t" in lines
+    assert any(line.startswith("has no such layer layer 2 forward") for line in lines)
+    # their targets differ
+    assert any(re.match(r"largest [-\d.]+ 0\.99 largest [-\d.]+ 1$", line) for line in lines)
+    assert is_png(Path("inspect-3.png"))
+    assert not (run / "figures").exists()
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_of_two_runs_json_has_what_each_has_alone(run, others, capsys):
+    alone = []
+    for path in (run, others):
+        assert main(["inspect", str(path), "--index", "2", "--json", *CPU]) == 0
+        alone.append(json.loads(capsys.readouterr().out))
+        del alone[-1]["figure"]
+    assert main(["inspect", str(run), str(others), "--index", "2", "--json", *CPU]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["runs"] == alone
+    assert told["differences"]["loss"] == ["squared_error", "cross_entropy"]
+    assert told["figure"] == "inspect-2.png"
+
+
+def test_two_runs_have_the_same_scales():
+    sample, results = np.arange(6.0), []
+    for loss, activation, bias in (("rashid", "sigmoid", False), ("cross_entropy", "relu", True)):
+        model = MLP([6, 4, 3], backend="cpu", loss=loss, activation=activation, bias=bias, seed=1)
+        results.append(trace(model, sample, 1, learning_rate=0.1))
+    pages = figures.traces(
+        results,
+        title="a and b",
+        names=["a", "b"],
+        differences=["what differs: loss"],
+        image_shape=(2, 3),
+        classes=["x", "y", "z"],
+        value_range=(0, 5),
+    )
+    assert len(pages) == 7  # the sample, two layers, the way back, two updates, what came of them
+    middle, compared, limits = 0.5, 0, {}
+    for number, page in enumerate(pages):
+        texts = [text.get_text() for text in page.texts]
+        assert {"a", "b"} <= set(texts)
+        for axes in page.axes:
+            x, y = np.round(axes.get_position().p0, 3)
+            place = number, round((x + (x < middle) * middle) * 100), round(y * 100)
+            limits.setdefault((place, axes.get_title(loc="left")), []).append(axes.get_ylim())
+    for pair in limits.values():
+        if len(pair) == 2:
+            compared += 1
+            assert pair[0] == pair[1]
+    assert compared > 12
+    assert "what differs: loss" in pages[0].texts[0].get_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["RUN", "TABLE"], ["5 features of 3 classes", "8×8 images of 10 classes", "same data"]),
+        (["RUN", "RUN"], ["the same run twice"]),
+        (["RUN", "OTHER", "TABLE"], ["3 runs", "expected one run or two", "RUN RUN PICTURE"]),
+        (["RUN", "a.png", "b.png"], ["2 pictures", "at most one picture"]),
+        (["RUN", "nowhere"], ["nowhere: no run is there"]),
+        (["RUN", "OTHER", "a.png"], ["a.png"]),
+    ],
+)
+def test_runs_that_cannot_be_set_beside_each_other(
+    arguments, expected, run, table, trained, capsys
+):
+    places = {"RUN": str(run), "TABLE": str(table), "OTHER": str(trained / "digits")}
+    assert main(["inspect", *(places.get(word, word) for word in arguments), *CPU]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert all(text in error for text in expected), error
+    assert not list(Path().glob("*.png"))
+
+
+def test_two_runs_of_other_samples_are_refused(table, tmp_path, capsys):
+    rows = np.loadtxt(
+        json.loads((table / "config.json").read_text())["data"]["source"], delimiter=","
+    )
+    np.savetxt("u.csv", rows[::-1], delimiter=",", fmt="%g")
+    asked = ["--data", "u.csv", "--epochs", "1", *CPU, "--quiet", "--out", "u"]
+    assert main(asked) == 0
+    assert main(["inspect", str(table), "u", *CPU]) == 2
+    error = capsys.readouterr().err
+    assert re.match(
+        r"error: u: was tested on other samples \(.*\) than .*; expected two runs", error
+    )
+    assert error.count("\n") == 1
 
 
 # --- backquery ------------------------------------------------------------------------------

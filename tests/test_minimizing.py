@@ -23,7 +23,7 @@ from tests.conftest import assert_weights, samples
 from tests.test_cli import ESCAPE, ROOT, in_a_terminal
 from trainer import MLP, load, minimize
 from trainer.cli import main
-from trainer.recipes import RECIPES, build, changed, input_map, source_for
+from trainer.recipes import RECIPES, build, changed, input_map, own_source, source_for
 from trainer.training.minimize import METHODS, NotFinite
 
 METHOD = pytest.mark.parametrize("method", METHODS)
@@ -338,6 +338,12 @@ def test_options_of_the_other_kind_of_training_are_refused():
 )
 def test_data_for_ex4_is_cut(recipe, data, source):
     assert source_for(recipe and RECIPES[recipe], data) == source
+
+
+@pytest.mark.parametrize("recipe", [None, *RECIPES])
+def test_a_recipe_takes_the_data_it_was_made_for(recipe):
+    own = own_source(recipe and RECIPES[recipe])
+    assert own == ("digits" if recipe in ("digits", "digits-lesson") else "auto")
 
 
 @pytest.fixture(scope="module")

@@ -207,7 +207,8 @@ class TestTrain:
 
     def test_takes_so_many_steps_and_says_so(self, capsys):
         options = ["--recipe", "digits-lesson", "--steps", "3000", "--out", "o"]
-        assert main(["--data", "digits", "--device", "cpu", *options]) == 0
+        assert main(["--device", "cpu", *options]) == 0
+        assert json.loads(Path("o/config.json").read_text())["data"]["name"] == "digits"
         assert "3,000 steps drawn at random" in capsys.readouterr().out
         assert len(Path("o/metrics.jsonl").read_text().splitlines()) == 3
         settings = json.loads(Path("o/config.json").read_text())["settings"]

@@ -235,6 +235,14 @@ def source_for(recipe: Recipe | None, data: str) -> str:
     return f"ex4:{data}" if cut else data
 
 
+def own_source(recipe: Recipe | None) -> str:
+    """Name the source to load where no data was asked for: what the recipe was made for.
+
+    Where MNIST, which others are made for, cannot be had, "auto" takes the digits too.
+    """
+    return "digits" if recipe is not None and recipe.data == "digits" else "auto"
+
+
 def unseen_data(name: str, inputs: int | None = None) -> Dataset:
     """Return what "mnist", "ex4" or "digits" is like, without any samples.
 

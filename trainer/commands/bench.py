@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from importlib.metadata import version
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -26,7 +26,7 @@ from .options import Flag, Transpose, numbers
 from .words import count, numpy_words
 
 _ALL_SIZES = 10.0  # seconds from which on every hidden size has time for its rounds
-_OTHER_SECONDS = 1.5  # the imports, this program's before and Matplotlib's after
+_DRAWING = 0.3  # of the time that Matplotlib takes to import, which says how fast this machine is
 _COMPILED = 2.0  # seconds; less is the loading of kernels that were compiled before
 
 
@@ -71,7 +71,7 @@ def run(
     as_json
         One JSON object an event on stdout, nothing else; the figure is drawn too.
     """
-    started = perf_counter()
+    started = perf_counter() - process_time()  # with what importing this program took
     if hidden is None:
         hidden = ",".join(map(str, benchmarking.HIDDEN)) if seconds >= _ALL_SIZES else "200"
     expected = "whole numbers above 0 and below 10⁹ such as"
@@ -106,8 +106,12 @@ def run(
         try:
             tried = {"batch_sizes": batch_sizes, "hidden": widths}
             checked = benchmarking.check(backends, dataset, **tried, seconds=seconds / 4)
-            spent = perf_counter() - started
-            left = max(seconds / 4, seconds - spent - _OTHER_SECONDS)
+            importing = perf_counter()
+            from .. import figures  # noqa: F401  # now, so that what it takes is known
+
+            now = perf_counter()
+            left = seconds - (now - started) - _DRAWING * (now - importing)
+            left = max(seconds / 10, left)  # what three rounds take at least
             for m in benchmarking.benchmark(backends, dataset, **tried, seconds=left):
                 medians[m.device, m.hidden, m.batch_size] = m
                 view.measurement(m)

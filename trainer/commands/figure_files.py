@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 _SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def figure(name: str) -> Parameter:
-    """Return the option for where a run's figure goes."""
+def figure(name: str, more: str = "") -> Parameter:
+    """Return the option for where a run's figure goes; `more` is added on the default."""
     return Parameter(
         help="The figure, a PNG image, or by its suffix SVG or PDF; replaced if it is there."
-        f" [default: {name} in the run's folder, under figures/]"
+        f" [default: {name} in the run's folder, under figures/{more}]"
     )
 
 

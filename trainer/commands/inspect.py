@@ -1,4 +1,4 @@
-"""`inspect`: one sample's way through a run's network, and one update by it."""
+"""`inspect`: one sample's way through the network of a run, or of two, and one update by it."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from cyclopts import Parameter
 from .. import display
 from ..explain import LayerTrace, Trace, trace
 from ..explain import untrained as with_fresh_weights
+from ..network import MLP
 from ..recipes import RECIPES
+from ..running.foreign_weights import are_weights
 from ..running.run_folder import RunError
 from ..running.trained import TrainedRun
 from ..running.usage import UsageError
 from ..settings import FULL_BATCH_METHODS
-from .figure_files import figure, figure_file, tell_figure, write_figure
+from .figure_files import checked_file, figure, figure_file, tell_figure, write_figure
 from .options import (
     INDEX,
     Device,
@@ -31,7 +33,8 @@ from .options import (
     WeightsRecipe,
 )
 from .own_pictures import OwnPicture
-from .words import network_words, sample_words
+from .plot import settings_beside
+from .words import count, network_words, sample_words
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,9 +43,15 @@ if TYPE_CHECKING:
 @np.errstate(over="ignore", invalid="ignore")  # values near the largest can be looked at too
 def run(
     path: RunOrWeights,
-    picture: Annotated[Path | None, Parameter("PICTURE")] = None,
     /,
-    *,
+    *others: Annotated[
+        Path,
+        Parameter(
+            "RUN|PICTURE",
+            help="A second run, to be set beside the first; and a picture of your own in place of a"
+            " sample, prepared as predict does it.",
+        ),
+    ],
     index: Annotated[int | None, INDEX] = None,
     label: str | None = None,
     untrained: Flag = False,
@@ -50,7 +59,7 @@ def run(
     data: LabelledData = None,
     transpose: Transpose = False,
     recipe: WeightsRecipe = None,
-    out: Annotated[Path | None, figure("inspect-N.png")] = None,
+    out: Annotated[Path | None, figure("inspect-N.png", "; of two runs, in this folder")] = None,
     show: Show = False,
     as_json: Json = False,
     device: Device = "auto",
@@ -62,18 +71,21 @@ def run(
     become one image, or several with --stages; --out NAME.pdf has a page a stage. The run's own
     weights are not changed.
 
+    Two runs of the same data are set beside each other, by the same sample: first what differs in
+    their settings, then every stage of both, in the figures on the same scales.
+
     python -m trainer inspect runs/r1 --index 7
 
     python -m trainer inspect runs/r1 --index 7 --untrained
 
     python -m trainer inspect runs/r1 my_4.png --label 4
 
+    python -m trainer inspect runs/r1 runs/r2 --index 7
+
     python -m trainer inspect runs/r1 --index 7 --stages --out slide.png
 
     Parameters
     ----------
-    picture
-        A picture of your own in place of a sample, prepared as predict does it.
     label
         What is in the picture. [default: what the network answers]
     untrained
@@ -81,56 +93,145 @@ def run(
     stages
         Write an image a stage, for slides: NAME-1.png, NAME-2.png and so on, in place of one image.
     """
+    paths, picture = _sorted(path, others)
     if picture is not None and index is not None:
         raise UsageError(f"{picture}: a picture goes without --index")
     if picture is None and label is not None:
         raise UsageError(f"--label {label}: only with a picture, inspect RUN PICTURE --label 4")
-    trained = TrainedRun(path, device, recipe=recipe, data=data, transpose=transpose)
+    runs = [TrainedRun(p, device, recipe=recipe, data=data, transpose=transpose) for p in paths]
+    trained = runs[0]
     if picture is not None and data is not None and trained.run is not None:
         raise UsageError(f"{picture}: a picture goes without --data: {path} knows what it is for")
-    rate = _learning_rate(trained)
+    rates = [_learning_rate(one) for one in runs]
     name = str(index or 0) if picture is None else picture.stem
-    file = figure_file(trained, out, f"inspect-{name}{'-untrained' if untrained else ''}.png")
+    file_name = f"inspect-{name}{'-untrained' if untrained else ''}.png"
+    if len(runs) == 1:
+        file = figure_file(trained, out, file_name)
+    else:
+        file = checked_file(out or Path(file_name), file_name)
+        _check_alike(*runs, data=data, of_picture=picture is not None)
     sample = _labelled(trained, data, index or 0) if picture is None else _own(trained, picture)
-    title = f"{path}, {sample.words}"
-    model = trained.model
-    if untrained:
-        try:
-            model = with_fresh_weights(model)
-        except ValueError as error:
-            raise UsageError(f"--untrained: {path} does not say its seed ({error})") from error
-        title += ", fresh weights"
-    outputs = trained.outputs(sample.values[None, :])  # says so where there is no number to show
+    title = f"{' and '.join(map(str, paths))}, {sample.words}"
+    models = [_untrained(one) if untrained else one.model for one in runs]
+    title += ", fresh weights" if untrained else ""
+    outputs = [one.outputs(sample.values[None, :]) for one in runs]  # says where there are none
     code = sample.code
     if code is None:
-        code = int(outputs.argmax()) if label is None else _code_of(label, trained)
-        title += ", its label as given" if label is not None else ", taken for what it answers"
-    result = trace(
-        model,
-        sample.values,
-        code,
-        learning_rate=rate,
-        training_samples=trained.train_samples or math.inf,
-    )
+        code = int(outputs[0].argmax()) if label is None else _code_of(label, trained)
+        answers = "it" if len(runs) == 1 else str(path)
+        title += (
+            ", its label as given" if label is not None else f", taken for what {answers} answers"
+        )
+    results = [
+        trace(
+            model,
+            sample.values,
+            code,
+            learning_rate=rate,
+            training_samples=one.train_samples or math.inf,
+        )
+        for one, model, rate in zip(runs, models, rates, strict=True)
+    ]
     classes = [str(label) for label in trained.classes]
+    differing = settings_beside([one.config for one in runs])[0]
+    names = _names(paths)
     if not as_json:
-        facts = _facts(trained, result, untrained)
-        display.trace(title, facts, result, trained.picture(result.values), classes, trained.names)
+        facts = [_facts(one, r, untrained) for one, r in zip(runs, results, strict=True)]
+        picture_of = trained.picture(sample.values)
+        if len(runs) == 1:
+            display.trace(title, facts[0], results[0], picture_of, classes, trained.names)
+        else:
+            about = names, differing, facts, results
+            display.traces(title, *about, picture_of, classes, trained.names)
     from .. import figures  # matplotlib takes its time to import
 
-    drawn = figures.trace(
-        result,
-        title=title,
-        image_shape=trained.image_shape,
-        classes=classes,
-        value_range=(trained.scale.low, trained.scale.high),
-    )
+    look: dict[str, Any] = {
+        "title": title,
+        "image_shape": trained.image_shape,
+        "classes": classes,
+        "value_range": (trained.scale.low, trained.scale.high),
+    }
+    if len(runs) == 1:
+        drawn = figures.trace(results[0], **look)
+    else:
+        lines = [f"{name} {' / '.join(values)}" for name, *values in differing]
+        differences = f"what differs: {'; '.join(lines)}" if lines else "no setting differs"
+        drawn = figures.traces(results, names=names, differences=[differences], **look)
     files = _write(file, drawn, stages=stages)
-    about = {"run": str(path), "sample": None if picture else index or 0}
-    about |= {"source": sample.source, "untrained": untrained}
-    fields = about | _fields(result, trained.classes) if as_json else None
+    fields = None
+    if as_json:
+        about_sample = {"sample": None if picture else index or 0, "source": sample.source}
+        about_sample |= {"untrained": untrained}
+        parts = [
+            {"run": str(p)} | about_sample | _fields(result, trained.classes)
+            for p, result in zip(paths, results, strict=True)
+        ]
+        fields = parts[0]
+        if len(runs) > 1:
+            fields = {"runs": parts, "differences": {name: values for name, *values in differing}}
     tell_figure(drawn, fields=fields, show=show, **files)
     return 0
+
+
+def _sorted(path: Path, others: Sequence[Path]) -> tuple[list[Path], Path | None]:
+    """Return the one or two runs that are named, and the picture if one is."""
+    # what has no suffix is no picture, though it may be mistyped
+    are_runs = [other.is_dir() or not other.suffix or are_weights(other) for other in others]
+    runs = [path, *(other for other, is_run in zip(others, are_runs, strict=True) if is_run)]
+    pictures = [other for other, is_run in zip(others, are_runs, strict=True) if not is_run]
+    if len(runs) > 2 or len(pictures) > 1:
+        raise UsageError(
+            f"inspect: {count(len(runs), 'run')} and {count(len(pictures), 'picture')} are named;"
+            " expected one run or two, and at most one picture: inspect RUN RUN PICTURE"
+        )
+    if len(runs) == 2 and runs[0].resolve() == runs[1].resolve():
+        raise UsageError(f"{runs[1]}: the same run twice; expected another to set beside it")
+    return runs, pictures[0] if pictures else None
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    names = [path.resolve().name for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
+
+
+def _check_alike(
+    first: TrainedRun, second: TrainedRun, *, data: str | None, of_picture: bool
+) -> None:
+    """Raise UsageError unless two runs take the same samples."""
+    kinds = [_kind(one) for one in (first, second)]
+    if kinds[0] != kinds[1]:
+        why = f"takes {kinds[1]}; {first.path} takes {kinds[0]}"
+    elif (first.classes, first.scale, first.names) != (second.classes, second.scale, second.names):
+        why = f"has other classes, columns or values than {first.path}"
+    elif data is not None or of_picture or _same_test_part(first, second):
+        return
+    else:
+        why = f"was tested on other samples ({second.data['name']}) than {first.path}"
+        why += f" ({first.data['name']})"
+    raise UsageError(f"{second.path}: {why}; expected two runs of the same data")
+
+
+def _kind(trained: TrainedRun) -> str:
+    shape = trained.image_shape
+    what = f"{trained.features} features" if shape is None else f"{shape[0]}×{shape[1]} images"
+    return f"{what} of {len(trained.classes)} classes"
+
+
+def _same_test_part(first: TrainedRun, second: TrainedRun) -> bool:
+    digits = [one.data.get("crc32") for one in (first, second)]
+    if digits[0] is not None and digits[0] == digits[1]:
+        return True  # of all samples
+    parts = [one.dataset for one in (first, second)]
+    return np.array_equal(parts[0].test_x, parts[1].test_x) and np.array_equal(
+        parts[0].test_y, parts[1].test_y
+    )
+
+
+def _untrained(trained: TrainedRun) -> MLP:
+    try:
+        return with_fresh_weights(trained.model)
+    except ValueError as error:
+        raise UsageError(f"--untrained: {trained.path} does not say its seed ({error})") from error
 
 
 def _write(file: Path, drawn: Sequence[Figure], *, stages: bool) -> dict[str, Path | list[Path]]:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 
 from .. import display
+from ..plain_text import value_text
 from ..recipes import RECIPES
 from ..running.run_folder import Run, settings_in
 from ..running.usage import UsageError
@@ -126,3 +127,20 @@ def settings_of_run(config: dict[str, Any]) -> dict[str, Any]:
         "validation": data.get("validation_samples"),
         "device": device["name"] if isinstance(device, dict) else None,
     }
+
+
+def settings_beside(
+    configs: Sequence[dict[str, Any]],
+) -> tuple[list[list[str]], list[list[str]]]:
+    """Return the settings of runs, a row each of its name and every run's value.
+
+    First those that differ, then those that do not.
+    """
+    settings = [settings_of_run(config) for config in configs]
+    names = dict.fromkeys(name for part in settings for name in part)
+    rows = [
+        [name.replace("_", " "), *(value_text(part.get(name)) for part in settings)]
+        for name in names
+    ]
+    differing = [row for row in rows if len(set(row[1:])) > 1]
+    return differing, [row for row in rows if len(set(row[1:])) == 1]

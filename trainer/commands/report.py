@@ -27,7 +27,7 @@ from ..sweep.outcomes import rank
 from ..sweep.values import as_text
 from ..web.report import Picture, Section, Table, report
 from .options import Device, Json, LabelledData, as_words
-from .plot import curves_caption, settings_of_run
+from .plot import curves_caption, settings_beside, settings_of_run
 from .sweep import draw as draw_sweep
 from .sweep import train_command
 from .words import network_words, samples_words
@@ -110,12 +110,7 @@ def _runs_page(paths: Sequence[Path], device: str, data: str | None) -> str:
 
 def _side_by_side(runs: Sequence[_Examined]) -> Section:
     """Return what differs between runs, and then what does not."""
-    settings = [settings_of_run(run.config) for run in runs]
-    names = list(dict.fromkeys(name for part in settings for name in part))
-    texts = {name: [value_text(part.get(name)) for part in settings] for name in names}
-    rows = [[name.replace("_", " "), *values] for name, values in texts.items()]
-    differing = [row for row in rows if len(set(row[1:])) > 1]
-    alike = [row for row in rows if len(set(row[1:])) == 1]
+    differing, alike = settings_beside([run.config for run in runs])
     results: list[list[Any]] = [["accuracy", *(percent(run.result.accuracy) for run in runs)]]
     results.append(["seconds of training", *(_seconds(run) for run in runs)])
     results.append(["epochs", *(len(run.metrics) for run in runs)])

@@ -102,7 +102,7 @@ def run(
     device
         auto, cpu, gpu or gpu:N (or cuda:N); a GPU takes one run after the other. [default: auto]
     data
-        What train takes. [default: auto]
+        What train takes. [default: what --recipe was made for: digits, ex4, or else auto]
     test_data
         Likewise, to test on.
     label

@@ -70,7 +70,8 @@ class Wanted:
         ex4:PATH of others), or a path: a folder of IDX files or one of them, a table (.csv, .tsv,
         .data, .parquet and the like), a folder with a train and a test table, an .npz, a .mat, or a
         folder with one sub-folder of images a class, or with train, valid and test of such;
-        docs/data.md has the names that are expected in them. [default: auto]
+        docs/data.md has the names that are expected in them. [default: what --recipe was made
+        for: digits, ex4, or else auto]
     test_data
         Test on this instead of a part of --data; same kinds.
     label

@@ -7,9 +7,10 @@ chosen by `choose_view`; each of the other functions shows one result.
 from ..plain_text import percent
 from .answers import answers, evaluation, one_answer_words, prediction
 from .formats import three_digits
-from .network import backquery, gradient_check, incoming_weights, trace
+from .network import backquery, gradient_check, incoming_weights
 from .tables import curves, devices, facts, recipes
 from .terminal import abandon_stdout, as_json, error, json_line, line, note
+from .trace import trace, traces
 from .views import JsonView, PlainView, QuietView, TerminalView, choose_view
 from .watching import watch
 
@@ -39,5 +40,6 @@ __all__ = [
     "recipes",
     "three_digits",
     "trace",
+    "traces",
     "watch",
 ]

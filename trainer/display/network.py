@@ -1,4 +1,4 @@
-"""The network's inside: a traced sample, labels run backwards, the first layer, gradients."""
+"""The network's inside: labels run backwards, the first layer, gradients."""
 
 from __future__ import annotations
 
@@ -7,135 +7,18 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
-from .answers import verdict
 from .formats import shape_text, significant, spread
-from .pictures import gallery, half_blocks, histogram
-from .tables import facts, new_table
+from .pictures import gallery, histogram
+from .tables import new_table
 from .terminal import console, is_coloured, styled
+from .trace import MOST_UNITS, units
 
 if TYPE_CHECKING:
-    from ..explain import Backquery, IncomingWeights, Trace
+    from ..explain import Backquery, IncomingWeights
     from ..gradients import GradientCheck
 
-_MOST_UNITS = 20  # of a layer that get a row each
 _MOST_LABELS = 6  # run backwards that get a column each
-
-
-def trace(
-    title: str,
-    about: dict[str, str],
-    result: Trace,
-    image: np.ndarray | None,
-    classes: Sequence[str],
-    features: Sequence[str] | None = None,
-) -> None:
-    """Show one sample's way through a network and one update by it, a table a stage.
-
-    `about` says which network and update it is, a line each; an image has grey values from 0 to 1,
-    shape (height, width); the classes are in the order of their codes; the features may have names.
-    """
-    out = console(title)
-    facts(about)
-    _heading(out, f"the sample: {classes[result.label]}")
-    vectors = {"value": result.values, "input x": result.inputs}
-    if image is None and len(result.values) <= _MOST_UNITS:
-        _units(out, vectors, features, head="feature")
-        out.print()
-        vectors = {}
-    table = _vectors(vectors | {"target t": result.targets})
-    if image is not None and image.shape[1] + 52 <= out.width:
-        grid = Table.grid(padding=(0, 2))
-        grid.add_row(half_blocks(image, coloured=is_coloured(out)), table)
-        out.print(grid)
-    else:
-        out.print(table)
-    last = result.layers[-1]
-    for layer in result.layers:
-        n, names = layer.sub, classes if layer is last else None
-        formula = f"z{n} = {layer.sums_formula}, {layer.outputs_formula}"
-        _heading(out, f"layer {layer.number} forward: {formula}")
-        inputs = {f"input {layer.inputs_name}": layer.inputs}
-        outputs = {f"sum z{n}": layer.sums, f"output a{n}": layer.outputs}
-        if layer is last:
-            outputs["target t"] = result.targets
-        _units(out, outputs, names, inputs)
-    out.print(verdict(classes[result.answer], classes[result.label]))
-    for layer in reversed(result.layers):
-        formulas = f"{result.error_formula(layer.number)}, {result.delta_formula(layer.number)}"
-        _heading(out, f"layer {layer.number} backward: {formulas}")
-        n, names = layer.sub, classes if layer is last else None
-        _units(out, {f"error e{n}": layer.errors, f"δ{n}": layer.deltas}, names)
-    steps = ", ".join(result.update_formula(layer.number) for layer in result.layers)
-    _heading(out, f"one update: {steps}, η = {result.learning_rate:g}")
-    out.print(styled(result.book_formula, "dim"))
-    out.print(_update_table(result))
-    _heading(out, f"after the update: loss {result.loss:.4g} → {result.loss_after:.4g}")
-    answers = {
-        f"a{last.sub} before": result.outputs,
-        "after": result.outputs_after,
-        "change": result.outputs_after - result.outputs,
-        "target t": result.targets,
-    }
-    _units(out, answers, classes)
-    out.print(styled("the run's own weights are as they were", "dim"))
-    out.print()
-
-
-def _update_table(result: Trace) -> Table:
-    """Return where the numbers of every array lie before and after the update."""
-    rows = []
-    for layer in result.layers:
-        for name, (before, *others) in layer.arrays.items():
-            rows.append([f"{name} before", shape_text(before.shape), *_distribution(before)])
-            for when, array in zip(("after", "change"), others, strict=True):
-                rows.append([when, "", *_distribution(array)])
-    headers = ["weights", "shape", "smallest", "mean", "largest", "deviation", "histogram"]
-    return new_table(headers, rows)
-
-
-def _distribution(array: np.ndarray) -> list[str]:
-    deviation = significant(array.std(dtype=np.float64), digits=3)
-    return [*spread(array, digits=3), *deviation, histogram(array)]
-
-
-def _heading(out: Console, text: str) -> None:
-    out.print()
-    out.print(styled(text, "bold cyan"))
-
-
-def _vectors(vectors: dict[str, np.ndarray]) -> Table:
-    """Return how many numbers each vector has and where they lie."""
-    rows = ([name, f"{vector.size:,}", *spread(vector)] for name, vector in vectors.items())
-    return new_table(["", "numbers", "smallest", "mean", "largest"], rows)
-
-
-def _units(
-    out: Console,
-    vectors: dict[str, np.ndarray],
-    names: Sequence[str] | None,
-    whole: dict[str, np.ndarray] | None = None,
-    *,
-    head: str = "",
-) -> None:
-    """Print vectors of one layer, a row a unit if there are few; `whole` always in one row.
-
-    Units without names are numbered.
-    """
-    units = len(next(iter(vectors.values())))
-    if units > _MOST_UNITS:
-        out.print(_vectors((whole or {}) | vectors))
-        return
-    if whole:
-        out.print(_vectors(whole))
-        out.print()
-    head = head or ("class" if names else "unit")
-    names = names or [str(unit) for unit in range(units)]
-    columns = zip(*vectors.values(), strict=True)
-    rows = ([name, *significant(*numbers)] for name, numbers in zip(names, columns, strict=True))
-    out.print(new_table([head, *vectors], rows))
 
 
 def backquery(
@@ -154,9 +37,9 @@ def backquery(
     names = [classes[code] for code in result.labels]
     gallery(out, names, pictures)
     inputs = result.values.shape[1]
-    if pictures[0] is None and inputs <= _MOST_UNITS and len(names) <= _MOST_LABELS:
+    if pictures[0] is None and inputs <= MOST_UNITS and len(names) <= _MOST_LABELS:
         vectors = dict(zip(names, result.values, strict=True))
-        _units(out, vectors, features, head="feature of")
+        out.print(units(vectors, features, head="feature of"))
         out.print()
     rows = []
     for name, values, outputs in zip(names, result.values, result.outputs, strict=True):

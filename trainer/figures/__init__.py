@@ -14,7 +14,7 @@ from .evaluation import confusion, mistakes
 from .network import backquery, incoming_weights
 from .rate_search import rate_search
 from .sweep import sweep
-from .trace import trace
+from .trace import trace, traces
 
 __all__ = [
     "answers",
@@ -30,4 +30,5 @@ __all__ = [
     "show",
     "sweep",
     "trace",
+    "traces",
 ]

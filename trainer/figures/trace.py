@@ -1,11 +1,11 @@
-"""One sample traced through a network: forward, its error back, one update, a figure each stage."""
+"""One sample traced through networks: forward, its error back, one update, a figure each stage."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -30,6 +30,8 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 0.5, 0.12, 0.3, 0.43  # of a panel, beside its ax
 _TITLE, _LINE = 0.3, 0.17  # of a figure: above its panels, and of each line of its caption
 _BAR = 0.55  # of a map: its bar of colours and the numbers beside that
 _FEWEST, _COLUMNS = 3, 5  # panels a row
+_CELL, _APART = 1.9, 0.3  # inches, of a panel of one of two networks, and between the two
+_LETTERS, _HALF = 130, 85  # a line of a caption, across a figure and across half of a wider one
 _FINE = 600  # cells that a heat map has at least, either way
 _ERRORS = (
     "e, the error: how much more should have come out of a unit; δ, of the opposite sign: what the"
@@ -37,7 +39,27 @@ _ERRORS = (
 )
 
 Panel = partial[None]  # of a function that draws into axes
-_Stage = tuple[str, list[str], list[Panel]]  # title, lines of the caption, panels
+_Key = tuple[str, int]  # what a stage or a panel shows, and of which layer, 0 for the output layer
+
+
+class _Stage(NamedTuple):
+    """A figure's title, the lines of its caption, and its panels.
+
+    What is the same in another network has the same key.
+    """
+
+    key: _Key
+    title: str
+    caption: list[str]
+    panels: dict[_Key, Panel]
+
+
+class _Block(NamedTuple):
+    """A part of a figure from top to bottom: panels in a grid, None for a place left empty."""
+
+    title: str
+    caption: Sequence[str]
+    panels: Sequence[Panel | None]
 
 
 @style.literal_text
@@ -55,40 +77,151 @@ def trace(
     The title, on the first, says which sample of which network. A sample that is not an image, of
     shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
-    longest = min(LONGEST_TICK, max(map(len, classes)))
-    more = 0.065 * max(0, longest - 2)  # inches, for long labels
-    heading = textwrap.wrap(readable(title, 260), 130)
+    heading = textwrap.wrap(readable(title, 260), _LETTERS)
     pages: list[Figure] = []
-    for name, caption, panels in _stages(result, image_shape, classes, value_range):
-        caption = caption if pages else heading
-        labelled = any(panel.keywords.get("labels") is not None for panel in panels)
-        pages.append(_page(name, caption, panels, more if labelled else 0.0))
+    for stage in _stages(result, image_shape, classes, value_range):
+        panels = list(stage.panels.values())
+        rows = -(-len(panels) // _COLUMNS)
+        columns = max(_FEWEST, -(-len(panels) // rows))
+        block = _Block(stage.title, stage.caption if pages else heading, panels)
+        more = _more_below(panels, classes)
+        page, _ = _page([block], columns=columns, cell=_WIDTH / columns, more=more)
+        pages.append(page)
     pages[0].set_label(one_line(title))
     return pages
 
 
-def _page(name: str, caption: Sequence[str], panels: Sequence[Panel], more: float) -> Figure:
-    """Draw panels in a grid whose places are known beforehand: to find them takes seconds.
+@style.literal_text
+@small_letters
+def traces(
+    results: Sequence[Trace],
+    *,
+    title: str,
+    names: Sequence[str],
+    differences: Sequence[str],
+    image_shape: tuple[int, int] | None,
+    classes: Sequence[str],
+    value_range: tuple[float, float],
+) -> list[Figure]:
+    """Draw one sample's way through two networks, a figure each stage, a half each network.
 
-    Below each panel there are so many inches more than numbers need.
+    What can be compared stands in the same place of both halves, and has the same scale there. The
+    lines on what differs between the networks are on the first figure. The rest is as in `trace`.
     """
-    rows = -(-len(panels) // _COLUMNS)
-    columns = max(_FEWEST, -(-len(panels) // rows))
+    stages = [
+        {stage.key: stage for stage in _stages(result, image_shape, classes, value_range)}
+        for result in results
+    ]
+    above = [
+        part for text in (title, *differences) for part in textwrap.wrap(readable(text, 400), 165)
+    ]
+    pages: list[Figure] = []
+    for key in max(stages, key=len):  # the deeper network's has all of the other's
+        pair = [found.get(key, _Stage(key, "has no such layer", [], {})) for found in stages]
+        longest_first = sorted(pair, key=lambda stage: -len(stage.panels))
+        kinds = list(dict.fromkeys(kind for stage in longest_first for kind in stage.panels))
+        drawn = _on_same_scales([stage.panels for stage in pair])
+        blocks = []
+        for name, stage, panels in zip(names, pair, drawn, strict=True):
+            lines = [part for text in (stage.title, *stage.caption) for part in _wrapped(text)]
+            blocks.append(_Block(readable(name, 50), lines, [panels.get(kind) for kind in kinds]))
+        more = _more_below([panel for panels in drawn for panel in panels.values()], classes)
+        look: dict[str, Any] = {"columns": _FEWEST, "cell": _CELL, "apart": _APART, "more": more}
+        page, places = _page(blocks, above=[] if pages else above, **look)
+        for number in range(len(kinds)):
+            _same_limits([p[number] for p in places], [block.panels[number] for block in blocks])
+        pages.append(page)
+    pages[0].set_label(one_line(title))
+    return pages
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, _HALF)
+
+
+def _more_below(panels: Sequence[Panel], classes: Sequence[str]) -> float:
+    """Return how many more inches than numbers need the labels below panels need."""
+    if all(panel.keywords.get("labels") is None for panel in panels):
+        return 0.0
+    longest = min(LONGEST_TICK, max(map(len, classes)))
+    return 0.065 * max(0, longest - 2)
+
+
+def _page(
+    blocks: Sequence[_Block],
+    *,
+    columns: int,
+    cell: float,
+    more: float,
+    apart: float = 0.0,
+    above: Sequence[str] = (),
+) -> tuple[Figure, list[list[Axes | None]]]:
+    """Draw blocks beside each other, in grids whose places are known: to find them takes seconds.
+
+    A panel is `cell` inches wide, and below it there are `more` inches than numbers need; right of
+    a block there are `apart`. The lines above stand over all blocks. Return the axes of each
+    block's panels too.
+    """
+    rows = -(-max(len(block.panels) for block in blocks) // columns)
     row, below = _ROW + more, _BOTTOM + more
-    head = _TITLE + _LINE * len(caption)
-    height = head + row * rows
-    page = style.new_figure(_WIDTH, height)
+    top = _LINE * len(above) + 0.1 * bool(above)
+    head = top + _TITLE + _LINE * max(len(block.caption) for block in blocks)
+    height, wide = head + row * rows, cell * columns
+    width = (wide + apart) * len(blocks)
+    page = style.new_figure(width, height)
     page.set_layout_engine("none")
-    cell = _WIDTH / columns
-    for number, draw in enumerate(panels):
-        left, bottom = number % columns * cell, height - head - (number // columns + 1) * row
-        size = (cell - _LEFT - _RIGHT) / _WIDTH, (row - _TOP - below) / height
-        draw(page.add_axes(((left + _LEFT) / _WIDTH, (bottom + below) / height, *size)))
-    page.text(0.01, 1 - 0.08 / height, name, va="top", fontsize=11, fontweight="bold")
-    words = "\n".join(caption)
-    page.text(0.01, 1 - _TITLE / height, words, va="top", fontsize=8, color=GREY, linespacing=1.3)
+    small: dict[str, Any] = {"va": "top", "fontsize": 8, "linespacing": 1.3}
+    page.text(0.01, 1 - 0.08 / height, "\n".join(above), color=GREY, **small)
+    places: list[list[Axes | None]] = []
+    for at, block in enumerate(blocks):
+        start = at * (wide + apart)
+        places.append([])
+        for number, draw in enumerate(block.panels):
+            if draw is None:
+                places[-1].append(None)
+                continue
+            left, bottom = (
+                start + number % columns * cell,
+                height - head - (number // columns + 1) * row,
+            )
+            size = (cell - _LEFT - _RIGHT) / width, (row - _TOP - below) / height
+            axes = page.add_axes(((left + _LEFT) / width, (bottom + below) / height, *size))
+            draw(axes)
+            places[-1].append(axes)
+        x, y = start / width + 0.01, top + 0.08
+        page.text(x, 1 - y / height, block.title, va="top", fontsize=11, fontweight="bold")
+        words = "\n".join(block.caption)
+        page.text(x, 1 - (top + _TITLE) / height, words, color=GREY, **small)
     small_ticks(page)
-    return page
+    return page, places
+
+
+def _on_same_scales(pair: Sequence[dict[_Key, Panel]]) -> list[dict[_Key, Panel]]:
+    """Return two networks' panels, with the same ends of colours and bins where both have some."""
+    first, second = map(dict, pair)
+    for kind in first.keys() & second.keys():
+        ends = [panels[kind].keywords.get("ends") for panels in (first, second)]
+        if None not in ends:
+            low, high = zip(*ends, strict=True)
+            for panels in (first, second):
+                panels[kind] = partial(panels[kind], ends=(min(low), max(high)))
+    return [first, second]
+
+
+def _same_limits(places: Sequence[Axes | None], panels: Sequence[Panel | None]) -> None:
+    """Set the axes of two panels to the same limits, where they are of the same numbers."""
+    axes = [place for place in places if place is not None]
+    functions = {p.keywords["layer"].function for p in panels if p and p.func is _function}
+    if len(axes) < 2 or any(panel and panel.func in (_picture, _heat) for panel in panels):
+        return
+    if functions:
+        ends = [end for place in axes for end in place.get_xlim()]
+        for place in axes:
+            place.set_xlim(min(ends), max(ends))
+    if len(functions) < 2:
+        ends = [end for place in axes for end in place.get_ylim()]
+        for place in axes:
+            place.set_ylim(min(ends), max(ends))
 
 
 def _stages(
@@ -107,7 +240,8 @@ def _stages(
         if image_shape is None:
             return partial(_bars, values=values, name=name, xlabel="feature")
         greys = style.white_to_black(ends)
-        return partial(_picture, image=values.reshape(image_shape), name=name, **greys)
+        look = {"cmap": greys["cmap"], "ends": (greys["vmin"], greys["vmax"])}
+        return partial(_picture, image=values.reshape(image_shape), name=name, **look)
 
     def units(
         values: np.ndarray, name: str, layer: LayerTrace = last, marks: np.ndarray | None = None
@@ -120,68 +254,82 @@ def _stages(
         assert image_shape is not None
         own = W[:, unit]
         reach = float(np.abs(own).max()) or 1.0
-        look: dict[str, Any] = {"cmap": _SIGNED, "vmin": -reach, "vmax": reach}
+        look: dict[str, Any] = {"cmap": _SIGNED, "ends": (-reach, reach)}
         return partial(_picture, image=own.reshape(image_shape), name=name, **look)
 
     def heat(W: np.ndarray, name: str, layer: LayerTrace) -> Panel:
-        return partial(_heat, W=W, name=name, layer=layer, is_last=layer is last)
+        sizes = np.abs(W)
+        reach = float(np.quantile(sizes, 0.995)) if sizes.size >= 1000 else 0.0
+        reach = reach or float(sizes.max()) or 1.0
+        ends = -reach, reach
+        return partial(_heat, W=W, name=name, layer=layer, is_last=layer is last, ends=ends)
 
+    def key(what: str, layer: LayerTrace) -> _Key:
+        return what, 0 if layer is last else layer.number
+
+    panels: dict[_Key, Panel] = {}
+    if not _is_same_picture(result.values, x):
+        panels["value", 0] = sample(result.values, "value", value_range)
     inputs = sample(x, "input x", (float(x.min()), float(x.max())))
     output = f"output a{last.sub}"
-    shown = [inputs, units(targets, "target t"), units(last.outputs, output, marks=targets)]
-    if not _is_same_picture(result.values, x):
-        shown.insert(0, sample(result.values, "value", value_range))
-    yield f"The sample: {readable(classes[result.label])}", [], shown
+    panels["inputs", 0] = inputs
+    panels["targets", 0] = units(targets, "target t")
+    panels["outputs", 0] = units(last.outputs, output, marks=targets)
+    yield _Stage(("sample", 0), f"The sample: {readable(classes[result.label])}", [], panels)
     for layer in result.layers:
         marks = targets if layer is last else None
         name = f"input {layer.inputs_name}"
         if layer is not first:
-            shown = [
-                partial(_bars, values=layer.inputs, name=name, xlabel=_units(layer.number - 1))
-            ]
-        elif image_shape is None:
-            shown = [inputs]
+            xlabel = _units(layer.number - 1)
+            panels = {("inputs", 0): partial(_bars, values=layer.inputs, name=name, xlabel=xlabel)}
         else:
-            shown = [inputs, weights(layer.W, f"W₁ into {which}")]
-        shown += [
-            units(layer.sums, f"sum z{layer.sub}", layer),
-            partial(_function, layer=layer),
-            units(layer.outputs, f"output a{layer.sub}", layer, marks),
-        ]
+            panels = {("inputs", 0): inputs}
+            if image_shape is not None:
+                panels["weights", 0] = weights(layer.W, f"W₁ into {which}")
+        panels["sums", 0] = units(layer.sums, f"sum z{layer.sub}", layer)
+        panels["function", 0] = partial(_function, layer=layer)
+        panels["outputs", 0] = units(layer.outputs, f"output a{layer.sub}", layer, marks)
         shows_unit = layer is first and image_shape is not None
         caption = [f"{which}: the one whose weights the update changes most"] if shows_unit else []
         formulas = f"z{layer.sub} = {layer.sums_formula}, {layer.outputs_formula}"
-        yield f"Layer {layer.number} forward: {formulas}", caption, shown
-    back = []
+        title = f"Layer {layer.number} forward: {formulas}"
+        yield _Stage(key("forward", layer), title, caption, panels)
+    panels = {}
     for layer in reversed(result.layers):
-        back.append(units(layer.errors, result.error_formula(layer.number), layer))
-        back.append(units(layer.deltas, result.delta_formula(layer.number), layer))
-    yield "The errors backward", [_ERRORS], back
+        error, delta = result.error_formula(layer.number), result.delta_formula(layer.number)
+        panels[key("errors", layer)] = units(layer.errors, error, layer)
+        panels[key("deltas", layer)] = units(layer.deltas, delta, layer)
+    yield _Stage(("backward", 0), "The errors backward", [_ERRORS], panels)
     for layer in result.layers:
         (name, (before, _, change)), *biases = layer.arrays.items()
-        shown = []
+        panels = {}
         if layer is first and image_shape is not None:
-            shown.append(weights(before, f"{name} into {which}"))
-            shown.append(weights(change, f"change of {name} into {which}"))
+            panels["weights", 0] = weights(before, f"{name} into {which}")
+            panels["their change", 0] = weights(change, f"change of {name} into {which}")
         else:
-            shown.append(heat(before, name, layer))
-        shown.append(heat(change, f"change of {name}", layer))
+            panels["matrix", 0] = heat(before, name, layer)
+        panels["its change", 0] = heat(change, f"change of {name}", layer)
         if not biases:
-            shown.append(partial(_histogram, values=before, name=f"weights of {name}"))
+            ends = float(before.min()), float(before.max())
+            many: dict[str, Any] = {"values": before, "name": f"weights of {name}", "ends": ends}
+            panels["histogram", 0] = partial(_histogram, **many)
         for name, (before, _, change) in biases:
-            shown.append(units(before, f"bias {name}", layer))
-            shown.append(units(change, f"change of {name}", layer))
-        caption = textwrap.wrap(result.book_formula, 130) if layer is last else []
-        formula = result.update_formula(layer.number)
-        yield f"Layer {layer.number}: one update, {formula}, η = {rate}", caption, shown
-    yield (
+            panels["bias", 0] = units(before, f"bias {name}", layer)
+            panels["change of bias", 0] = units(change, f"change of {name}", layer)
+        caption = textwrap.wrap(result.book_formula, _LETTERS) if layer is last else []
+        title = (
+            f"Layer {layer.number}: one update, {result.update_formula(layer.number)}, η = {rate}"
+        )
+        yield _Stage(key("update", layer), title, caption, panels)
+    yield _Stage(
+        ("after", 0),
         f"After the update: loss {result.loss:.4g} → {result.loss_after:.4g}",
         [],
-        [
-            units(result.outputs, f"{output} before", marks=targets),
-            units(result.outputs_after, f"{output} after", marks=targets),
-            units(result.outputs_after - result.outputs, f"change of {output}"),
-        ],
+        {
+            ("before", 0): units(result.outputs, f"{output} before", marks=targets),
+            ("after", 0): units(result.outputs_after, f"{output} after", marks=targets),
+            ("change", 0): units(result.outputs_after - result.outputs, f"change of {output}"),
+        },
     )
 
 
@@ -211,13 +359,16 @@ def _bars(axes: Axes, values: np.ndarray, name: str, **look: Any) -> None:
     _name(axes, name)
 
 
-def _picture(axes: Axes, image: np.ndarray, name: str, **look: Any) -> None:
+def _picture(
+    axes: Axes, image: np.ndarray, name: str, cmap: Any, ends: tuple[float, float]
+) -> None:
     """Draw an image beside its bar of colours, from the left of the panel on."""
     axes.set_position(_beside(axes, image.shape[1] / image.shape[0]))
-    style.draw_image(axes, image, "", 8, **look)
+    low, high = ends
+    style.draw_image(axes, image, "", 8, cmap=cmap, vmin=low, vmax=high)
     axes.set_aspect("auto")  # its place has the image's
     _name(axes, name)
-    _colours(axes, **look)
+    _colours(axes, cmap, ends)
 
 
 def _beside(axes: Axes, aspect: float | None) -> tuple[float, float, float, float]:
@@ -242,14 +393,14 @@ def _size(axes: Axes) -> tuple[float, float]:
     return width, height
 
 
-def _colours(axes: Axes, cmap: Any, vmin: float, vmax: float, extend: str = "neither") -> None:
+def _colours(axes: Axes, cmap: Any, ends: tuple[float, float], extend: str = "neither") -> None:
     """Add a bar of colours, with numbers at its ends and, of both signs, in the middle."""
     left, bottom, width, height = axes.get_position().bounds
     inch = 1 / _size(axes)[0]
     place = axes.figure.add_axes((left + width + 0.06 * inch, bottom, 0.07 * inch, height))
-    ticks = [vmin, 0, vmax] if vmin < 0 < vmax else [vmin, vmax]
+    ticks = [ends[0], 0, ends[1]] if ends[0] < 0 < ends[1] else list(ends)
     colours = ScalarMappable(cmap=cmap)
-    colours.set_clim(vmin, vmax)
+    colours.set_clim(*ends)
     bar = axes.figure.colorbar(colours, cax=place, ticks=ticks, extend=extend)
     bar.ax.set_yticklabels([f"{tick:.3g}".replace("-", "−") for tick in ticks])
     bar.outline.set_visible(False)
@@ -269,32 +420,36 @@ def _function(axes: Axes, layer: LayerTrace) -> None:
     style.tidy(axes)
 
 
-def _heat(axes: Axes, W: np.ndarray, name: str, layer: LayerTrace, is_last: bool) -> None:
-    """Draw a weight matrix; zero is middle grey, the largest few exceed the scale."""
-    sizes = np.abs(W)
-    most = float(sizes.max())
-    reach = float(np.quantile(sizes, 0.995)) if sizes.size >= 1000 else most
-    reach = reach or most or 1.0
+def _heat(
+    axes: Axes,
+    W: np.ndarray,
+    name: str,
+    layer: LayerTrace,
+    is_last: bool,
+    ends: tuple[float, float],
+) -> None:
+    """Draw a weight matrix; zero is middle grey, the largest few may exceed the scale."""
     # so fine that drawing it makes it coarser everywhere, and blurs no border between units
     fine = W
     for axis, n in enumerate(W.shape):
         fine = np.repeat(fine, -(-_FINE // n), axis=axis)
     inputs, units = W.shape
-    look: dict[str, Any] = {"cmap": _SIGNED, "vmin": -reach, "vmax": reach}
     axes.set_position(_beside(axes, None))
     extent = (-0.5, units - 0.5, inputs - 0.5, -0.5)
+    look: dict[str, Any] = {"cmap": _SIGNED, "vmin": ends[0], "vmax": ends[1]}
     axes.imshow(fine, aspect="auto", extent=extent, **look)
     axes.set_xlabel("class" if is_last else _units(layer.number))
     axes.set_ylabel(_units(layer.number - 1), labelpad=1)
     axes.xaxis.set_major_locator(style.whole_numbers())
     axes.yaxis.set_major_locator(style.whole_numbers())
     _name(axes, name)
-    _colours(axes, **look, extend="both" if most > reach else "neither")
+    beyond = float(np.abs(W).max()) > ends[1]
+    _colours(axes, _SIGNED, ends, extend="both" if beyond else "neither")
 
 
-def _histogram(axes: Axes, values: np.ndarray, name: str) -> None:
+def _histogram(axes: Axes, values: np.ndarray, name: str, ends: tuple[float, float]) -> None:
     bins = min(60, max(8, round(values.size**0.5)))
-    axes.stairs(*np.histogram(values, bins), fill=True, color=COLOURS[0])
+    axes.stairs(*np.histogram(values, bins, ends), fill=True, color=COLOURS[0])
     axes.set_xlabel("weight")
     _name(axes, f"{name}: how many")
     style.tidy(axes)

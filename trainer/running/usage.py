@@ -12,7 +12,7 @@ from backends import Backend, select
 
 from ..data import Dataset, load
 from ..data.building import arranged_as_before
-from ..recipes import RECIPES, Recipe, source_for
+from ..recipes import RECIPES, Recipe, own_source, source_for
 from ..weight_files import WeightFileError
 
 
@@ -102,7 +102,10 @@ def load_for(
     label: str | None = None,
     transpose: bool = False,
 ) -> Dataset:
-    """Load what was asked for with --data, --test-data, --label and --transpose."""
+    """Load what was asked for with --data, --test-data, --label and --transpose.
+
+    Where no data was named, load what the recipe was made for.
+    """
     test_source = test_data and source_for(recipe, test_data)
-    source = source_for(recipe, data or "auto")
+    source = source_for(recipe, data or own_source(recipe))
     return load(source, test_source, label=label, transpose=transpose, on_progress=on_progress)

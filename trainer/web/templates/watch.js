@@ -2,19 +2,17 @@
 // Shows the moments of a training as they come, and any of them again.
 const byId = (id) => document.getElementById(id);
 const frames = [];
+const REST = 500; // milliseconds between two drawings of what comes: the training needs the cores
 let about = null, shown = -1, player = null;
 
 const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
 
 function paint(canvas, grey) {
   const [height, width] = about.shape, context = canvas.getContext("2d");
-  canvas.width = width;
-  canvas.height = height;
-  const image = context.createImageData(width, height);
-  grey.forEach((value, i) => {
-    image.data.fill(255 - value, 4 * i, 4 * i + 3);
-    image.data[4 * i + 3] = 255;
-  });
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const image = context.createImageData(width, height), pixels = new Uint32Array(image.data.buffer);
+  // opaque greys, a number a pixel: every machine with a browser has the lowest byte first
+  for (let i = 0; i < pixels.length; i++) pixels[i] = 0xff000000 + (255 - grey[i]) * 0x010101;
   context.putImageData(image, 0, 0);
 }
 
@@ -30,6 +28,7 @@ function row(id, pictures, words) {
     }
     const [canvas, caption] = parent.children[i].children;
     paint(canvas, picture);
+    if (caption.title === words[i]) return; // a text that is set anew is laid out anew
     canvas.setAttribute("role", "img");
     canvas.setAttribute("aria-label", words[i]);
     caption.textContent = words[i];
@@ -113,18 +112,20 @@ byId("time").addEventListener("input", (event) => {
 byId("follow").addEventListener("change", () => { if (byId("follow").checked) show(frames.length - 1); });
 
 const source = new EventSource("events");
-let isDrawing = false;
+let isWaiting = false, last = -REST;
 source.addEventListener("start", (event) => {
   frames.length = 0;
   about = JSON.parse(event.data);
 });
 source.addEventListener("frame", (event) => {
   frames.push(JSON.parse(event.data));
-  byId("time").max = frames.length - 1;
-  if (isDrawing) return;
-  isDrawing = true;
-  requestAnimationFrame(() => {
-    isDrawing = false;
+  if (isWaiting) return;
+  isWaiting = true;
+  // a page that nobody looks at is given no animation frame, and draws nothing
+  setTimeout(() => requestAnimationFrame(() => {
+    isWaiting = false;
+    last = performance.now();
+    byId("time").max = frames.length - 1;
     show(byId("follow").checked ? frames.length - 1 : shown);
-  });
+  }), Math.max(0, last + REST - performance.now()));
 });
