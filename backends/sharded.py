@@ -259,12 +259,11 @@ class ShardedRows:
 
     def extremes(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the least and the largest value of each feature."""
-        low, high = None, None
+        first = self[0]
+        low, high = first, first
         for block in self.blocks():
-            least, most = block.min(axis=0), block.max(axis=0)
-            low = least if low is None else np.minimum(low, least)
-            high = most if high is None else np.maximum(high, most)
-        assert low is not None and high is not None
+            low = np.minimum(low, block.min(axis=0))
+            high = np.maximum(high, block.max(axis=0))
         return low, high
 
     def mean_and_deviation(self) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ from typing import Any
 from backends import Backend, select
 from backends.feeding import Feed, Resident
 from backends.functions import Array
+from backends.sharded import ShardedRows
 from backends.sparse import SparseRows, is_sparse
 
 # of each setting of a `Deformation`: its unit, and the most it may be
@@ -115,6 +116,11 @@ def with_turned_copies(
         In their dtype; integers are rounded.
     """
     check_dense(values, "values")
+    if isinstance(values, ShardedRows):
+        raise ValueError(
+            "augment=copies: turned copies would have to be in memory, and shards are not: take"
+            f" augment=rotate:{max(degrees):g}, which turns images anew each epoch"
+        )
     backend = select(backend)
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]

@@ -245,8 +245,8 @@ class MLP:
     def labels(self, y: Any, n: int, name: str = "y", *, narrow: bool = False) -> Array:
         """Move the labels of n samples to the device; errors call them by `name`.
 
-        They become int64, but `narrow` ones, if they are integers, stay in as few bytes as they
-        have.
+        They become int64; but `narrow` ones that are integers keep their dtype, and no array of
+        more bytes is made of them.
 
         Raises
         ------
@@ -264,9 +264,9 @@ class MLP:
             ) from error
         if given.shape != (n,):
             raise ValueError(f"{name} has shape {given.shape}: expected ({n},), one label a sample")
-        if n and xp.isdtype(given.dtype, "integral"):  # without arrays as large of anything else
-            if int(xp.min(given)) >= 0 and int(xp.max(given)) < self.sizes[-1]:
-                return given if narrow else xp.astype(given, xp.int64, copy=False)
+        whole = narrow and n > 0 and xp.isdtype(given.dtype, "integral")
+        if whole and 0 <= int(xp.min(given)) <= int(xp.max(given)) < self.sizes[-1]:
+            return given
         number = xp.astype(given, xp.float64, copy=False)
         wrong = (number != xp.floor(number)) | (number < 0) | (number >= self.sizes[-1])
         if bool(xp.any(wrong)):
@@ -282,7 +282,7 @@ class MLP:
         values = self.samples(x, f"{prefix}x")
         if not values.shape[0]:
             raise ValueError(f"{prefix}x has no samples: expected at least one")
-        narrow = isinstance(values, ShardedRows)  # which are many
+        narrow = isinstance(values, ShardedRows)  # of which there are many
         return values, self.labels(y, values.shape[0], f"{prefix}y", narrow=narrow)
 
     # --- answers and gradients --------------------------------------------------------------
