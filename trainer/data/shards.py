@@ -37,7 +37,7 @@ from .orientation import upright
 
 FACTS = "shards.json"
 VERSION = 1
-_X, _Y, _IMAGES, _LABELS, _TABLE = (
+X, Y, _IMAGES, _LABELS, _TABLE = (
     ".x.npy",
     ".y.npy",
     "-images-idx3-ubyte",
@@ -46,9 +46,9 @@ _X, _Y, _IMAGES, _LABELS, _TABLE = (
 )
 _NAME = re.compile(
     r"(?P<part>train|test)-(?P<number>\d{1,9})(?:-of-\d{1,9})?"
-    rf"(?P<what>{'|'.join(map(re.escape, (_X, _Y, _IMAGES, _LABELS, _TABLE)))})(?P<packed>\.gz)?"
+    rf"(?P<what>{'|'.join(map(re.escape, (X, Y, _IMAGES, _LABELS, _TABLE)))})(?P<packed>\.gz)?"
 )
-_PAIRS = {_X: _Y, _IMAGES: _LABELS}
+_PAIRS = {X: Y, _IMAGES: _LABELS}
 _DECODED = 2  # tables that are in memory at a time
 _FEWEST_PIXELS = 49  # columns of a table that are taken for an image
 
@@ -426,8 +426,7 @@ def load(path: Path, other: Source | None, label: str | None) -> Dataset:
         if not reads:
             ask = "" if part == "train" else "; or name what tests: --test-data PATH"
             raise DataError(
-                f"{path}: no {part} shards; {part}-00000{_X} and {part}-00000{_Y}, … are"
-                f" wanted{ask}"
+                f"{path}: no {part} shards; {part}-00000{X} and {part}-00000{Y}, … are wanted{ask}"
             )
     x, shape, value_range = folder.rows("train"), folder.image_shape, folder.value_range()
     scale, notes = Scale(str(x.dtype), *value_range), [*folder.notes]
@@ -485,8 +484,8 @@ def read_test_part(path: Path) -> Source:
     folder = _Folder(path, None, ("test",))
     if not folder.parts["test"]:
         raise DataError(
-            f"{path}: training shards alone, which are not read as a whole; test-00000{_X} and"
-            f" test-00000{_Y}, … are wanted"
+            f"{path}: training shards alone, which are not read as a whole; test-00000{X} and"
+            f" test-00000{Y}, … are wanted"
         )
     classes = folder.classes()
     labels = np.array(classes)[folder.codes("test", classes)]
