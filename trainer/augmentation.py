@@ -356,13 +356,16 @@ class DeformedCopies:
 
     Parameters
     ----------
-    backend : Backend
+    backend : Backend or str
     deformation : Deformation
     values : array, shape (n, height * width)
     seed : int
     """
 
-    def __init__(self, backend: Backend, deformation: Deformation, values: Any, seed: int) -> None:
+    def __init__(
+        self, backend: Backend | str, deformation: Deformation, values: Any, seed: int
+    ) -> None:
+        backend = select(backend)
         self._images, self._seed = backend.asarray(values), seed
         # not as many at once as is fast on one device: others would draw otherwise
         self._deformer = Deformer(backend, deformation, self._images.dtype, _COPIES)

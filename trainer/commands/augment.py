@@ -50,7 +50,7 @@ def run(
     command.
 
         python -m trainer augment --write 5000000 --out big
-        python -m trainer augment --write 9000 --data digits --augment rotate:10 --out more
+        python -m trainer augment --write 9000 --augment rotate:10 --out more
         python -m trainer train --data big --recipe fast --augment none
 
     Parameters
