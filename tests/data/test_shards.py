@@ -101,7 +101,7 @@ def test_another_source_tests_them(tmp_path):
     np.savez(tmp_path / "t.npz", x_train=X[:3], y_train=Y[:3], x_test=X[5:9], y_test=Y[5:9])
     for file in folder.glob("test-*"):
         file.unlink()
-    with pytest.raises(DataError, match="no test shards; .*--test-data PATH"):
+    with pytest.raises(DataError, match=r"no test shards; .*--test-data PATH"):
         load(folder)
     data = load(folder, tmp_path / "t.npz")
     assert np.array_equal(data.test_x, X[5:9].reshape(4, -1))
@@ -239,7 +239,7 @@ def test_a_missing_shard_is_told_by_the_facts(written, tmp_path):
     for name, content in contents(written).items():
         if not name.startswith("train-00002"):
             (copy / name).write_bytes(content)
-    with pytest.raises(DataError, match="train-00002 is missing, which shards.json speaks of"):
+    with pytest.raises(DataError, match=r"train-00002 is missing, which shards\.json speaks of"):
         load(copy)
     facts = json.loads((copy / FACTS).read_text())
     del facts["files"]["train-00002"]
