@@ -37,6 +37,7 @@ from .kernels.cpu.packed import (
 from .kernels.cpu.products import BLOCK
 from .kernels.cpu.workers import core_count, new_barrier, work, worker_count
 from .noise import noise_key
+from .sharded import ShardedRows
 from .sparse import SparseRows
 
 # Weights after the first layer up to which the kernels, that read them once a sample, beat BLAS,
@@ -110,7 +111,7 @@ class CpuBackend(Backend):
         return _cores(to_kernels=_is_small(spec))
 
     def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
-        if isinstance(values, SparseRows):
+        if isinstance(values, SparseRows | ShardedRows):
             return super().feed(values, labels, unit)
         return PickingFeed(np, values, labels)
 

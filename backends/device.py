@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .feeding import Feed, Resident, SparseFeed
+from .feeding import Feed, Resident, ShardedFeed, SparseFeed
 from .functions import Array
 from .images import deform, smooth
 from .interchange import to_host
 from .noise import uniform
+from .sharded import ShardedRows
 from .sparse import SparseRows, is_sparse, kept_dtype
 
 if TYPE_CHECKING:
@@ -168,12 +169,14 @@ class Device:
         """Return sparse samples as a dense array of the device, or of the host."""
         return rows.dense()
 
-    def place_samples(self, a: Any) -> Array | SparseRows:
+    def place_samples(self, a: Any) -> Array | SparseRows | ShardedRows:
         """Move samples to the device.
 
-        Sparse ones become `SparseRows`, which are on the host. A backend may also leave there what
-        is too large for the device.
+        Sparse ones become `SparseRows`, which are on the host; shards stay on the disk. A backend
+        may also leave on the host what is too large for the device.
         """
+        if isinstance(a, ShardedRows):
+            return a
         if isinstance(a, SparseRows) or is_sparse(a):
             return a if isinstance(a, SparseRows) else SparseRows(a)
         return self.asarray(a)
@@ -197,7 +200,7 @@ class Device:
         """Return how many placed samples a part can have, at most: a multiple of `unit` or all."""
         if isinstance(values, SparseRows) and not self.reads_sparse:
             return values.at_once(unit)
-        return sys.maxsize
+        return values.window if isinstance(values, ShardedRows) else sys.maxsize
 
     def chunks(self, values: Array | SparseRows) -> Iterator[slice]:
         """Split placed samples into chunks of as many as to compute at a time."""
@@ -209,6 +212,8 @@ class Device:
         """Prepare to deliver placed samples in any order; parts end after multiples of `unit`."""
         if isinstance(values, SparseRows):
             return SparseFeed(self, values, labels, unit)
+        if isinstance(values, ShardedRows):
+            return ShardedFeed(self, values, labels, unit)
         return Resident(self.xp, values, labels)
 
     def rng(self, seed: int | None) -> np.random.Generator:

@@ -13,6 +13,7 @@ import numpy as np
 from .functions import Array
 from .ranks import WHOLE, Share
 from .regularization import NO_REGULARIZATION, Regularization
+from .sharded import ShardedRows
 from .sparse import SparseRows
 
 if TYPE_CHECKING:
@@ -247,32 +248,16 @@ class SparseFeed(Resident):
         return self._device.part(self._values, rows), self._part(self._labels, first, stop)
 
 
-class Streamed(Resident):
-    """Samples on the host, whose next chunk is on its way while one is learned.
-
-    Each chunk is gathered in the epoch's order into pinned memory, by a thread of its own, and
-    copied on a stream of its own, into the one of two device buffers that is not in use.
+class Chunked(Resident):
+    """Samples on the host, whose next chunk is gathered, by a thread, while one is learned.
 
     The values are on the host, shape (n, features), and the labels on the device; a chunk has so
-    many rows. `empty_pinned` is CuPyX's.
+    many rows of the epoch's order.
     """
 
-    def __init__(
-        self,
-        cupy: Any,
-        empty_pinned: Callable[..., np.ndarray],
-        device: int,
-        values: np.ndarray,
-        labels: Array,
-        rows: int,
-    ) -> None:
-        super().__init__(cupy, values, labels)
-        self._device = device
+    def __init__(self, xp: Any, values: np.ndarray | ShardedRows, labels: Array, rows: int) -> None:
+        super().__init__(xp, values, labels)
         self._rows = min(rows, len(values))
-        shape = (self._rows, values.shape[1])
-        self._pinned = [empty_pinned(shape, values.dtype) for _ in range(2)]
-        self._buffers = [cupy.empty(shape, values.dtype) for _ in range(2)]
-        self._stream = cupy.cuda.Stream(non_blocking=True)
         self._worker = ThreadPoolExecutor(1, "feed")
         self._host_order: np.ndarray | None = None
         self._total = len(values)
@@ -285,43 +270,118 @@ class Streamed(Resident):
         self._host_order = None if order is None else np.asarray(order)
         super().start(self._host_order)
         self._total = len(self._values if order is None else order)
-        self._send(0)
 
     def stop(self, first: int) -> int:
         return min((first // self._rows + 1) * self._rows, self._total)
 
-    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
-        chunk = first // self._rows
+    def _part(self, a: Array, first: int, stop: int) -> Array:
+        # the labels of shards are kept in as few bytes as they fit into
+        return self._xp.astype(super()._part(a, first, stop), self._xp.int64, copy=False)
+
+    def _arrived(self, chunk: int) -> Any:
+        """Wait for a chunk; return what the worker did."""
         if chunk not in self._coming:
             self._send(chunk)
-        copied = self._coming[chunk].result()
-        self._xp.cuda.get_current_stream().wait_event(copied)
+        return self._coming[chunk].result()
+
+    def _send_next(self, chunk: int) -> None:
         if chunk + 1 not in self._coming and (chunk + 1) * self._rows < self._total:
             self._send(chunk + 1)
+
+    def _send(self, chunk: int, *more: Any) -> None:
+        """Have the worker fetch a chunk, into the buffer of the one before the last."""
+        self._coming.pop(chunk - 2, None)
+        self._coming[chunk] = self._worker.submit(self._fetch, chunk, *more)
+
+    def _fetch(self, chunk: int, *more: Any) -> Any:
+        raise NotImplementedError
+
+    def _gather(self, chunk: int, buffer: np.ndarray) -> np.ndarray:
+        """Copy a chunk's samples to the beginning of a buffer, and return that part of it."""
+        first = chunk * self._rows
+        stop = min(first + self._rows, self._total)
+        part, order = buffer[: stop - first], self._host_order
+        if isinstance(self._values, ShardedRows):
+            rows = np.arange(first, stop) if order is None else order[first:stop]
+            self._values.take(rows, part)
+        elif order is None:
+            part[...] = self._values[first:stop]
+        else:
+            np.take(self._values, order[first:stop], axis=0, out=part)
+        return part
+
+
+class ShardedFeed(Chunked):
+    """Samples in shards, of which two chunks are in memory.
+
+    A chunk has as many samples as a window of the order, or as many as a multiple of `unit` has.
+    """
+
+    def __init__(self, device: Device, values: ShardedRows, labels: Array, unit: int) -> None:
+        super().__init__(device.xp, values, labels, max(1, values.window // unit) * unit)
+        self._device = device
+        shape = (self._rows, values.shape[1])
+        self._buffers = [np.empty(shape, values.dtype) for _ in range(2)]
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        chunk = first // self._rows
+        gathered, start = self._arrived(chunk), chunk * self._rows
+        self._send_next(chunk)
+        values = self._device.asarray(gathered[first - start : stop - start])
+        return values, self._part(self._labels, first, stop)
+
+    def _fetch(self, chunk: int, *more: Any) -> np.ndarray:
+        return self._gather(chunk, self._buffers[chunk % 2])
+
+
+class Streamed(Chunked):
+    """Samples on the host for another device, to which the next chunk is copied likewise.
+
+    Each chunk is gathered in the epoch's order into pinned memory and copied on a stream of its
+    own, into the one of two device buffers that is not in use. `empty_pinned` is CuPyX's.
+    """
+
+    def __init__(
+        self,
+        cupy: Any,
+        empty_pinned: Callable[..., np.ndarray],
+        device: int,
+        values: np.ndarray | ShardedRows,
+        labels: Array,
+        rows: int,
+    ) -> None:
+        super().__init__(cupy, values, labels, rows)
+        self._device = device
+        shape = (self._rows, values.shape[1])
+        self._pinned = [empty_pinned(shape, values.dtype) for _ in range(2)]
+        self._buffers = [cupy.empty(shape, values.dtype) for _ in range(2)]
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+
+    def start(self, order: Any) -> None:
+        super().start(order)
+        self._send(0)
+
+    def rows(self, first: int, stop: int) -> tuple[Array, Array]:
+        chunk = first // self._rows
+        self._xp.cuda.get_current_stream().wait_event(self._arrived(chunk))
+        self._send_next(chunk)
         start = chunk * self._rows
         values = self._buffers[chunk % 2][first - start : stop - start]
         return values, self._part(self._labels, first, stop)
 
-    def _send(self, chunk: int) -> None:
+    def _send(self, chunk: int, *more: Any) -> None:
         # what was launched so far may still read the buffer
         free = self._xp.cuda.Event(disable_timing=True)
         free.record(self._xp.cuda.get_current_stream())
-        self._coming.pop(chunk - 2, None)
-        self._coming[chunk] = self._worker.submit(self._copy, chunk, free)
+        super()._send(chunk, free)
 
-    def _copy(self, chunk: int, free: Any) -> Any:
-        cupy = self._xp
+    def _fetch(self, chunk: int, *more: Any) -> Any:
+        cupy, (free,) = self._xp, more
         with cupy.cuda.Device(self._device):
-            first = chunk * self._rows
-            n = min(self._rows, self._total - first)
-            pinned = self._pinned[chunk % 2][:n]
-            self._stream.synchronize()  # the last copy out of it has ended
-            if self._host_order is None:
-                pinned[...] = self._values[first : first + n]
-            else:
-                np.take(self._values, self._host_order[first : first + n], axis=0, out=pinned)
+            self._stream.synchronize()  # the last copy out of the pinned memory has ended
+            pinned = self._gather(chunk, self._pinned[chunk % 2])
             self._stream.wait_event(free)
-            self._buffers[chunk % 2][:n].set(pinned, stream=self._stream)
+            self._buffers[chunk % 2][: len(pinned)].set(pinned, stream=self._stream)
             copied = cupy.cuda.Event(disable_timing=True)
             copied.record(self._stream)
             return copied

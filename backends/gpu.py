@@ -29,6 +29,7 @@ from .kernels.cuda.launching import Kernels, input_map
 from .kernels.cuda.online import OnlineSteps, choose_variant
 from .kernels.cuda.steps import Forward, Steps
 from .noise import noise_key
+from .sharded import ShardedRows
 from .sparse import SparseRows, is_sparse
 
 _SPARED = 0.2  # of the free memory, for what training itself takes
@@ -127,7 +128,7 @@ class GpuBackend(Backend):
 
     def place_samples(self, a: Any) -> Array | SparseRows:
         placed = super().place_samples(a) if is_sparse(a) else a
-        if isinstance(placed, SparseRows):
+        if isinstance(placed, SparseRows | ShardedRows):
             return placed
         placed = self.shared(placed)
         if self.is_host(placed):
@@ -147,9 +148,11 @@ class GpuBackend(Backend):
         return flat.reshape(n, features)
 
     def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
-        if not isinstance(values, np.ndarray):
+        if not isinstance(values, np.ndarray | ShardedRows):
             return super().feed(values, labels, unit)
         fitting = int(_STREAMED * self.free_memory() / values[0].nbytes)
+        if isinstance(values, ShardedRows):
+            fitting = min(fitting, values.window)
         rows = max(1, fitting // unit) * unit
         from cupyx import empty_pinned
 

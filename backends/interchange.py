@@ -34,6 +34,8 @@ def to_host(a: Any) -> np.ndarray:
         if hasattr(a, "__dlpack__") and not _is_known_to_numpy(a):
             return np.from_dlpack(a)
         host = np.asarray(a)
+    except MemoryError:
+        raise
     except Exception as error:  # each library has its own
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise TypeError(f"{_name(a)} is not readable as an array of numbers: {reason}") from error

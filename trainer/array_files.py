@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -160,7 +160,22 @@ def _members(archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo]:
     }
 
 
-def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
+class Layout(NamedTuple):
+    """How an array lies in a file: its shape and dtype, after how many bytes, by columns or not."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    offset: int
+    by_columns: bool
+
+
+def npy_layout(path: Path) -> Layout:
+    """Read how the array of a ``.npy`` file lies in it, which holds as much as it promises."""
+    with parsing(path, "npy file"), path.open("rb") as file:
+        return _layout(file, path.stat().st_size, str(path))
+
+
+def _layout(file: IO[bytes], size: int, where: str) -> Layout:
     version = np.lib.format.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise ArrayFileError(f"{where} is in npy version {version}; 1.0 or 2.0 is wanted")
@@ -175,18 +190,28 @@ def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
         raise ArrayFileError(
             f"{where} holds Python objects, which are never unpickled; save numbers"
         )
-    promised = math.prod(shape) * dtype.itemsize
-    held = size - file.tell()
-    # Before anything is allocated, and without believing an archive's directory either.
-    content = file.read(promised) if promised == held else b""
-    if promised != held or len(content) != promised:
-        raise ArrayFileError(
-            f"{where}: its header promises {promised} bytes (shape {shape}, {dtype}), "
-            f"{held} are there"
-        )
+    promised, held = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if promised != held:
+        raise _broken_promise(where, shape, dtype, held)
     if promised == 0:
         raise ArrayFileError(f"{where} is empty: shape {shape}")
-    return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    return Layout(shape, dtype, file.tell(), fortran)
+
+
+def _broken_promise(where: str, shape: tuple[int, ...], dtype: np.dtype, held: int) -> Exception:
+    return ArrayFileError(
+        f"{where}: its header promises {math.prod(shape) * dtype.itemsize} bytes (shape {shape},"
+        f" {dtype}), {held} are there"
+    )
+
+
+def _npy(file: IO[bytes], size: int, where: str) -> np.ndarray:
+    # before anything is allocated, and without believing an archive's directory either
+    shape, dtype, offset, by_columns = _layout(file, size, where)
+    content = file.read(size - offset)
+    if len(content) != size - offset:
+        raise _broken_promise(where, shape, dtype, len(content))
+    return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if by_columns else "C")
 
 
 # --- MATLAB's -------------------------------------------------------------------------------

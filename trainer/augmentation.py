@@ -11,6 +11,7 @@ from backends import Backend, select
 from backends.feeding import Feed, Resident
 from backends.functions import Array
 from backends.ranks import WHOLE, Share
+from backends.sharded import ShardedRows
 from backends.sparse import SparseRows, is_sparse
 
 # of each setting of a `Deformation`: its unit, and the most it may be
@@ -32,6 +33,7 @@ _KINDS = {
     "shift": (("shift",), "shift:2"),
 }
 _MAPS, _FIELDS = 2**31, 2**31 + 1  # in place of a layer's number, of what is drawn
+_COPIES = 256  # of `DeformedCopies` that are drawn at once
 _PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
@@ -116,6 +118,11 @@ def with_turned_copies(
         In their dtype; integers are rounded.
     """
     check_dense(values, "values")
+    if isinstance(values, ShardedRows):
+        raise ValueError(
+            "augment=copies: turned copies would have to be in memory, and shards are not: take"
+            f" augment=rotate:{max(degrees):g}, which turns images anew each epoch"
+        )
     backend = select(backend)
     xp = backend.xp
     angles = [sign * angle for angle in degrees for sign in (1, -1)]
@@ -256,13 +263,15 @@ class Deformer:
     """Deforms images on a device; whatever it draws follows from a key.
 
     Images of the dtype float64 are deformed in float64, all others in float32. Randomness is drawn
-    for `size` images at once.
+    for `size` images at once, by default as many as the device computes fast.
     """
 
-    def __init__(self, backend: Backend, deformation: Deformation, dtype: Any) -> None:
+    def __init__(
+        self, backend: Backend, deformation: Deformation, dtype: Any, size: int | None = None
+    ) -> None:
         xp = backend.xp
         pixels = math.prod(deformation.image_shape)
-        self.size = max(1, backend.chunk_size * _PIXELS // max(_PIXELS, pixels))
+        self.size = size or max(1, backend.chunk_size * _PIXELS // max(_PIXELS, pixels))
         self.backend, self._deformation = backend, deformation
         self._real = xp.float64 if dtype == xp.float64 else xp.float32
         # the noise is from -1/2 to 1/2
@@ -343,6 +352,38 @@ def deformed_examples(
     deformed = [DeformedFeed(feed, deformer, (seed, number)) for number in range(count)]
     rows = [part.rows(0, images.shape[0])[0] for part in deformed]
     return xp.stack([images, *rows], axis=1)
+
+
+class DeformedCopies:
+    """Deformed copies of images, any number of them, taken in turn: copy i is of image i mod n.
+
+    How it is deformed follows from the seed and from i alone, on every device.
+
+    Parameters
+    ----------
+    backend : Backend or str
+    deformation : Deformation
+    values : array, shape (n, height * width)
+    seed : int
+    """
+
+    def __init__(
+        self, backend: Backend | str, deformation: Deformation, values: Any, seed: int
+    ) -> None:
+        backend = select(backend)
+        self._images, self._seed = backend.asarray(values), seed
+        # not as many at once as is fast on one device: others would draw otherwise
+        self._deformer = Deformer(backend, deformation, self._images.dtype, _COPIES)
+
+    def __call__(self, first: int, stop: int) -> Array:
+        """Return copies number `first` to `stop` - 1, in the images' dtype."""
+        xp, n = self._deformer.backend.xp, self._images.shape[0]
+        parts = []
+        for block in range(first // _COPIES, -(-stop // _COPIES)):
+            start, end = max(first, block * _COPIES), min(stop, (block + 1) * _COPIES)
+            images = xp.take(self._images, xp.arange(start, end) % n, axis=0)
+            parts.append(self._deformer(images, (self._seed, block), start - block * _COPIES))
+        return xp.concat(parts)
 
 
 class DeformedFeed:

@@ -54,6 +54,7 @@ _TRAINING = ("train", "sweep", "lr-find")  # commands that take a recipe and --c
 _COMMANDS = [
     "train",
     "evaluate",
+    "augment",
     "plot",
     "import-weights",
     "export",

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from backends.interchange import to_host
+from backends.sharded import ShardedRows
 
 from .data import Dataset
 from .network import MLP
@@ -119,7 +120,8 @@ def check(
     settings = model.settings() | {"dtype": "float64"}
     model = MLP.of(model.arrays(), settings, backend=model.backend)
     rng = np.random.default_rng(seed)
-    x, y, redrawn = _draw(model, to_host(x), to_host(y), samples, step, rng)
+    x = x if isinstance(x, ShardedRows) else to_host(x)
+    x, y, redrawn = _draw(model, x, to_host(y), samples, step, rng)
     held = model.samples(x), model.labels(y, len(y))
     gradients = [model.backend.to_numpy(g) for g in model.gradients(*held)]
     per_layer = 2 if model.spec.bias else 1
@@ -180,7 +182,7 @@ def conclude(result: GradientCheck) -> str:
 
 
 def _draw(
-    model: MLP, x: np.ndarray, y: np.ndarray, samples: int, step: float, rng: np.random.Generator
+    model: MLP, x: Any, y: np.ndarray, samples: int, step: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, int]:
     """Take samples at random, passing over those too near to a kink; count these."""
     kept: list[int] = []

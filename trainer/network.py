@@ -17,6 +17,7 @@ from typing import Any
 
 from backends import Backend, NetworkSpec, restored, select
 from backends.functions import LOSSES, Array
+from backends.sharded import ShardedRows
 from backends.sparse import SparseRows
 
 from . import html
@@ -241,8 +242,11 @@ class MLP:
                 return rows.start + row, column, float(part[row, column])
         return None
 
-    def labels(self, y: Any, n: int, name: str = "y") -> Array:
-        """Move the labels of n samples to the device as integers; errors call them by `name`.
+    def labels(self, y: Any, n: int, name: str = "y", *, narrow: bool = False) -> Array:
+        """Move the labels of n samples to the device; errors call them by `name`.
+
+        They become int64; but `narrow` ones that are integers keep their dtype, and no array of
+        more bytes is made of them.
 
         Raises
         ------
@@ -260,6 +264,9 @@ class MLP:
             ) from error
         if given.shape != (n,):
             raise ValueError(f"{name} has shape {given.shape}: expected ({n},), one label a sample")
+        whole = narrow and n > 0 and xp.isdtype(given.dtype, "integral")
+        if whole and 0 <= int(xp.min(given)) <= int(xp.max(given)) < self.sizes[-1]:
+            return given
         number = xp.astype(given, xp.float64, copy=False)
         wrong = (number != xp.floor(number)) | (number < 0) | (number >= self.sizes[-1])
         if bool(xp.any(wrong)):
@@ -275,7 +282,8 @@ class MLP:
         values = self.samples(x, f"{prefix}x")
         if not values.shape[0]:
             raise ValueError(f"{prefix}x has no samples: expected at least one")
-        return values, self.labels(y, values.shape[0], f"{prefix}y")
+        narrow = isinstance(values, ShardedRows)  # of which there are many
+        return values, self.labels(y, values.shape[0], f"{prefix}y", narrow=narrow)
 
     # --- answers and gradients --------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import numpy as np
 
 from backends import Backend, select
+from backends.sharded import ShardedRows
 
 from .augmentation import Deformation, read_augment, with_turned_copies
 from .data import Columns, Dataset
@@ -342,7 +343,7 @@ def augmented(
 def input_map(
     inputs: str,
     value_range: tuple[float, float],
-    train_x: np.ndarray,
+    train_x: np.ndarray | ShardedRows,
     columns: Columns | None = None,
 ) -> tuple:
     """Find the scale and shift of the input map: numbers, or arrays of shape (features,).
@@ -358,9 +359,14 @@ def input_map(
         return scale, least - low * scale
     if inputs == "unit":
         return (1 / value_range[1] if train_x.dtype == np.uint8 else 1.0), 0.0
-    mean = train_x.mean(axis=0, dtype=np.float64)
-    deviation = train_x.std(axis=0, dtype=np.float64)
-    constant = train_x.min(axis=0) == train_x.max(axis=0)
+    if isinstance(train_x, ShardedRows):
+        mean, deviation = train_x.mean_and_deviation()
+        lowest, highest = train_x.extremes()
+    else:
+        mean = train_x.mean(axis=0, dtype=np.float64)
+        deviation = train_x.std(axis=0, dtype=np.float64)
+        lowest, highest = train_x.min(axis=0), train_x.max(axis=0)
+    constant = lowest == highest
     scales = np.where(constant, 0.0, 1 / np.where(constant, 1.0, deviation))
     shifts = -mean * scales
     if columns is not None:

@@ -235,6 +235,13 @@ class TrainingSettings(_Settings):
         tried="0,0.05,0.1",
     )
     shuffle: bool = _setting(False, "Draw a new order every epoch, or keep the file's own.")
+    shuffle_window: int | None = _setting(
+        None,
+        "Of data in shards, how many samples are shuffled together and in memory, twice, at a time;"
+        " with --shuffle. If none is given, as many as take 32 to 64 MiB.",
+        range=_SIZE,
+        tried="Of data in shards: 4096,65536",
+    )
     sampling: str = _setting(
         "epochs",
         "Learn every sample once an epoch, or draw each from all samples anew.",
@@ -274,6 +281,8 @@ class TrainingSettings(_Settings):
             if getattr(self, name) and self.batch_size == 1:
                 given = f"{name}={getattr(self, name)}"
                 raise ValueError(f"{given} goes with batches: take batch_size=32 or more")
+        if self.shuffle_window is not None and not self.shuffle:
+            raise ValueError(f"shuffle_window={self.shuffle_window} goes with shuffle=True")
         if self.steps is not None and self.sampling == "epochs":
             raise ValueError(f"steps={self.steps}: only with sampling='with-replacement'")
         if callable(self.learning_rate) and self.rate_changes:

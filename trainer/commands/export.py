@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import Parameter
 
+from backends.sharded import ShardedRows
+
 from .. import display
 from ..explain import backquery
 from ..exports import FORMATS, Exported
@@ -115,7 +117,7 @@ def _ranges(trained: TrainedRun) -> tuple[np.ndarray, np.ndarray] | None:
         x = trained.dataset.train_x
     except UsageError:
         return None
-    return x.min(axis=0), x.max(axis=0)
+    return x.extremes() if isinstance(x, ShardedRows) else (x.min(axis=0), x.max(axis=0))
 
 
 def _answers(network: Exported) -> dict[str, Any]:

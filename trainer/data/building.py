@@ -72,7 +72,7 @@ def build(first: Source, other: Source | None = None, *, transpose: bool = False
     classes = _classes(places, labels)
     codes = [code_labels(y, classes, place) for place, y in zip(places, labels, strict=True)]
     for place, part in zip(places, codes, strict=True):
-        notes += _untrained(classes, codes[0], part, place)
+        notes += untrained(classes, codes[0], part, place)
     is_shuffled = stand_by_class(codes[0])
     if is_shuffled:
         order = _shuffled_order(len(codes[0]))
@@ -173,7 +173,7 @@ def _upright(
     return turned, shapes[0], list(lines)
 
 
-def _untrained(
+def untrained(
     classes: tuple[Label, ...], trained: np.ndarray, codes: np.ndarray, place: str
 ) -> list[str]:
     """Return a line on classes that no training sample is of, if there are any among these."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from backends.sharded import ShardedRows
+
 from ..array_files import ArrayFileError, FileError, cause
 
 if TYPE_CHECKING:
@@ -46,9 +48,10 @@ class Dataset:
     name : str
         "mnist", "digits", "ex4", or the file's or folder's stem.
     train_x, test_x : numpy.ndarray
-        (n, features); integer pixels are uint8, float data float32; C-contiguous.
+        (n, features); integer pixels are uint8, float data float32; C-contiguous. Of a folder of
+        shards `train_x` is a `backends.sharded.ShardedRows`.
     train_y, test_y : numpy.ndarray
-        (n,) int64 codes: ``classes[code]`` is the label.
+        (n,) int64 codes, of shards of fewer bytes: ``classes[code]`` is the label.
     image_shape : tuple of int or None
         (height, width), None where the features are no image.
     classes : tuple of int or str
@@ -56,7 +59,7 @@ class Dataset:
     value_range : tuple of float
         (0, 255) for pixels, (0, 16) for the 8×8 digits, the training part's own for floats.
     kind : str
-        "mnist", "digits", "ex4", "idx", "csv", "npz", "mat" or "images".
+        "mnist", "digits", "ex4", "idx", "csv", "npz", "mat", "images" or "shards".
     source : str
         "mnist", "digits", or the absolute path; after "ex4:" where that was asked for.
     test_source : str or None
@@ -81,7 +84,7 @@ class Dataset:
     """
 
     name: str
-    train_x: np.ndarray
+    train_x: Any  # an array, or what is read as one
     train_y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
@@ -111,11 +114,17 @@ class Dataset:
         return page(self)
 
     def fingerprint(self) -> str:
-        """Return eight digits that differ where the samples do: a resumed run compares them."""
+        """Return eight digits that differ where the samples do: a resumed run compares them.
+
+        Of shards see `ShardedRows.checksum`.
+        """
         crc = 0
         arrays = (self.train_x, self.train_y, self.test_x, self.test_y, *(self.validation or ()))
         for array in arrays:
-            crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+            if isinstance(array, ShardedRows):
+                crc = array.checksum(crc)
+            else:
+                crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
         return f"{crc:08x}"
 
 
@@ -253,7 +262,9 @@ def hold_out(data: Dataset, samples: int) -> tuple[Dataset, Samples | None]:
     rows = np.arange(n)
     (kept, _), (held, held_y) = split((rows, data.train_y), data.name, samples)
     kept = np.sort(kept)
-    rest = replace(data, train_x=data.train_x[kept], train_y=data.train_y[kept])
+    x = data.train_x
+    kept_x = x.keeping(kept) if isinstance(x, ShardedRows) else x[kept]
+    rest = replace(data, train_x=kept_x, train_y=data.train_y[kept])
     return rest, (data.train_x[held], held_y)
 
 

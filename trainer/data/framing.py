@@ -71,13 +71,13 @@ class Framing:
         return cls(image_shape, *value_range, is_whole, (height, width), (row, column))
 
     @classmethod
-    def measured(cls, x: np.ndarray, image_shape: tuple[int, int]) -> Framing | None:
+    def measured(cls, x: Any, image_shape: tuple[int, int]) -> Framing | None:
         """Measure the framing of images (n, height·width); None if they are no drawings.
 
         Drawings have a background: most pixels along the borders have nearly one value.
         """
         most = max(1, min(_MOST_IMAGES, _MOST_PIXELS // x.shape[1]))
-        sampled = x[:: 1 + len(x) // most].reshape(-1, *image_shape)
+        sampled = np.asarray(x[:: 1 + len(x) // most]).reshape(-1, *image_shape)
         # in which sums and differences are exact, or at least finite
         images: np.ndarray = sampled.astype(np.float32 if x.dtype == np.uint8 else np.float64)
         around = border(images)

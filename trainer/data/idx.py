@@ -6,10 +6,11 @@ import gzip
 import math
 import re
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -158,28 +159,45 @@ def _is_zipped(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def _header(
+    file: IO[bytes] | gzip.GzipFile, path: Path, magics: Sequence[int]
+) -> tuple[np.dtype, list[int], int]:
+    """Read a header that begins with one of these: dtype, dimensions, and its own length."""
+    header = file.read(4)
+    found = int.from_bytes(header, "big")
+    if len(header) < 4 or found not in magics:
+        unreadable.refuse(path)
+        seen = f"0x{header.hex()}" + (f" ({_MAGIC[found]})" if found in _MAGIC else "")
+        raise DataError(
+            f"{path}: byte 0: magic {seen} found, 0x{magics[0]:08x} ({_MAGIC[magics[0]]}) wanted"
+        )
+    dtype = np.dtype(_TYPES[found >> 8])
+    header = file.read(4 * (found & 0xFF))
+    if len(header) < 4 * (found & 0xFF):
+        raise DataError(f"{path}: byte {4 + len(header)}: the header ends too early")
+    sizes = np.frombuffer(header, dtype=">u4").tolist()
+    if math.prod(sizes) == 0:
+        raise DataError(f"{path}: byte 4: nothing in it: dimensions {sizes}")
+    return dtype, sizes, 4 + len(header)
+
+
+def images_layout(path: Path) -> tuple[int, tuple[int, int], int]:
+    """Read how many images there are in a file that is not gzipped, their shape, and where."""
+    if _is_zipped(path):
+        raise DataError(f"{path}: gzipped, and so not to be read in parts; unpack it: gunzip")
+    with path.open("rb") as file:
+        _, (count, rows, columns), start = _header(file, path, [_IMAGES])
+    _check_size(path, start, count * rows * columns, path.stat().st_size - start)
+    return count, (rows, columns), start
+
+
 def _read(path: Path, *magics: int) -> tuple[np.ndarray, list[int]]:
     """Read a file that begins with one of these: its values in a row, and its dimensions."""
     zipped = _is_zipped(path)
     try:
         with gzip.open(path) if zipped else path.open("rb") as file:
-            header = file.read(4)
-            found = int.from_bytes(header, "big")
-            if len(header) < 4 or found not in magics:
-                unreadable.refuse(path)
-                seen = f"0x{header.hex()}" + (f" ({_MAGIC[found]})" if found in _MAGIC else "")
-                raise DataError(
-                    f"{path}: byte 0: magic {seen} found, 0x{magics[0]:08x} ({_MAGIC[magics[0]]})"
-                    " wanted"
-                )
-            dtype = np.dtype(_TYPES[found >> 8])
-            header = file.read(4 * (found & 0xFF))
-            if len(header) < 4 * (found & 0xFF):
-                raise DataError(f"{path}: byte {4 + len(header)}: the header ends too early")
-            sizes = np.frombuffer(header, dtype=">u4").tolist()
-            start, wanted = 4 + len(header), math.prod(sizes) * dtype.itemsize
-            if wanted == 0:
-                raise DataError(f"{path}: byte 4: nothing in it: dimensions {sizes}")
+            dtype, sizes, start = _header(file, path, magics)
+            wanted = math.prod(sizes) * dtype.itemsize
             if not zipped:
                 _check_size(path, start, wanted, path.stat().st_size - start)
             elif start + wanted > unpacked_limit(packed := path.stat().st_size):

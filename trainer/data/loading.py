@@ -22,6 +22,7 @@ from . import (
     mat,
     mnist,
     npz,
+    shards,
     table_files,
     tables,
     unreadable,
@@ -47,8 +48,8 @@ NAMES = ("mnist", "digits", exercise.NAME, "auto")
 _CUT = f"{exercise.NAME}:"
 _CHOICE = (
     '"mnist", "digits", "ex4", a folder of IDX files or one of them, a table (.csv, .tsv, .data, '
-    ".parquet, …), a folder with a train and a test table, an .npz, a .mat, or a folder with one "
-    "sub-folder of images a class"
+    ".parquet, …), a folder with a train and a test table, an .npz, a .mat, a folder with one "
+    "sub-folder of images a class, or a folder of shards (train-00000.x.npy, train-00000.y.npy, …)"
 )
 _NO_LABELS = np.empty(0, np.int64)  # where none are looked at
 _FILE_READERS = {".npz": npz.read_file, ".mat": mat.read_file}
@@ -77,6 +78,8 @@ def load(
         ``y_train``, …, ``train_images``, ``train_labels``, …, or ``x`` and ``y``, ``data`` and
         ``target`` and the like), or a ``.mat`` file with such names, Ng's (``X``, ``y``) or
         EMNIST's. Colour images are made grey.
+        Or a folder of shards, ``train-00000.x.npy`` and ``train-00000.y.npy`` and so on, larger
+        than memory: its training part is a `backends.sharded.ShardedRows`, which stays on the disk.
         Without a test part a validation part tests; without either it is split 80/20 with a fixed
         seed, or, of fewer than 20 samples, all train and test.
     test_data : str or path-like, optional
@@ -102,6 +105,14 @@ def load(
     DataError
         One line: what was found where, what is wanted, and what to do.
     """
+
+    shard_folder = _shard_folder(source)
+    if shard_folder is not None:
+        if transpose:
+            raise DataError(f"{shard_folder}: shards are taken as they stand; omit --transpose")
+        other = None if test_data is None else _read(test_data, on_progress, alone=True)
+        with reading(shard_folder):
+            return shards.load(shard_folder, other, label)
 
     def read(
         source: str | os.PathLike[str], label: str | None = None, alone: bool = False
@@ -339,12 +350,26 @@ def _read(
             return digits.read_digits()
         if name == "auto":
             return _read_auto(on_progress)
+        if name and path.is_dir() and shards.is_folder(path):
+            if alone:
+                return shards.read_test_part(path)
+            raise DataError(
+                f"{path}: shards, whose images are not cut to 20×20 as ex4 cuts them; take another"
+                " --recipe and the folder's own name"
+            )
         if name and path.is_dir():
             folder = _unwrapped(path)
             return replace(_read_folder(folder, label), name=path.name, source=str(path))
         if path.is_file():
             return _read_table(path, label) if tables.is_table(path) else _read_arrays(path, alone)
     raise DataError(f"{name!r} is neither a name nor a file nor a folder{_hint(path)}")
+
+
+def _shard_folder(source: str | os.PathLike[str]) -> Path | None:
+    name, path = os.fspath(source), _absolute(source)
+    with reading(path):
+        is_folder = bool(name) and path.is_dir() and shards.is_folder(path)
+    return path if is_folder else None
 
 
 def _read_table(path: Path, label: str | None) -> Source:

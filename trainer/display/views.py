@@ -48,6 +48,9 @@ class QuietView:
     def downloading(self, file: str, done: int, total: int) -> None:
         """Show how many bytes of a file have arrived."""
 
+    def writing(self, file: str, done: int, total: int) -> None:
+        """Show how many bytes of all files have been made, and which of them is."""
+
     def preparing(self) -> None:
         """Show that it takes a moment until the start."""
 
@@ -116,6 +119,9 @@ class JsonView(QuietView):
 
     def downloading(self, file: str, done: int, total: int) -> None:
         self.event("download", {"file": file, "bytes": done, "total": total})
+
+    def writing(self, file: str, done: int, total: int) -> None:
+        self.event("write", {"file": file, "bytes": done, "total": total})
 
     def start(self, facts: dict[str, str], config: dict[str, Any]) -> None:
         self.event("start", config)
@@ -261,6 +267,9 @@ class TerminalView(PlainView):
 
     def downloading(self, file: str, done: int, total: int) -> None:
         self._show(file, done, total, f"{done / 1e6:.1f} of {total / 1e6:.1f} MB")
+
+    def writing(self, file: str, done: int, total: int) -> None:
+        self.downloading(file, done, total)
 
     def preparing(self) -> None:
         self._show("preparing", 0, None, "kernels are compiled on the first start")

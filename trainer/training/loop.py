@@ -19,6 +19,7 @@ from backends.feeding import Feed
 from backends.functions import LOSSES, Array
 from backends.ranks import ALONE, Ranks, Share
 from backends.regularization import Regularization, new_normalization
+from backends.sharded import ShardedRows
 from backends.sparse import SparseRows
 
 from .. import html
@@ -26,7 +27,7 @@ from ..augmentation import Deformation, DeformedFeed, Deformer, check_dense, rea
 from ..network import MLP
 from ..settings import DataSettings, EstimatorSettings, TrainingSettings
 from .averaging import Learned
-from .course import Course
+from .course import Course, in_windows
 from .optimizers import OPTIMIZERS
 from .penalty import BatchPenalty
 from .reports import BatchProgress, Diverged, EpochReport, TrainingState
@@ -62,7 +63,8 @@ def fit(
         reading or saving them changes no number that follows.
     train_x : array, shape (n, fan_in)
         Host or device array of any library and real dtype, unscaled; uploaded once if it fits.
-        SciPy's sparse matrices and arrays are never dense as a whole.
+        SciPy's sparse matrices and arrays are never dense as a whole, and `ShardedRows`, as
+        `load` returns them of a folder of shards, never in memory as a whole.
     train_y : array of int, shape (n,)
     settings : TrainingSettings, optional
         A recipe is one, too; its `class_weight` multiplies `sample_weight`. If it augments images,
@@ -147,6 +149,7 @@ def fit(
             f"batch_size=1 learns one sample after the other, which {ranks.count} processes cannot"
             f" divide: take batch_size={128 * ranks.count} or the like, or one process"
         )
+    train_x = in_windows(train_x, settings)
     evaluated = {"test": test, "validation": validation}
     n, weights = length(train_x), None
     if sample_weight is not None:
@@ -187,7 +190,8 @@ class Training(Iterator[BatchProgress | EpochReport]):
         ranks: Ranks,
     ) -> None:
         self.model = model
-        self.course = Course(settings, length(train_x))
+        shards = train_x if isinstance(train_x, ShardedRows) else None
+        self.course = Course(settings, length(train_x), shards)
         self._share = Share(ranks, self.course.batch_size)
         # the weights that learn: the model's own, unless these are averaged or normalised
         self._learned = Learned(model, bool(settings.averaging), bool(settings.batch_norm))
