@@ -140,7 +140,7 @@ def written(
         "",
         f"Made by `python scripts/measure_shards.py FOLDER`, of {size / 1e9:.2f} GB that"
         f" `augment --write` had written. {facts['machine']}; {versions}; load average"
-        f" {load_average()} at the end.",
+        f" {load_average() or 0:.1f} at the end.",
         "",
         f"An epoch of a network 784-{UNITS}-10, ReLU, in batches of {HOW['batch_size']} with"
         " momentum, shuffled, in a process of its own. Samples in shards are shuffled in windows of"
