@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from backends.cpu import CpuBackend
 from backends.kernels.cpu.dense import ROWS, multiply, registers_for, turn
 from backends.kernels.cpu.lanes import REGISTER_BYTES, lane_count
+from backends.kernels.cpu.packed import tile_of
 from backends.kernels.cpu.views import item, matrix, matrix_at, vector
 from tests.backends.lessons import VARIED, Lesson, lessons
 from tests.conftest import assert_weights
@@ -34,6 +35,18 @@ class ByPrograms(CpuBackend):
 @given(lesson=lessons())
 def test_a_program_is_the_textbook(base_on_numpy, lesson):
     assert_weights(lesson.learn(ByPrograms()), lesson.learn(base_on_numpy), 1e-10)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_matrices_may_be_cut_anywhere(base_on_numpy, monkeypatch, dtype):
+    """How many rows a piece has follows from the width of the processor's registers."""
+    lesson = Lesson((90, 5, 3), dtype=dtype)
+    columns = len(tile_of(lesson.spec())) * lane_count(dtype)
+    desired = lesson.learn(base_on_numpy)
+    for rows in (16, 17, 23, 31):
+        monkeypatch.setattr("backends.kernels.cpu.batch_network._PIECE", rows * columns)
+        tolerance = 1e-10 if dtype == "float64" else 1e-5
+        assert_weights(lesson.learn(ByPrograms()), desired, tolerance)
 
 
 @pytest.mark.parametrize("values", ["uint8", "float64"])

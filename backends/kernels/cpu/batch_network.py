@@ -149,7 +149,8 @@ class WholeNetwork(Packed):
         for i, layer in reversed(list(enumerate(self._layers.tolist()))):
             _, width, columns, _, matrix, bias, gain, moments = layer
             tiles = self._tile_count(i)
-            rows, height = (bias - matrix) // columns // tiles, max(16, _PIECE // columns)
+            rows = (bias - matrix) // columns // tiles
+            height = max(16, _PIECE // columns // 2 * 2)  # the inputs are listed in pairs
             for tile in range(matrix, bias, rows * columns):
                 for low, high in pairwise([*range(0, rows, height), rows]):
                     yield _Cut("matrix", i, low, high, tile + low * columns, tile + high * columns)
