@@ -125,7 +125,8 @@ class TestDrawing:
 
     def drawn(self, backend, key=(1, 2), shape=(9, 12), dtype="float64", **settings):
         how = Deformation(shape, **settings)
-        maps, fields = Deformer(backend, how, getattr(backend.xp, dtype))._draw(key)
+        deformer = Deformer(backend, how, getattr(backend.xp, dtype))
+        maps, fields = deformer._draw(key, 0, deformer.size)
         return backend.to_numpy(maps), None if fields is None else backend.to_numpy(fields)
 
     @pytest.mark.parametrize("sigma", [0.3, 1.0, 4.0, 30.0])
@@ -360,11 +361,19 @@ def test_examples_are_the_image_and_its_deformations(backend):
     assert len({row.tobytes() for row in shown[0]}) == 5
 
 
+def test_as_many_are_drawn_at_a_time_on_every_device(base_on_numpy):
+    """Otherwise what is drawn for an image would follow from the device."""
+    how = Deformation((28, 28), **ALL)
+    sizes = {Deformer(some, how, np.uint8).size for some in (base_on_numpy, select("cpu"))}
+    assert base_on_numpy.chunk_size != select("cpu").chunk_size
+    assert sizes == {1024}
+
+
 def test_large_images_are_deformed_in_few_at_a_time(base_on_numpy):
     how = Deformation((200, 300), **ALL)
-    assert Deformer(base_on_numpy, how, np.uint8).size == 4096 * 1024 // 60_000
+    assert Deformer(base_on_numpy, how, np.uint8).size == 1024 * 1024 // 60_000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(base_on_numpy, "chunk_size", 100)
+        patch.setattr("trainer.augmentation._IMAGES", 40)
         assert Deformer(base_on_numpy, how, np.uint8).size == 1
         x = images(2, (200, 300), "uint8").reshape(2, 60_000)
         x[1] = x[0]

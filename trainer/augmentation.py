@@ -34,6 +34,7 @@ _KINDS = {
 }
 _MAPS, _FIELDS = 2**31, 2**31 + 1  # in place of a layer's number, of what is drawn
 _COPIES = 256  # of `DeformedCopies` that are drawn at once
+_IMAGES = 1024  # deformed at a time, on every device, as what is drawn follows from it
 _PIXELS = 1024  # of an image; of larger ones fewer are deformed at a time
 
 
@@ -263,7 +264,7 @@ class Deformer:
     """Deforms images on a device; whatever it draws follows from a key.
 
     Images of the dtype float64 are deformed in float64, all others in float32. Randomness is drawn
-    for `size` images at once, by default as many as the device computes fast.
+    for `size` images at once, by default as many as any device computes fast.
     """
 
     def __init__(
@@ -271,7 +272,7 @@ class Deformer:
     ) -> None:
         xp = backend.xp
         pixels = math.prod(deformation.image_shape)
-        self.size = size or max(1, backend.chunk_size * _PIXELS // max(_PIXELS, pixels))
+        self.size = size or max(1, _IMAGES * _PIXELS // max(_PIXELS, pixels))
         self.backend, self._deformation = backend, deformation
         self._real = xp.float64 if dtype == xp.float64 else xp.float32
         # the noise is from -1/2 to 1/2
