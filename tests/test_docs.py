@@ -14,7 +14,7 @@ DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
     *(path for name in ("CHANGELOG.md", "CONTRIBUTING.md") if (path := ROOT / name).is_file()),
-    *sorted(DOCS.glob("*.md")),
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
 ]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^(#+) +(.+)$", re.MULTILINE)
