@@ -192,7 +192,7 @@ def settings() -> Iterator[str]:
         "The data": DataSettings,
     }
     for title, cls in titles.items():
-        yield from (f"## {title}", "", "| setting | default | values | what it is |")
+        yield from (f"## {title}", "", "| setting | what it is | default | values |")
         yield "| --- | --- | --- | --- |"
         kinds = types_of(cls)
         for name, setting in settings_of(cls).items():
@@ -202,7 +202,7 @@ def settings() -> Iterator[str]:
                 values = setting.range.text
             else:
                 values = KINDS[kinds[name]]
-            yield f"| `{name}` | `{setting.default!r}` | {values} | {plain(setting.help)} |"
+            yield f"| `{name}` | {plain(setting.help)} | `{setting.default!r}` | {values} |"
         yield ""
 
 
