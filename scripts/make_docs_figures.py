@@ -1,10 +1,11 @@
 """Make every picture of docs/ anew: python scripts/make_docs_figures.py [NAME ...]
 
-Trains what they show in a temporary folder and writes figures (PNG), what a terminal of 80 columns
-shows (SVG) and, where Chromium is installed, pages in a browser (PNG). With names, such as
-train.svg, only those, and what they need. MNIST is the downloaded one; TRAINER_CACHE may say where
-it is. docs/wide-*.png are left as they are: the recipe `wide` trains for minutes (`--wide` makes
-them too). Linux and macOS only: it needs a pseudo-terminal.
+Draws the packages and a block of delayed updates (SVG). Trains what the other pictures show in a
+temporary folder and writes figures (PNG), what a terminal of 80 columns shows (SVG) and, where
+Chromium is installed, pages in a browser (PNG). With names, such as train.svg, only those, and what
+they need. MNIST is the downloaded one; TRAINER_CACHE may say where it is. docs/wide-*.png are left
+as they are: the recipe `wide` trains for minutes (`--wide` makes them too). Linux and macOS only:
+it needs a pseudo-terminal.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from scripts import drawings  # noqa: E402
 from tests.browser import EXECUTABLE, Browser  # noqa: E402
 from tests.drawn_digits import drawn  # noqa: E402
 
@@ -79,6 +81,8 @@ WIDE = {
     "wide-mistakes.png": ("evaluate wide --figures", "wide/figures/mistakes.png"),
     "wide-curves.png": ("plot wide fast", "curves.png"),
 }
+# what follows from the sources alone
+FROM_SOURCES = {"packages.svg": drawings.packages, "delayed.svg": drawings.delayed}
 PAGES = ("draw.png", "draw-phone.png", "report.png")
 
 
@@ -88,10 +92,14 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help="pictures, such as train.svg; all if none")
     parser.add_argument("--wide", action="store_true", help="also those of the recipe wide")
     asked = parser.parse_args()
-    known = [*SHOWN, *DRAWN, *PAGES, *(WIDE if asked.wide else ())]
+    known = [*FROM_SOURCES, *SHOWN, *DRAWN, *PAGES, *(WIDE if asked.wide else ())]
     if wrong := [name for name in asked.names if name not in known]:
         parser.error(f"{wrong[0]}: expected some of {', '.join(known)}")
     wanted = asked.names or known
+    for name in [name for name in FROM_SOURCES if name in wanted]:
+        write(name, FROM_SOURCES[name]().encode())
+    if not set(wanted) - set(FROM_SOURCES):
+        return
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         trainer("--epochs 1 --out compiled --quiet")  # so that no time that is shown has it in it

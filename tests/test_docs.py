@@ -14,12 +14,14 @@ DOCS = ROOT / "docs"
 PAGES = [
     ROOT / "README.md",
     *(path for name in ("CHANGELOG.md", "CONTRIBUTING.md") if (path := ROOT / name).is_file()),
-    *sorted(DOCS.glob("*.md")),
+    *sorted(page for page in DOCS.rglob("*.md") if "_build" not in page.parts),
 ]
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _HEADING = re.compile(r"^(#+) +(.+)$", re.MULTILINE)
 _FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`([^`]+)`")
+_TOCTREE = re.compile(r"^```\{toctree\}\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+_INCLUDED = re.compile(r"^```\{include\}")  # all there is of a page that stands elsewhere
 _PROGRAM = "python -m trainer"
 _OPTION = re.compile(r"--[a-z][-a-z0-9]*")
 
@@ -68,15 +70,32 @@ def test_links_lead_to_files_and_headings(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_a_page_has_one_title_and_opens_with_it(page):
+    if _INCLUDED.match(page.read_text("utf-8")):
+        return
     assert page.read_text("utf-8").startswith("# ")
     assert [level for level, _ in _HEADING.findall(prose(page))].count("#") == 1
 
 
-def test_every_page_and_picture_is_linked_from_a_page():
+def listed():
+    """The pages that a toctree names, as files without their suffix."""
+    for page in PAGES:
+        for entries in _TOCTREE.findall(page.read_text("utf-8")):
+            names = [line for line in entries.splitlines() if line and not line.startswith(":")]
+            yield from ((page.parent / name).resolve() for name in names)
+
+
+def test_every_page_is_in_a_toctree_and_every_picture_is_shown():
     linked = {path for page in PAGES for _, path, _ in targets(page)}
-    assert set(DOCS.iterdir()) - linked == set()
+    files = [path for path in DOCS.rglob("*") if path.is_file() and "_build" not in path.parts]
+    pages = {path.with_suffix("") for path in files if path.suffix in (".md", ".ipynb")}
+    assert pages - {DOCS / "index"} == set(listed())
+    pictures = {path for path in files if path.suffix in (".png", ".svg")}
+    assert pictures - linked == set()
+
+
+def test_the_readme_leads_to_the_pages_that_others_are_found_from():
     from_readme = {path for _, path, _ in targets(ROOT / "README.md")}
-    assert set(PAGES) - {ROOT / "README.md"} - from_readme == set()
+    assert {DOCS / "index.md", DOCS / "lessons.md", ROOT / "CHANGELOG.md"} <= from_readme
 
 
 def test_commands_and_options_that_are_shown_exist(capsys):

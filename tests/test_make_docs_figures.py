@@ -59,3 +59,19 @@ def test_a_picture_shows_no_folder_of_this_machine(monkeypatch, tmp_path):
     with pytest.raises(SystemExit, match=r"a\.svg: shows a path of this machine"):
         make.write("a.svg", b"<text>/home/me/mnist</text>")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", make.FROM_SOURCES)
+def test_what_is_drawn_from_the_sources_is_drawn_from_these(name):
+    drawn = make.FROM_SOURCES[name]()
+    assert (make.DOCS / name).read_text("utf-8") == drawn, f"type: {make.__doc__.splitlines()[0]}"
+    assert ElementTree.fromstring(drawn).tag.endswith("svg")
+
+
+def test_the_drawing_of_the_packages_has_what_the_sources_import():
+    graph = make.drawings.imports()
+    assert {"trainer.cli", "trainer.data", "backends.base", "backends.cpu"} <= set(graph)
+    assert "trainer.commands" in graph["trainer.cli"]
+    assert graph["backends.functions"] == set()
+    assert not any(name.startswith("trainer") for name in graph["backends.cpu"])
+    assert "backends.base" not in graph["backends.delayed"]  # which only type checkers read
