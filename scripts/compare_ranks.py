@@ -198,10 +198,11 @@ def as_text(report: Row, line: str) -> str:
         [
             f"`mpirun -n N --bind-to none python -m trainer --batch-size {mpi.BATCH}` on {data}, by"
             " scripts/compare_ranks.py. Seconds: the median of all epochs but the first of"
-            f" {rounds} runs, which took turns. A process alone has all cores, each of"
-            f" several its part; more processes than the {report['cores']} cores here share them. MB are those of the arrays that are summed over the processes. An exchange is"
-            " the median sum of an update as a process sees it, waiting for the others included;"
-            " alone, where nothing else is computed.",
+            f" {rounds} runs, which took turns. A process alone has all cores, each of several its"
+            f" part; more processes than the {report['cores']} cores here share them. MB are those"
+            " of the arrays that are summed over the processes. An exchange is the median sum of an"
+            " update as a process sees it, waiting for the others included; alone, where nothing"
+            " else is computed.",
             *(tables(name, found) for name, found in report["networks"].items()),
             line,
         ]

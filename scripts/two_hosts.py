@@ -17,7 +17,6 @@ import os
 import random
 import select
 import shlex
-import statistics
 import struct
 import subprocess
 import sys
@@ -190,7 +189,9 @@ def launcher(folder: Path) -> list[str]:
             "btl_tcp_if_include",
             network,
         ),
-        *("-x", "PYTHONPATH", "-x", "PATH"),
+        # else daemons take some eight minutes to notice that a line is cut
+        *("--prtemca", "oob_tcp_keepalive_time", "5", "--prtemca", "oob_tcp_keepalive_intvl", "2"),
+        *("--prtemca", "oob_tcp_keepalive_probes", "3", "-x", "PYTHONPATH", "-x", "PATH"),
     )
 
 
