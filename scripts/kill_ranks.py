@@ -64,7 +64,7 @@ def own_lines(log: str) -> list[str]:
 
     Examples
     --------
-    >>> own_lines("error: lost\\r\\n-----\\nprterun noticed that process rank 0 …\\nkilled\\n-----\\n")
+    >>> own_lines("error: lost\\r\\n-----\\nprterun noticed that\\n-----\\n")
     ['error: lost']
     """
     found, is_note = [], False
@@ -192,8 +192,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="kills-") as name:
         folder = Path(name)
         whole = folder / "whole"
-        begun = time.monotonic()
         try:
+            # first what is compiled, so that the length is that of a training
+            mpi.run(command(folder / "first", 1, given.data), folder / "first.log")
+            begun = time.monotonic()
             mpi.run(command(whole, given.epochs, given.data), folder / "whole.log")
         except mpi.RunFailed as error:
             print(f"error: {error}", file=sys.stderr)
