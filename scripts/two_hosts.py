@@ -310,6 +310,7 @@ def as_text(report: Row, line: str) -> str:
     if "cut" in report:
         cut = report["cut"]
         whose = "; ".join(f"“{words}”" for words in cut["said"]) or "nothing"
+        note = " ".join(cut["mpi_said"].strip("- \0").split()[:8])
         ending = (
             f"{cut['left']} processes were still there after {as_number(cut['seconds']['all'])} s,"
             " and were killed"
@@ -317,9 +318,9 @@ def as_text(report: Row, line: str) -> str:
             else f"all processes had ended after {as_number(cut['seconds']['all'])} s"
         )
         text.append(
-            f"The line was cut in mid-training (`ip link set … down`): {ending}. The program said:"
-            f" {whose}. Resumed with {cut['epochs_before']} epochs done, it went on to epoch"
-            f" {cut['epochs_after']}."
+            f"The line was cut in mid-training (`ip link set … down`): {ending}; mpirun exited"
+            f" with {cut['code']} and the words “{note} …”. The program said: {whose}. Resumed"
+            f" with {cut['epochs_before']} epochs done, it went on to epoch {cut['epochs_after']}."
         )
     return "\n\n".join([*text, line])
 
