@@ -186,7 +186,8 @@ def run(
         "value_range": (trained.scale.low, trained.scale.high),
     }
     if len(runs) == 1:
-        drawn = figures.trace(results[0], **look)
+        slides = stages and file.suffix.lower() != ".pdf"
+        drawn = figures.trace(results[0], slides=slides, **look)
     else:
         lines = [f"{name} {' / '.join(values)}" for name, *values in differing]
         differences = f"what differs: {'; '.join(lines)}" if lines else "no setting differs"
@@ -354,7 +355,8 @@ def _facts(trained: TrainedRun, result: Trace, fresh: bool) -> dict[str, str]:
         if fresh
         else "as the training left them"
     )
-    update = f"plain sgd by this one sample, with η, the learning rate (the book's α), {result.learning_rate:g}"
+    rate = f"{result.learning_rate:g}"
+    update = f"plain sgd by this one sample, η, the learning rate (the book's α), {rate}"
     if result.penalty:
         update += f", λ/m {result.penalty:.3g}"
     elif model.l2:

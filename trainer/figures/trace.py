@@ -22,12 +22,13 @@ from .style import COLOURS, GREY, readable
 if TYPE_CHECKING:
     from ..explain import LayerTrace, Trace
 
-# Above zero dark and blue, as ink is high; below light and yellow, so that grey print tells the sign too.
+# Above zero dark and blue, below light and yellow: as in the greys, what is high is dark.
 _SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#fff6cf", "#efb04a", "#9a9a9a", "#2f6cae", "#062a5e"]
 )
 _WIDTH, _ROW = 9.4, 1.95  # inches, of a figure and of a row of panels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.5, 0.12, 0.3, 0.43  # of a panel, beside its axes
+_SLIDE, _SLIDE_PIXELS = (6.8, 3.825), 1920  # inches, 16:9, and how many pixels wide
 _TITLE, _LINE = 0.3, 0.17  # of a figure: above its panels, and of each line of its caption
 _BAR = 0.7  # of a map: its bar of colours and the numbers beside that
 _FEWEST, _COLUMNS = 3, 5  # panels a row
@@ -67,21 +68,31 @@ def trace(
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
+    slides: bool = False,
 ) -> list[Figure]:
     """Draw one sample's way through a network, a figure each stage, all of one width.
+
+    Slides are of 16:9, with letters that are larger on a screen.
 
     The title, on the first, says which sample of which network. A sample that is not an image, of
     shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
-    heading = textwrap.wrap(readable(title, 260), _LETTERS)
+    wide, letters = (_SLIDE[0], 88) if slides else (_WIDTH, _LETTERS)
+    heading = _lines(readable(title, 260))
     pages: list[Figure] = []
     for stage in _stages(result, image_shape, classes, value_range):
         panels = list(stage.panels.values())
-        rows = -(-len(panels) // _COLUMNS)
-        columns = max(_FEWEST, -(-len(panels) // rows))
-        block = _Block(stage.title, stage.caption if pages else heading, panels)
+        rows = -(-len(panels) // (_FEWEST if slides else _COLUMNS))
+        columns = max(2 if slides else _FEWEST, -(-len(panels) // rows))
+        caption = stage.caption if pages else [*heading, *stage.caption]
+        caption = [part for text in caption for part in textwrap.wrap(text, letters)]
+        head = textwrap.wrap(stage.title, 60) if slides else [stage.title]
+        block = _Block(head[0], [*head[1:], *caption], panels)
         more = _more_below(panels, classes)
-        page, _ = _page([block], columns=columns, cell=_WIDTH / columns, more=more)
+        tall = _SLIDE[1] if slides else None
+        page, _ = _page([block], columns=columns, cell=wide / columns, more=more, tall=tall)
+        if slides:
+            page.set_dpi(_SLIDE_PIXELS / wide)
         pages.append(page)
     pages[0].set_label(one_line(title))
     return pages
@@ -151,17 +162,19 @@ def _page(
     more: float,
     apart: float = 0.0,
     above: Sequence[str] = (),
+    tall: float | None = None,
 ) -> tuple[Figure, list[list[Axes | None]]]:
     """Draw blocks beside each other, in grids whose places are known: to find them takes seconds.
 
     A panel is `cell` inches wide, and below it there are `more` inches than numbers need; right of
-    a block there are `apart`. The lines above stand over all blocks. Return the axes of each
+    a block there are `apart`; a figure is as high as it needs, or as `tall`. The lines above stand over all blocks. Return the axes of each
     block's panels too.
     """
     rows = -(-max(len(block.panels) for block in blocks) // columns)
-    row, below = _ROW + more, _BOTTOM + more
+    below = _BOTTOM + more
     top = _LINE * len(above) + 0.1 * bool(above)
     head = top + _TITLE + _LINE * max(len(block.caption) for block in blocks)
+    row = _ROW + more if tall is None else (tall - head) / rows
     height, wide = head + row * rows, cell * columns
     width = (wide + apart) * len(blocks)
     page = style.new_figure(width, height)
