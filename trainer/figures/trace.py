@@ -167,7 +167,8 @@ def _page(
     """Draw blocks beside each other, in grids whose places are known: to find them takes seconds.
 
     A panel is `cell` inches wide, and below it there are `more` inches than numbers need; right of
-    a block there are `apart`; a figure is as high as it needs, or as `tall`. The lines above stand over all blocks. Return the axes of each
+    a block there are `apart`; a figure is as high as it needs, or as `tall`. The lines
+    above stand over all blocks. Return the axes of each
     block's panels too.
     """
     rows = -(-max(len(block.panels) for block in blocks) // columns)
