@@ -82,16 +82,18 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
     for words in (
         "sample 3 of the 360 test samples of digits",
         "64 → 12 → 10, sigmoid, no bias, loss squared_error",
-        "plain sgd by this one sample, rate 0.3",
-        "the sample: ",
-        "layer 1 forward: z₁ = x W₁, a₁ = sigmoid(z₁)",
-        "layer 2 forward: z₂ = a₁ W₂, a₂ = sigmoid(z₂)",
-        "layer 2 backward: e₂ = t − a₂, δ₂ = −e₂ · a₂(1 − a₂)",
-        "layer 1 backward: e₁ = −δ₂ W₂ᵀ, δ₁ = −e₁ · a₁(1 − a₁)",
-        "one update: W₁ ← W₁ − η xᵀ δ₁, W₂ ← W₂ − η a₁ᵀ δ₂, η = 0.3",
-        "W₂ ← W₂ + η a₁ᵀ (e₂ · a₂(1 − a₂))",
+        "plain sgd by this one sample, α), 0.3",
+        "1. The sample, labelled ",
+        "2. Layer 1 forward: z₁ = x W₁, a₁ = sigmoid(z₁)",
+        "3. Layer 2 forward: z₂ = a₁ W₂, a₂ = sigmoid(z₂)",
+        "loss = ½ Σ (t − a₂)² = ",
+        "4. Layer 2 backward: e₂ = t − a₂, δ₂ = −e₂ ∘ a₂ ∘ (1 − a₂)",
+        "5. Layer 1 backward: e₁ = −δ₂ W₂ᵀ, δ₁ = −e₁ ∘ a₁ ∘ (1 − a₁)",
+        "6. Layer 2 update: W₂ ← W₂ − η a₁ᵀ δ₂, η = 0.3",
+        "7. Layer 1 update: W₁ ← W₁ − η xᵀ δ₁, η = 0.3",
+        "W₂ ← W₂ + α a₁ᵀ (e₂ ∘ a₂ ∘ (1 − a₂))",
         "W₁ before",
-        "after the update: loss ",
+        "After the update: loss ",
         "answer: ",
     ):
         assert words in out
@@ -105,14 +107,16 @@ def test_stages_are_images_or_pages_of_their_own(table, capsys):
     asked = ["inspect", str(table), "--json", "--stages", "--out"]
     assert main([*asked, "here.png", *CPU]) == 0
     told = json.loads(capsys.readouterr().out)
-    # the sample, three layers forward, the way back, three updates, and what came of them
-    assert told["figures"] == [f"here-{number}.png" for number in range(1, 10)]
+    # the sample, three layers forward, back and updated, a unit worked out, what came of them
+    assert told["figures"] == [f"here-{number}.png" for number in range(1, 14)]
+    with Image.open("here-2.png") as slide:
+        assert slide.size == (1920, 1080)
     assert all(is_png(Path(name)) for name in told["figures"])
     assert main([*asked, "here.pdf", *CPU]) == 0
     assert json.loads(capsys.readouterr().out)["figure"] == "here.pdf"
     pdf = Path("here.pdf").read_bytes()
     assert pdf.startswith(b"%PDF")
-    assert len(re.findall(rb"/Type /Page\b", pdf)) == 9
+    assert len(re.findall(rb"/Type /Page\b", pdf)) == 13
     assert sorted(map(str, Path().glob("here*"))) == sorted([*told["figures"], "here.pdf"])
 
 
@@ -229,7 +233,7 @@ def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch):
         assert words in lines
     assert not any(line.startswith("seed") for line in lines)  # which does not differ
     assert "class sum z₂ output a₂ target t class sum z₃ output a₃ target t" in lines
-    assert any(line.startswith("has no such layer layer 2 forward") for line in lines)
+    assert any(re.match(r"has no such layer \d+\. Layer 2 forward", line) for line in lines)
     # their targets differ
     assert any(re.match(r"largest [-\d.]+ 0\.99 largest [-\d.]+ 1$", line) for line in lines)
     assert is_png(Path("inspect-3.png"))
@@ -264,7 +268,7 @@ def test_two_runs_have_the_same_scales():
         classes=["x", "y", "z"],
         value_range=(0, 5),
     )
-    assert len(pages) == 7  # the sample, two layers, the way back, two updates, what came of them
+    assert len(pages) == 10  # the sample, two layers forward, back, updated; a unit; what came
     middle, compared, limits = 0.5, 0, {}
     for number, page in enumerate(pages):
         texts = [text.get_text() for text in page.texts]
@@ -411,9 +415,25 @@ def test_every_unit_of_the_picture_has_its_number(units, rows, columns, about):
     assert about in drawn.texts[0].get_text()
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_inspect_takes_a_unit_a_rate_and_a_file_of_arrays(run, capsys):
+    asked = ["inspect", str(run), "--unit", "3", "--learning-rate", "0.5", "--json", *CPU]
+    assert main([*asked, "--arrays", "a.npz"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["worked"]["unit"], told["learning_rate"]) == (3, 0.5)
+    with np.load("a.npz") as held:
+        W1, W2 = model_of(run).get_weights()
+        np.testing.assert_array_equal(held["W1"], W1)
+        np.testing.assert_array_equal(held["W2"], W2)
+        step = -0.5 * np.outer(held["a1"], held["delta2"])
+        np.testing.assert_allclose(held["W2_change"], step, rtol=1e-6)
+    assert main(["inspect", str(run), "--unit", "12", *CPU]) == 2
+    assert "--unit 12: expected 0 to 11" in capsys.readouterr().err
+
+
 def test_the_heat_maps_colours_are_told_apart_in_grey():
     colours = _SIGNED(np.linspace(0, 1, 51))[:, :3]
-    assert (np.diff(colours @ [0.299, 0.587, 0.114]) > 0).all()
+    assert (np.diff(colours @ [0.299, 0.587, 0.114]) < 0).all()
 
 
 # --- what they have in common ---------------------------------------------------------------

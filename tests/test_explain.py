@@ -118,13 +118,13 @@ def test_a_trace_is_the_walk_written_out_by_hand(backend, settings, label, m):
         np.testing.assert_allclose(layer.deltas, want["deltas"][i], rtol=1e-11, atol=1e-13)
         W = layer.W - 0.3 * (np.outer(want["a"][i], want["deltas"][i]) + got.penalty * layer.W)
         np.testing.assert_allclose(layer.W_after, W, rtol=1e-11, atol=1e-13)
-        np.testing.assert_array_equal(layer.W_change, layer.W_after - layer.W)
+        np.testing.assert_allclose(layer.W_change, layer.W_after - layer.W, atol=1e-14)
         after.append(layer.W_after)
         if settings["bias"]:
             b = layer.b - 0.3 * want["deltas"][i]
             np.testing.assert_allclose(layer.b_after, b, rtol=1e-11, atol=1e-13)
             *_, (*_, b_change) = layer.arrays.values()
-            np.testing.assert_array_equal(b_change, layer.b_after - layer.b)
+            np.testing.assert_allclose(b_change, layer.b_after - layer.b, atol=1e-14)
             after.append(layer.b_after)
         else:
             assert layer.b is layer.b_after is None
@@ -142,10 +142,9 @@ def test_a_trace_is_the_walk_written_out_by_hand(backend, settings, label, m):
 
 def evaluated(formula: str, names: dict[str, Any]) -> np.ndarray:
     """Compute the right side of a formula as it is written for people."""
-    text = formula.partition("=")[2].translate(str.maketrans("₁₂₃−·", "123-*"))
+    text = formula.partition("=")[2].translate(str.maketrans("₁₂₃−∘", "123-*"))
     text = re.sub(r"(\w)ᵀ", r"\1.T", text.replace("²", "**2").replace("Σt", "* t.sum()"))
-    text = re.sub(r"([ae]\d|-δ\d) (W\d)", r"\1 @ \2", re.sub(r"(a\d)\(", r"\1 * (", text))
-    text = re.sub(r"\[(.*)\]", r"(\1)", text)
+    text = re.sub(r"([ae]\d|-δ\d) (W\d)", r"\1 @ \2", text)
     return eval(text, {"np": np}, names)  # of our own text
 
 
@@ -171,8 +170,8 @@ def test_the_formulas_that_are_shown_are_what_is_computed(activation, loss):
 @pytest.mark.parametrize(
     ("settings", "delta", "book"),
     [
-        ({"loss": "rashid"}, "δ₂ = −e₂ · a₂(1 − a₂)", "the same, as δ₂ has the minus sign."),
-        ({"loss": "squared_error"}, "δ₂ = −e₂ · a₂(1 − a₂)", "the book hands back e₁ = e₂ W₂ᵀ"),
+        ({"loss": "rashid"}, "δ₂ = −e₂ ∘ a₂ ∘ (1 − a₂)", "but the book has no penalty λ/m W₂."),
+        ({"loss": "squared_error"}, "δ₂ = −e₂ ∘ a₂ ∘ (1 − a₂)", "the book hands back e₁ = e₂ W₂ᵀ"),
         ({"loss": "binary_cross_entropy"}, "δ₂ = −e₂", "of another loss"),
         ({"loss": "cross_entropy"}, "δ₂ = −e₂", "of another loss"),
     ],
@@ -181,10 +180,35 @@ def test_the_books_update_stands_beside_ours(settings, delta, book):
     model = MLP([4, 5, 3], backend=select("cpu"), activation="gelu", l2=1, **settings)
     got = trace(model, np.ones(4), 1, learning_rate=0.1, training_samples=9)
     assert got.delta_formula(2) == delta
-    assert got.delta_formula(1) == "δ₁ = −e₁ · gelu′(z₁)"
+    assert got.delta_formula(1) == "δ₁ = −e₁ ∘ gelu′(z₁)"
     assert got.update_formula(2) == "W₂ ← W₂ − η (a₁ᵀ δ₂ + λ/m W₂)"
-    assert "W₂ ← W₂ + η a₁ᵀ (e₂ · a₂(1 − a₂))" in got.book_formula
+    assert "W₂ ← W₂ + α a₁ᵀ (e₂ ∘ a₂ ∘ (1 − a₂))" in got.book_formula
     assert book in got.book_formula
+
+
+def test_the_gradients_deltas_beside_the_books_are_finite_differences():
+    model = MLP([4, 5, 3], backend=select("cpu"), dtype="float64", bias=True)
+    x = samples(1, 4, 3)[0][0]
+    got = trace(model, x, 2, learning_rate=0.3, unit=1)
+    W1, b1, *rest = model.get_weights()
+    step, losses = 1e-6, []
+    for sign in (1, -1):  # a bias adds to the sum, so the slope by it is δ
+        moved = b1.copy()
+        moved[1] += sign * step
+        model.set_weights([W1, moved, *rest])
+        losses.append(model.loss(x[None], [2]))
+    slope = (losses[0] - losses[1]) / (2 * step)
+    assert got.layers[0].gradient_deltas[1] == pytest.approx(slope, rel=1e-6)
+    assert got.worked.gradient_delta == pytest.approx(slope, rel=1e-6)
+    assert got.layers[0].deltas[1] != pytest.approx(slope, rel=0.01)
+    for sum_, total in (
+        (got.worked.z, got.layers[0].sums[1]),
+        (got.worked.e, got.layers[0].errors[1]),
+    ):
+        terms = (sum_.left * sum_.right).sum() + sum_.rest + (sum_.bias or 0)
+        assert terms == pytest.approx(total, rel=1e-12)
+    with pytest.raises(ValueError, match="unit 5: expected 0 to 4"):
+        trace(model, x, 2, learning_rate=0.3, unit=5)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,13 +19,22 @@ from backends import Batches, Rule
 from backends.functions import ACTIVATIONS, HIGH, LOSSES, LOW, Array, logit, rescaled
 
 from .network import MLP
+from .worked import Worked, worked
 
 _SQUARED = ("rashid", "squared_error")  # losses of ½ Σ (t - a)², whose δ has the slope in it
 _REACH = 2.0  # standard deviations, of inputs that have one of 1
 _CURVE_POINTS = 201
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 # f'(z) of a layer's function as the lessons write it; of others it is written "name′(z)"
-_SLOPES = {"sigmoid": "a(1 − a)", "tanh": "(1 − a²)", "relu": "[z > 0]"}
+_SLOPES = {"sigmoid": "a ∘ (1 − a)", "tanh": "(1 − a²)", "relu": "(z > 0)"}
+_LOSS_FORMULAS = {  # as `backends.functions` computes them
+    "rashid": "½ Σ (t − a)²",
+    "squared_error": "½ Σ (t − a)²",
+    "binary_cross_entropy": "−Σ (t ln a + (1 − t) ln(1 − a))",
+    "cross_entropy": "−Σ t ln a",
+}
+_TRUE_LOSS = "squared_error"  # the loss whose gradient Rashid's rule does not follow
+_LOST = 0.05  # of the largest change of an array, what rounding may take without being mentioned
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +44,8 @@ class LayerTrace:
     The errors are t - a_l in the output layer. In a hidden layer they are what the next layer hands
     back along its weights: by Rashid's rule its raw errors, e_l = e_(l+1) W_(l+1)ᵀ, by every true
     gradient its deltas, e_l = -δ_(l+1) W_(l+1)ᵀ. The deltas δ_l are the backend's, what the update
-    takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden layer δ_l = -e_l ∘ f'(z_l).
+    takes: W_l ← W_l - η a_(l-1)ᵀ δ_l. In a hidden layer δ_l = -e_l ∘ f'(z_l). The changes are what
+    this formula says; in what is after the update they are rounded to the type of the weights.
     """
 
     number: int  # from 1; the last is the output layer
@@ -45,10 +55,13 @@ class LayerTrace:
     outputs: np.ndarray  # (fan_out,): a_l = f(z_l)
     errors: np.ndarray  # (fan_out,)
     deltas: np.ndarray  # (fan_out,)
+    gradient_deltas: np.ndarray  # (fan_out,): ∂loss/∂z_l, which by Rashid's rule the δ_l are not
     W: np.ndarray  # (fan_in, fan_out)
     W_after: np.ndarray  # likewise, after the one update
+    W_change: np.ndarray  # likewise, float64: what the update adds
     b: np.ndarray | None  # (fan_out,), None without biases
     b_after: np.ndarray | None
+    b_change: np.ndarray | None
     # (2, points): z and f(z) around this sample's sums; for softmax e^z over this sample's Σe^z
     curve: np.ndarray
 
@@ -75,24 +88,17 @@ class LayerTrace:
 
     @property
     def slope_formula(self) -> str:
-        """The function's derivative: "a₂(1 − a₂)"."""
+        """The function's derivative: "a₂ ∘ (1 − a₂)"."""
         known = _SLOPES.get(self.function, f"{self.function}′(z)")
         return re.sub(r"(?<![a-z])[az](?![a-z])", lambda letter: letter[0] + self.sub, known)
 
     @property
-    def W_change(self) -> np.ndarray:
-        """What the update added to W, shape (fan_in, fan_out)."""
-        return self.W_after - self.W
-
-    @property
     def arrays(self) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """W and, where there are biases, b by name, "W₂": before, after, what the update added."""
-        pairs = {"W": (self.W, self.W_after), "b": (self.b, self.b_after)}
-        return {
-            f"{name}{self.sub}": (before, after, after - before)
-            for name, (before, after) in pairs.items()
-            if before is not None and after is not None
-        }
+        found = {f"W{self.sub}": (self.W, self.W_after, self.W_change)}
+        if self.b is not None and self.b_after is not None and self.b_change is not None:
+            found[f"b{self.sub}"] = self.b, self.b_after, self.b_change
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +117,114 @@ class Trace:
     loss: float  # of this sample, without the l2 penalty
     loss_after: float
     learning_rate: float
+    l2: float  # λ
     penalty: float  # λ/m, by which the update also shrinks the weights
+    unit: int  # of layer 1, the one that is worked out
+
+    @property
+    def worked(self) -> Worked:
+        """One unit and one output with the terms of their sums."""
+        return worked(self)
+
+    @property
+    def stages(self) -> dict[tuple[str, int], str]:
+        """The headings of all that happens, in order, by kind and layer, 0 for the output layer."""
+        n, rate = len(self.layers), f"η = {self.learning_rate:g}"
+        found = {("sample", 0): "The sample"}
+        for layer in self.layers:
+            formulas = f"z{layer.sub} = {layer.sums_formula}, {layer.outputs_formula}"
+            found["forward", layer.number % n] = f"Layer {layer.number} forward: {formulas}"
+        for number in range(n, 0, -1):
+            formulas = f"{self.error_formula(number)}, {self.delta_formula(number)}"
+            found["backward", number % n] = f"Layer {number} backward: {formulas}"
+        for number in range(n, 0, -1):
+            formulas = f"{self.update_formula(number)}, {rate}"
+            found["update", number % n] = f"Layer {number} update: {formulas}"
+        found["worked forward", 0] = "One unit worked out, forward"
+        found["worked backward", 0] = "One unit worked out, backward and update"
+        found["after", 0] = f"After the update: loss {self.loss:.4g} → {self.loss_after:.4g}"
+        return found
+
+    @property
+    def notation(self) -> str:
+        """What the formulas' signs mean."""
+        text = (
+            "Vectors are rows: x W₁ is what the book writes W · I, transposed. x W₁ and xᵀ δ₁ are"
+            " matrix products, ∘ multiplies unit by unit. t: targets; z: sums; a: outputs; e:"
+            " errors; δ: what the update takes of them."
+        )
+        hidden = {layer.function for layer in self.layers[:-1]}
+        more = " (z > 0): 1 where that holds, else 0." if "relu" in hidden else ""
+        if hidden - _SLOPES.keys():
+            more += " f′(z): the slope of f at z."
+        return text + more
+
+    @property
+    def loss_lines(self) -> list[str]:
+        """What the loss is, with its numbers, and what the penalty is if there is one."""
+        lines = [f"loss = {self.loss_formula} = {self.loss:.4g}"]
+        if self.penalty:
+            penalty = self.penalty / 2 * self._squares
+            lines.append(
+                f"penalty = λ/(2m) Σ W² = {penalty:.4g}, with λ = {self.l2:g} and m ="
+                f" {self.l2 / self.penalty:,.0f} training samples; the loss does not count it,"
+                f" together they are {self.loss + penalty:.4g}"
+            )
+        return lines
+
+    @property
+    def loss_formula(self) -> str:
+        """The loss of one sample, without the penalty: "½ Σ (t − a₂)²"."""
+        return re.sub(r"\ba\b", f"a{_sub(len(self.layers))}", _LOSS_FORMULAS[self.loss_name])
+
+    @property
+    def _squares(self) -> float:
+        return sum(float(np.square(layer.W.astype(np.float64)).sum()) for layer in self.layers)
+
+    @property
+    def rule_words(self) -> str:
+        """What Rashid's rule does otherwise than the gradient; empty where it does not."""
+        if not self.splits_raw_errors or len(self.layers) == 1:
+            return ""
+        first, unit = self.layers[0], self.unit
+        return (
+            f"Loss rashid is the book's rule, not the gradient: it hands back e₁ = e₂ W₂ᵀ. The"
+            f" gradient of the loss, {self.loss_formula}, hands back e₁ = −δ₂ W₂ᵀ (loss"
+            f" squared_error does). Unit {unit}: δ₁ = {first.deltas[unit]:.4g} by the rule,"
+            f" {first.gradient_deltas[unit]:.4g} by the gradient."
+        )
+
+    @property
+    def error_words(self) -> str:
+        """What an error and a δ are."""
+        slope = "what the rule takes for" if self.rule_words else ""
+        slope = f"{slope} the slope of the loss by the unit's sum z".strip()
+        return (
+            "e, the error: of an output, how much more should have come out; of a hidden unit, what"
+            " the next layer hands back along its weights, as they were before the update. δ:"
+            f" {slope}. The update adds −η δ times its inputs to a unit's weights."
+        )
+
+    @property
+    def rounding_words(self) -> str:
+        """What the weights' type loses of the changes; empty where that is little."""
+        lost = [
+            f"{name} up to {gap:.1g}"
+            for layer in self.layers
+            for name, (before, after, change) in layer.arrays.items()
+            if (gap := np.abs(after.astype(np.float64) - before - change).max(initial=0.0))
+            > _LOST * np.abs(change).max(initial=0.0)
+        ]
+        if not lost:
+            return ""
+        dtype = self.layers[0].W.dtype
+        return f"{dtype} weights are rounded, which takes or adds: {', '.join(lost)}."
+
+    @property
+    def moved_away(self) -> np.ndarray:
+        """The codes of the classes whose outputs are farther from their targets than before."""
+        before, after = (np.abs(self.targets - a) for a in (self.outputs, self.outputs_after))
+        return np.flatnonzero(after > before)
 
     def error_formula(self, number: int) -> str:
         """Return what the errors of a layer, from 1, are: "e₁ = e₂ W₂ᵀ"."""
@@ -122,29 +235,33 @@ class Trace:
         return f"e{_sub(number)} = {carried} W{above}ᵀ"
 
     def delta_formula(self, number: int) -> str:
-        """Return what the deltas of a layer, from 1, are: "δ₂ = −e₂ · a₂(1 − a₂)"."""
+        """Return what the deltas of a layer, from 1, are: "δ₂ = −e₂ ∘ a₂ ∘ (1 − a₂)"."""
         n, layer = _sub(number), self.layers[number - 1]
         if number < len(self.layers) or self.loss_name in _SQUARED:
-            return f"δ{n} = −e{n} · {layer.slope_formula}"
+            return f"δ{n} = −e{n} ∘ {layer.slope_formula}"
         if layer.function == "softmax" and not np.isclose(self.targets.sum(), 1):
             return f"δ{n} = a{n} Σt − t"
         return f"δ{n} = −e{n}"  # the loss's derivative by a_l has the slope below its fraction line
 
     def update_formula(self, number: int) -> str:
-        """Return the step of a layer's weights, η being the rate: "W₂ ← W₂ − η a₁ᵀ δ₂"."""
+        """Return the step of a layer's weights and biases: "W₂ ← W₂ − η a₁ᵀ δ₂"."""
         n, step = _sub(number), f"{self.layers[number - 1].inputs_name}ᵀ δ{_sub(number)}"
         if self.penalty:
             step = f"({step} + λ/m W{n})"
-        return f"W{n} ← W{n} − η {step}"
+        bias = "" if self.layers[number - 1].b is None else f", b{n} ← b{n} − η δ{n}"
+        return f"W{n} ← W{n} − η {step}{bias}"
 
     @property
     def book_formula(self) -> str:
         """How Rashid's book writes the last layer's step, and what differs where it is another."""
         layer = self.layers[-1]
         n = layer.sub
-        step = f"W{n} ← W{n} + η {layer.inputs_name}ᵀ (e{n} · a{n}(1 − a{n}))"
+        step = f"W{n} ← W{n} + α {layer.inputs_name}ᵀ (e{n} ∘ a{n} ∘ (1 − a{n}))"
         if self.loss_name in _SQUARED:
             same = f"The book adds: {step}. That is the same, as δ{n} has the minus sign"
+            same += " and α is η"
+            if self.penalty:
+                same += f"; but the book has no penalty λ/m W{n}"
         else:
             same = f"The book's rule, of another loss: {step}"
         if len(self.layers) > 1 and not self.splits_raw_errors:
@@ -164,7 +281,13 @@ class Trace:
 
 
 def trace(
-    model: MLP, values: Any, label: int, *, learning_rate: float, training_samples: float = 1
+    model: MLP,
+    values: Any,
+    label: int,
+    *,
+    learning_rate: float,
+    training_samples: float = 1,
+    unit: int | None = None,
 ) -> Trace:
     """Follow one sample forward, its error back, and one update of plain SGD.
 
@@ -173,12 +296,14 @@ def trace(
     Network* (2016), part 1.
 
     The label is the class's code, and the number of training samples the m of the l2 penalty
-    λ/(2m) ΣW².
+    λ/(2m) ΣW². The unit of layer 1 that is worked out is the one whose weights the update changes
+    most, unless another is named.
 
     Raises
     ------
     ValueError
-        If the sample is no sample of this network, or its label none of its classes.
+        If the sample is no sample of this network, its label none of its classes, or the unit no
+        unit of layer 1.
     """
     backend, spec, xp = model.backend, model.spec, model.backend.xp
     values = np.asarray(values)
@@ -186,6 +311,8 @@ def trace(
     code = model.labels(np.asarray([label]), 1, "label")
     layers = spec.layers(model.weights)
     loss = LOSSES[spec.loss]
+    if unit is not None and not 0 <= unit < model.sizes[1]:
+        raise ValueError(f"unit {unit}: expected 0 to {model.sizes[1] - 1}, the units of layer 1")
 
     x = backend.inputs(spec, sample)
     z = backend.first_affine(spec, sample, *layers[0])
@@ -195,6 +322,10 @@ def trace(
     sums = [z, *between[:-1], logits] if hidden else [logits]
     targets = backend.targets(spec, code)
     deltas = backend.backward(spec, layers[1:], kept, outputs, targets)
+    gradient = deltas
+    if loss.splits_raw_errors:
+        true = replace(spec, loss=_TRUE_LOSS)
+        gradient = backend.backward(true, layers[1:], kept, outputs, targets)
     errors = [targets - outputs]
     for (W, _), delta in zip(reversed(layers[1:]), reversed(deltas[1:]), strict=True):
         errors.insert(0, backend.product(errors[0] if loss.splits_raw_errors else -delta, W.T))
@@ -211,7 +342,8 @@ def trace(
     def vectors(arrays: Sequence[Array]) -> list[np.ndarray]:
         return [backend.to_numpy(a)[0] for a in arrays]
 
-    activations, sums, errors, deltas = map(vectors, ([x, *hidden, outputs], sums, errors, deltas))
+    activations = vectors([x, *hidden, outputs])
+    sums, errors, deltas, gradient = map(vectors, (sums, errors, deltas, gradient))
     before, after = (
         [(backend.to_numpy(W), None if b is None else backend.to_numpy(b)) for W, b in held]
         for held in (layers, spec.layers(weights))
@@ -225,10 +357,13 @@ def trace(
             outputs=activations[i + 1],
             errors=errors[i],
             deltas=deltas[i],
+            gradient_deltas=gradient[i],
             W=W,
             W_after=W_after,
+            W_change=-learning_rate * (_outer(activations[i], deltas[i]) + penalty * _wide(W)),
             b=b,
             b_after=b_after,
+            b_change=None if b is None else -learning_rate * _wide(deltas[i]),
             curve=_curve(model, sums[i], is_output=i == len(hidden)),
         )
         for i, ((W, b), (W_after, b_after)) in enumerate(zip(before, after, strict=True))
@@ -246,8 +381,18 @@ def trace(
         loss=float(losses[0]),
         loss_after=float(losses_after[0]),
         learning_rate=float(learning_rate),
+        l2=model.l2,
         penalty=penalty,
+        unit=int(np.argmax(np.abs(deltas[0]))) if unit is None else unit,
     )
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64)
+
+
+def _outer(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    return np.outer(_wide(first), _wide(second))
 
 
 def _sub(number: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
 from cyclopts import Parameter
+from cyclopts.validators import Number
 
 from .. import display
 from ..explain import LayerTrace, Trace, trace
 from ..explain import untrained as with_fresh_weights
+from ..files import write_whole
 from ..network import MLP
 from ..recipes import RECIPES
 from ..running.foreign_weights import are_weights
@@ -23,6 +26,7 @@ from ..settings import FULL_BATCH_METHODS
 from .figure_files import checked_file, figure, figure_file, tell_figure, write_figure
 from .options import (
     INDEX,
+    WHOLE,
     Device,
     Flag,
     Json,
@@ -52,14 +56,25 @@ def run(
             " sample, prepared as predict does it.",
         ),
     ],
-    index: Annotated[int | None, INDEX] = None,
+    index: Annotated[
+        int | None,
+        INDEX,
+        Parameter(
+            help="Sample N, from 0, of the run's test part, or of --data: of its test part if it"
+            " has one, else of all. For a training sample name a file of training samples, such as"
+            " --data train-images-idx3-ubyte.gz or a CSV. [default: 0]"
+        ),
+    ] = None,
     label: str | None = None,
+    unit: Annotated[int | None, WHOLE] = None,
+    learning_rate: Annotated[float | None, Parameter(validator=Number(gte=0))] = None,
     untrained: Flag = False,
     stages: Flag = False,
     data: LabelledData = None,
     transpose: Transpose = False,
     recipe: WeightsRecipe = None,
     out: Annotated[Path | None, figure("inspect-N.png", "; of two runs, in this folder")] = None,
+    arrays: Path | None = None,
     show: Show = False,
     as_json: Json = False,
     device: Device = "auto",
@@ -88,6 +103,14 @@ def run(
     ----------
     label
         What is in the picture. [default: what the network answers]
+    unit
+        The unit of layer 1 that is worked out with numbers. [default: the one whose weights the
+        update changes most]
+    learning_rate
+        η, the learning rate of the update, which Rashid writes α. [default: the run's own]
+    arrays
+        Write every array into this .npz file of NumPy's: x, t, z1, a1, e1, delta1, W1, W1_change,
+        W1_after and so on; with two runs each name begins with the run's, and a dot.
     untrained
         Take fresh weights, drawn by the run's own init and seed.
     stages
@@ -102,7 +125,17 @@ def run(
     trained = runs[0]
     if picture is not None and data is not None and trained.run is not None:
         raise UsageError(f"{picture}: a picture goes without --data: {path} knows what it is for")
-    rates = [_learning_rate(one) for one in runs]
+    rates = [_learning_rate(one) if learning_rate is None else learning_rate for one in runs]
+    if learning_rate is not None and not math.isfinite(learning_rate):
+        raise UsageError(f"--learning-rate {learning_rate}: expected a finite number, zero or more")
+    for one in runs:
+        if unit is not None and unit >= one.model.sizes[1]:
+            raise UsageError(
+                f"--unit {unit}: expected 0 to {one.model.sizes[1] - 1}, the units of layer 1 of"
+                f" {one.path}"
+            )
+    if arrays is not None and arrays.suffix.lower() != ".npz":
+        raise UsageError(f"--arrays {arrays}: expected a name such as inspect-{index or 0}.npz")
     name = str(index or 0) if picture is None else picture.stem
     file_name = f"inspect-{name}{'-untrained' if untrained else ''}.png"
     if len(runs) == 1:
@@ -129,6 +162,7 @@ def run(
             code,
             learning_rate=rate,
             training_samples=one.train_samples or math.inf,
+            unit=unit,
         )
         for one, model, rate in zip(runs, models, rates, strict=True)
     ]
@@ -152,12 +186,16 @@ def run(
         "value_range": (trained.scale.low, trained.scale.high),
     }
     if len(runs) == 1:
-        drawn = figures.trace(results[0], **look)
+        slides = stages and file.suffix.lower() != ".pdf"
+        drawn = figures.trace(results[0], slides=slides, **look)
     else:
         lines = [f"{name} {' / '.join(values)}" for name, *values in differing]
         differences = f"what differs: {'; '.join(lines)}" if lines else "no setting differs"
         drawn = figures.traces(results, names=names, differences=[differences], **look)
     files = _write(file, drawn, stages=stages)
+    if arrays is not None:
+        _write_arrays(arrays.expanduser(), names if len(runs) > 1 else [""], results)
+        files["arrays"] = arrays.expanduser()
     fields = None
     if as_json:
         about_sample = {"sample": None if picture else index or 0, "source": sample.source}
@@ -245,6 +283,27 @@ def _write(file: Path, drawn: Sequence[Figure], *, stages: bool) -> dict[str, Pa
     return {"figures": list(files)}
 
 
+def _write_arrays(file: Path, names: Sequence[str], results: Sequence[Trace]) -> None:
+    """Write every array of the traces into one file, by the names of the formulas."""
+    held: dict[str, np.ndarray] = {}
+    for name, result in zip(names, results, strict=True):
+        found = {"values": result.values, "x": result.inputs, "t": result.targets}
+        for layer in result.layers:
+            n = layer.number
+            found |= {f"z{n}": layer.sums, f"a{n}": layer.outputs, f"e{n}": layer.errors}
+            found |= {f"delta{n}": layer.deltas, f"gradient_delta{n}": layer.gradient_deltas}
+            for kind, (before, after, change) in zip("Wb", layer.arrays.values(), strict=False):
+                found |= {f"{kind}{n}": before, f"{kind}{n}_after": after}
+                found[f"{kind}{n}_change"] = change
+        held |= {f"{name}.{key}" if name else key: array for key, array in found.items()}
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **held)  # type: ignore[arg-type]
+    try:
+        write_whole(file, content.getvalue())
+    except OSError as error:
+        raise UsageError(f"--arrays {file}: {error.strerror or error}") from error
+
+
 class _Sample(NamedTuple):
     """A sample, the code of its class if that is known, where it is from, and which it is."""
 
@@ -292,9 +351,12 @@ def _learning_rate(trained: TrainedRun) -> float:
 def _facts(trained: TrainedRun, result: Trace, fresh: bool) -> dict[str, str]:
     model, settings = trained.model, trained.config["settings"]
     weights = (
-        f"fresh, init {model.init}, seed {model.seed}" if fresh else "as the training left them"
+        f"fresh, drawn by --init {model.init} with seed {model.seed}"
+        if fresh
+        else "as the training left them"
     )
-    update = f"plain sgd by this one sample, rate {result.learning_rate:g}"
+    rate = f"{result.learning_rate:g}"
+    update = f"plain sgd by this one sample, η, the learning rate (the book's α), {rate}"
     if result.penalty:
         update += f", λ/m {result.penalty:.3g}"
     elif model.l2:
@@ -322,7 +384,23 @@ def _fields(result: Trace, classes: tuple[int | str, ...]) -> dict[str, Any]:
         "label": classes[result.label],
         "answer": classes[result.answer],
         "answer_after": classes[result.answer_after],
-        "layers": [_layer(layer) for layer in result.layers],
+        "loss_formula": result.loss_formula,
+        "notation": result.notation,
+        "rule": result.rule_words,
+        "worked": vars(result.worked),
+        "layers": [
+            _layer(layer)
+            | {
+                "formulas": {
+                    "sums": f"z{layer.sub} = {layer.sums_formula}",
+                    "outputs": layer.outputs_formula,
+                    "errors": result.error_formula(layer.number),
+                    "deltas": result.delta_formula(layer.number),
+                    "update": result.update_formula(layer.number),
+                }
+            }
+            for layer in result.layers
+        ],
     }
 
 

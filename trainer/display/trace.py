@@ -11,6 +11,7 @@ from rich.console import Console, RenderableType
 from rich.measure import Measurement
 from rich.table import Table
 
+from ..worked import Sheet, backward_sheets, forward_sheets
 from .answers import verdict
 from .formats import shape_text, significant, spread
 from .pictures import half_blocks, histogram
@@ -48,15 +49,16 @@ def trace(
     """
     out = console(title)
     facts(about)
-    _heading(out, f"the sample: {classes[result.label]}")
+    _heading(out, f"1. The sample, labelled {classes[result.label]}")
+    out.print(styled(result.notation, "dim"))
     vectors = {"value": result.values, "input x": result.inputs}
     if image is None and len(result.values) <= MOST_UNITS:
         out.print(units(vectors, features, head="feature"))
         out.print()
         vectors = {}
     _beside_image(out, image, _vectors(vectors | {"target t": result.targets}))
-    for stage in _stages(result, classes, narrow=False):
-        _heading(out, stage.heading)
+    for number, stage in enumerate(_stages(result, classes, narrow=False), start=2):
+        _heading(out, f"{number}. {stage.heading}")
         out.print(*stage.body, sep="\n")
     out.print(styled("the run's own weights are as they were", "dim"))
     out.print()
@@ -85,7 +87,8 @@ def traces(
     for name, about in zip(names, abouts, strict=True):
         _heading(out, name)
         facts(about)
-    _heading(out, f"the sample: {classes[results[0].label]}")
+    _heading(out, f"1. The sample, labelled {classes[results[0].label]}")
+    out.print(styled(results[0].notation, "dim"))
     vectors = {"value": results[0].values}
     if image is None and len(results[0].values) <= MOST_UNITS:
         inputs = {f"x of {name}": r.inputs for name, r in zip(names, results, strict=True)}
@@ -102,7 +105,14 @@ def traces(
     _both(out, names, *sample)
     longer, shorter = sorted((first, second), key=len, reverse=True)
     assert longer.keys() >= shorter.keys()
-    for key in longer:
+    for number, key in enumerate(longer, start=2):
+        first, second = (
+            {
+                k: stage._replace(heading=f"{number}. {stage.heading}") if k == key else stage
+                for k, stage in found.items()
+            }
+            for found in (first, second)
+        )
         _both(out, names, first.get(key), second.get(key))
     out.print()
     out.print(styled("the runs' own weights are as they were", "dim"))
@@ -151,34 +161,47 @@ def _beside_image(out: Console, image: np.ndarray | None, table: Table) -> None:
 def _stages(result: Trace, classes: Sequence[str], *, narrow: bool) -> Iterator[_Stage]:
     """Make the stages that follow the sample, with tables that are narrow or are not."""
     last = result.layers[-1]
+    for (kind, number), heading in result.stages.items():
+        if kind == "sample":
+            continue
+        layer = result.layers[number - 1]  # 0 is the output layer
+        names = classes if layer is last else None
+        body = _body(kind, result, layer, names, classes, narrow=narrow)
+        yield _Stage((kind, number), heading, body)
 
-    def key(stage: str, layer: LayerTrace) -> tuple[str, int]:
-        return stage, 0 if layer is last else layer.number  # output layers are compared
 
-    for layer in result.layers:
-        n, names = layer.sub, classes if layer is last else None
-        formula = f"z{n} = {layer.sums_formula}, {layer.outputs_formula}"
+def _body(
+    kind: str,
+    result: Trace,
+    layer: LayerTrace,
+    names: Sequence[str] | None,
+    classes: Sequence[str],
+    *,
+    narrow: bool,
+) -> list[RenderableType]:
+    """Return what a stage shows of its layer."""
+    n, last = layer.sub, result.layers[-1]
+    if kind == "forward":
         inputs = {f"input {layer.inputs_name}": layer.inputs}
         outputs = {f"sum z{n}": layer.sums, f"output a{n}": layer.outputs}
-        if layer is last:
-            outputs["target t"] = result.targets
-        body = _layer(outputs, names, inputs, narrow=narrow)
-        if layer is last:
-            body.append(verdict(classes[result.answer], classes[result.label]))
-        yield _Stage(key("forward", layer), f"layer {layer.number} forward: {formula}", body)
-    for layer in reversed(result.layers):
-        formulas = f"{result.error_formula(layer.number)}, {result.delta_formula(layer.number)}"
-        n, names = layer.sub, classes if layer is last else None
+        if layer is not last:
+            return _layer(outputs, names, inputs, narrow=narrow)
+        outputs["target t"] = result.targets
+        answer = verdict(classes[result.answer], classes[result.label])
+        loss = map(styled, result.loss_lines)
+        return [*_layer(outputs, names, inputs, narrow=narrow), answer, *loss]
+    if kind == "backward":
+        words = [result.error_words] if layer is last else [result.rule_words]
         errors = {f"error e{n}": layer.errors, f"δ{n}": layer.deltas}
-        heading = f"layer {layer.number} backward: {formulas}"
-        yield _Stage(key("backward", layer), heading, _layer(errors, names, narrow=narrow))
-    steps = ", ".join(result.update_formula(layer.number) for layer in result.layers)
-    arrays = _narrow_update(result) if narrow else [_update_table(result)]
-    yield _Stage(
-        ("update", 0),
-        f"one update: {steps}, η = {result.learning_rate:g}",
-        [styled(result.book_formula, "dim"), *arrays],
-    )
+        return [*_dim(words), *_layer(errors, names, narrow=narrow)]
+    if kind == "update":
+        words = [result.book_formula, result.rounding_words] if layer is last else []
+        arrays = _narrow_update(layer) if narrow else [_update_table(layer)]
+        return [*_dim(words), *arrays]
+    if kind == "worked forward":
+        return _sheets(forward_sheets(result, classes))
+    if kind == "worked backward":
+        return _sheets(backward_sheets(result, classes))
     answers = {
         f"a{last.sub} before": result.outputs,
         "after": result.outputs_after,
@@ -186,31 +209,43 @@ def _stages(result: Trace, classes: Sequence[str], *, narrow: bool) -> Iterator[
     }
     if not narrow:
         answers["target t"] = result.targets
-    heading = f"after the update: loss {result.loss:.4g} → {result.loss_after:.4g}"
-    yield _Stage(("after", 0), heading, _layer(answers, classes, narrow=narrow))
+    away = ", ".join(classes[code] for code in result.moved_away)
+    words = f"farther from their targets than before: {away}; the loss counts all outputs together"
+    return [*_layer(answers, classes, narrow=narrow), *_dim([words] if away else [])]
 
 
-def _update_table(result: Trace) -> Table:
-    """Return where the numbers of every array lie before and after the update."""
+def _dim(lines: Sequence[str]) -> list[RenderableType]:
+    return [styled(line, "dim") for line in lines if line]
+
+
+def _sheets(sheets: Sequence[Sheet]) -> list[RenderableType]:
+    """Return calculations below each other."""
+    parts: list[RenderableType] = []
+    for sheet in sheets:
+        table = _narrow_table(sheet.header, sheet.rows)
+        parts += [styled(sheet.title), table, *map(styled, sheet.lines), ""]
+    return parts[:-1]
+
+
+def _update_table(layer: LayerTrace) -> Table:
+    """Return where the numbers of a layer's arrays lie before and after the update."""
     rows = []
-    for layer in result.layers:
-        for name, (before, *others) in layer.arrays.items():
-            rows.append([f"{name} before", shape_text(before.shape), *_distribution(before)])
-            for when, array in zip(("after", "change"), others, strict=True):
-                rows.append([when, "", *_distribution(array)])
-    headers = ["weights", "shape", "smallest", "mean", "largest", "deviation", "histogram"]
+    for name, (before, *others) in layer.arrays.items():
+        rows.append([f"{name} before", shape_text(before.shape), *_distribution(before)])
+        for when, array in zip(("after", "change"), others, strict=True):
+            rows.append([when, "", *_distribution(array)])
+    headers = ["weights", "shape", "smallest", "mean", "largest", "std dev", "histogram"]
     return new_table(headers, rows)
 
 
-def _narrow_update(result: Trace) -> list[RenderableType]:
+def _narrow_update(layer: LayerTrace) -> list[RenderableType]:
     """Return the same numbers as a table an array, a column each of before, after and change."""
     tables: list[RenderableType] = []
-    for layer in result.layers:
-        for name, arrays in layer.arrays.items():
-            columns = zip(*(_distribution(array, _FEW_BINS) for array in arrays), strict=True)
-            kinds = ("smallest", "mean", "largest", "deviation", "")
-            rows = [[kind, *numbers] for kind, numbers in zip(kinds, columns, strict=True)]
-            tables.append(_narrow_table([name, "before", "after", "change"], rows))
+    for name, arrays in layer.arrays.items():
+        columns = zip(*(_distribution(array, _FEW_BINS) for array in arrays), strict=True)
+        kinds = ("smallest", "mean", "largest", "std dev", "")
+        rows = [[kind, *numbers] for kind, numbers in zip(kinds, columns, strict=True)]
+        tables.append(_narrow_table([name, "before", "after", "change"], rows))
     return tables
 
 

@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from ..plain_text import one_line
+from ..worked import Sheet, backward_sheets, forward_sheets
 from . import style
 from .network import LONGEST_TICK, bars, small_letters, small_ticks
 from .style import COLOURS, GREY, readable
@@ -21,23 +22,19 @@ from .style import COLOURS, GREY, readable
 if TYPE_CHECKING:
     from ..explain import LayerTrace, Trace
 
-# Below zero dark and blue, above it light and yellow, so that grey print tells the sign too.
+# Above zero dark and blue, below light and yellow: as in the greys, what is high is dark.
 _SIGNED = LinearSegmentedColormap.from_list(
-    "signed", ["#062a5e", "#2f6cae", "#9a9a9a", "#efb04a", "#fff6cf"]
+    "signed", ["#fff6cf", "#efb04a", "#9a9a9a", "#2f6cae", "#062a5e"]
 )
 _WIDTH, _ROW = 9.4, 1.95  # inches, of a figure and of a row of panels
 _LEFT, _RIGHT, _TOP, _BOTTOM = 0.5, 0.12, 0.3, 0.43  # of a panel, beside its axes
+_SLIDE, _SLIDE_PIXELS = (6.8, 3.825), 1920  # inches, 16:9, and how many pixels wide
 _TITLE, _LINE = 0.3, 0.17  # of a figure: above its panels, and of each line of its caption
-_BAR = 0.55  # of a map: its bar of colours and the numbers beside that
+_BAR = 0.7  # of a map: its bar of colours and the numbers beside that
 _FEWEST, _COLUMNS = 3, 5  # panels a row
 _CELL, _APART = 1.9, 0.3  # inches, of a panel of one of two networks, and between the two
 _LETTERS, _HALF = 130, 85  # a line of a caption, across a figure and across half of a wider one
 _FINE = 600  # cells that a heat map has at least, either way
-_ERRORS = (
-    "e, the error: how much more should have come out of a unit; δ, of the opposite sign: what the"
-    " update multiplies the unit's inputs by"
-)
-
 Panel = partial[None]  # of a function that draws into axes
 _Key = tuple[str, int]  # what a stage or a panel shows, and of which layer, 0 for the output layer
 
@@ -71,21 +68,31 @@ def trace(
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
+    slides: bool = False,
 ) -> list[Figure]:
     """Draw one sample's way through a network, a figure each stage, all of one width.
+
+    Slides are of 16:9, with letters that are larger on a screen.
 
     The title, on the first, says which sample of which network. A sample that is not an image, of
     shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
-    heading = textwrap.wrap(readable(title, 260), _LETTERS)
+    wide, letters = (_SLIDE[0], 88) if slides else (_WIDTH, _LETTERS)
+    heading = _lines(readable(title, 260))
     pages: list[Figure] = []
     for stage in _stages(result, image_shape, classes, value_range):
         panels = list(stage.panels.values())
-        rows = -(-len(panels) // _COLUMNS)
-        columns = max(_FEWEST, -(-len(panels) // rows))
-        block = _Block(stage.title, stage.caption if pages else heading, panels)
+        rows = -(-len(panels) // (_FEWEST if slides else _COLUMNS))
+        columns = max(2 if slides else _FEWEST, -(-len(panels) // rows))
+        caption = stage.caption if pages else [*heading, *stage.caption]
+        caption = [part for text in caption for part in textwrap.wrap(text, letters)]
+        head = textwrap.wrap(stage.title, 60) if slides else [stage.title]
+        block = _Block(head[0], [*head[1:], *caption], panels)
         more = _more_below(panels, classes)
-        page, _ = _page([block], columns=columns, cell=_WIDTH / columns, more=more)
+        tall = _SLIDE[1] if slides else None
+        page, _ = _page([block], columns=columns, cell=wide / columns, more=more, tall=tall)
+        if slides:
+            page.set_dpi(_SLIDE_PIXELS / wide)
         pages.append(page)
     pages[0].set_label(one_line(title))
     return pages
@@ -155,17 +162,20 @@ def _page(
     more: float,
     apart: float = 0.0,
     above: Sequence[str] = (),
+    tall: float | None = None,
 ) -> tuple[Figure, list[list[Axes | None]]]:
     """Draw blocks beside each other, in grids whose places are known: to find them takes seconds.
 
     A panel is `cell` inches wide, and below it there are `more` inches than numbers need; right of
-    a block there are `apart`. The lines above stand over all blocks. Return the axes of each
+    a block there are `apart`; a figure is as high as it needs, or as `tall`. The lines
+    above stand over all blocks. Return the axes of each
     block's panels too.
     """
     rows = -(-max(len(block.panels) for block in blocks) // columns)
-    row, below = _ROW + more, _BOTTOM + more
+    below = _BOTTOM + more
     top = _LINE * len(above) + 0.1 * bool(above)
     head = top + _TITLE + _LINE * max(len(block.caption) for block in blocks)
+    row = _ROW + more if tall is None else (tall - head) / rows
     height, wide = head + row * rows, cell * columns
     width = (wide + apart) * len(blocks)
     page = style.new_figure(width, height)
@@ -212,7 +222,7 @@ def _same_limits(places: Sequence[Axes | None], panels: Sequence[Panel | None]) 
     """Set the axes of two panels to the same limits, where they are of the same numbers."""
     axes = [place for place in places if place is not None]
     functions = {p.keywords["layer"].function for p in panels if p and p.func is _function}
-    if len(axes) < 2 or any(panel and panel.func in (_picture, _heat) for panel in panels):
+    if len(axes) < 2 or any(panel and panel.func in (_picture, _heat, _sheet) for panel in panels):
         return
     if functions:
         ends = [end for place in axes for end in place.get_xlim()]
@@ -232,8 +242,9 @@ def _stages(
 ) -> Iterator[_Stage]:
     """Make each figure's title, caption and panels."""
     first, last = result.layers[0], result.layers[-1]
-    x, targets, rate = result.inputs, result.targets, f"{result.learning_rate:g}"
-    unit = int(np.argmax(np.abs(first.deltas)))  # whose weights the update changes most
+    x, targets = result.inputs, result.targets
+    unit = result.unit
+    heads = {key: f"{n}. {text}" for n, (key, text) in enumerate(result.stages.items(), start=1)}
     which = f"class {readable(classes[unit])}" if first is last else f"unit {unit}"
 
     def sample(values: np.ndarray, name: str, ends: tuple[float, float]) -> Panel:
@@ -258,9 +269,7 @@ def _stages(
         return partial(_picture, image=own.reshape(image_shape), name=name, **look)
 
     def heat(W: np.ndarray, name: str, layer: LayerTrace) -> Panel:
-        sizes = np.abs(W)
-        reach = float(np.quantile(sizes, 0.995)) if sizes.size >= 1000 else 0.0
-        reach = reach or float(sizes.max()) or 1.0
+        reach = float(np.abs(W).max()) or 1.0
         ends = -reach, reach
         return partial(_heat, W=W, name=name, layer=layer, is_last=layer is last, ends=ends)
 
@@ -275,7 +284,12 @@ def _stages(
     panels["inputs", 0] = inputs
     panels["targets", 0] = units(targets, "target t")
     panels["outputs", 0] = units(last.outputs, output, marks=targets)
-    yield _Stage(("sample", 0), f"The sample: {readable(classes[result.label])}", [], panels)
+    yield _Stage(
+        ("sample", 0),
+        f"{heads['sample', 0]}, labelled {readable(classes[result.label])}",
+        _lines(result.notation),
+        panels,
+    )
     for layer in result.layers:
         marks = targets if layer is last else None
         name = f"input {layer.inputs_name}"
@@ -290,17 +304,20 @@ def _stages(
         panels["function", 0] = partial(_function, layer=layer)
         panels["outputs", 0] = units(layer.outputs, f"output a{layer.sub}", layer, marks)
         shows_unit = layer is first and image_shape is not None
-        caption = [f"{which}: the one whose weights the update changes most"] if shows_unit else []
-        formulas = f"z{layer.sub} = {layer.sums_formula}, {layer.outputs_formula}"
-        title = f"Layer {layer.number} forward: {formulas}"
-        yield _Stage(key("forward", layer), title, caption, panels)
-    panels = {}
+        caption = [f"{which} is worked out below"] if shows_unit else []
+        caption += ["dots: this sample's units on the curve; ticks: their sums z"]
+        if layer is last:
+            caption += [part for text in result.loss_lines for part in _lines(text)]
+        of = key("forward", layer)
+        yield _Stage(of, heads[of], caption, panels)
     for layer in reversed(result.layers):
         error, delta = result.error_formula(layer.number), result.delta_formula(layer.number)
-        panels[key("errors", layer)] = units(layer.errors, error, layer)
-        panels[key("deltas", layer)] = units(layer.deltas, delta, layer)
-    yield _Stage(("backward", 0), "The errors backward", [_ERRORS], panels)
-    for layer in result.layers:
+        panels = {("errors", 0): units(layer.errors, error, layer)}
+        panels["deltas", 0] = units(layer.deltas, delta, layer)
+        caption = _lines(result.error_words if layer is last else result.rule_words)
+        of = key("backward", layer)
+        yield _Stage(of, heads[of], caption, panels)
+    for layer in reversed(result.layers):
         (name, (before, _, change)), *biases = layer.arrays.items()
         panels = {}
         if layer is first and image_shape is not None:
@@ -316,21 +333,48 @@ def _stages(
         for name, (before, _, change) in biases:
             panels["bias", 0] = units(before, f"bias {name}", layer)
             panels["change of bias", 0] = units(change, f"change of {name}", layer)
-        caption = textwrap.wrap(result.book_formula, _LETTERS) if layer is last else []
-        title = (
-            f"Layer {layer.number}: one update, {result.update_formula(layer.number)}, η = {rate}"
-        )
-        yield _Stage(key("update", layer), title, caption, panels)
+        caption = _lines(result.book_formula) if layer is last else []
+        if layer is last and (rounding := result.rounding_words):
+            caption += _lines(rounding)
+        of = key("update", layer)
+        yield _Stage(of, heads[of], caption, panels)
+    for kind, make in (("worked forward", forward_sheets), ("worked backward", backward_sheets)):
+        panels = {
+            (kind, i): partial(_sheet, sheet=sheet) for i, sheet in enumerate(make(result, classes))
+        }
+        yield _Stage((kind, 0), heads[kind, 0], [f"{which} of layer 1"], panels)
+    away = ", ".join(readable(classes[code]) for code in result.moved_away)
     yield _Stage(
         ("after", 0),
-        f"After the update: loss {result.loss:.4g} → {result.loss_after:.4g}",
-        [],
+        heads["after", 0],
+        _lines(f"farther from their targets than before: {away}") if away else [],
         {
             ("before", 0): units(result.outputs, f"{output} before", marks=targets),
             ("after", 0): units(result.outputs_after, f"{output} after", marks=targets),
             ("change", 0): units(result.outputs_after - result.outputs, f"change of {output}"),
         },
     )
+
+
+def _lines(text: str) -> list[str]:
+    return textwrap.wrap(text, _LETTERS)
+
+
+def _sheet(axes: Axes, sheet: Sheet) -> None:
+    """Write a calculation, in letters as large as there is room for."""
+    axes.set_axis_off()
+    table = [sheet.header, *([readable(cell, 16) for cell in row] for row in sheet.rows)]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in table]
+    lines += [part for text in sheet.lines for part in textwrap.wrap(readable(text, 200), 46)]
+    left, bottom, width, height = axes.get_position().bounds
+    w, h = _size(axes)
+    axes.set_position((left - _LEFT / 2 / w, bottom - _BOTTOM / h, width, height + _BOTTOM / h))
+    room = (width * w + _LEFT / 2) * 72 / (0.61 * max(map(len, lines)))
+    size = min(8.5, room, (height * h + _BOTTOM) * 72 / (1.25 * len(lines)))
+    look: dict[str, Any] = {"family": "monospace", "va": "top", "linespacing": 1.15}
+    axes.text(0, 1, "\n".join(lines), fontsize=size, transform=axes.transAxes, **look)
+    _name(axes, readable(sheet.title, 60))
 
 
 def _is_same_picture(values: np.ndarray, inputs: np.ndarray) -> bool:
@@ -393,7 +437,7 @@ def _size(axes: Axes) -> tuple[float, float]:
     return width, height
 
 
-def _colours(axes: Axes, cmap: Any, ends: tuple[float, float], extend: str = "neither") -> None:
+def _colours(axes: Axes, cmap: Any, ends: tuple[float, float]) -> None:
     """Add a bar of colours, with numbers at its ends and, of both signs, in the middle."""
     left, bottom, width, height = axes.get_position().bounds
     inch = 1 / _size(axes)[0]
@@ -401,7 +445,7 @@ def _colours(axes: Axes, cmap: Any, ends: tuple[float, float], extend: str = "ne
     ticks = [ends[0], 0, ends[1]] if ends[0] < 0 < ends[1] else list(ends)
     colours = ScalarMappable(cmap=cmap)
     colours.set_clim(*ends)
-    bar = axes.figure.colorbar(colours, cax=place, ticks=ticks, extend=extend)
+    bar = axes.figure.colorbar(colours, cax=place, ticks=ticks)
     bar.ax.set_yticklabels([f"{tick:.3g}".replace("-", "−") for tick in ticks])
     bar.outline.set_visible(False)
 
@@ -428,7 +472,7 @@ def _heat(
     is_last: bool,
     ends: tuple[float, float],
 ) -> None:
-    """Draw a weight matrix; zero is middle grey, the largest few may exceed the scale."""
+    """Draw a weight matrix; zero is middle grey."""
     # so fine that drawing it makes it coarser everywhere, and blurs no border between units
     fine = W
     for axis, n in enumerate(W.shape):
@@ -443,8 +487,7 @@ def _heat(
     axes.xaxis.set_major_locator(style.whole_numbers())
     axes.yaxis.set_major_locator(style.whole_numbers())
     _name(axes, name)
-    beyond = float(np.abs(W).max()) > ends[1]
-    _colours(axes, _SIGNED, ends, extend="both" if beyond else "neither")
+    _colours(axes, _SIGNED, ends)
 
 
 def _histogram(axes: Axes, values: np.ndarray, name: str, ends: tuple[float, float]) -> None:
