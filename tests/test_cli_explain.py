@@ -82,7 +82,7 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
     for words in (
         "sample 3 of the 360 test samples of digits",
         "64 → 12 → 10, sigmoid, no bias, loss squared_error",
-        "plain sgd by this one sample, α), 0.3",
+        "plain sgd by this one sample, η, the learning rate",
         "1. The sample, labelled ",
         "2. Layer 1 forward: z₁ = x W₁, a₁ = sigmoid(z₁)",
         "3. Layer 2 forward: z₂ = a₁ W₂, a₂ = sigmoid(z₂)",

@@ -100,7 +100,8 @@ def test_the_readme_leads_to_the_pages_that_others_are_found_from():
 
 def test_commands_and_options_that_are_shown_exist(capsys):
     main = pytest.importorskip("trainer.cli", exc_type=ImportError).main
-    known = {"--help", "--version"}
+    # the program's, and those of mpirun and Slurm
+    known = {"--help", "--version", "--bind-to", "--oversubscribe", "--signal"}
     for command, options in commands().items():
         assert main([command, "--help"]) == 0
         out = capsys.readouterr().out

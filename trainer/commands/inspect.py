@@ -89,15 +89,10 @@ def run(
     Two runs of the same data are set beside each other, by the same sample: first what differs in
     their settings, then every stage of both, in the figures on the same scales.
 
-    python -m trainer inspect runs/r1 --index 7
-
-    python -m trainer inspect runs/r1 --index 7 --untrained
-
-    python -m trainer inspect runs/r1 my_4.png --label 4
-
-    python -m trainer inspect runs/r1 runs/r2 --index 7
-
-    python -m trainer inspect runs/r1 --index 7 --stages --out slide.png
+        python -m trainer inspect runs/r1 --index 7 --untrained
+        python -m trainer inspect runs/r1 my_4.png --label 4
+        python -m trainer inspect runs/r1 runs/r2 --index 7
+        python -m trainer inspect runs/r1 --index 7 --stages --out slide.png
 
     Parameters
     ----------
@@ -297,7 +292,7 @@ def _write_arrays(file: Path, names: Sequence[str], results: Sequence[Trace]) ->
                 found[f"{kind}{n}_change"] = change
         held |= {f"{name}.{key}" if name else key: array for key, array in found.items()}
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **held)  # type: ignore[arg-type]
+    np.savez(content, allow_pickle=False, **held)
     try:
         write_whole(file, content.getvalue())
     except OSError as error:

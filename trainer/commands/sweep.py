@@ -92,7 +92,7 @@ def run(
 
         python -m trainer sweep --learning-rate 0.1:0.9:0.1 --epochs 1
         python -m trainer sweep --hidden 100,200 --batch-size 1,16 --seeds 3
-        python -m trainer sweep --sampler tpe --learning-rate 0.001:1:log --hidden 50:400
+        python -m trainer sweep --sampler tpe --learning-rate 0.001:1:log
         python -m trainer sweep --resume sweeps/s1
 
     Parameters

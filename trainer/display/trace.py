@@ -210,8 +210,8 @@ def _body(
     if not narrow:
         answers["target t"] = result.targets
     away = ", ".join(classes[code] for code in result.moved_away)
-    words = f"farther from their targets than before: {away}; the loss counts all outputs together"
-    return [*_layer(answers, classes, narrow=narrow), *_dim([words] if away else [])]
+    said = f"farther from their targets than before: {away}; the loss counts all outputs together"
+    return [*_layer(answers, classes, narrow=narrow), *_dim([said] if away else [])]
 
 
 def _dim(lines: Sequence[str]) -> list[RenderableType]:
