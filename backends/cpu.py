@@ -22,7 +22,7 @@ from .kernels.coefficients import coefficient_tables
 from .kernels.cpu import deforming, online_sgd, philox
 from .kernels.cpu.dense import registers_for
 from .kernels.cpu.elementwise import activate_all
-from .kernels.cpu.lanes import lane_count
+from .kernels.cpu.lanes import REGISTER_BYTES, lane_count
 from .kernels.cpu.layers import Samples
 from .kernels.cpu.packed import (
     DeeperLayers,
@@ -99,6 +99,11 @@ class CpuBackend(Backend):
     def __init__(self) -> None:
         super().__init__(np, "cpu", processor_name())
         self.threads = core_count()
+
+    @property
+    def kind(self) -> str:
+        # in whose layout the kernels sum gradients
+        return f"{self.name} with registers of {REGISTER_BYTES} bytes"
 
     def block(self, batch_size: int) -> int:
         return max(1, min(self.block_size, BLOCK) // batch_size) * batch_size

@@ -70,6 +70,11 @@ class Device:
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}: {self.device_name}>"
 
+    @property
+    def kind(self) -> str:
+        """Return what processes must have alike to learn together."""
+        return self.name.partition(":")[0]
+
     def make_current(self) -> None:
         """Run on this device what the calling thread does from now on."""
 

@@ -20,7 +20,7 @@ from .commands import completion, train
 from .commands.ending import MISTAKES
 from .commands.ranked import refusal
 from .data.loading import NAMES
-from .parallel import launched, launched_index
+from .parallel import RankLost, launched, launched_index
 from .recipes import RECIPES
 from .running.run_folder import newest_run
 from .running.usage import UsageError
@@ -111,6 +111,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return mistake(_explain(error))
     except MISTAKES as error:
         return mistake(str(error))
+    except RankLost as error:
+        mistake(str(error))
+        return 1
     except KeyboardInterrupt:
         return mistake("stopped by Ctrl-C", 130)
     except BrokenPipeError:  # `| head` has seen enough

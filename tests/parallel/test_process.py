@@ -29,6 +29,7 @@ def each(count: int, work: Callable[[Process], Any], monkeypatch: pytest.MonkeyP
     """Call a function as each of several processes; what ends one is its result."""
     monkeypatch.setattr(process, "limit_cores", lambda cores: None)
     monkeypatch.setattr(process.atexit, "register", lambda function: None)
+    monkeypatch.setattr(process.signal, "signal", lambda number, handler: None)
 
     def run(ranks: ThreadRanks) -> Any:
         one = Process(_Communicator(ranks))  # type: ignore[arg-type]

@@ -223,7 +223,11 @@ def run(
                     cleanup.callback(folder.close)
             checkpoint, tally = None, Tally()
         where = Path(process.gather(str(folder.path))[0])
-        process.check_same(data=folder.config["data"]["crc32"], settings=_alike(folder.config))
+        process.check_same(
+            data=folder.config["data"]["crc32"],
+            settings=_alike(folder.config),
+            device=job.model.backend.kind,
+        )
         if not process.is_first:
             assert job.training is not None
             return follow(job.training, process, where)

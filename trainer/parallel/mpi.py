@@ -52,8 +52,21 @@ class Communicator:
         ]
 
     def sum(self, buffer: np.ndarray) -> None:
-        """Sum a contiguous host array over all ranks, in place."""
-        self.wait(self._comm.Iallreduce(MPI.IN_PLACE, buffer))
+        """Sum a contiguous host array over all ranks, in place, always with the same bits.
+
+        MPI's own sums depend on which ranks come first. Here each rank adds one part, in the order
+        of the ranks, and gives it to all: the bytes that every rank sends are as many.
+        """
+        size = -(-len(buffer) // self.count)
+        parts = np.zeros((self.count, size), buffer.dtype)
+        parts.reshape(-1)[: len(buffer)] = buffer
+        of_all = np.empty_like(parts)
+        self.wait(self._comm.Ialltoall(parts, of_all))
+        total = of_all[0]
+        for other in of_all[1:]:
+            total += other
+        self.wait(self._comm.Iallgather(total, parts))
+        buffer[...] = parts.reshape(-1)[: len(buffer)]
 
     def close(self) -> None:
         """End MPI."""

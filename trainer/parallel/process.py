@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import json
 import os
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -79,6 +80,12 @@ def join() -> Process:
     return Process(communicator)
 
 
+def _ended(number: int, frame: Any) -> None:
+    raise RankLost(
+        "ended by mpirun before the training began: another process has ended, or it was stopped"
+    )
+
+
 def own_cores(index: int, allowed: Sequence[Sequence[int]]) -> int:
     """Return how many cores a process may keep busy, of the numbers of those each may run on."""
     mine = set(allowed[index])
@@ -110,6 +117,7 @@ class Process:
         if communicator is not None:
             self.index, self.count = communicator.index, communicator.count
             communicator.is_lost = self._is_lost
+            signal.signal(signal.SIGTERM, _ended)  # until the training hears signals itself
             atexit.register(self._finalize)
             self._divide_cores()
 
