@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from scipy.special import expit
 
 from backends import Backend, BackendUnavailable, select
 from backends.functions import ACTIVATIONS, LOSSES
-from trainer import Dataset
+from trainer import MLP, Dataset, fit
 
 try:
     import cyclopts  # noqa: F401
@@ -37,6 +39,42 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if "gpu" not in config.getoption("markexpr"):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kernels_are_compiled_in_turns(request: pytest.FixtureRequest) -> None:
+    """Compile the CPU's kernels, each worker of xdist from another end, if most tests will run.
+
+    Without this two workers begin with the same kernels, and each compiles all of them. As it is
+    they meet in the middle, and load what the other one has compiled.
+    """
+    worker = getattr(request.config, "workerinput", {"workerid": ""})["workerid"]
+    is_gpu = "gpu" in request.config.getoption("markexpr")
+    if not worker or is_gpu or len(request.session.items) < 2000:
+        return
+    from tests.backends.lessons import VARIED  # which imports this module's neighbours
+
+    jobs = [(real, kind) for real in ("float32", "float64") for kind in ("uint8", real)]
+    rng, cpu = np.random.default_rng(0), select("cpu")
+    x, y = rng.integers(0, 256, (40, 12)), rng.integers(0, 3, 40)
+    for dtype, values in jobs if int(worker[2:]) % 2 == 0 else jobs[::-1]:
+        for lesson in VARIED.values():
+            replace(lesson, dtype=dtype, values=values).learn(cpu)
+        for batch_size, momentum in ((1, 0.0), (1, 0.5), (8, 0.0)):
+            model, samples = MLP([12, 5, 3], backend=cpu, bias=True, dtype=dtype), x.astype(values)
+            list(
+                fit(model, samples, y, batch_size=batch_size, momentum=momentum, test=(samples, y))
+            )
+
+
+@pytest.fixture
+def torch_as_it_was() -> Iterator[None]:
+    """Undo what a contender sets in PyTorch, which holds for the whole process."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_flush_denormal(False)
+        torch.set_float32_matmul_precision("highest")
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.fixture(scope="session")

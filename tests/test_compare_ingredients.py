@@ -19,6 +19,8 @@ from tests.conftest import drawn_dataset
 
 MNIST = 784, 10, 60_000
 
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+
 
 @pytest.fixture(scope="module")
 def data():
@@ -71,14 +73,10 @@ class TestContenders:
     @pytest.mark.parametrize("name", ["jax", "torch"])
     @pytest.mark.parametrize("ingredient", ["adamw", "batch-norm", list(INGREDIENTS)[-1]])
     def test_others_agree_with_ours(self, data, name, ingredient):
-        package = pytest.importorskip("optax" if name == "jax" else name)
+        pytest.importorskip("optax" if name == "jax" else name)
         work = Work.of((20, 20), 32, ingredient, 400).checked()
         kind = CONTENDERS[name]
-        try:
-            assert difference(data, work, kind, Ours) < kind(data).tolerance(work)
-        finally:
-            if name == "torch":  # what it has set is this process's
-                package.set_flush_denormal(False)
+        assert difference(data, work, kind, Ours) < kind(data).tolerance(work)
 
 
 class InProcess:

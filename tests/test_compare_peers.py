@@ -9,6 +9,8 @@ from tests.conftest import drawn_dataset
 
 PACKAGES = {"torch": "torch", "jax": "jax", "sklearn": "sklearn"}
 
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+
 
 @pytest.fixture(scope="module")
 def data():

@@ -24,6 +24,8 @@ from scripts.measuring import PeerError, Worker, largest_difference, summary
 from scripts.racing import Deadline
 from trainer import TrainingSettings, load
 
+pytestmark = pytest.mark.usefixtures("torch_as_it_was")
+
 PACKAGES = {"torch": "torch", "jax": "jax"}
 SCRIPT = str(ROOT / "scripts" / "gpu_check.py")
 
@@ -511,20 +513,16 @@ class TestIngredients:
         if "compile" in name and not shutil.which("g++"):
             pytest.skip("there is no C++ compiler")
         contenders = [Prepared(one, mnist, "cpu", 0) for one in (name, REFERENCE)]
-        try:
-            for ingredient in ["all"] if "compile" in name else ["sgd", "adam", "all"]:
-                work = Work.of((8, 8), 32, ingredient, 300).checked()
-                found, wanted = (one.check(work, "float64") for one in contenders)
-                data = {"features": 36, "classes": 10}
-                row = gpu_ingredients.compare(found, wanted, data, work, "float64", name)
-                assert row["difference"] <= row["tolerance"]
-                assert contenders[0].seconds(Work.of((8,), 32, ingredient, 300)) > 0
-        finally:
-            if name != "jax":  # what it has set is this process's
-                sys.modules["torch"].set_flush_denormal(False)
+        for ingredient in ["all"] if "compile" in name else ["sgd", "adam", "all"]:
+            work = Work.of((8, 8), 32, ingredient, 300).checked()
+            found, wanted = (one.check(work, "float64") for one in contenders)
+            data = {"features": 36, "classes": 10}
+            row = gpu_ingredients.compare(found, wanted, data, work, "float64", name)
+            assert row["difference"] <= row["tolerance"]
+            assert contenders[0].seconds(Work.of((8,), 32, ingredient, 300)) > 0
 
     def test_a_graph_forgets_the_steps_before_its_capture(self, mnist, monkeypatch):
-        torch = pytest.importorskip("torch")
+        pytest.importorskip("torch")
         data, replayed = load(mnist), ingredient_peers.replayed
 
         def captured(torch, device, optimizer, row, step):
@@ -533,16 +531,13 @@ class TestIngredients:
             return replayed(torch, device, optimizer, row, step)
 
         monkeypatch.setattr(ingredient_peers, "replayed", captured)
-        try:
-            for ingredient in ("momentum", "nesterov", "adam", "all"):
-                work = Work.of((8,), 32, ingredient, 300).checked()
-                found = ON_GPU["torch graph"](data).check(work)
-                wanted = ingredient_peers.Reference(data).check(work)
-                row = {"features": 36, "classes": 10}
-                row = gpu_ingredients.compare(found, wanted, row, work, "float64", "torch graph")
-                assert row["difference"] <= row["tolerance"]
-        finally:
-            torch.set_flush_denormal(False)
+        for ingredient in ("momentum", "nesterov", "adam", "all"):
+            work = Work.of((8,), 32, ingredient, 300).checked()
+            found = ON_GPU["torch graph"](data).check(work)
+            wanted = ingredient_peers.Reference(data).check(work)
+            row = {"features": 36, "classes": 10}
+            row = gpu_ingredients.compare(found, wanted, row, work, "float64", "torch graph")
+            assert row["difference"] <= row["tolerance"]
 
 
 class TestWorker:

@@ -85,8 +85,18 @@ def check(found):
         assert spilled == 0, kernel
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize(("name", "macros"), VARIANTS)
+# every source for the RTX 3060, whose limits they must keep, and the lesson's for all
+@pytest.mark.parametrize(
+    ("name", "macros", "architecture"),
+    [
+        pytest.param(
+            name, macros, architecture,
+            marks=() if architecture == 86 or macros is TEN_CLASSES else pytest.mark.thorough,
+        )
+        for name, macros in VARIANTS
+        for architecture in ARCHITECTURES
+    ],
+)  # fmt: skip
 def test_compiles(nvrtc, name, macros, architecture):
     check(compiled(nvrtc, name, macros, architecture))
 
