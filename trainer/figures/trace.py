@@ -82,7 +82,10 @@ def trace(
     pages: list[Figure] = []
     for stage in _stages(result, image_shape, classes, value_range):
         panels = list(stage.panels.values())
-        rows = -(-len(panels) // (_FEWEST if slides else _COLUMNS))
+        most = _FEWEST if slides else _COLUMNS
+        if slides and all(panel.func is _sheet for panel in panels):
+            most = 2  # whose lines are long
+        rows = -(-len(panels) // most)
         columns = max(2 if slides else _FEWEST, -(-len(panels) // rows))
         caption = stage.caption if pages else [*heading, *stage.caption]
         caption = [part for text in caption for part in textwrap.wrap(text, letters)]
