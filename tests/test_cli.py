@@ -377,7 +377,8 @@ def own_run(tmp_path) -> Path:
     rng = np.random.default_rng(0)
     rows = np.column_stack([np.arange(40) % 2, rng.integers(0, 256, (40, 4))])
     np.savetxt(tmp_path / "own.csv", rows, fmt="%d", delimiter=",")
-    assert main(["--data", "own.csv", "--device", "cpu", "--quiet", "--out", "own"]) == 0
+    options = ["--data", "own.csv", "--device", "cpu", "--epochs", "1", "--quiet"]
+    assert main([*options, "--out", "own"]) == 0
     return tmp_path / "own"
 
 
@@ -711,7 +712,7 @@ def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, ca
 
 def test_a_real_ctrl_c_ends_a_bench():
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *BENCH, "100", "--hidden", "300", "--batch-size", "1,64"],
+        [sys.executable, "-m", "trainer", *BENCH, "100", "--hidden", "20", "--batch-size", "1,64"],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         text=True,

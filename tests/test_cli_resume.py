@@ -231,10 +231,14 @@ def test_every_so_many_seconds_inside_epochs(reports_often):
 
 
 def test_the_best_by_held_out_samples_is_kept(backend_cpu, capsys):
-    options = ["--validation", "200", "--learning-rate", "10", "--seed", "1"]
-    assert train(*options, "--epochs", "8", "--out", "o") == 0
-    accuracies = [epoch["validation_accuracy"] for epoch in Run.open(Path("o")).metrics()]
-    best = accuracies.index(max(accuracies)) + 1
+    for seed in range(1, 20):  # such a rate takes rounding, the processor's, to other accuracies
+        options = ["--validation", "200", "--learning-rate", "10", "--seed", str(seed)]
+        assert train(*options, "--epochs", "8", "--out", "o") == 0
+        accuracies = [epoch["validation_accuracy"] for epoch in Run.open(Path("o")).metrics()]
+        best = accuracies.index(max(accuracies)) + 1
+        if best < 8:
+            break
+        shutil.rmtree("o")
     assert len(accuracies) == 8 > best  # else the test tells nothing
     state = read_checkpoint("o/checkpoints/best.safetensors")[2]
     tally = state["tally"]
