@@ -173,10 +173,11 @@ class GpuBackend(Backend):
     def device_sum(
         self, index: int, gather: Callable[[str], list[str]]
     ) -> Callable[[Sequence[Array]], list[Array]] | None:
-        with warnings.catch_warnings(action="ignore"):  # that there is no NCCL
-            nccl = self._cupy.cuda.nccl
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is no NCCL
+            nccl: Any = getattr(self._cupy.cuda, "nccl", None)
         place = f"{socket.gethostname()} {self._cupy.cuda.Device(self._index).pci_bus_id}"
-        places = gather(place if nccl.available else "")
+        places = gather(place if nccl is not None and nccl.available else "")
         if "" in places or len(set(places)) < len(places):  # it takes one process a GPU
             return None
         identifier = gather(nccl.get_unique_id().hex() if index == 0 else "")[0]

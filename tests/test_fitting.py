@@ -16,6 +16,7 @@ from sklearn.utils.class_weight import compute_class_weight, compute_sample_weig
 from backends import Batches, Rule
 from backends.cpu import CpuBackend
 from backends.functions import LOSSES
+from backends.ranks import ALONE
 from backends.regularization import BatchHooks, dropout_masks
 from tests.conftest import (
     assert_weights,
@@ -608,6 +609,8 @@ def test_defaults_are_the_lessons():
         "sample_weight": None,
         "state": None,
         "deformation": None,
+        "ranks": ALONE,
+        "shuffle_window": None,
     }
 
 

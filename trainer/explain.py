@@ -200,8 +200,8 @@ class Trace:
         slope = "what the rule takes for" if self.rule_words else ""
         slope = f"{slope} the slope of the loss by the unit's sum z".strip()
         return (
-            "e, the error: of an output, how much more should have come out; of a hidden unit, what"
-            " the next layer hands back along its weights, as they were before the update. δ:"
+            "e, the error, of an output is how much more should have come out; of a hidden unit"
+            " what the next layer hands back along its weights, as they were before the update. δ:"
             f" {slope}. The update adds −η δ times its inputs to a unit's weights."
         )
 
