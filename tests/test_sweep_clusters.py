@@ -241,7 +241,8 @@ def test_a_killed_worker_loses_one_run_which_is_done_again(kind, tmp_path, capfd
 def test_a_run_that_kills_its_workers_ends_the_sweep(kind, tmp_path):
     with opened(kind, 2, 1) as cluster, pytest.raises(BrokenExecutor):
         list(cluster.train(_note_and_die, [(str(tmp_path), 0, 99)], [np.ones(10)]))
-    assert len(list(tmp_path.iterdir())) == 4
+    # Dask may also send a run again whose data were lost with its worker
+    assert 4 <= len(list(tmp_path.iterdir())) <= 6
 
 
 @on_both
