@@ -221,7 +221,7 @@ class CpuBackend(Backend):
     ) -> Array | None:
         if self._learns_online(spec, batches, rule):
             return self._learn_online(spec, states, batches, rule)
-        if not self.has_kernels(spec) or not _has_samples(batches):
+        if not self.has_kernels(spec) or not _suit_kernels(batches):
             with _ONE_BLAS_THREAD:  # a sample's products are too small for several
                 return super().learn_faster(spec, states, batches, rule, steps)
         from .kernels.cpu.batch_network import WholeNetwork  # 0.03 s, which a run at batch 1 saves
@@ -281,7 +281,7 @@ class CpuBackend(Backend):
         return samples.losses
 
 
-def _has_samples(batches: Batches) -> bool:
+def _suit_kernels(batches: Batches) -> bool:
     """Return whether kernels learn these: with other ranks, whether they learn those of all.
 
     Kernels ask the others for the gradients alone.

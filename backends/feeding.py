@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -248,7 +249,7 @@ class SparseFeed(Resident):
         return self._device.part(self._values, rows), self._part(self._labels, first, stop)
 
 
-class Chunked(Resident):
+class Chunked(Resident, ABC):
     """Samples on the host, whose next chunk is gathered, by a thread, while one is learned.
 
     The values are on the host, shape (n, features), and the labels on the device; a chunk has so
@@ -293,8 +294,9 @@ class Chunked(Resident):
         self._coming.pop(chunk - 2, None)
         self._coming[chunk] = self._worker.submit(self._fetch, chunk, *more)
 
+    @abstractmethod
     def _fetch(self, chunk: int, *more: Any) -> Any:
-        raise NotImplementedError
+        """Bring a chunk to where `rows` takes it from, by the worker."""
 
     def _gather(self, chunk: int, buffer: np.ndarray) -> np.ndarray:
         """Copy a chunk's samples to the beginning of a buffer, and return that part of it."""

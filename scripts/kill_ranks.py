@@ -210,9 +210,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(row, flush=True)
     found = [faults(row) for row in runs]
     report = {"data": Path(given.data).name, "epochs": given.epochs, "runs": runs, "faults": found}
-    text = as_text(report, mpi.machine_line(machine))
-    print(text)
-    mpi.write_section(given.out, SECTION, text, report | {"machine": machine})
+    mpi.publish(given.out, SECTION, as_text, report, machine)
     return int(any(found))
 
 

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,15 @@ def machine_line(measured: Row) -> str:
         f"{measured['machine']}; {measured['system']}; {numbers}; {measured['date']}; load average"
         f" before and after: {loads}."
     )
+
+
+def publish(
+    folder: Path, title: str, as_text: Callable[[Row, str], str], report: Row, measured: Row
+) -> None:
+    """Print one part of the report, and write it; `measured` is what `machine` returned before."""
+    text = as_text(report, machine_line(measured))
+    print(text)
+    write_section(folder, title, text, report | {"machine": measured})
 
 
 def write_section(folder: Path, title: str, text: str, report: Mapping[str, Any]) -> list[Path]:

@@ -351,9 +351,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except mpi.RunFailed as error:
             print(f"error: {error}", file=sys.stderr)
             return 1
-    text = as_text(report, mpi.machine_line(machine))
-    print(text)
-    mpi.write_section(given.out, SECTION, text, report | {"machine": machine})
+    mpi.publish(given.out, SECTION, as_text, report, machine)
     return 0
 
 

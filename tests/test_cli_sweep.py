@@ -231,11 +231,10 @@ def _without_last_words(err):
     return re.sub(r"Process LokyProcess-\d+:\n", "", err)
 
 
-@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
-def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
-    options = ["--epochs", "40", "--hidden", "30", "--learning-rate", "0.1:2:0.1", "--out", "s"]
+def ended_by_ctrl_c(command, when, timeout=60):
+    """Press Ctrl-C at a line that matches; return the group's number, what followed, and errors."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *FAST, *options, "--jobs", jobs],
+        [sys.executable, "-m", "trainer", *command],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -244,17 +243,24 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
     )
     assert process.stdout is not None
     for line in process.stdout:
-        if re.match(r" *2/20 ", line):
+        if re.match(when, line):
             break
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
-    out, err = process.communicate(timeout=60)
-    assert _without_last_words(err) == ""
+    out, err = process.communicate(timeout=timeout)
     assert process.returncode == 130
+    return process.pid, out, err
+
+
+@pytest.mark.parametrize("jobs", ["1", pytest.param("2", marks=pytest.mark.thorough)])
+def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
+    options = ["--epochs", "40", "--hidden", "30", "--learning-rate", "0.1:2:0.1", "--out", "s"]
+    group, out, err = ended_by_ctrl_c([*FAST, *options, "--jobs", jobs], r" *2/20 ")
+    assert _without_last_words(err) == ""
     done = rows("s")
     assert 2 <= len(done) < 20
     assert f"stopped by Ctrl-C after {len(done)} of 20 runs" in out
     assert "go on:   python -m trainer sweep --resume s" in out
-    assert is_gone(process.pid)
+    assert is_gone(group)
 
     assert main(["sweep", "--resume", "s", "--jobs", "1"]) == 0
     assert f"20, {len(done)} of them done before" in capsys.readouterr().out
@@ -265,25 +271,12 @@ def test_ctrl_c_leaves_a_folder_that_can_be_resumed(jobs, capsys):
 
 def test_ctrl_c_before_the_first_run_ends_is_heard():
     options = ["--epochs", "100000", "--learning-rate", "0.1,0.2,0.3", "--out", "s"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *FAST, *options],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith("  folder"):  # processes are being started
-            break
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    # processes are being started
+    group, out, err = ended_by_ctrl_c([*FAST, *options], "  folder")
     assert _without_last_words(err) == ""
-    assert process.returncode == 130
     assert "stopped by Ctrl-C after 0 of 3 runs" in out
     assert "go on:" in out
-    assert is_gone(process.pid)
+    assert is_gone(group)
 
 
 def test_a_torn_line_is_trained_again(capsys):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-import re
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -19,7 +17,7 @@ import numpy as np
 import pytest
 
 from backends.kernels.cpu.workers import core_count
-from tests.test_cli_sweep import is_gone
+from tests.test_cli_sweep import ended_by_ctrl_c, is_gone
 from trainer import load
 from trainer.cli import main
 from trainer.recipes import RECIPES
@@ -248,23 +246,12 @@ def test_a_run_that_kills_its_workers_ends_the_sweep(kind, tmp_path):
 @on_both
 def test_ctrl_c_leaves_a_folder_that_can_be_resumed(kind, capsys):
     options = ["--epochs", "4000", "--learning-rate", "0.1:1.2:0.1", "--out", "s"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *FAST, *options, "--cluster", kind],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if re.match(r" *2/12 ", line):
-            break
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all of them
-    out, err = process.communicate(timeout=120)
-    assert (process.returncode, err) == (130, "")
+    command = [*FAST, *options, "--cluster", kind]
+    group, out, err = ended_by_ctrl_c(command, r" *2/12 ", timeout=120)
+    assert err == ""
     with open("s/sweep.csv", newline="") as file:
         done = list(csv.DictReader(file))
     assert 2 <= len(done) < 12
     assert f"stopped by Ctrl-C after {len(done)} of 12 runs" in out
     assert f"go on:   python -m trainer sweep --resume s --cluster {kind}" in out
-    assert is_gone(process.pid)
+    assert is_gone(group)

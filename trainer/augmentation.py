@@ -295,9 +295,22 @@ class Deformer:
         part = None if fields is None else fields[first:stop, :, :, :]
         return self._deformed(values, maps[first:stop, :, :], part)
 
-    def alone(self, values: Array, key: tuple[int, ...], first: int) -> Array:
-        """Deform images as a call does, where no others of the key will be asked for."""
-        return self._deformed(values, *self._draw(key, first, values.shape[0]))
+    def run(self, values: Array, key: tuple[int, ...], first: int, *, alone: bool = False) -> Array:
+        """Deform images that follow each other from number `first` on, of any number of them.
+
+        Every `size` of them have a key of their own, this one and their number. `alone` draws for
+        these images only, where no others of theirs will be asked for.
+        """
+        parts, size, stop = [values[:0, :]], self.size, first + values.shape[0]
+        for block in range(first // size, -(-stop // size)):
+            start, end = max(first, block * size), min(stop, (block + 1) * size)
+            images, of_block = values[start - first : end - first, :], (*key, block)
+            at = start - block * size
+            if alone:
+                parts.append(self._deformed(images, *self._draw(of_block, at, end - start)))
+            else:
+                parts.append(self(images, of_block, at))
+        return self.backend.xp.concat(parts)
 
     def _deformed(self, values: Array, maps: Array, fields: Array | None) -> Array:
         images = self.backend.xp.reshape(values, (-1, *self._deformation.image_shape))
@@ -379,12 +392,8 @@ class DeformedCopies:
     def __call__(self, first: int, stop: int) -> Array:
         """Return copies number `first` to `stop` - 1, in the images' dtype."""
         xp, n = self._deformer.backend.xp, self._images.shape[0]
-        parts = []
-        for block in range(first // _COPIES, -(-stop // _COPIES)):
-            start, end = max(first, block * _COPIES), min(stop, (block + 1) * _COPIES)
-            images = xp.take(self._images, xp.arange(start, end) % n, axis=0)
-            parts.append(self._deformer(images, (self._seed, block), start - block * _COPIES))
-        return xp.concat(parts)
+        images = xp.take(self._images, xp.arange(first, stop) % n, axis=0)
+        return self._deformer.run(images, (self._seed,), first)
 
 
 class DeformedFeed:
@@ -408,14 +417,10 @@ class DeformedFeed:
 
     def rows(self, first: int, stop: int) -> tuple[Array, Array]:
         values, labels = self._feed.rows(first, stop)
-        deformer, size = self.deformer, self.deformer.size
-        deform = deformer if self._share.ranks.count == 1 else deformer.alone
-        values = deformer.backend.asarray(values)
-        parts, done = [values[:0, :]], 0
-        for start_at, end_at in self._share.runs(first, stop):
-            for block in range(start_at // size, -(-end_at // size)):
-                start, end = max(start_at, block * size), min(end_at, (block + 1) * size)
-                images = values[done : done + end - start, :]
-                parts.append(deform(images, (*self.key, block), start - block * size))
-                done += end - start
-        return deformer.backend.xp.concat(parts), labels
+        values = self.deformer.backend.asarray(values)
+        alone, parts, done = self._share.ranks.count > 1, [values[:0, :]], 0
+        for start, end in self._share.runs(first, stop):
+            images = values[done : done + end - start, :]
+            parts.append(self.deformer.run(images, self.key, start, alone=alone))
+            done += end - start
+        return self.deformer.backend.xp.concat(parts), labels

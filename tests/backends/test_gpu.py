@@ -413,9 +413,9 @@ class TestBatches:
         counts, ends = fake.machine.counts, []
         learn = Training._learn
 
-        def counted(self, values, labels, done):
+        def counted(*args):
             before = counts["downloads"]
-            result = learn(self, values, labels, done)
+            result = learn(*args)
             ends.append((before, counts["downloads"]))
             return result
 

@@ -194,7 +194,7 @@ def run(
                     job = resumed_training(view, resumed, device, process)
             if job is None:
                 return _finished(view, resumed, figures, process)
-            folder.config["device"] = describe(job.model.backend, process)
+            folder.config["device"] = describe(job.model.backend, process.count)
             if process.is_first:
                 for line in resumed.restore_metrics():
                     view.note(line)

@@ -51,8 +51,8 @@ class Communicator:
             for start, count in zip(starts, counts, strict=True)
         ]
 
-    def sum(self, buffer: np.ndarray) -> None:
-        """Sum a contiguous host array over all ranks, in place, always with the same bits.
+    def sum(self, buffer: np.ndarray) -> np.ndarray:
+        """Sum a host array, shape (n,), over all ranks, always with the same bits.
 
         MPI's own sums depend on which ranks come first. Here each rank adds one part, in the order
         of the ranks, and gives it to all: the bytes that every rank sends are as many.
@@ -66,7 +66,7 @@ class Communicator:
         for other in of_all[1:]:
             total += other
         self.wait(self._comm.Iallgather(total, parts))
-        buffer[...] = parts.reshape(-1)[: len(buffer)]
+        return parts.reshape(-1)[: len(buffer)]
 
     def close(self) -> None:
         """End MPI."""
@@ -102,9 +102,8 @@ class MpiRanks:
         if self._device_sum is not None:
             return self._device_sum(arrays)
         # one buffer, as every message costs some time of its own
-        fused = self._backend.fused(arrays)
-        self._communicator.sum(fused)
-        return self._backend.split(fused, arrays)
+        summed = self._communicator.sum(self._backend.fused(arrays))
+        return self._backend.split(summed, arrays)
 
     def gather(self, text: str) -> list[str]:
         return self._communicator.gather(text)

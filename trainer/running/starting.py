@@ -161,7 +161,7 @@ def new_training(
     with usage_errors():
         chosen = changed(basis.recipe_for(dataset, typed), changes)
     if basis.run is not None and not typed and not changes:
-        if differ := changes_since(basis.run, describe(backend, process)):
+        if differ := changes_since(basis.run, describe(backend, process.count)):
             listener.note(f"numbers may be rounded otherwise than in that run: {differ}")
         if _draws(chosen) and basis.run.get("noise") != NOISE:
             listener.note(f"{_DRAWN_OTHERWISE} in that run: these are others")
@@ -188,7 +188,7 @@ def new_training(
                 f" {'' if job.recipe.bias else 'no '}biases; omit --{name}"
             )
     held_out = 0 if job.held_out is None else len(job.held_out[1])
-    config = config_of(job.recipe, part, held_out, seed, job.model, process)
+    config = config_of(job.recipe, part, held_out, seed, job.model, process.count)
     if "limit" not in changes:
         for line in limit_line(job.recipe, len(dataset.train_y) - validation):
             listener.note(line)
@@ -234,7 +234,9 @@ def resumed_training(
     backend = choose(process.device(device or was), config["device"]["matmul"])
     dataset = same_data(resumed.folder.path, config["data"], listener.downloading)
     recipe, checkpoint, seed = resumed.recipe, resumed.checkpoint, config["seed"]
-    if checkpoint is not None and (differ := changes_since(config, describe(backend, process))):
+    if checkpoint is not None and (
+        differ := changes_since(config, describe(backend, process.count))
+    ):
         listener.note(f"numbers may be rounded otherwise from here on: {differ}")
     if checkpoint is not None and _draws(recipe) and config.get("noise") != NOISE:
         listener.note(f"{_DRAWN_OTHERWISE} when this run began: from here on they are others")
@@ -326,7 +328,7 @@ def config_of(
     held_out: int,
     seed: int,
     model: MLP,
-    process: Process | None = None,
+    processes: int = 1,
 ) -> dict[str, Any]:
     """Return what `config.json` says of every run, trained here or not."""
     shape, framing = data.image_shape, None
@@ -350,7 +352,7 @@ def config_of(
         },
         "network": model.settings(),
         "noise": NOISE,
-        "device": describe(model.backend, process),
+        "device": describe(model.backend, processes),
     }
 
 
@@ -372,10 +374,10 @@ def data_of(data: Dataset, held_out: int) -> dict[str, Any]:
     }
 
 
-def describe(backend: Backend, process: Process | None = None) -> dict[str, Any]:
+def describe(backend: Backend, processes: int = 1) -> dict[str, Any]:
     """Return what `config.json` says of a device, and of how many processes have one each."""
-    processes = {} if process is None or process.count == 1 else {"processes": process.count}
-    return processes | {
+    several = {"processes": processes} if processes > 1 else {}
+    return several | {
         "name": backend.name,
         "device_name": backend.device_name,
         "matmul": backend.matmul,

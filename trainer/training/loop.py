@@ -86,7 +86,7 @@ def fit(
         Deform a training image anew every time it is learned. The seed determines how, on every
         device alike.
     ranks : Ranks, optional
-        The processes that learn together, as `trainer.parallel.join` returns them; each of them
+        The processes that learn together, ``trainer.parallel.join().ranks(backend)``; each of them
         calls this with the same arguments, and learns its part of every batch. All have the same
         reports, but for their seconds, and the same weights, those of one process up to rounding.
     **changes
