@@ -24,8 +24,7 @@ from backends import Backend, BackendUnavailable, select
 from backends.cpu import CpuBackend
 from trainer import MLP, benchmarking, fit, load
 from trainer.cli import main
-from trainer.commands import bench
-from trainer.commands import train as train_command
+from trainer.commands import bench, facts
 from trainer.settings import Setting, TrainingSettings, settings_of
 
 ROOT = Path(__file__).parents[1]
@@ -779,6 +778,6 @@ def test_the_panel_words_a_setting_of_any_type(monkeypatch):
     settings = {name: setting.default for name, setting in settings_of(TrainingSettings).items()}
     new = {"a_rule": Setting("plain"), "a_check": Setting(True), "a_rate": Setting(0.0)}
     known = settings_of(TrainingSettings) | new
-    monkeypatch.setattr(train_command, "settings_of", lambda cls: known)
+    monkeypatch.setattr(facts, "settings_of", lambda cls: known)
     given = settings | {"a_rule": "other", "a_check": False, "a_rate": 0.5}
-    assert train_command._steps(given).startswith("sgd a rule other no a check a rate 0.5, rate")
+    assert facts._steps(given).startswith("sgd a rule other no a check a rate 0.5, rate")

@@ -599,4 +599,4 @@ def test_a_minimised_run_of_one_unit_can_be_inspected(command, monkeypatch):
     assert command("train", *TRAIN[:4], "--out", "run", *options)[0] == 0
     code, out, _ = command("inspect", "run", "--device", "cpu")
     assert code == 0
-    assert "rate 0.1 (the training: cg)" in " ".join(out.split())
+    assert "the learning rate (the book's α), 0.1 (the training: cg)" in " ".join(out.split())

@@ -133,7 +133,7 @@ def test_the_share_dropped_is_the_probability(base_on_numpy, share):
             assert abs(shares - share).max() < 6 * spread * np.sqrt(shares.size) + 2**-16
 
 
-Job = namedtuple("Job", "key update batch noise_size")
+Job = namedtuple("Job", "key update batch noise_size first_row")
 Memory = namedtuple("Memory", "words")
 Piece = namedtuple("Piece", "worker start")
 
@@ -145,11 +145,11 @@ def dropped(job, memory, piece, probability, layer, row, start, a):
 
 def test_a_kernel_drops_by_the_mask_wherever_a_piece_begins():
     # as tiles do on processors whose registers hold fewer than eight numbers
-    job, memory = Job(np.uint64(2**63 + 9), 5, 4, 64), Memory(np.zeros(128, np.uint32))
+    job, memory = Job(np.uint64(2**63 + 9), 5, 4, 64, 2), Memory(np.zeros(128, np.uint32))
     mask = philox(np, 2**63 + 9, 7, 2, 6, 60) >= int(0.3 * 65536)
     for start in (0, 2, 4, 7, 8, 28, 36):
         for size in (1, 2, 9, 24):
             a = np.ones(size)
-            dropped(job, memory, Piece(1, 8), 0.3, 2, 5, start, a)
+            dropped(job, memory, Piece(1, 8), 0.3, 2, 3, start, a)
             desired = mask[5, start : start + size] / (1 - 0.3)
             np.testing.assert_array_equal(a, desired)

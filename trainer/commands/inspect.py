@@ -111,7 +111,7 @@ def run(
     stages
         Write an image a stage, for slides: NAME-1.png, NAME-2.png and so on, in place of one image.
     """
-    paths, picture = _sorted(path, others)
+    paths, picture = _sorted(path, others, recipe)
     if picture is not None and index is not None:
         raise UsageError(f"{picture}: a picture goes without --index")
     if picture is None and label is not None:
@@ -206,10 +206,18 @@ def run(
     return 0
 
 
-def _sorted(path: Path, others: Sequence[Path]) -> tuple[list[Path], Path | None]:
+def _sorted(
+    path: Path, others: Sequence[Path], recipe: str | None
+) -> tuple[list[Path], Path | None]:
     """Return the one or two runs that are named, and the picture if one is."""
-    # what has no suffix is no picture, though it may be mistyped
-    are_runs = [other.is_dir() or not other.suffix or are_weights(other) for other in others]
+    # what has no suffix and is not there is a mistyped run
+    are_runs = [
+        (other / "config.json").is_file()
+        or other.suffix == ".safetensors"
+        or (recipe is not None and are_weights(other))
+        or not (other.suffix or other.exists())
+        for other in others
+    ]
     runs = [path, *(other for other, is_run in zip(others, are_runs, strict=True) if is_run)]
     pictures = [other for other, is_run in zip(others, are_runs, strict=True) if not is_run]
     if len(runs) > 2 or len(pictures) > 1:

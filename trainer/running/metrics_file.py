@@ -22,6 +22,8 @@ _ACCURACIES = ("test_accuracy", "validation_accuracy", "train_accuracy")
 # what reading a file of JSON raises that is damaged or another's
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
+_LONGEST = 300  # letters of a fault, which may quote what was read
+
 
 @dataclass(frozen=True)
 class Tally:
@@ -145,7 +147,8 @@ class MetricsFile:
 
 def fault(error: BaseException) -> str:
     """Return in words what is wrong with a file whose reading raised this."""
-    return f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    words = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+    return words if len(words) <= _LONGEST else f"{words[: _LONGEST - 1]}…"
 
 
 def _line(metrics: dict[str, Any]) -> bytes:
