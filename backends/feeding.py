@@ -252,13 +252,16 @@ class SparseFeed(Resident):
 class Chunked(Resident, ABC):
     """Samples on the host, whose next chunk is gathered, by a thread, while one is learned.
 
-    The values are on the host, shape (n, features), and the labels on the device; a chunk has so
-    many rows of the epoch's order.
+    The values are on the host, shape (n, features), and the labels on the device; a chunk has at
+    most so many rows of the epoch's order, a multiple of `unit`.
     """
 
-    def __init__(self, xp: Any, values: np.ndarray | ShardedRows, labels: Array, rows: int) -> None:
+    def __init__(
+        self, xp: Any, values: np.ndarray | ShardedRows, labels: Array, rows: int, unit: int
+    ) -> None:
         super().__init__(xp, values, labels)
-        self._rows = min(rows, len(values))
+        # an order may be longer than the samples: then too a chunk ends where a batch does
+        self._rows = unit * max(1, min(rows // unit, -(-len(values) // unit)))
         self._worker = ThreadPoolExecutor(1, "feed")
         self._host_order: np.ndarray | None = None
         self._total = len(values)
@@ -316,11 +319,11 @@ class Chunked(Resident, ABC):
 class ShardedFeed(Chunked):
     """Samples in shards, of which two chunks are in memory.
 
-    A chunk has as many samples as a window of the order, or as many as a multiple of `unit` has.
+    A chunk has as many samples as a window of the order, down to a multiple of `unit`.
     """
 
     def __init__(self, device: Device, values: ShardedRows, labels: Array, unit: int) -> None:
-        super().__init__(device.xp, values, labels, max(1, values.window // unit) * unit)
+        super().__init__(device.xp, values, labels, values.window, unit)
         self._device = device
         shape = (self._rows, values.shape[1])
         self._buffers = [np.empty(shape, values.dtype) for _ in range(2)]
@@ -351,8 +354,9 @@ class Streamed(Chunked):
         values: np.ndarray | ShardedRows,
         labels: Array,
         rows: int,
+        unit: int,
     ) -> None:
-        super().__init__(cupy, values, labels, rows)
+        super().__init__(cupy, values, labels, rows, unit)
         self._device = device
         shape = (self._rows, values.shape[1])
         self._pinned = [empty_pinned(shape, values.dtype) for _ in range(2)]

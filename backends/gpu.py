@@ -150,13 +150,12 @@ class GpuBackend(Backend):
     def feed(self, values: Array | SparseRows, labels: Array, unit: int) -> Feed:
         if not isinstance(values, np.ndarray | ShardedRows):
             return super().feed(values, labels, unit)
-        fitting = int(_STREAMED * self.free_memory() / values[0].nbytes)
+        rows = int(_STREAMED * self.free_memory() / values[0].nbytes)
         if isinstance(values, ShardedRows):
-            fitting = min(fitting, values.window)
-        rows = max(1, fitting // unit) * unit
+            rows = min(rows, values.window)
         from cupyx import empty_pinned
 
-        return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows)
+        return Streamed(self._cupy, empty_pinned, self._index, values, labels, rows, unit)
 
     # --- several processes ---------------------------------------------------------------
 

@@ -154,7 +154,7 @@ def test_a_streamed_feed_takes_an_order_of_any_length(gpu_backend, n):
 
     x, y = samples(n, 4, 3)
     order = np.random.default_rng(0).integers(0, n, size=8)
-    feed = Streamed(cupy, cupyx.empty_pinned, 0, x, cupy.asarray(y), rows=3)
+    feed = Streamed(cupy, cupyx.empty_pinned, 0, x, cupy.asarray(y), rows=3, unit=1)
     for wanted in (order, None, order[:5]):
         feed.start(wanted)
         rows = np.arange(n) if wanted is None else wanted

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backends import Backend
@@ -157,6 +157,7 @@ class TestTheOrderOfAnEpoch:
 
 
 class TestAFeed:
+    @example(unit=3, window=81, seed=0)  # an order longer than the samples
     @given(unit=st.integers(1, 40), window=st.integers(1, 90), seed=st.integers(0, 99))
     def test_takes_any_order(self, tmp_path_factory, unit, window, seed):
         rng = np.random.default_rng(seed)
