@@ -285,6 +285,23 @@ def test_two_runs_have_the_same_scales():
     assert "what differs: loss" in pages[0].texts[0].get_text()
 
 
+def test_few_numbers_stand_beside_their_bars_and_the_largest_rows_apart():
+    model = MLP([6, 50, 3], backend="cpu", seed=1)
+    result = trace(model, np.arange(6.0), 1, learning_rate=0.1)
+    look = {"title": "a", "image_shape": None, "classes": ["x", "y", "z"], "value_range": (0, 5)}
+    alone = figures.trace(result, slides=True, **look)
+    pair = figures.traces([result] * 2, names=["a", "b"], differences=[], slides=True, **look)
+    for page in [*alone, *pair]:
+        assert np.round(page.get_size_inches() * page.dpi).tolist() == [1920, 1080]
+    panels = {axes.get_title(loc="left"): axes for page in alone for axes in page.axes}
+    written = [text.get_text().replace("−", "-") for text in panels["output a₂"].texts]
+    np.testing.assert_allclose([float(text) for text in written], result.outputs, rtol=0.05)
+    assert not panels["output a₁"].texts
+    change = np.abs(result.layers[1].arrays["W₂"][2]).max(axis=1)
+    rows = [int(tick.get_text()) for tick in panels["its 10 largest rows"].get_yticklabels()]
+    assert rows == sorted(np.argsort(change)[-10:].tolist())
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -180,9 +180,9 @@ def run(
         "classes": classes,
         "value_range": (trained.scale.low, trained.scale.high),
     }
+    look["slides"] = stages and file.suffix.lower() != ".pdf"
     if len(runs) == 1:
-        slides = stages and file.suffix.lower() != ".pdf"
-        drawn = figures.trace(results[0], slides=slides, **look)
+        drawn = figures.trace(results[0], **look)
     else:
         lines = [f"{name} {' / '.join(values)}" for name, *values in differing]
         differences = f"what differs: {'; '.join(lines)}" if lines else "no setting differs"

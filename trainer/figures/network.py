@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib import colormaps, rc_context
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 
 from . import style
@@ -21,6 +22,8 @@ _WIDEST, _WIDEST_UNIT = 1300, 170  # screen pixels of the first layer's grid, an
 _FEW_COLUMNS = 6  # units a row that can all be named beside it
 LONGEST_TICK = 20  # letters of a label below a bar
 _FEW = 40  # units whose bars are drawn apart
+_VALUED = 12  # bars that have their numbers beside them
+_DIGIT, _LINE = 0.048, 0.08  # inches of such a number's digits and height
 
 # what the figures of this module and of `trace` have in common
 small_letters = rc_context({"axes.labelsize": 8, "legend.fontsize": 7})
@@ -40,11 +43,13 @@ def bars(
     labels: Sequence[str] | None = None,
     marks: np.ndarray | None = None,
 ) -> None:
-    """Draw a bar a number; if too many to be distinguished, their outline."""
+    """Draw a bar a number, the number beside it if few; if very many, their outline."""
     n = len(values)
     places = np.arange(n)
     if n <= _FEW:
-        axes.bar(places, values, color=COLOURS[0], width=0.8)
+        drawn = axes.bar(places, values, color=COLOURS[0], width=0.8)
+        if n <= _VALUED:
+            _write_values(axes, drawn, values)
     else:
         axes.stairs(values, np.arange(n + 1) - 0.5, fill=True, color=COLOURS[0], linewidth=0)
     if marks is not None and n <= _FEW:
@@ -60,6 +65,18 @@ def bars(
     else:
         axes.xaxis.set_major_locator(style.whole_numbers())
     style.tidy(axes)
+
+
+def _write_values(axes: Axes, drawn: BarContainer, values: np.ndarray) -> None:
+    """Write two digits of each bar's number beyond its end, upwards where there is less room."""
+    words = [f"{value:.2g}".replace("-", "−") for value in values.tolist()]
+    longest = _DIGIT * max(map(len, words))
+    place, (width, height) = axes.get_position(), style.figure_size(axes)
+    upright = longest > place.width * width / len(words)
+    axes.bar_label(drawn, words, rotation=90 * upright, fontsize=5.5, padding=2, color=GREY)
+    needed = ((longest if upright else _LINE) + 0.05) / (place.height * height)
+    # of the numbers between them, of which the two margins leave less room
+    axes.margins(y=needed / max(0.3, 1 - 2 * needed))
 
 
 def _legend(axes: Axes) -> None:

@@ -40,9 +40,17 @@ def tidy(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def whole_numbers() -> MaxNLocator:
+def whole_numbers(most: int = 5) -> MaxNLocator:
     """Return where the ticks of an axis along units, features or pixels stand."""
-    return MaxNLocator(5, integer=True)
+    return MaxNLocator(most, integer=True)
+
+
+def figure_size(axes: Axes) -> tuple[float, float]:
+    """Return the width and height of the axes' figure, in inches."""
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    return width, height
 
 
 def panels(figure: Figure, count: int, columns: int) -> Sequence[Axes]:

@@ -27,13 +27,15 @@ _SIGNED = LinearSegmentedColormap.from_list(
     "signed", ["#fff6cf", "#efb04a", "#9a9a9a", "#2f6cae", "#062a5e"]
 )
 _WIDTH, _ROW = 9.4, 1.95  # inches, of a figure and of a row of panels
-_LEFT, _RIGHT, _TOP, _BOTTOM = 0.5, 0.12, 0.3, 0.43  # of a panel, beside its axes
+_LEFT, _RIGHT, _TOP, _BOTTOM = 0.58, 0.12, 0.3, 0.43  # of a panel, beside its axes
 _SLIDE, _SLIDE_PIXELS = (6.8, 3.825), 1920  # inches, 16:9, and how many pixels wide
+_PAIR = 1.5  # times as many inches, and as small letters, has a slide of two networks
 _TITLE, _LINE = 0.3, 0.17  # of a figure: above its panels, and of each line of its caption
-_BAR = 0.7  # of a map: its bar of colours and the numbers beside that
+_BAR = 0.78  # of a map: its bar of colours and the numbers beside that
 _FEWEST, _COLUMNS = 3, 5  # panels a row
 _CELL, _APART = 1.9, 0.3  # inches, of a panel of one of two networks, and between the two
-_LETTERS, _HALF = 130, 85  # a line of a caption, across a figure and across half of a wider one
+_LETTER = 0.068  # inches of a letter of a caption
+_LARGEST = 10  # rows of a high matrix that are drawn once more
 _FINE = 600  # cells that a heat map has at least, either way
 Panel = partial[None]  # of a function that draws into axes
 _Key = tuple[str, int]  # what a stage or a panel shows, and of which layer, 0 for the output layer
@@ -77,8 +79,7 @@ def trace(
     The title, on the first, says which sample of which network. A sample that is not an image, of
     shape None, is drawn as bars; of an image the ends of the value range are drawn white and black.
     """
-    wide, letters = (_SLIDE[0], 88) if slides else (_WIDTH, _LETTERS)
-    heading = _lines(readable(title, 260))
+    wide = _SLIDE[0] if slides else _WIDTH
     pages: list[Figure] = []
     for stage in _stages(result, image_shape, classes, value_range):
         panels = list(stage.panels.values())
@@ -87,8 +88,8 @@ def trace(
             most = 2  # whose lines are long
         rows = -(-len(panels) // most)
         columns = max(2 if slides else _FEWEST, -(-len(panels) // rows))
-        caption = stage.caption if pages else [*heading, *stage.caption]
-        caption = [part for text in caption for part in textwrap.wrap(text, letters)]
+        caption = stage.caption if pages else [readable(title, 260), *stage.caption]
+        caption = [part for text in caption for part in _wrapped(text, wide)]
         head = textwrap.wrap(stage.title, 60) if slides else [stage.title]
         block = _Block(head[0], [*head[1:], *caption], panels)
         more = _more_below(panels, classes)
@@ -112,6 +113,7 @@ def traces(
     image_shape: tuple[int, int] | None,
     classes: Sequence[str],
     value_range: tuple[float, float],
+    slides: bool = False,
 ) -> list[Figure]:
     """Draw one sample's way through two networks, a figure each stage, a half each network.
 
@@ -122,9 +124,10 @@ def traces(
         {stage.key: stage for stage in _stages(result, image_shape, classes, value_range)}
         for result in results
     ]
-    above = [
-        part for text in (title, *differences) for part in textwrap.wrap(readable(text, 400), 165)
-    ]
+    wide = _PAIR * _SLIDE[0] if slides else 2 * (_FEWEST * _CELL + _APART)
+    tall = _PAIR * _SLIDE[1] if slides else None
+    half = wide / 2 - _APART
+    above = [part for text in (title, *differences) for part in _wrapped(readable(text, 400), wide)]
     pages: list[Figure] = []
     for key in max(stages, key=len):  # the deeper network's has all of the other's
         pair = [found.get(key, _Stage(key, "has no such layer", [], {})) for found in stages]
@@ -133,20 +136,24 @@ def traces(
         drawn = _on_same_scales([stage.panels for stage in pair])
         blocks = []
         for name, stage, panels in zip(names, pair, drawn, strict=True):
-            lines = [part for text in (stage.title, *stage.caption) for part in _wrapped(text)]
+            said = stage.title, *stage.caption
+            lines = [part for text in said for part in _wrapped(text, half)]
             blocks.append(_Block(readable(name, 50), lines, [panels.get(kind) for kind in kinds]))
         more = _more_below([panel for panels in drawn for panel in panels.values()], classes)
-        look: dict[str, Any] = {"columns": _FEWEST, "cell": _CELL, "apart": _APART, "more": more}
+        columns = _FEWEST
+        if slides:
+            are_sheets = kinds[0][0].startswith("worked")
+            columns = 1 if are_sheets else min(_FEWEST, max(1, -(-len(kinds) // 2)))
+        look: dict[str, Any] = {"cell": half / columns, "apart": _APART, "tall": tall}
+        look |= {"columns": columns, "more": more}
         page, places = _page(blocks, above=[] if pages else above, **look)
+        if slides:
+            page.set_dpi(_SLIDE_PIXELS / wide)
         for number in range(len(kinds)):
             _same_limits([p[number] for p in places], [block.panels[number] for block in blocks])
         pages.append(page)
     pages[0].set_label(one_line(title))
     return pages
-
-
-def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, _HALF)
 
 
 def _more_below(panels: Sequence[Panel], classes: Sequence[str]) -> float:
@@ -273,8 +280,12 @@ def _stages(
 
     def heat(W: np.ndarray, name: str, layer: LayerTrace) -> Panel:
         reach = float(np.abs(W).max()) or 1.0
-        ends = -reach, reach
-        return partial(_heat, W=W, name=name, layer=layer, is_last=layer is last, ends=ends)
+        look: dict[str, Any] = {"layer": layer, "is_last": layer is last, "ends": (-reach, reach)}
+        return partial(_heat, W=W, name=name, **look)
+
+    def largest(W: np.ndarray, name: str, layer: LayerTrace) -> Panel:
+        rows = np.sort(np.argsort(-np.abs(W).max(axis=1), kind="stable")[:_LARGEST])
+        return partial(heat(W, name, layer), rows=rows)
 
     def key(what: str, layer: LayerTrace) -> _Key:
         return what, 0 if layer is last else layer.number
@@ -290,7 +301,7 @@ def _stages(
     yield _Stage(
         ("sample", 0),
         f"{heads['sample', 0]}, labelled {readable(classes[result.label])}",
-        _lines(result.notation),
+        [result.notation],
         panels,
     )
     for layer in result.layers:
@@ -310,14 +321,14 @@ def _stages(
         caption = [f"{which} is worked out below"] if shows_unit else []
         caption += ["dots: this sample's units on the curve; ticks: their sums z"]
         if layer is last:
-            caption += [part for text in result.loss_lines for part in _lines(text)]
+            caption += result.loss_lines
         of = key("forward", layer)
         yield _Stage(of, heads[of], caption, panels)
     for layer in reversed(result.layers):
         error, delta = result.error_formula(layer.number), result.delta_formula(layer.number)
         panels = {("errors", 0): units(layer.errors, error, layer)}
         panels["deltas", 0] = units(layer.deltas, delta, layer)
-        caption = _lines(result.error_words if layer is last else result.rule_words)
+        caption = [result.error_words if layer is last else result.rule_words]
         of = key("backward", layer)
         yield _Stage(of, heads[of], caption, panels)
     for layer in reversed(result.layers):
@@ -329,6 +340,8 @@ def _stages(
         else:
             panels["matrix", 0] = heat(before, name, layer)
         panels["its change", 0] = heat(change, f"change of {name}", layer)
+        if ("matrix", 0) in panels and len(change) > 4 * _LARGEST:
+            panels["largest", 0] = largest(change, f"its {_LARGEST} largest rows", layer)
         if not biases:
             ends = float(before.min()), float(before.max())
             many: dict[str, Any] = {"values": before, "name": f"weights of {name}", "ends": ends}
@@ -336,9 +349,9 @@ def _stages(
         for name, (before, _, change) in biases:
             panels["bias", 0] = units(before, f"bias {name}", layer)
             panels["change of bias", 0] = units(change, f"change of {name}", layer)
-        caption = _lines(result.book_formula) if layer is last else []
+        caption = [result.book_formula] if layer is last else []
         if layer is last and (rounding := result.rounding_words):
-            caption += _lines(rounding)
+            caption.append(rounding)
         of = key("update", layer)
         yield _Stage(of, heads[of], caption, panels)
     for kind, make in (("worked forward", forward_sheets), ("worked backward", backward_sheets)):
@@ -350,7 +363,7 @@ def _stages(
     yield _Stage(
         ("after", 0),
         heads["after", 0],
-        _lines(f"farther from their targets than before: {away}") if away else [],
+        [f"farther from their targets than before: {away}"] if away else [],
         {
             ("before", 0): units(result.outputs, f"{output} before", marks=targets),
             ("after", 0): units(result.outputs_after, f"{output} after", marks=targets),
@@ -359,8 +372,9 @@ def _stages(
     )
 
 
-def _lines(text: str) -> list[str]:
-    return textwrap.wrap(text, _LETTERS)
+def _wrapped(text: str, wide: float) -> list[str]:
+    """Cut a caption into lines of so many inches."""
+    return textwrap.wrap(text, int(wide / _LETTER))
 
 
 def _sheet(axes: Axes, sheet: Sheet) -> None:
@@ -371,7 +385,7 @@ def _sheet(axes: Axes, sheet: Sheet) -> None:
     lines = ["  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in table]
     lines += [part for text in sheet.lines for part in textwrap.wrap(readable(text, 200), 46)]
     left, bottom, width, height = axes.get_position().bounds
-    w, h = _size(axes)
+    w, h = style.figure_size(axes)
     axes.set_position((left - _LEFT / 2 / w, bottom - _BOTTOM / h, width, height + _BOTTOM / h))
     room = (width * w + _LEFT / 2) * 72 / (0.61 * max(map(len, lines)))
     size = min(8.5, room, (height * h + _BOTTOM) * 72 / (1.25 * len(lines)))
@@ -421,7 +435,7 @@ def _picture(
 def _beside(axes: Axes, aspect: float | None) -> tuple[float, float, float, float]:
     """Return the axes' place with a bar of colours beside it; width over height as given."""
     left, bottom, width, height = axes.get_position().bounds
-    w, h = _size(axes)
+    w, h = style.figure_size(axes)
     left, width = left * w - _LEFT / 2 * (aspect is not None), width * w - _BAR + _RIGHT
     bottom, height = bottom * h, height * h
     if aspect is not None:
@@ -432,18 +446,10 @@ def _beside(axes: Axes, aspect: float | None) -> tuple[float, float, float, floa
     return left / w, bottom / h, width / w, height / h
 
 
-def _size(axes: Axes) -> tuple[float, float]:
-    """Return the width and height of the axes' figure, in inches."""
-    figure = axes.figure
-    assert isinstance(figure, Figure)
-    width, height = figure.get_size_inches()
-    return width, height
-
-
 def _colours(axes: Axes, cmap: Any, ends: tuple[float, float]) -> None:
     """Add a bar of colours, with numbers at its ends and, of both signs, in the middle."""
     left, bottom, width, height = axes.get_position().bounds
-    inch = 1 / _size(axes)[0]
+    inch = 1 / style.figure_size(axes)[0]
     place = axes.figure.add_axes((left + width + 0.06 * inch, bottom, 0.07 * inch, height))
     ticks = [ends[0], 0, ends[1]] if ends[0] < 0 < ends[1] else list(ends)
     colours = ScalarMappable(cmap=cmap)
@@ -474,8 +480,11 @@ def _heat(
     layer: LayerTrace,
     is_last: bool,
     ends: tuple[float, float],
+    rows: np.ndarray | None = None,
 ) -> None:
-    """Draw a weight matrix; zero is middle grey."""
+    """Draw a weight matrix, or some of its rows; zero is middle grey."""
+    if rows is not None:
+        W = W[rows]
     # so fine that drawing it makes it coarser everywhere, and blurs no border between units
     fine = W
     for axis, n in enumerate(W.shape):
@@ -487,8 +496,12 @@ def _heat(
     axes.imshow(fine, aspect="auto", extent=extent, **look)
     axes.set_xlabel("class" if is_last else _units(layer.number))
     axes.set_ylabel(_units(layer.number - 1), labelpad=1)
-    axes.xaxis.set_major_locator(style.whole_numbers())
-    axes.yaxis.set_major_locator(style.whole_numbers())
+    room = int(axes.get_position().width * style.figure_size(axes)[0] / 0.3)
+    axes.xaxis.set_major_locator(style.whole_numbers(max(2, min(5, room))))
+    if rows is None:
+        axes.yaxis.set_major_locator(style.whole_numbers())
+    else:
+        axes.set_yticks(range(len(rows)), [str(row) for row in rows])
     _name(axes, name)
     _colours(axes, _SIGNED, ends)
 
