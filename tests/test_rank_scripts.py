@@ -8,7 +8,7 @@ from socket import AF_UNIX, SOCK_DGRAM, socketpair
 import numpy as np
 import pytest
 
-from scripts import kill_ranks, mpi, two_hosts
+from scripts import compare_sweeps, kill_ranks, mpi, two_hosts
 
 
 def test_a_section_is_replaced_and_others_stay(tmp_path):
@@ -72,3 +72,19 @@ def test_the_line_hands_over_all_frames_in_order_or_drops_them(loss, arrive):
     finally:
         line.kill()
         line.join()
+
+
+def test_a_report_of_sweeps_compares_with_one_run_at_a_time():
+    machine = {"machine": "m", "system": "s", "versions": {"ray": "2"}, "date": "d", "load": [0, 1]}
+    seconds = {"one run at a time": 4.0, "Dask": 8.0}
+    report = {
+        "data": "mnist", "rounds": 3, "machine": machine,
+        "seconds": {name: {"median": s, "min": s, "max": s} for name, s in seconds.items()},
+        "chosen": {
+            name: [{"accuracy": 0.9, "test_accuracy": accuracy} for accuracy in (0.5, 0.75, 0.6)]
+            for name in compare_sweeps.CHOSEN
+        },
+    }  # fmt: skip
+    text = compare_sweeps.as_text(report)
+    assert "| Dask | 8.00 | 8.00 … 8.00 | 0.500 |" in text
+    assert "| tpe | 90.00% | 60.00% | 50.00% |" in text
