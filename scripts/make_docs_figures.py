@@ -280,7 +280,7 @@ def photograph(names: list[str]) -> None:
     trainer("report runs/r1")
     page_to_draw_on, report = Path("draw.html").resolve(), Path("runs/r1/report.html").resolve()
     cases = {
-        "draw.png": (page_to_draw_on, 960, 640, 7),
+        "draw.png": (page_to_draw_on, 960, 664, 7),
         "draw-phone.png": (page_to_draw_on, 320, 900, 3),
         "report.png": (report, 720, 1290, None),
     }
