@@ -77,7 +77,7 @@ class TestInputs:
             OneHotEncoder(sparse_output=False).fit_transform(words),
         ]
         np.testing.assert_allclose(x, np.hstack(wanted), rtol=1e-6)
-        assert notes == [f"{np.isnan(numbers).sum()} missing numbers took their column's"
+        assert notes == [f"missing numbers ({np.isnan(numbers).sum()}) took their column's"
                          " training median"]  # fmt: skip
 
     def test_come_back_from_json(self):

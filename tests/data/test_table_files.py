@@ -242,7 +242,7 @@ def test_missing_numbers_are_the_training_median(tmp_path, cell):
     path.write_text(f"label,a,b\ncat,1,1\ndog,{cell},2\ncat,3,3\ndog,8,4\n")
     data = load(path, test_data=path)
     assert data.train_x[:, 0].tolist() == [1, 3, 3, 8]
-    assert "1 missing numbers" in data.note
+    assert "missing numbers (1)" in data.note
     assert data.classes == ("cat", "dog")
 
 

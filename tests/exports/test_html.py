@@ -83,7 +83,8 @@ def test_what_is_drawn_is_answered_as_predict_answers_it(touch, browser, digit_p
             page.drag(points, touch=touch)
         page.settle()
         answer = check(page, trained, tmp_path / "c.png")
-        assert re.fullmatch(rf"{answer}, \d+ %", page.run("answer.textContent"))
+        best = page.run("document.querySelector('.best').lastChild.textContent")
+        assert page.run("answer.textContent") == f"{answer}, {best}"  # no share: a sigmoid's output
         assert page.run("document.querySelector('.best span').textContent") == str(answer)
     assert page.requests() == [file.as_uri()]
     assert page.problems() == []
@@ -237,6 +238,9 @@ def test_a_form_answers_as_the_network_does(trained_run, browser, tmp_path):
     np.testing.assert_allclose(ends, [low[0], high[0]], rtol=1e-6)
     found = [page.run(OUTPUTS.replace("VALUES", f"Float32Array.from({row.tolist()})")) for row in x]
     np.testing.assert_allclose(found, trained.outputs(x), rtol=0, atol=1e-5)
+    shown = OUTPUTS.replace("VALUES", "Float32Array.from(fields.flatMap((read) => read()))")
+    share = round(100 * max(page.run(shown)))
+    assert page.run("answer.textContent").endswith(f", {share} %")  # of softmax
     assert page.run("document.querySelector('h1').textContent") == "Predict kind"
     assert page.run("document.querySelectorAll('#bars button').length") == 0
     outside = "document.querySelector('#form small').hidden"

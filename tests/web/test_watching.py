@@ -160,6 +160,8 @@ def test_it_is_shown_again(watched, watched_run, tmp_path):
             page.settle()
             assert "epoch 3.00: loss" in page.run("byId('stands').textContent")
             assert page.run("byId('backquery').children.length") == 10
+            # numbered as `inspect --unit` takes them
+            assert page.run("byId('units').firstElementChild.textContent").strip() == "0"
             assert page.run("document.documentElement.scrollWidth") <= 320
             page.run("show(0)")
             assert "epoch 3.00" not in page.run("byId('stands').textContent")

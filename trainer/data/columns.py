@@ -296,9 +296,9 @@ class Columns:
             at += column.inputs
         notes = []
         if missing[0]:
-            notes.append(f"{missing[0]:,} missing numbers took their column's training median")
+            notes.append(f"missing numbers ({missing[0]:,}) took their column's training median")
         if missing[1]:
-            notes.append(f"{missing[1]:,} missing categories count as one of their own")
+            notes.append(f"missing categories ({missing[1]:,}) count as one of their own")
         if unknown:
             counts = [f"{name} ({count:,})" for name, count in unknown.items()]
             notes.append(f"categories that were rare or absent in training: {_listed(counts)}")

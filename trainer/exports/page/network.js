@@ -65,7 +65,9 @@ function show(outputs) {
     number.textContent = outputs[k].toFixed(3);
     row.classList.toggle("best", k === best);
   });
-  answer.textContent = `${network.classes[best]}, ${Math.round(100 * outputs[best])} %`;
+  // only outputs that add up to 1 are shares
+  const sure = network.output === "softmax" ? `${Math.round(100 * outputs[best])} %` : outputs[best].toFixed(3);
+  answer.textContent = `${network.classes[best]}, ${sure}`;
 }
 
 function clearAnswer(words) {

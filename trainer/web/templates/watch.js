@@ -86,8 +86,8 @@ function show(index) {
   curve("accuracy", tested.map((f) => [f.epoch, 100 * f.accuracy]), frame.epoch);
   if (!frame.units) return;
   byId("pictures").hidden = false;
-  byId("units-name").textContent = `Hidden units, ${about.units} of ${about.of}`;
-  row("units", images(frame.units), Array.from({ length: about.units }, (_, i) => String(i + 1)));
+  byId("units-name").textContent = `Hidden units, the first ${about.units} of ${about.of}`;
+  row("units", images(frame.units), Array.from({ length: about.units }, (_, i) => String(i)));
   if (frame.backquery) row("backquery", images(frame.backquery), about.classes);
   byId("wrong").textContent = `${frame.wrong} test samples are answered wrongly; the first of them:`;
   row("mistakes", frame.mistakes.map((m) => unpacked(m.image)),
