@@ -18,12 +18,16 @@ import os
 import pty
 import re
 import shlex
+import signal
 import struct
 import subprocess
 import sys
 import tempfile
 import termios
 import textwrap
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -35,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from scripts import drawings  # noqa: E402
-from tests.browser import EXECUTABLE, Browser  # noqa: E402
+from tests.browser import EXECUTABLE, Browser, Page  # noqa: E402
 from tests.drawn_digits import drawn  # noqa: E402
 
 DOCS = ROOT / "docs"
@@ -83,7 +87,7 @@ WIDE = {
 }
 # what follows from the sources alone
 FROM_SOURCES = {"packages.svg": drawings.packages, "delayed.svg": drawings.delayed}
-PAGES = ("draw.png", "draw-phone.png", "report.png")
+PAGES = ("draw.png", "draw-phone.png", "report.png", "watch.png")
 
 
 def main() -> None:
@@ -281,28 +285,71 @@ def photograph(names: list[str]) -> None:
     trainer("report runs/r1")
     page_to_draw_on, report = Path("draw.html").resolve(), Path("runs/r1/report.html").resolve()
     cases = {
-        "draw.png": (page_to_draw_on, 960, 664, 7),
-        "draw-phone.png": (page_to_draw_on, 320, 900, 3),
-        "report.png": (report, 720, 1290, None),
+        "draw.png": (served(page_to_draw_on), 960, 664, partial(draw, digit=7)),
+        "draw-phone.png": (served(page_to_draw_on), 320, 900, partial(draw, digit=3)),
+        "report.png": (served(report), 720, 1290, None),
+        "watch.png": (watched(), 960, 932, show_a_moment),
     }
     try:
         for name in names:
-            address, width, height, digit = cases[name]
-            phone = width < 500
-            page = browser.open(address.as_uri(), width=width, height=height, dark=phone)
-            if digit is not None:
-                box = page.run(
-                    "(({ left, top, width }) => [left, top, width])(canvas.getBoundingClientRect())"
-                )
-                for stroke in drawn(digit, seed=0):
-                    points = [(box[0] + box[2] * x, box[1] + box[2] * y) for x, y in stroke]
-                    page.drag(points, touch=phone)
-                page.run("lookAt(42)")
-            page.settle()
-            taken = page.call("Page.captureScreenshot", format="png")["data"]
+            place, width, height, prepare = cases[name]
+            with place as address:
+                phone = width < 500
+                page = browser.open(address, width=width, height=height, dark=phone)
+                if prepare is not None:
+                    prepare(page, touch=phone)
+                page.settle()
+                taken = page.call("Page.captureScreenshot", format="png")["data"]
             write(name, base64.b64decode(taken))
     finally:
         browser.close()
+
+
+def draw(page: Page, *, digit: int, touch: bool) -> None:
+    """Draw a digit, as a hand would, on the page to draw on."""
+    box = page.run("(({ left, top, width }) => [left, top, width])(canvas.getBoundingClientRect())")
+    for stroke in drawn(digit, seed=0):
+        page.drag([(box[0] + box[2] * x, box[1] + box[2] * y) for x, y in stroke], touch=touch)
+    page.run("lookAt(42)")
+
+
+def show_a_moment(page: Page, *, touch: bool) -> None:
+    """Move the slider of a training's page into its first half, when all moments have come."""
+    page.run("new Promise((done) => setTimeout(done, 2000))")
+    page.run(
+        "byId('time').value = Math.floor(byId('time').max / 3);"
+        " byId('time').dispatchEvent(new Event('input'))"
+    )
+
+
+def served(file: Path) -> AbstractContextManager[str]:
+    """Return the address of a file, as `watched` does."""
+    return contextlib.nullcontext(file.as_uri())
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[str]:
+    """Train with --watch; yield the address of its page, until Ctrl-C."""
+    arguments = [*("--epochs", "5"), "--watch", *("--out", "runs/r2")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainer", "--data", "mnist", *arguments],
+        env=environment() | {"BROWSER": "true"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    address = ""
+    for line in process.stdout:
+        if found := re.search(r"watch it at (\S+)", line):
+            address = found[1]
+        if "the page stays until" in line:
+            break
+    try:
+        yield address
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate()
 
 
 if __name__ == "__main__":
