@@ -82,7 +82,7 @@ def in_this_process(arguments: Sequence[str], environment: dict[str, str], follo
             undone.callback(os.close, kept)
             undone.callback(os.dup2, kept, number)
             os.dup2(follower, number)
-            opened = open(number, "w", encoding="utf-8", buffering=1, closefd=False)
+            opened = os.fdopen(number, "w", encoding="utf-8", buffering=1, closefd=False)
             undone.enter_context(redirect(undone.enter_context(opened)))
         return main(arguments)
 
@@ -171,7 +171,7 @@ def test_json_tells_of_a_divergence_too(capsys):
     assert "lower learning rate" in last["message"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.thorough)])
 def test_a_pipe_that_cannot_write_arrows_gets_question_marks(encoding):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "trainer", *FAST, "--epochs", "1"]
@@ -324,7 +324,7 @@ def test_ctrl_c_in_the_first_epoch_saves_too():
     assert main(["evaluate", "o", "--device", "cpu"]) == 0
 
 
-@pytest.mark.parametrize("batch_size", ["1", "32"])
+@pytest.mark.parametrize("batch_size", [pytest.param("1", marks=pytest.mark.thorough), "32"])
 def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
     options = ["--loss", "cross_entropy", "--activation", "relu", "--learning-rate", "1e30"]
     result = python(*FAST, *options, "--batch-size", batch_size, "--out", "o")
@@ -749,6 +749,7 @@ def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, ca
     assert Path("bench.png").exists() == enough
 
 
+@pytest.mark.thorough
 def test_a_real_ctrl_c_ends_a_bench():
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *BENCH, "100", "--hidden", "20", "--batch-size", "1,64"],

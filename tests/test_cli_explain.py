@@ -103,6 +103,7 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
     assert [file.name for file in (run / "figures").iterdir()] == ["inspect-3.png"]
 
 
+@pytest.mark.thorough
 def test_stages_are_images_or_pages_of_their_own(table, capsys):
     asked = ["inspect", str(table), "--json", "--stages", "--out"]
     assert main([*asked, "here.png", *CPU]) == 0
@@ -222,7 +223,10 @@ def others(run, tmp_path) -> Path:
     return path
 
 
-def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch):
+@pytest.mark.parametrize("drawn", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch, drawn, request):
+    if not drawn:
+        request.getfixturevalue("undrawn")
     monkeypatch.setenv("COLUMNS", "110")
     assert main(["inspect", str(run), str(others), "--index", "3", *CPU]) == 0
     out = capsys.readouterr().out

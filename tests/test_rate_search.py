@@ -328,6 +328,7 @@ def test_mistakes_are_named(options, message):
         find_learning_rate(network(), np.zeros((0, 6)), [])
 
 
-def test_one_sample_is_enough():
+def test_one_sample_is_enough(monkeypatch):
+    monkeypatch.setattr("trainer.rate_search._LEAST_SAMPLES", 300)
     found = find_learning_rate(network(), *learnable(1), batch_size=1)
     assert found.has_fallen
