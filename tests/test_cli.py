@@ -304,6 +304,7 @@ def test_ctrl_c_ends_after_the_batch_saves_and_says_how_to_go_on():
     assert main(["evaluate", "o", "--device", "cpu"]) == 0
 
 
+@pytest.mark.thorough
 def test_ctrl_c_in_the_first_epoch_saves_too():
     slow = ["--hidden", "1500,1500", "--json"]
     process = subprocess.Popen(

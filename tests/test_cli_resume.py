@@ -659,7 +659,10 @@ def mistake_in(owner, name, at):
     return mistaken
 
 
-@pytest.mark.parametrize("options", [[], ["--batch-size", "32", "--momentum", "0.9"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], pytest.param(["--batch-size", "32", "--momentum", "0.9"], marks=pytest.mark.thorough)],
+)
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after"),
     [

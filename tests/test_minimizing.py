@@ -432,6 +432,7 @@ class TestTrain:
         assert main([*FAST, *options, "--optimizer", "l-bfgs", "--max-iterations", "900"]) == 0
         assert re.search(r"it ended itself: .*CONVERGENCE", capsys.readouterr().out)
 
+    @pytest.mark.thorough
     def test_ctrl_c_saves_the_weights_so_far(self):
         options = ["--max-iterations", "1000000", "--hidden", "300", "--out", "o"]
         process = subprocess.Popen(
