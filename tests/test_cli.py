@@ -8,13 +8,17 @@ import json
 import os
 import pty
 import re
+import select as ready
 import signal
 import struct
 import subprocess
 import sys
 import termios
+import threading
+from collections.abc import Callable, Sequence
 from fcntl import ioctl
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -57,7 +61,38 @@ def python(*arguments: str, **options) -> subprocess.CompletedProcess:
     )
 
 
-def in_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str:
+def as_program(arguments: Sequence[str], environment: dict[str, str], follower: int) -> int:
+    """Run the command line in a process of its own, which costs two seconds."""
+    command = [sys.executable, "-m", "trainer", *arguments]
+    environment = environment | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(
+        command, env=environment, stdout=follower, stderr=follower, timeout=60
+    ).returncode
+
+
+def in_this_process(arguments: Sequence[str], environment: dict[str, str], follower: int) -> int:
+    """Run the command line with a terminal as this process's stdout and stderr."""
+    with contextlib.ExitStack() as undone:
+        undone.enter_context(mock.patch.dict(os.environ, environment, clear=True))
+        for number, redirect in (
+            (1, contextlib.redirect_stdout),
+            (2, contextlib.redirect_stderr),
+        ):
+            kept = os.dup(number)
+            undone.callback(os.close, kept)
+            undone.callback(os.dup2, kept, number)
+            os.dup2(follower, number)
+            opened = os.fdopen(number, "w", encoding="utf-8", buffering=1, closefd=False)
+            undone.enter_context(redirect(undone.enter_context(opened)))
+        return main(arguments)
+
+
+def in_a_terminal(
+    *arguments: str,
+    columns: int = 80,
+    run: Callable[[Sequence[str], dict[str, str], int], int] = in_this_process,
+    **environment: str,
+) -> str:
     """What a terminal of so many columns receives."""
     leader, follower = pty.openpty()
     ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -66,27 +101,32 @@ def in_a_terminal(*arguments: str, columns: int = 80, **environment: str) -> str
         for name, value in os.environ.items()
         if name not in ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR")
     }
-    process = subprocess.Popen(
-        [sys.executable, "-m", "trainer", *arguments],
-        env=kept | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"} | environment,
-        stdout=follower,
-        stderr=follower,
-    )
-    os.close(follower)
-    received = b""
-    with contextlib.suppress(OSError):  # Linux says "input/output error" at the end
-        while chunk := os.read(leader, 65536):
-            received += chunk
-    os.close(leader)
-    assert process.wait(60) == 0
-    return received.decode()
+    received, over = [], threading.Event()
+
+    def receive() -> None:
+        # not until it is closed: what was started may outlive the command and keep it open
+        while not over.is_set() or ready.select([leader], [], [], 0)[0]:
+            if ready.select([leader], [], [], 0.01)[0]:
+                received.append(os.read(leader, 65536))
+
+    terminal = threading.Thread(target=receive)
+    terminal.start()
+    try:
+        code = run(arguments, kept | {"TERM": "xterm-256color"} | environment, follower)
+    finally:
+        over.set()
+        terminal.join()
+        os.close(follower)
+        os.close(leader)
+    assert code == 0
+    return b"".join(received).decode()
 
 
 # --- training -------------------------------------------------------------------------------
 
 
 def test_a_terminal_of_80_columns_shows_facts_rows_and_a_closing_panel():
-    text = in_a_terminal(*FAST, "--epochs", "3")
+    text = in_a_terminal(*FAST, "--epochs", "3", run=as_program)
     plain = ESCAPE.sub("", text)
     lines = [line for part in plain.splitlines() for line in part.split("\r")]
     assert max(map(len, lines)) <= 80
@@ -131,7 +171,7 @@ def test_json_tells_of_a_divergence_too(capsys):
     assert "lower learning rate" in last["message"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("cp1252", marks=pytest.mark.thorough)])
 def test_a_pipe_that_cannot_write_arrows_gets_question_marks(encoding):
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": encoding}
     command = [sys.executable, "-m", "trainer", *FAST, "--epochs", "1"]
@@ -264,6 +304,7 @@ def test_ctrl_c_ends_after_the_batch_saves_and_says_how_to_go_on():
     assert main(["evaluate", "o", "--device", "cpu"]) == 0
 
 
+@pytest.mark.thorough
 def test_ctrl_c_in_the_first_epoch_saves_too():
     slow = ["--hidden", "1500,1500", "--json"]
     process = subprocess.Popen(
@@ -284,7 +325,7 @@ def test_ctrl_c_in_the_first_epoch_saves_too():
     assert main(["evaluate", "o", "--device", "cpu"]) == 0
 
 
-@pytest.mark.parametrize("batch_size", ["1", "32"])
+@pytest.mark.parametrize("batch_size", [pytest.param("1", marks=pytest.mark.thorough), "32"])
 def test_divergence_is_one_line_and_leaves_the_last_good_weights(batch_size):
     options = ["--loss", "cross_entropy", "--activation", "relu", "--learning-rate", "1e30"]
     result = python(*FAST, *options, "--batch-size", batch_size, "--out", "o")
@@ -709,6 +750,7 @@ def test_ctrl_c_ends_a_bench_with_what_has_been_measured(rounds, monkeypatch, ca
     assert Path("bench.png").exists() == enough
 
 
+@pytest.mark.thorough
 def test_a_real_ctrl_c_ends_a_bench():
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", *BENCH, "100", "--hidden", "20", "--batch-size", "1,64"],

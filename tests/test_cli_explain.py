@@ -103,14 +103,18 @@ def test_inspect_shows_every_stage_and_draws_them(run, capsys):
     assert [file.name for file in (run / "figures").iterdir()] == ["inspect-3.png"]
 
 
-def test_stages_are_images_or_pages_of_their_own(table, capsys):
+@pytest.mark.parametrize("drawn", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_stages_are_images_or_pages_of_their_own(table, capsys, monkeypatch, drawn):
+    if not drawn:
+        monkeypatch.setattr(figures, "trace", lambda *_, **__: [Figure((1, 1)) for _ in range(13)])
     asked = ["inspect", str(table), "--json", "--stages", "--out"]
     assert main([*asked, "here.png", *CPU]) == 0
     told = json.loads(capsys.readouterr().out)
     # the sample, three layers forward, back and updated, a unit worked out, what came of them
     assert told["figures"] == [f"here-{number}.png" for number in range(1, 14)]
-    with Image.open("here-2.png") as slide:
-        assert slide.size == (1920, 1080)
+    if drawn:
+        with Image.open("here-2.png") as slide:
+            assert slide.size == (1920, 1080)
     assert all(is_png(Path(name)) for name in told["figures"])
     assert main([*asked, "here.pdf", *CPU]) == 0
     assert json.loads(capsys.readouterr().out)["figure"] == "here.pdf"
@@ -222,7 +226,10 @@ def others(run, tmp_path) -> Path:
     return path
 
 
-def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch):
+@pytest.mark.parametrize("drawn", [False, pytest.param(True, marks=pytest.mark.thorough)])
+def test_two_runs_are_set_beside_each_other(run, others, capsys, monkeypatch, drawn, request):
+    if not drawn:
+        request.getfixturevalue("undrawn")
     monkeypatch.setenv("COLUMNS", "110")
     assert main(["inspect", str(run), str(others), "--index", "3", *CPU]) == 0
     out = capsys.readouterr().out

@@ -232,7 +232,9 @@ def images_run(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> Path:
     return Path("r")
 
 
-@pytest.mark.parametrize("polarity", ["dark ink", "light ink"])
+@pytest.mark.parametrize(
+    "polarity", ["dark ink", pytest.param("light ink", marks=pytest.mark.thorough)]
+)
 @pytest.mark.parametrize("corner", [pytest.param("middle", marks=pytest.mark.thorough), "corner"])
 def test_pictures_become_what_a_folder_of_images_has(tmp_path, monkeypatch, polarity, corner):
     """Scanned digits, on white or on black, centred or in a corner: pictures are made like them."""

@@ -131,7 +131,7 @@ def test_a_signal_is_heard_and_the_run_goes_on_to_the_same_bits(
         ["--augment", "elastic:34,4", "--augment", "rotate:15", "--batch-size", "8"],
     ],
 )
-@pytest.mark.parametrize("after", [6, 30])
+@pytest.mark.parametrize("after", [6, pytest.param(30, marks=pytest.mark.thorough)])
 def test_it_goes_on_inside_an_epoch_too(monkeypatch, left_alone, reports_often, options, after):
     options = [*options, *([] if "--steps" in options else ["--epochs", "3"])]
     code = stopped(monkeypatch, after, *options, "--out", "o", inside=True)
@@ -659,7 +659,10 @@ def mistake_in(owner, name, at):
     return mistaken
 
 
-@pytest.mark.parametrize("options", [[], ["--batch-size", "32", "--momentum", "0.9"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], pytest.param(["--batch-size", "32", "--momentum", "0.9"], marks=pytest.mark.thorough)],
+)
 @pytest.mark.parametrize(
     ("owner", "name", "at", "after"),
     [
@@ -775,6 +778,7 @@ def test_when_nobody_reads_any_more_it_is_kept_and_ends():
     assert len(names("o")) == 1
 
 
+@pytest.mark.thorough
 def test_after_nohup_a_hangup_is_not_heard():
     process = program(
         *("--epochs", "1000000", "--out", "o"),

@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as searching
 from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.neural_network import MLPClassifier
@@ -437,6 +438,7 @@ class TestSampleWeights:
 class TestStates:
     """A training goes on from a state to the very bits of one never interrupted."""
 
+    @searching(max_examples=15)
     @given(
         network=networks(),
         batch_size=st.one_of(st.just(1), st.integers(1, 12)),

@@ -353,7 +353,11 @@ def exercise(data_folder):
 
 @pytest.mark.parametrize(
     ("method", "iterations", "least", "most"),
-    [("cg", 50, 0.9675, 0.985), ("l-bfgs", 50, 0.9675, 0.985), ("tnc", 20, 0.995, 1.0)],
+    [
+        ("cg", 50, 0.9675, 0.985),
+        ("l-bfgs", 50, 0.9675, 0.985),
+        pytest.param("tnc", 20, 0.995, 1.0, marks=pytest.mark.thorough),
+    ],
 )
 def test_ex4_reaches_its_figures(cpu, exercise, method, iterations, least, most):
     model = build(RECIPES["ex4"], exercise, backend=cpu)
@@ -428,6 +432,7 @@ class TestTrain:
         assert main([*FAST, *options, "--optimizer", "l-bfgs", "--max-iterations", "900"]) == 0
         assert re.search(r"it ended itself: .*CONVERGENCE", capsys.readouterr().out)
 
+    @pytest.mark.thorough
     def test_ctrl_c_saves_the_weights_so_far(self):
         options = ["--max-iterations", "1000000", "--hidden", "300", "--out", "o"]
         process = subprocess.Popen(

@@ -344,7 +344,10 @@ def drawn(names: Sequence[str]) -> dict[str, Callable[[], Figure | list[Figure]]
 
 @pytest.mark.filterwarnings("error")  # matplotlib's, of glyphs and of what does not fit
 @pytest.mark.parametrize("figure", drawn(["a", "b", "c"]))
-@pytest.mark.parametrize("names", DRAWN)
+@pytest.mark.parametrize(
+    "names",
+    [pytest.param(n, marks=() if n == "other" else pytest.mark.thorough) for n in DRAWN],
+)
 def test_every_figure(figure, names):
     png = figures.encoded(drawn(DRAWN[names])[figure](), ".png")
     with Image.open(io.BytesIO(png)) as image:

@@ -50,7 +50,9 @@ def equal(a: RateSearch, b: RateSearch) -> bool:
 # --- outside truth ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(n, marks=pytest.mark.thorough) for n in (1, 2, 3))]
+)
 def test_gradient_descent_diverges_near_the_rate_that_the_curvature_allows(backend, seed):
     """Without a hidden layer and with targets around ½ the loss is nearly quadratic.
 
@@ -328,6 +330,7 @@ def test_mistakes_are_named(options, message):
         find_learning_rate(network(), np.zeros((0, 6)), [])
 
 
-def test_one_sample_is_enough():
+def test_one_sample_is_enough(monkeypatch):
+    monkeypatch.setattr("trainer.rate_search._LEAST_SAMPLES", 300)
     found = find_learning_rate(network(), *learnable(1), batch_size=1)
     assert found.has_fallen

@@ -191,7 +191,11 @@ class TestAFeed:
 
 class TestTraining:
     @pytest.mark.parametrize(
-        ("batch_size", "window"), [(1, 64), (1, 10_000), (7, 100), (32, 96), (64, 33)]
+        ("batch_size", "window"),
+        [
+            pytest.param(1, 64, marks=pytest.mark.thorough),
+            *((1, 10_000), (7, 100), (32, 96), (64, 33)),
+        ],
     )
     def test_has_the_bits_of_a_training_in_memory_in_the_same_order(
         self, backend, data, monkeypatch, batch_size, window

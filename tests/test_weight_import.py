@@ -100,6 +100,7 @@ def test_a_pair_scores_as_in_the_lessons_loop_on_digits(capsys):
     check_pair(load("digits"), "digits", 100, 1437, capsys)
 
 
+@pytest.mark.thorough
 def test_a_pair_scores_as_in_the_lessons_loop_on_mnist(data_folder, capsys):
     source = str(data_folder.absolute() / "mnist")
     data = load(source)

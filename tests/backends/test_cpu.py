@@ -72,10 +72,17 @@ class TestSgd:
             outcomes.append(learn(select("cpu"), {"sizes": [50, 300, 3]}, x, y, step))
         assert_weights(*outcomes, 0)
 
-    @pytest.mark.parametrize("loss", list(LOSSES))
     @pytest.mark.parametrize(
-        ("layers", "bias"),
-        [([30, 250, 90, 20, 5], True), ([30, 250, 7, 4], False), ([9, 250, 3], True)],
+        ("layers", "bias", "loss"),
+        [
+            pytest.param(*network, loss, marks=() if loss == quick else pytest.mark.thorough)
+            for *network, quick in (
+                ([30, 250, 90, 20, 5], True, "cross_entropy"),
+                ([30, 250, 7, 4], False, "binary_cross_entropy"),
+                ([9, 250, 3], True, "rashid"),
+            )
+            for loss in LOSSES
+        ],
     )
     def test_a_team_learns_what_one_worker_does(
         self, base_on_numpy, monkeypatch, loss, layers, bias
@@ -193,7 +200,7 @@ def desired(mnist):
 
 class TestOnMnist:
     @pytest.mark.parametrize("block_size", [1, 7, 32])
-    @pytest.mark.parametrize("count", [1, 2, 3])
+    @pytest.mark.parametrize("count", [1, 2, pytest.param(3, marks=pytest.mark.thorough)])
     def test_is_the_lessons_loop(self, mnist, monkeypatch, desired, block_size, count):
         monkeypatch.setattr("backends.cpu.worker_count", lambda: count)
         cpu = select("cpu")

@@ -108,7 +108,13 @@ class TestSgd:
         assert_weights(on_host(actual), learn(base_on_numpy, network, x, y, step, "float32"), 3e-6)
 
     @pytest.mark.parametrize(("dtype", "momentum"), [("float32", 0.0), ("float64", 0.5)])
-    @pytest.mark.parametrize("hidden", [(200,), (513,), (1030,), (2050,), (4097,), (300, 40)])
+    @pytest.mark.parametrize(
+        "hidden",
+        [
+            *((200,), (513,), (1030,), (300, 40)),
+            *(pytest.param((n,), marks=pytest.mark.thorough) for n in (2050, 4097)),
+        ],
+    )
     def test_every_width_has_a_variant(self, gpu, base_on_numpy, dtype, hidden, momentum):
         n = 40 if dtype == "float64" else 70  # a whole block, and a part of one
         x, y = digits(n, 20, 5)
@@ -456,7 +462,9 @@ class TestBatches:
         for _ in range(3):
             assert_weights(on_host(learn(gpu, *training)), desired, 1e-12)
 
-    @pytest.mark.parametrize("activation", ["sigmoid", "scaled_tanh", "gelu"])
+    @pytest.mark.parametrize(
+        "activation", ["sigmoid", pytest.param("scaled_tanh", marks=pytest.mark.thorough), "gelu"]
+    )
     @pytest.mark.parametrize("bias", [False, True])
     @pytest.mark.parametrize("l2", [0.0, 3.0])
     @pytest.mark.parametrize("batch_size", [1, 40])
@@ -746,11 +754,11 @@ class TestMemory:
     @pytest.mark.parametrize("shuffle", [False, True])
     @pytest.mark.parametrize("batch_size", [1, 30])
     def test_data_that_does_not_fit_is_streamed(self, fake, shuffle, batch_size):
-        x, y = digits(600, 3000, 3)
+        x, y = digits(600, 1500, 3)
         outcomes = []
         for short in (False, True):
             gpu = select("gpu")
-            model = MLP([3000, 20, 3], backend=gpu)
+            model = MLP([1500, 20, 3], backend=gpu)
             if short:
                 gc.collect()
                 fake.machine.memory = fake.machine.used + x.nbytes

@@ -327,7 +327,25 @@ ALLOWED = {
 POLARS = 16 * MEGABYTE  # once, for its threads and what it allocates beforehand
 
 
-@pytest.mark.parametrize("what", BOMBS)
+# each has a cheaper sibling among the others
+SLOW = {
+    "npz data with labels",
+    "npz weights",
+    "npz by another method",
+    "mat weights",
+    "mat in parts",
+    "png with text of another kind",
+    "csv of commas",
+    "csv of one long cell",
+    "csv in a zip",
+    "csv in bzip2",
+    "csv in xz",
+}
+
+
+@pytest.mark.parametrize(
+    "what", [pytest.param(w, marks=pytest.mark.thorough if w in SLOW else ()) for w in BOMBS]
+)
 def test_a_bomb_is_refused_and_takes_no_memory(tmp_path, isolated, what):
     name, make, words = BOMBS[what]
     reader = READERS[name]

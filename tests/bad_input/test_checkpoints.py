@@ -48,7 +48,7 @@ def places(thing, path=()):
 
 
 @settings(
-    max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
+    max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None
 )
 @given(data=st.data())
 def test_it_goes_on_or_is_refused(begun, tmp_path, capsys, data):

@@ -211,7 +211,7 @@ PARQUET = [name for name in READERS if name.startswith("parquet")]
 @pytest.mark.usefixtures("little_memory")
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize("name", [name for name in READERS if name not in PARQUET])
-@settings(max_examples=50)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_it_is_read_or_refused(tmp_path_factory, name, data):
     read_damaged(tmp_path_factory, name, data)

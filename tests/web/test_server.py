@@ -35,7 +35,7 @@ def server() -> Iterator[PageServer]:
         return [float(values.sum())]
 
     with PageServer("<p>page</p>", answer, len(GOOD)) as made:
-        thread = threading.Thread(target=made.serve_forever, daemon=True)
+        thread = threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True)
         thread.start()
         yield made
         made.shutdown()

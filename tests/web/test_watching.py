@@ -80,7 +80,7 @@ def test_too_many_pages_are_refused():
 @pytest.fixture
 def server() -> Iterator[PageServer]:
     with PageServer(watch_page("<b>t</b>"), events=Events({"title": "t"}, [frame(1)])) as made:
-        threading.Thread(target=made.serve_forever, daemon=True).start()
+        threading.Thread(target=made.serve_forever, args=(0.01,), daemon=True).start()
         yield made
         made.shutdown()
 
