@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 
 from trainer.data import DataError, prepare_digit, read_grey
 from trainer.data.framing import Framing
-from trainer.data.ink import find_ink
+from trainer.data.ink import _without_strips, find_ink
 
 SIDE, PAPER = 400, 250.0
 
@@ -259,6 +259,16 @@ FRAMINGS = st.builds(
     st.tuples(st.sampled_from([-1e300, 0.0, 4.5]), st.floats(-9, 9)),
     st.booleans(),
 )
+
+
+@given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**16))
+def test_strips_leave_something_of_any_picture(height, width, seed):
+    rng = np.random.default_rng(seed)
+    grey = rng.choice([0.0, 255.0], (height, width), p=[0.2, 0.8])
+    for side in (0, -1):  # a strip along each side, which a small picture hardly has room for
+        grey[side] = grey[:, side] = 0
+    inner, _ = _without_strips(grey)
+    assert inner.size
 
 
 @pytest.mark.filterwarnings("error")

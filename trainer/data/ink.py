@@ -195,7 +195,8 @@ def _without_strips(grey: np.ndarray) -> tuple[np.ndarray, tuple[bool, ...]]:
             width = int(np.argmin(strip))
             # a shade falls off slowly, a strip ends within a few pixels
             ends = abs(side[max(0, width - 3)] - side[min(len(side) - 1, width + 2)]) > far
-            cuts.append(width + 2 if 0 < width < len(side) // 3 and ends else 0)
+            third = len(side) // 3  # two such strips leave something between them
+            cuts.append(min(width + 2, third) if 0 < width < third and ends else 0)
     top, bottom, left, right = cuts
     inner = grey[top : grey.shape[0] - bottom, left : grey.shape[1] - right]
     return inner, tuple(cut > 0 for cut in cuts)
