@@ -24,7 +24,7 @@ try:
 except ImportError:  # a machine that only checks a GPU has no command line
     collect_ignore_glob = ["test_cli*.py"]
 
-settings.register_profile("quick", deadline=None, max_examples=40)
+settings.register_profile("quick", deadline=None, max_examples=25)
 settings.load_profile("quick")
 
 

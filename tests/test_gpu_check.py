@@ -176,6 +176,7 @@ class TestTests:
         assert [found[k] for k in ("passed", "cut", "ended")] == [1, True, False], found["tail"]
         assert failures(found) == found["failures"]
 
+    @pytest.mark.thorough
     def test_one_that_hangs_ends_its_process_only(self, run, tmp_path):
         pytest.importorskip("xdist")
         (tmp_path / "test_made_up.py").write_text(
@@ -192,6 +193,7 @@ class TestTests:
 
 
 class TestChecks:
+    @pytest.mark.thorough
     def test_kernels_are_compared(self, monkeypatch):
         monkeypatch.setattr(gpu_check, "CASES", 2)
         found = gpu_check.check_kernels("cpu", 5, Deadline(240))

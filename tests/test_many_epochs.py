@@ -35,10 +35,15 @@ def written() -> int:
 @pytest.mark.parametrize(
     "options",
     [
-        {},
+        pytest.param({}, marks=pytest.mark.thorough),
         {"shuffle": True, "momentum": 0.5, "test": XOR},
-        {"batch_size": 2, "optimizer": "adam", "averaging": 0.9},
-        {"sampling": "with-replacement", "learning_rate": lambda step: 0.5 / (1 + step)},
+        pytest.param(
+            {"batch_size": 2, "optimizer": "adam", "averaging": 0.9}, marks=pytest.mark.thorough
+        ),
+        pytest.param(
+            {"sampling": "with-replacement", "learning_rate": lambda step: 0.5 / (1 + step)},
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_the_library_keeps_nothing_of_an_epoch(epochs, options):
@@ -68,7 +73,11 @@ def xor(tmp_path, monkeypatch):
     [
         pytest.param("plain", ["--checkpoint-every", "1"], marks=pytest.mark.thorough),
         ("terminal", ["--checkpoint-every", "1000000"]),
-        ("json", ["--checkpoint-every", "1", "--validation", "1", "--patience", "1000000"]),
+        pytest.param(
+            "json",
+            ["--checkpoint-every", "1", "--validation", "1", "--patience", "1000000"],
+            marks=pytest.mark.thorough,
+        ),
     ],
 )
 def test_the_program_keeps_and_writes_no_more_for_a_late_epoch(

@@ -182,7 +182,7 @@ def test_answers(names):
         assert_shown(lambda i=image: display.prediction(a, i, names, outputs, names[2]), *names)
 
 
-@odd_names(most=8)
+@odd_names(most=4)
 def test_inside_a_network(names):
     a, b, _ = names
     for image in (None, X[0].reshape(2, 2)):

@@ -84,7 +84,15 @@ def test_gradient_descent_diverges_near_the_rate_that_the_curvature_allows(backe
     assert descended(found.suggestion) < 1 < descended(found.diverged)
 
 
-@pytest.mark.parametrize(("n", "size"), [(400, 1), (300, 7), (90, 90), (50, 64)])
+@pytest.mark.parametrize(
+    ("n", "size"),
+    [
+        pytest.param(400, 1, marks=pytest.mark.thorough),
+        (300, 7),
+        pytest.param(90, 90, marks=pytest.mark.thorough),
+        (50, 64),
+    ],
+)
 def test_the_losses_are_those_of_the_batches_before_their_updates(n, size):
     x, y = learnable(n)
     model = network(bias=True)

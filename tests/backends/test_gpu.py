@@ -94,7 +94,7 @@ def on_host(arrays):
 
 
 class TestSgd:
-    @settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(training=trainings())
     def test_is_the_textbooks(self, gpu, base_on_numpy, training):
         assert_weights(on_host(learn(gpu, *training)), learn(base_on_numpy, *training), 1e-9)
@@ -751,7 +751,7 @@ class TestNoise:
 
 
 class TestMemory:
-    @pytest.mark.parametrize("shuffle", [False, True])
+    @pytest.mark.parametrize("shuffle", [pytest.param(False, marks=pytest.mark.thorough), True])
     @pytest.mark.parametrize("batch_size", [1, 30])
     def test_data_that_does_not_fit_is_streamed(self, fake, shuffle, batch_size):
         x, y = digits(600, 1500, 3)

@@ -90,6 +90,7 @@ def test_a_run(runs, tmp_path):
     assert "python -m trainer --data digits --recipe digits --epochs 2" in outline.text
 
 
+@pytest.mark.thorough
 def test_it_goes_into_the_runs_folder_and_replaces_itself(runs):
     for _ in range(2):
         assert main(["report", str(runs / "plain")]) == 0
@@ -160,6 +161,7 @@ def test_everything_is_escaped():
 
 
 @pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
+@pytest.mark.thorough
 def test_it_fits_a_telephone(runs, tmp_path):
     written([runs / "plain"], tmp_path / "r.html")
     browser = Browser()

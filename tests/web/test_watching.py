@@ -141,6 +141,7 @@ def test_a_watched_training_keeps_its_moments_and_learns_the_same(watched_run, t
 
 
 @needs_browser
+@pytest.mark.thorough
 @pytest.mark.parametrize("watched", [True, False])
 def test_it_is_shown_again(watched, watched_run, tmp_path):
     run = watched_run
