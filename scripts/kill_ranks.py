@@ -60,7 +60,7 @@ def ranks(run: Path) -> dict[int, int]:
 
 
 def own_lines(log: str) -> list[str]:
-    """Return what the program printed, without Open MPI's notes.
+    """Return what the program printed, without Open MPI's notes, which may come around it.
 
     Examples
     --------
@@ -71,7 +71,7 @@ def own_lines(log: str) -> list[str]:
     for line in log.replace("\r", "").split("\n"):
         if line.startswith("-----"):
             is_note = not is_note
-        elif line.strip() and not is_note:
+        elif line.startswith("error: ") or (line.strip() and not is_note):
             found.append(line.strip())
     return found
 
@@ -126,7 +126,8 @@ def faults(row: Row) -> list[str]:
     found = []
     if row["left"]:
         found.append(f"{row['left']} processes were left")
-    if row["killed"] and len(row["said"]) != 1:
+    was_loading = row["checkpoint"] is None and not row["said"]  # before it had found the others
+    if row["killed"] and len(row["said"]) != 1 and not was_loading:
         found.append(f"it said {len(row['said'])} lines")
     if row["checkpoint"] is None:
         return found

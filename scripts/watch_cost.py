@@ -8,6 +8,11 @@ a headless Chromium that was started before. Compared are the seconds of the epo
 seconds of the training's process and of the browser's, which other work on the machine changes
 less. With --before FOLDER the page and the server of another checkout are measured in the same
 rounds.
+
+    python scripts/watch_cost.py --data shared/data/mnist --epochs 40 --count
+
+reads the clocks of the threads instead, which says what --watch takes of the cores even where other
+work changes the time of a whole training by more than that.
 """
 
 from __future__ import annotations
@@ -20,9 +25,10 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from statistics import median
-from time import perf_counter, sleep
+from time import clock_gettime, perf_counter, pthread_getcpuclockid, sleep, thread_time
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -93,18 +99,108 @@ def _measured(client: str, code: Path, train: list[str], browser: Browser | None
         }
 
 
+def _counted(train: list[str], browser: Browser | None) -> dict[str, float]:
+    """Train once with --watch; return what of the training's time each part of it has taken.
+
+    The clocks of the threads are read when the training ends, so that no other work on the machine
+    and no second training counts.
+    """
+    began = _cpu_seconds(browser.pid) if browser else 0.0
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, "--one", "--", *train, "--watch"]
+        command += ["--out", str(Path(folder, "run"))]
+        environment = os.environ | {"BROWSER": "true"}
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert process.stdout is not None
+        found: dict[str, float] = {}
+        for line in process.stdout:
+            if browser and (at := re.search(r"watch it at (\S+)", line)):
+                began = _cpu_seconds(browser.pid)
+                browser.call("Target.createTarget", url=at[1])
+            elif line.startswith("counted "):
+                found = json.loads(line.removeprefix("counted "))
+                if browser:
+                    found["browser"] = _cpu_seconds(browser.pid) - began
+            elif "the page stays until" in line:
+                break
+        process.send_signal(signal.SIGINT)
+        process.communicate()
+        lines = Path(folder, "run", "metrics.jsonl").read_text().splitlines()
+    return found | {"epochs": sum(json.loads(line)["epoch_seconds"] for line in lines)}
+
+
+def _one(arguments: list[str]) -> int:
+    """Train in this process, and print what the threads of --watch have used at its end."""
+    from trainer.cli import main as program
+    from trainer.snapshots import Snapshots
+    from trainer.web.server import PageServer
+
+    taken, requests = [0.0], [0.0]
+    take, end, answer = Snapshots.take, Snapshots.end, PageServer.process_request_thread
+
+    def timed_take(self: Any, *more: Any) -> None:
+        start = perf_counter()
+        take(self, *more)
+        taken[0] += perf_counter() - start
+
+    def timed_answer(self: Any, *more: Any) -> None:
+        answer(self, *more)
+        requests[0] += thread_time()  # of a thread that has answered one request
+
+    def counted_end(self: Any) -> None:
+        used = {"copies": taken[0], "pictures": 0.0, "server": requests[0]}
+        for thread in threading.enumerate():
+            name, clock = thread.name, pthread_getcpuclockid(thread.ident or 0)
+            if name == "snapshots":
+                used["pictures"] += clock_gettime(clock)
+            elif "process_request_thread" in name or "serve_forever" in name:
+                used["server"] += clock_gettime(clock)
+        print("counted", json.dumps(used), flush=True)
+        end(self)
+
+    Snapshots.take, Snapshots.end = timed_take, counted_end  # type: ignore[method-assign]
+    PageServer.process_request_thread = timed_answer  # type: ignore[method-assign]
+    return program(arguments)
+
+
 def main() -> int:
+    if sys.argv[1:3] == ["--one", "--"]:
+        return _one(sys.argv[3:])
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--epochs", default="5")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--count", action="store_true", help="the clocks of the threads, in place of comparisons"
+    )
     parser.add_argument("--before", type=Path, help="another checkout, measured in the same rounds")
     parser.add_argument("--json", type=Path, help="where the measurements go")
     asked = parser.parse_args()
     train = ["--data", str(Path(asked.data).absolute() if os.sep in asked.data else asked.data)]
     train += ["--epochs", asked.epochs, "--device", "cpu"]
+    if asked.count:
+        counts: dict[str, list[dict[str, float]]] = {}
+        for number in range(asked.rounds):
+            for name in ("alone", "browser")[:: 1 if number % 2 else -1]:
+                browser = Browser() if name == "browser" else None
+                try:
+                    if browser is not None:
+                        sleep(2)  # until it has started
+                    counts.setdefault(name, []).append(_counted(train, browser))
+                finally:
+                    if browser is not None:
+                        browser.close()
+        if asked.json:
+            asked.json.write_text(json.dumps(counts, indent=1))
+        cores = len(os.sched_getaffinity(0))
+        for name, runs in counts.items():
+            medians = {key: median(run[key] for run in runs) for key in runs[0]}
+            shares = {key: value / cores / medians["epochs"] for key, value in medians.items()}
+            for key, value in medians.items():
+                print(f"{name:8} {key:9} {value:.4f} s, {shares[key]:.2%} of {cores} cores")
+        return 0
     cases = [(client, ROOT) for client in ("plain", "alone", "curl", "browser")]
     if asked.before:
         cases.insert(3, ("browser", asked.before.absolute()))

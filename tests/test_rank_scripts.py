@@ -29,6 +29,8 @@ def test_a_difference_that_is_no_number_is_none():
 def test_notes_of_open_mpi_are_told_from_what_the_program_says():
     log = "error: lost\r\n-----\nprterun noticed that\n  it was killed\n-----\n\nmore\n"
     assert kill_ranks.own_lines(log) == ["error: lost", "more"]
+    log = "-----\nprterun noticed that\nerror: lost\n  it was killed\n-----\n"
+    assert kill_ranks.own_lines(log) == ["error: lost"]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +39,7 @@ def test_notes_of_open_mpi_are_told_from_what_the_program_says():
         ({}, []),
         ({"left": 1}, ["1 processes were left"]),
         ({"said": []}, ["it said 0 lines"]),
+        ({"said": [], "checkpoint": None, "resumed": False}, []),
         ({"resumed": False}, ["it did not resume"]),
         ({"same_bits": False}, ["other bits"]),
         ({"by": 2, "same_bits": False}, []),

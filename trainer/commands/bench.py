@@ -105,7 +105,7 @@ def run(
         checked, interrupted = None, False
         try:
             tried = {"batch_sizes": batch_sizes, "hidden": widths}
-            checked = benchmarking.check(backends, dataset, **tried, seconds=seconds / 4)
+            checked = benchmarking.check(backends, dataset, **tried, seconds=seconds / 6)
             importing = perf_counter()
             from .. import figures  # noqa: F401  # now, so that what it takes is known
 

@@ -2,7 +2,7 @@
 // Shows the moments of a training as they come, and any of them again.
 const byId = (id) => document.getElementById(id);
 const frames = [];
-const REST = 500; // milliseconds between two drawings of what comes: the training needs the cores
+const REST = 1000; // milliseconds between two drawings of what comes: the training needs the cores
 let about = null, shown = -1, player = null;
 
 const unpacked = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
