@@ -97,7 +97,7 @@ OTHER_ANSWERS = 1e-2  # share of test images whose class may differ by rounding
 KERNEL_TESTS, TRAINING_TESTS = "tests/backends/test_drawn.py", "tests/test_devices.py"
 CASES = 2_000  # at most
 DEFORMED_BATCH = 100
-MISSING_TOOLS = ("cyclopts", "pooch", "array_api_strict")  # that a machine may lack
+MISSING_TOOLS = ("cyclopts", "platformdirs", "array_api_strict")  # that a machine may lack
 ANSWERING = ("ours", "cpu", "cupy", "torch", "jax")
 
 

@@ -702,7 +702,7 @@ class TestCommand:
     def test_needs_no_tools_of_development(self):
         code = (
             "import sys\n"
-            "for name in 'cyclopts pooch array_api_strict pytest cupy torch jax'.split():\n"
+            "for name in 'cyclopts platformdirs array_api_strict pytest cupy torch jax'.split():\n"
             "    sys.modules[name] = None\n"
             "import scripts.gpu_check, benchmarks.gpu_peers"
         )

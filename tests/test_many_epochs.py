@@ -16,7 +16,7 @@ from trainer.cli import main
 from trainer.running.recorder import Recorder
 
 XOR = ([[0.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 1.0]], [0, 1, 1, 0])
-MANY = [400, pytest.param(20_000, marks=pytest.mark.thorough)]
+MANY = [400, pytest.param(5_000, marks=pytest.mark.thorough)]
 
 
 def kept() -> int:

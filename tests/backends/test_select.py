@@ -218,7 +218,7 @@ def test_repr_names_the_device(backend):
 
 
 def test_importing_the_package_is_light():
-    heavy = ["cupy", "matplotlib", "sklearn", "numba", "PIL", "pooch"]
+    heavy = ["cupy", "matplotlib", "sklearn", "numba", "PIL", "requests"]
     code = (
         f"import sys, backends, trainer;print(*[name for name in {heavy} if name in sys.modules])"
     )

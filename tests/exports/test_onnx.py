@@ -162,7 +162,7 @@ def test_the_documented_server_answers_a_picture(data_folder, trained_run, tmp_p
     pytest.importorskip("onnxruntime", reason="ONNX Runtime is not installed")
     mnist = data_folder / "mnist"
     exported(trained_run("--data", str(mnist)), tmp_path / "model.onnx")
-    page = Path(__file__).parents[2] / "docs" / "data.md"
+    page = Path(__file__).parents[2] / "docs" / "howto" / "exports.md"
     [server] = re.findall(r"```python\n(from http[^`]*serve_forever\(\)\n)```", page.read_text())
     assert len([line for line in server.splitlines() if line]) == 10
     script = server.replace(

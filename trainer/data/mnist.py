@@ -125,9 +125,9 @@ def read_mnist(on_progress: Progress | None = None, *, soon: bool = False) -> So
 
 
 def _cache() -> Path:
-    import pooch
+    from platformdirs import user_cache_dir
 
-    return Path(os.path.expanduser(os.environ.get("TRAINER_CACHE") or pooch.os_cache("xptrainer")))
+    return Path(os.path.expanduser(os.environ.get("TRAINER_CACHE") or user_cache_dir("xptrainer")))
 
 
 def _read(folder: Path, files: Iterable[Path | None]) -> Source:
