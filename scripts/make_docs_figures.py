@@ -330,7 +330,7 @@ def served(file: Path) -> AbstractContextManager[str]:
 @contextlib.contextmanager
 def watched() -> Iterator[str]:
     """Train with --watch; yield the address of its page, until Ctrl-C."""
-    arguments = [*("--epochs", "5"), "--watch", *("--out", "runs/r2")]
+    arguments = [*("--epochs", "5"), "--watch", *("--out", "runs/watched")]
     process = subprocess.Popen(
         [sys.executable, "-m", "trainer", "--data", "mnist", *arguments],
         env=environment() | {"BROWSER": "true"},
@@ -339,12 +339,15 @@ def watched() -> Iterator[str]:
         text=True,
     )
     assert process.stdout is not None
-    address = ""
+    address, said = "", []
     for line in process.stdout:
+        said.append(line)
         if found := re.search(r"watch it at (\S+)", line):
             address = found[1]
         if "the page stays until" in line:
             break
+    if not address:
+        raise SystemExit(f"train --watch: {''.join(said)}")
     try:
         yield address
     finally:
