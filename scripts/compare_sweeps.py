@@ -21,7 +21,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be installed
@@ -29,12 +28,12 @@ sys.path.insert(0, str(ROOT))  # this checkout is measured, not what may be inst
 from scripts.measuring import (  # noqa: E402
     Parser,
     Row,
+    after_measuring,
     as_number,
+    as_spread,
     as_table,
-    circumstances,
+    before_measuring,
     in_turns,
-    load_average,
-    machine_and_versions,
     summary,
     write_report,
 )
@@ -46,7 +45,7 @@ WAYS = {
     "Ray": ["--cluster", "ray"],
 }
 SWEEP = ["--learning-rate", "0.05:0.4:0.05", "--seeds", "2", "--limit", "20000", "--epochs", "2"]
-TRIALS = 25
+RUNS, TRIALS = 16, 25  # of that sweep, and of each way to choose
 GRID = ["--learning-rate", "0.01,0.042,0.17,0.72,3", "--momentum", "0,0.25,0.5,0.75,0.95"]
 RANGES = ["--learning-rate", "0.01:3:log", "--momentum", "0:0.95", "--trials", str(TRIALS)]
 CHOSEN = {
@@ -57,8 +56,8 @@ CHOSEN = {
 NETWORK = ["--limit", "5000", "--validation", "5000", "--epochs", "3", "--batch-size", "32"]
 
 
-def sweep(data: str, *options: str) -> tuple[float, Row]:
-    """Run a sweep on the CPU; return the seconds of the whole command, and its last event."""
+def sweep(data: str, runs: int, *options: str) -> tuple[float, Row]:
+    """Do a sweep of so many runs on the CPU; return the command's seconds and its last event."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "trainer", "sweep", "--data", data, "--device", "cpu"]
         command += [*options, "--json", "--out", str(Path(folder, "sweep"))]
@@ -70,42 +69,38 @@ def sweep(data: str, *options: str) -> tuple[float, Row]:
             text=True,
             check=True,
         )
-        return perf_counter() - begun, json.loads(done.stdout.splitlines()[-1])
+        seconds, end = perf_counter() - begun, json.loads(done.stdout.splitlines()[-1])
+    if end["finished"] != runs:
+        raise RuntimeError(f"{end['finished']} of {runs} runs have ended")
+    return seconds, end
 
 
 def best(data: str, options: Sequence[str], seed: int) -> Row:
     """Return the accuracies of the run that a sweep found to be the best."""
-    _, end = sweep(data, *NETWORK, *options, "--seed", str(seed), "--jobs", "1")
-    if end["finished"] != TRIALS:
-        raise RuntimeError(f"{end['finished']} of {TRIALS} runs have ended")
+    _, end = sweep(data, TRIALS, *NETWORK, *options, "--seed", str(seed), "--jobs", "1")
     return {name: end["standings"][0][name] for name in ("values", "accuracy", "test_accuracy")}
 
 
-def as_text(report: Row) -> str:
-    """Format the report."""
+def as_text(report: Row, machine: str) -> str:
+    """Format the report; the machine is a sentence."""
     first = report["seconds"]["one run at a time"]["median"]
     rows = [["where", "s", "range", "times as fast"]]
     for name, row in report["seconds"].items():
-        low, high = as_number(row["min"]), as_number(row["max"])
-        ratio = as_number(first / row["median"])
-        rows.append([name, as_number(row["median"]), f"{low} … {high}", ratio])
+        rows.append([name, *as_spread(row, 1), as_number(first / row["median"])])
     chosen = [["chosen by", "held-out samples", "test samples", "worst seed, test"]]
     for name, seeds in report["chosen"].items():
         tests = [row["test_accuracy"] for row in seeds]
         held_out = median(row["accuracy"] for row in seeds)
         chosen.append([name, *(f"{value:.2%}" for value in (held_out, median(tests), min(tests)))])
-    machine = report["machine"]
-    numbers = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
     return "\n\n".join(
         [
             "# Sweeps",
-            f"By `scripts/compare_sweeps.py` on {report['data']}. {machine['machine']};"
-            f" {machine['system']}; {numbers}; {machine['date']}; load average before and after:"
-            f" {' and '.join(map(as_number, machine['load']))}.",
+            f"By `scripts/compare_sweeps.py` on {report['data']}. {machine}",
             "## Where the runs are trained",
-            f"16 runs of 784-200-10, two epochs of 20,000 samples each (`sweep {' '.join(SWEEP)}`):"
-            f" seconds of the whole command, medians of {report['rounds']} after one that does not"
-            " count, in turns. Starting the cluster is part of it.",
+            f"{RUNS} runs of 784-200-10, two epochs of 20,000 samples each"
+            f" (`sweep {' '.join(SWEEP)}`): seconds of the whole command,"
+            f" medians of {report['rounds']} after one that does not count, in turns."
+            " Starting the cluster is part of it.",
             as_table(rows),
             "## How the values are chosen",
             f"{TRIALS} runs each, of 5,000 samples, three epochs in batches of 32, with learning"
@@ -126,26 +121,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("benchmarks"))
     given = parser.parse_args(arguments)
-    machine: dict[str, Any] = machine_and_versions() | circumstances()
-    for package in ("joblib", "distributed", "ray", "optuna"):
-        machine["versions"][package] = __import__(package).__version__
-
-    def seconds(options: Sequence[str]) -> float:
-        taken, end = sweep(given.data, *SWEEP, *options)
-        if end["finished"] != 16:
-            raise RuntimeError(f"{end['finished']} of 16 runs have ended")
-        return taken
-
-    jobs = {name: lambda options=options: seconds(options) for name, options in WAYS.items()}
+    machine = before_measuring(("joblib", "distributed", "ray", "optuna"))
+    jobs = {
+        name: lambda options=options: sweep(given.data, RUNS, *SWEEP, *options)[0]
+        for name, options in WAYS.items()
+    }
     times = {name: summary(runs) for name, runs in in_turns(jobs, given.rounds).items()}
     chosen = {
         name: [best(given.data, options, seed) for seed in range(given.seeds)]
         for name, options in CHOSEN.items()
     }
-    machine["load"].append(load_average())
+    line = after_measuring(machine)
     report: Row = {"data": Path(given.data).name, "rounds": given.rounds, "machine": machine}
     report |= {"seconds": times, "chosen": chosen}
-    text = as_text(report) + "\n"
+    text = as_text(report, line) + "\n"
     print(text)
     write_report(given.out, "sweeps", report, text)
     return 0

@@ -210,15 +210,20 @@ def largest_difference(
 
 def describe_machine(threads: int, packages: Iterable[str]) -> Row:
     """Describe everything that a time on the CPU depends on besides the code."""
+    cpu = describe_cpu()
+    cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
+    return cpu | {"threads": threads, "versions": installed(packages)} | circumstances()
+
+
+def installed(packages: Iterable[str]) -> dict[str, str | None]:
+    """Return the version of each package, None for those that are not installed."""
     found: dict[str, str | None] = {}
     for package in packages:
         try:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    cpu = describe_cpu()
-    cpu["blas"] = [name.split(",")[0] for name in cpu["blas"]]  # its threads are this process's
-    return cpu | {"threads": threads, "versions": found} | circumstances()
+    return found
 
 
 def machine_line(machine: Row) -> str:
@@ -248,6 +253,24 @@ def machine_and_versions() -> dict[str, Any]:
     cpu = describe_cpu()
     machine = f"{cpu['name']}, {cpu['cores']} cores, {platform.system()}"
     return {"machine": machine, "versions": versions()}
+
+
+def before_measuring(packages: Iterable[str]) -> Row:
+    """Describe the machine, the versions, those of other packages too, and the load, now."""
+    found = machine_and_versions() | circumstances()
+    found["versions"] |= installed(packages)
+    return found
+
+
+def after_measuring(measured: Row) -> str:
+    """Format what `before_measuring` returned, with the load now added."""
+    measured["load"].append(load_average())
+    numbers = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
+    loads = " and ".join(map(as_number, measured["load"]))
+    return (
+        f"{measured['machine']}; {measured['system']}; {numbers}; {measured['date']}; load average"
+        f" before and after: {loads}."
+    )
 
 
 # --- reports ------------------------------------------------------------------------------

@@ -8,20 +8,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scripts.measuring import (
-    ROOT,
-    Row,
-    as_number,
-    circumstances,
-    load_average,
-    machine_and_versions,
-)
+from scripts.measuring import ROOT, Row, after_measuring, before_measuring
 from trainer import MLP
 from trainer.files import write_whole
 
@@ -118,31 +110,14 @@ def cores() -> int:
 
 def machine() -> Row:
     """Describe the machine, the versions and the load, now."""
-    found = machine_and_versions() | circumstances()
-    for package in ("mpi4py", "openmpi"):
-        try:
-            found["versions"][package] = version(package)
-        except PackageNotFoundError:
-            found["versions"][package] = None
-    return found
-
-
-def machine_line(measured: Row) -> str:
-    """Format what `machine` returned before the work, with the load now added."""
-    measured["load"].append(load_average())
-    numbers = ", ".join(f"{name} {number}" for name, number in measured["versions"].items())
-    loads = " and ".join(map(as_number, measured["load"]))
-    return (
-        f"{measured['machine']}; {measured['system']}; {numbers}; {measured['date']}; load average"
-        f" before and after: {loads}."
-    )
+    return before_measuring(("mpi4py", "openmpi"))
 
 
 def publish(
     folder: Path, title: str, as_text: Callable[[Row, str], str], report: Row, measured: Row
 ) -> None:
     """Print one part of the report, and write it; `measured` is what `machine` returned before."""
-    text = as_text(report, machine_line(measured))
+    text = as_text(report, after_measuring(measured))
     print(text)
     write_section(folder, title, text, report | {"machine": measured})
 

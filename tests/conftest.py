@@ -17,6 +17,7 @@ from scipy.special import expit
 
 from backends import Backend, BackendUnavailable, select
 from backends.functions import ACTIVATIONS, LOSSES
+from tests.browser import EXECUTABLE
 from trainer import MLP, Dataset, fit
 
 try:
@@ -65,6 +66,12 @@ def _kernels_are_compiled_in_turns(request: pytest.FixtureRequest) -> None:
             list(
                 fit(model, samples, y, batch_size=batch_size, momentum=momentum, test=(samples, y))
             )
+
+
+def needs_browser(test: Callable[..., None]) -> Callable[..., None]:
+    """Mark a test that drives Chromium: skipped without it, and left to CI, as that is slow."""
+    skipped = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
+    return pytest.mark.thorough(skipped(test))
 
 
 @pytest.fixture

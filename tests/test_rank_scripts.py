@@ -78,16 +78,15 @@ def test_the_line_hands_over_all_frames_in_order_or_drops_them(loss, arrive):
 
 
 def test_a_report_of_sweeps_compares_with_one_run_at_a_time():
-    machine = {"machine": "m", "system": "s", "versions": {"ray": "2"}, "date": "d", "load": [0, 1]}
     seconds = {"one run at a time": 4.0, "Dask": 8.0}
     report = {
-        "data": "mnist", "rounds": 3, "machine": machine,
+        "data": "mnist", "rounds": 3,
         "seconds": {name: {"median": s, "min": s, "max": s} for name, s in seconds.items()},
         "chosen": {
             name: [{"accuracy": 0.9, "test_accuracy": accuracy} for accuracy in (0.5, 0.75, 0.6)]
             for name in compare_sweeps.CHOSEN
         },
     }  # fmt: skip
-    text = compare_sweeps.as_text(report)
+    text = compare_sweeps.as_text(report, "m.")
     assert "| Dask | 8.00 | 8.00 … 8.00 | 0.500 |" in text
     assert "| tpe | 90.00% | 60.00% | 50.00% |" in text

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.browser import EXECUTABLE, Browser, Page
+from tests.browser import Browser, Page
+from tests.conftest import needs_browser
 from tests.drawn_digits import drawn
 from trainer import MLP, load
 from trainer.cli import main
@@ -21,7 +22,6 @@ from trainer.running.trained import TrainedRun
 
 from .conftest import TABLE
 
-needs_browser = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
 SIDE = 400  # of the canvas
 OUTPUTS = "Array.from(propagate(VALUES).at(-1))"
 INK = """(() => {
@@ -70,7 +70,6 @@ def check(page: Page, trained: TrainedRun, file: Path) -> int:
 
 
 @needs_browser
-@pytest.mark.thorough
 @pytest.mark.parametrize("touch", [False, True], ids=["mouse", "finger"])
 def test_what_is_drawn_is_answered_as_predict_answers_it(touch, browser, digit_page, tmp_path):
     trained, file = digit_page
@@ -92,7 +91,6 @@ def test_what_is_drawn_is_answered_as_predict_answers_it(touch, browser, digit_p
 
 
 @needs_browser
-@pytest.mark.thorough
 def test_it_is_drawn_on_by_keyboard(browser, digit_page, tmp_path):
     trained, file = digit_page
     page = browser.open(file.as_uri())
@@ -124,7 +122,6 @@ def test_it_is_drawn_on_by_keyboard(browser, digit_page, tmp_path):
 
 
 @needs_browser
-@pytest.mark.thorough
 def test_units_and_answers_show_what_they_look_for(browser, digit_page):
     trained, file = digit_page
     page = browser.open(file.as_uri())
@@ -144,7 +141,6 @@ def test_units_and_answers_show_what_they_look_for(browser, digit_page):
 
 
 @needs_browser
-@pytest.mark.thorough
 @pytest.mark.parametrize("dark", [False, True])
 @pytest.mark.parametrize("width", [320, 1000])
 def test_it_fits_a_telephone(width, dark, browser, digit_page):
@@ -182,7 +178,6 @@ def test_the_lessons_network_is_a_small_page(trained_run, data_folder, tmp_path)
 
 
 @needs_browser
-@pytest.mark.thorough
 def test_a_large_network_is_rounded_and_says_so(
     trained_run, browser, tmp_path, monkeypatch, capsys
 ):
@@ -201,7 +196,6 @@ HOSTILE = "</script><script>window.taken = 1</script>"
 
 
 @needs_browser
-@pytest.mark.thorough
 def test_names_are_text_wherever_they_come_from(browser, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
@@ -231,7 +225,6 @@ def test_names_are_text_wherever_they_come_from(browser, tmp_path, monkeypatch):
 
 
 @needs_browser
-@pytest.mark.thorough
 def test_a_form_answers_as_the_network_does(trained_run, browser, tmp_path):
     run = trained_run("--data", str(TABLE), "--label", "kind")
     out = tmp_path / "t.html"
@@ -287,8 +280,6 @@ def test_too_many_columns_are_refused(tmp_path, monkeypatch, capsys):
 
 
 @needs_browser
-@pytest.mark.thorough
-@pytest.mark.thorough
 def test_three_hundred_digits_are_prepared_as_predict_prepares_them(
     browser, trained_run, data_folder, tmp_path
 ):

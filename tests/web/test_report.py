@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import EXECUTABLE, Browser
+from tests.browser import Browser
+from tests.conftest import needs_browser
 from trainer.cli import main
 from trainer.commands.report import repeat_command
 from trainer.web.report import Section, Table, report
@@ -160,8 +161,7 @@ def test_everything_is_escaped():
     assert outline.text.count("alert('x')") == 12
 
 
-@pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
-@pytest.mark.thorough
+@needs_browser
 def test_it_fits_a_telephone(runs, tmp_path):
     written([runs / "plain"], tmp_path / "r.html")
     browser = Browser()

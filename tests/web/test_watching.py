@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.browser import EXECUTABLE, Browser
+from tests.browser import Browser
+from tests.conftest import needs_browser
 from trainer.cli import main
 from trainer.commands.watched import FILE, stored
 from trainer.web import events as module
@@ -22,7 +23,6 @@ from trainer.web.events import Events
 from trainer.web.server import PageServer
 from trainer.web.watching import watch_page
 
-needs_browser = pytest.mark.skipif(EXECUTABLE is None, reason="Chromium is not installed")
 TRAIN = ["train", "--data", "digits", "--epochs", "3", "--device", "cpu"]
 
 
@@ -141,7 +141,6 @@ def test_a_watched_training_keeps_its_moments_and_learns_the_same(watched_run, t
 
 
 @needs_browser
-@pytest.mark.thorough
 @pytest.mark.parametrize("watched", [True, False])
 def test_it_is_shown_again(watched, watched_run, tmp_path):
     run = watched_run
